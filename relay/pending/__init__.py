@@ -1,0 +1,39 @@
+"""The pending queue: where an accepted signal waits for its executor."""
+
+from __future__ import annotations
+
+from urllib.parse import unquote
+
+from .base import DEFAULT_MAX_DEPTH, Pending
+
+
+def open_pending(url: str, *, max_depth: int = DEFAULT_MAX_DEPTH) -> Pending:
+    """Return the queue behind `url`: `sqlite:///file`, `sqlite:////absolute/file` or `postgresql://…`.
+
+    Never fails because the database is away: the methods then raise
+    QueueUnavailable until it is back.
+
+    Raises:
+        ValueError: The URL names no engine we have, or the engine's library is
+            not installed; the message says the mend.
+    """
+    scheme, _, rest = url.partition(":")
+    if scheme == "sqlite" and rest.startswith("///") and len(rest) > 3:
+        from .sqlite import SqlitePending
+
+        return SqlitePending(unquote(rest[3:]), max_depth=max_depth)
+    if scheme in ("postgresql", "postgres"):
+        return _open_postgres(url, max_depth)
+    raise ValueError(
+        f"the queue URL must be sqlite:///FILE or postgresql://HOST/DATABASE, was {scheme or 'empty'}:…"
+    )
+
+
+def _open_postgres(url: str, max_depth: int) -> Pending:
+    try:
+        from .postgres import PostgresPending
+    except ImportError as exc:
+        raise ValueError(
+            "a postgresql:// queue needs psycopg: pip install 'signal-executor[postgres]'"
+        ) from exc
+    return PostgresPending(url, max_depth=max_depth)

@@ -1,0 +1,297 @@
+"""The pending queue as the relay sees it: the port, its values, the life of a signal.
+
+Two engines keep these promises, SQLite and PostgreSQL, and one suite of tests
+holds both to them. What must not break: a signal is durable before `put`
+returns, and nothing is delivered again after its `ack` returned.
+
+Instants are aware UTC. Every instant comes from the caller (`now`): the queue
+has no clock of its own, so a test can move time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal, Protocol, get_args
+
+Mode = Literal["open", "paused", "close-only"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+
+# state -> {event: next state}; what is not written here never happens.
+SIGNAL: dict[str, dict[str, str]] = {
+    # `overtake`: in close-only mode a close went ahead of this open, see Pending.set_mode
+    "pending": {"lease": "leased", "overtake": "dead", "purge": "purged"},
+    # `expire` needs no write: a lease that ran out is simply given away again.
+    "leased": {
+        "ack": "acked", "nack": "pending", "expire": "pending", "exhaust": "dead",
+        "overtake": "dead",
+    },
+    # `ack`: late, but by the last holder, who did finish it.
+    "dead": {"requeue": "pending", "purge": "purged", "ack": "acked"},
+    "acked": {},
+    "purged": {},
+}  # fmt: skip
+
+MAX_ATTEMPTS = 5  # leases of one signal before it is a dead letter
+KEY_WINDOW = timedelta(days=30)  # a duplicate key is remembered this long
+KEYLESS_WINDOW = timedelta(seconds=30)  # so long an equal signal without a key is a resend
+MAX_LEASE_SECONDS = 300.0
+MAX_RETRY_SECONDS = 600.0
+MAX_HOLD = timedelta(seconds=MAX_RETRY_SECONDS)  # a hold further away is proof that the clock went back
+PUT_SECONDS = 1.8  # the sender must be answered within 2 s
+REFUSED_KEPT = 1000  # refused alerts that are kept, the newest
+REFUSED_BODY_BYTES = 2048
+DEFAULT_MAX_DEPTH = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class NewSignal:
+    """One validated and signed signal, as the relay hands it in.
+
+    Raises:
+        ValueError: A text holds NUL or a lone surrogate, which no engine can
+            store. The validation before lets none through.
+    """
+
+    id: str
+    symbol: str
+    action: str  # open, close, reset
+    dedupe_key: str | None  # the sender's id, None when it gave none
+    fingerprint: str  # sha256 hex of the canonical signal
+    received_at: datetime
+    expires_at: datetime | None
+    headers: dict[str, str]  # the three webhook- headers: name -> value
+    payload: str  # the exact signed text
+    position: str | None = None  # what the sender holds after it ("long 5", "flat"); None leaves it
+
+    def __post_init__(self) -> None:
+        for name in ("id", "symbol", "action", "dedupe_key", "fingerprint", "payload", "position"):
+            if not is_storable(getattr(self, name)):
+                raise ValueError(f"{name} must be text without NUL or lone surrogates")
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The answer to `put`: the signal's id, or the id it is a duplicate of."""
+
+    id: str
+    duplicate: bool
+    previous: str | None = None  # the sender's position before this signal, if it ever told one
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """One signal on loan. `lease` is opaque and goes back with `ack` or `nack`."""
+
+    id: str
+    lease: str
+    attempt: int  # 1 for the first
+    received_at: datetime
+    headers: dict[str, str]
+    payload: str
+
+
+@dataclass(frozen=True, slots=True)
+class AckResult:
+    """Which ids are finished, and which were refused because the lease is not theirs."""
+
+    acked: list[str]
+    stale: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """An authenticated alert that was refused, for its owner to see. Its secret is already removed."""
+
+    at: datetime
+    code: str  # of the error table, such as "malformed"
+    reason: str
+    body: str  # kept up to 2 KiB
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A signal that is not delivered any more, and why."""
+
+    id: str
+    symbol: str
+    action: str
+    received_at: datetime
+    dead_at: datetime
+    attempts: int
+    reason: str
+    payload: str
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """What the sender said it holds after its newest signal for a symbol."""
+
+    position: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """The queue in numbers. Read from the database, so equal in every relay."""
+
+    depth: int  # accepted and not finished: waiting, leased, or waiting for a retry
+    leased: int
+    dead: int
+    oldest_at: datetime | None  # acceptance of the oldest that is not finished
+    accepted_total: int  # since the queue was made
+    last_poll_at: datetime | None
+    latency_p50_seconds: float | None  # acceptance to ack, of the newest 200 acked
+    latency_p99_seconds: float | None
+    mode: Mode
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """The queue took a durable write just now. `wakeups` says how waiting polls learn of a signal."""
+
+    engine: str  # sqlite, postgresql
+    wakeups: str  # in-process, notify, polling
+    detail: str
+
+
+class Pending(Protocol):
+    """A durable queue of signals with leases, in order per symbol.
+
+    Any number of threads, and any number of processes over the same database,
+    may call all of it. Every method raises QueueUnavailable when the database
+    cannot be reached in time; the next call tries again by itself.
+    """
+
+    def put(self, new: NewSignal, now: datetime) -> Accepted:
+        """Store one signal durably, or say which one it is a duplicate of.
+
+        1. Same `dedupe_key` as a signal accepted within 30 days: duplicate.
+        2. No key, and the symbol's newest signal has the same fingerprint and
+           was accepted less than 30 s from now: duplicate. A duplicate does
+           not move that instant.
+        3. Otherwise it is committed to disk, then this returns.
+
+        Answers within 1.8 s.
+
+        Raises:
+            DuplicateConflict: The key is known with another fingerprint.
+            QueueFull: The depth cap is reached. Nothing stored.
+            QueueUnavailable: Nothing stored, with one exception that the
+                error's `maybe_stored` tells: the commit itself did not come
+                back in time. Answer 503 in both cases: if that commit landed
+                after all, the resend is answered as a duplicate.
+        """
+
+    def lease(self, limit: int, lease_seconds: float, now: datetime) -> list[Leased]:
+        """Lease up to `limit` signals in order of acceptance, or return [].
+
+        Per symbol the order holds: while an earlier signal is leased or waits
+        for a retry, later ones wait; several may come in one answer, in
+        order. A lease ends at now + lease_seconds (at most 300), then the
+        signal is given away again; one whose fifth lease ran out becomes a
+        dead letter instead, and those behind it go on. Age is no reason not
+        to deliver. Nothing is delivered while paused, nothing but closes and
+        resets in close-only mode.
+        """
+
+    def ack(self, acks: Sequence[tuple[str, str]], now: datetime) -> AckResult:
+        """Finish signals by (id, lease); durable when it returns.
+
+        Idempotent: an id acked before is acked, whatever the lease. A lease
+        that ran out still counts as long as nobody leased the signal since.
+        """
+
+    def nack(self, id: str, lease: str, reason: str, retry_seconds: float, now: datetime) -> bool:
+        """Give one signal back, to be leased again after retry_seconds (at most 600).
+
+        The fifth nack makes it a dead letter with `reason`. Later signals of
+        its symbol wait for it; those already leased together with it may
+        still be acked. False: the lease is not the caller's any more.
+        """
+
+    def wait(self, timeout: float) -> bool:
+        """Block until something may be leasable, at most `timeout` seconds.
+
+        Call it in the thread whose `lease` just returned []: what arrived in
+        between is not missed. True means "lease again", and comes at least
+        once a second, since a wake-up may get lost. False: time is up.
+        """
+
+    def stats(self, now: datetime) -> Stats:
+        """Return the queue in numbers."""
+
+    def note_poll(self, now: datetime) -> None:
+        """Remember that an executor asked. Never blocks or raises; written at most every 5 s."""
+
+    def mode(self) -> Mode:
+        """Return the delivery mode that all relays of this queue obey."""
+
+    def set_mode(self, mode: Mode) -> None:
+        """Switch delivery: `open`, `paused` (accept and hold) or `close-only`.
+
+        In close-only mode opens are held and everything else is delivered.
+        What is delivered never lets an earlier open of its symbol follow it:
+        an open that was overtaken becomes a dead letter that says so. Opens
+        that nothing overtook are delivered when the mode is `open` again.
+        """
+
+    def refuse(self, refused: Refused) -> None:
+        """Keep a refused alert for its owner; the newest 1,000 are kept."""
+
+    def refused(self, limit: int) -> list[Refused]:
+        """Return the newest refused alerts, newest first."""
+
+    def dead(self, limit: int) -> list[DeadLetter]:
+        """Return dead letters, the longest dead first."""
+
+    def requeue(self, id: str, now: datetime) -> bool:
+        """Bring a dead letter back with all its attempts, at its old place in the order.
+
+        False: there is no such dead letter.
+        """
+
+    def purge(self, state: Literal["pending", "dead"], before: datetime, now: datetime) -> int:
+        """Discard what is waiting or dead and was accepted before `before`; return how many.
+
+        Leased signals stay. Discarded ones are still known as duplicates.
+        """
+
+    def last_position(self, symbol: str) -> Position | None:
+        """Return what the sender told of its position with the newest signal that told one."""
+
+    def housekeep(self, now: datetime) -> int:
+        """Forget acked and purged signals older than 30 days; return how many.
+
+        Called by the queue itself now and then; here for the command line.
+        """
+
+    def ready(self) -> Readiness:
+        """Prove with a durable write that signals can be accepted.
+
+        Raises:
+            QueueUnavailable: They cannot; the message says why.
+        """
+
+    def close(self) -> None:
+        """Finish what is being written and let go of the database."""
+
+
+def is_storable(text: str | None) -> bool:
+    """Say whether every engine can keep this text.
+
+    >>> is_storable("long 5"), is_storable("a\\0b"), is_storable("\\ud800")
+    (True, False, False)
+    """
+    return text is None or ("\0" not in text and not any("\ud800" <= c <= "\udfff" for c in text))
+
+
+def storable(text: str, max_bytes: int = REFUSED_BODY_BYTES) -> str:
+    """Return free text made storable and cut to max_bytes of UTF-8.
+
+    >>> storable("a\\0b\\ud800c", 6)
+    'a\u2400b?'
+    """
+    raw = text.replace("\0", "\u2400").encode("utf-8", "replace")
+    return raw[:max_bytes].decode("utf-8", "ignore")
