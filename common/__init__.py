@@ -1,0 +1,1 @@
+"""What relay and executor share: signals, signing, errors, clock, settings, logs."""

@@ -1,0 +1,26 @@
+"""Identifiers: 26 characters, ordered by time, unguessable."""
+from __future__ import annotations
+
+import re
+import secrets
+import time
+
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32: no I, L, O, U
+_TIME_BITS, _RANDOM_BITS, _LENGTH = 48, 80, 26
+ID_PATTERN = re.compile(r"[0-9A-Z]{26}", re.ASCII)
+
+
+def new_id() -> str:
+    """Return a new identifier: 48 bits of milliseconds, then 80 random bits.
+
+    Text order follows time to the millisecond. It is not a counter: two made within one millisecond, or
+    on both sides of a corrected clock, may sort either way, so no rule may depend on their order.
+    """
+    milliseconds = time.time_ns() // 1_000_000
+    number = (milliseconds & ((1 << _TIME_BITS) - 1)) << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS)
+    return "".join(_ALPHABET[number >> shift & 31] for shift in range(5 * (_LENGTH - 1), -1, -5))
+
+
+def is_id(text: str) -> bool:
+    """Tell whether text has the form of an identifier of ours."""
+    return ID_PATTERN.fullmatch(text) is not None

@@ -1,0 +1,96 @@
+"""JSON as strangers send it: one meaning or a refusal.
+
+The standard library's decoder is lenient where money is concerned (NaN, the last of two equal keys,
+floats, endless nesting). Here a number stays the text that was sent, so that no float ever exists.
+"""
+from __future__ import annotations
+
+import json
+import re
+from typing import NoReturn
+
+from common.errors import MalformedSignal
+
+_STRUCTURE = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', re.DOTALL)
+_SURROGATE_OR_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
+
+
+class Number(str):
+    """A JSON number, as the text that was sent."""
+
+    __slots__ = ()
+
+
+def loads(body: bytes, limit_depth: int = 8) -> object:
+    """Return the value of a JSON text; numbers are `Number`.
+
+    Raises:
+        MalformedSignal: It is not UTF-8 (a byte-order mark included), not JSON, nested deeper than
+            `limit_depth`, has a key twice, NaN or Infinity, or control characters or half a surrogate
+            pair in a string. Nothing else is ever raised, whatever the bytes.
+    """
+    text = _decoded(body)
+    if _depth(text) > limit_depth:
+        raise MalformedSignal(f"JSON is nested deeper than {limit_depth} levels; a signal is one flat object")
+    try:
+        value: object = _DECODER.decode(text)
+    except json.JSONDecodeError as exc:
+        raise MalformedSignal(f"not JSON: {exc.msg} at line {exc.lineno}, column {exc.colno}") from exc
+    if "\\" in text:
+        _refuse_hidden_characters(value)
+    return value
+
+
+def _decoded(body: bytes) -> str:
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError as exc:
+        raise MalformedSignal(f"not UTF-8 at byte {exc.start}; send the JSON as UTF-8") from exc
+    if text.startswith("\ufeff"):
+        raise MalformedSignal("begins with a byte-order mark; send UTF-8 without one")
+    return text
+
+
+def _depth(text: str) -> int:
+    """Return how deep brackets are nested, without recursion; brackets inside strings do not count."""
+    if text.count("[") + text.count("{") <= 1:
+        return 1
+    deepest = depth = 0
+    for token in _STRUCTURE.findall(text):
+        if token in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif token in "]}":
+            depth -= 1
+    return deepest
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise MalformedSignal(f"the key {twice[:40]!r} is there twice; send it once")
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise MalformedSignal(f"{name} is no JSON number; send digits, or leave the field out")
+
+
+_DECODER = json.JSONDecoder(
+    parse_float=Number, parse_int=Number, parse_constant=_no_constant, object_pairs_hook=_object
+)
+
+
+def _refuse_hidden_characters(value: object) -> None:
+    """Refuse what only an escape can smuggle in: control characters, half a surrogate pair."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _refuse_hidden_characters(key)
+            _refuse_hidden_characters(item)
+    elif isinstance(value, list):
+        for item in value:
+            _refuse_hidden_characters(item)
+    elif isinstance(value, str) and _SURROGATE_OR_CONTROL.search(value):
+        raise MalformedSignal("a string holds a control character or half a surrogate pair")
