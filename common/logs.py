@@ -12,6 +12,7 @@ import re
 import sys
 import traceback
 from datetime import UTC, datetime
+from pathlib import PurePath
 from typing import Any
 
 from common.clock import utc_text
@@ -99,8 +100,8 @@ class ReadableLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         parts = [f"{name}={_readable(value)}" for name, value in _fields(record).items()]
-        at, event = _instant(record), _one_line(record.getMessage())
-        return scrub(" ".join([at, f"{record.levelname:7}", self._program, event, *parts]))
+        event = _one_line(scrub(record.getMessage()))
+        return " ".join([_instant(record), f"{record.levelname:7}", self._program, event, *parts])
 
 
 class JsonLines(ReadableLines):
@@ -108,8 +109,8 @@ class JsonLines(ReadableLines):
 
     def format(self, record: logging.LogRecord) -> str:
         line = {"at": _instant(record), "level": record.levelname.lower(), "program": self._program}
-        line |= {"event": record.getMessage(), "logger": record.name, **_fields(record)}
-        return scrub(json_text.dumps(line, default=str, ensure_ascii=False))
+        line |= {"event": scrub(record.getMessage()), "logger": record.name, **_fields(record)}
+        return json_text.dumps(line, ensure_ascii=False)
 
 
 def _instant(record: logging.LogRecord) -> str:
@@ -120,13 +121,18 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
     fields = dict(getattr(record, "fields", {}))
     if record.exc_info and record.exc_info[1] is not None:
         fields |= _where(record.exc_info[1])
-    return fields
+    return {name: _plain(value) for name, value in fields.items()}
+
+
+def _plain(value: object) -> object:
+    """Return a number, truth or nothing as it is, and all else as text without secrets."""
+    return value if value is None or isinstance(value, bool | int | float) else scrub(str(value))
 
 
 def _where(error: BaseException) -> dict[str, str]:
     """Return what was raised and by which lines of code, innermost first, without a traceback's many lines."""
     frames = traceback.extract_tb(error.__traceback__)[-4:]
-    places = [f"{re.split(r'[/\\\\]', frame.filename)[-1]}:{frame.lineno}" for frame in reversed(frames)]
+    places = [f"{PurePath(frame.filename).name}:{frame.lineno}" for frame in reversed(frames)]
     return {"error": f"{type(error).__name__}: {error}", "where": " < ".join(places)}
 
 
