@@ -1,0 +1,71 @@
+# Thin wrappers: each target is one command that also works without make (README, "On Windows").
+# GNU Make 3.81 suffices.
+
+IB ?= ib_insync
+ifeq ($(IB),ib_insync)
+VENV := .venv
+LOCK := requirements.txt
+else ifeq ($(IB),ib_async)
+VENV := .venv-ib_async
+LOCK := requirements-ib_async.txt
+else
+$(error IB must be ib_insync or ib_async, was "$(IB)")
+endif
+
+PY := $(VENV)/bin/python
+RUN := $(VENV)/.installed
+DEV := $(VENV)/.installed-dev
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check --require-hashes
+TESTS ?=
+
+# An interrupted or moved virtual environment is made again.
+ifneq ($(wildcard $(VENV)),)
+ifneq ($(shell $(PY) -c "print(1)" 2>/dev/null),1)
+$(shell rm -f $(RUN) $(DEV) $(VENV)/.made)
+endif
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help run demo test test-all check fmt bench lock clean
+
+help:  ## This list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(RUN)  ## Relay, paper TWS and executor on this machine, with a page to look at; Ctrl-C ends it
+	@$(PY) -m deploy.local
+
+test: $(DEV)  ## All tests but the long proofs
+	$(PY) -m pytest -n 2 --dist loadscope $(TESTS)
+
+test-all: $(DEV)  ## The long proofs as well
+	$(PY) -m pytest -n 2 --dist loadscope -m "slow or not slow" $(TESTS)
+
+check: $(DEV)  ## Lint, format, types, import contracts
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(VENV)/bin/lint-imports
+
+fmt: $(DEV)  ## Format, and mend what the linter can mend
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+lock: $(DEV)  ## Compile the locks anew from pyproject.toml
+	$(PY) -m deploy.lock
+
+clean:  ## Remove environments and caches; databases and .env stay
+	rm -rf .venv .venv-ib_async .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+$(VENV)/.made:
+	@sh deploy/venv.sh $(VENV)
+	@touch $@
+
+$(RUN): $(VENV)/.made $(LOCK)
+	@echo "Installing what $(LOCK) names into $(VENV) ..."
+	@$(PIP) -r $(LOCK)
+	@touch $@
+
+$(DEV): $(RUN) requirements-dev.txt
+	@echo "Installing the tools of requirements-dev.txt into $(VENV) ..."
+	@$(PIP) -r $(LOCK) -r requirements-dev.txt
+	@touch $@

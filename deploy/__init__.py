@@ -1,0 +1,1 @@
+"""What make runs and deploys; nothing here is imported by relay, executor or common."""
