@@ -7,21 +7,29 @@ can be installed beside both.
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 
 COMPILE = [
-    sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11",
+    "pip", "compile", "--quiet", "--universal", "--python-version", "3.11",
     "--generate-hashes", "--no-annotate", "--custom-compile-command", "make lock",
 ]  # fmt: skip
 SWAP = ("ib_insync", "ib_async==2.1.0")
 
 
+def find_uv() -> str:
+    """Return the path of uv, or end with the mend: only who changes a dependency needs it."""
+    found = shutil.which("uv", path=sysconfig.get_path("scripts")) or shutil.which("uv")
+    return found or sys.exit(f"make lock needs uv: {sys.executable} -m pip install uv")
+
+
 def compile_lock(output: str, *arguments: str) -> None:
     """Write one lock; versions that it holds already are kept where they still fit."""
-    subprocess.run([*COMPILE, *arguments, "--output-file", output], check=True)
+    subprocess.run([find_uv(), *COMPILE, *arguments, "--output-file", output], check=True)
     print(f"{output}: {Path(output).read_text('utf-8').count('==')} packages")
 
 

@@ -1,0 +1,1 @@
+"""Measurements with their own load generator; `make bench` runs them."""

@@ -1,0 +1,40 @@
+"""What every test may use: free ports, and waiting for a condition with a deadline."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import pytest
+
+T = TypeVar("T")
+
+
+@pytest.fixture
+def free_port() -> Callable[[], int]:
+    """Return a function that names a loopback port nobody listens on."""
+
+    def find() -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+            return port
+
+    return find
+
+
+@pytest.fixture
+def eventually() -> Callable[..., object]:
+    """Return a function that asks until the answer is true, and returns it; it fails after `seconds`."""
+
+    def ask(condition: Callable[[], T], seconds: float = 10, every: float = 0.02) -> T:
+        deadline = time.monotonic() + seconds
+        while not (answer := condition()):
+            if time.monotonic() > deadline:
+                pytest.fail(f"not true within {seconds} s: {getattr(condition, '__name__', condition)}")
+            time.sleep(every)
+        return answer
+
+    return ask
