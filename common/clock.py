@@ -2,6 +2,7 @@
 
 Everything else takes a `Clock`, or `now` as an argument, so that a test can move time by hand.
 """
+
 from __future__ import annotations
 
 import re

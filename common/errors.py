@@ -24,6 +24,7 @@
 An alert that repeats another is no error (it is answered as a duplicate), nor is a signal that the rules
 skip (a decision).
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence

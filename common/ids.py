@@ -1,4 +1,5 @@
 """Identifiers: 26 characters, ordered by time, unguessable."""
+
 from __future__ import annotations
 
 import re

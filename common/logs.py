@@ -4,6 +4,7 @@
 It is the standard library's logging underneath, so that every library's lines come out in the same form;
 structlog would cost a quarter of a second at each start (it imports the terminal library).
 """
+
 from __future__ import annotations
 
 import json as json_text

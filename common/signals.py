@@ -3,15 +3,17 @@
 An *alert* is the message as it was sent; a *signal* is one validated request in canonical form. The
 closed list of fields, and what each may hold, is the table `_FIELDS`.
 """
+
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from typing import Any
 
 from common import strict_json
 from common.clock import parse_utc, utc_text
@@ -180,9 +182,9 @@ def _instant(key: str, value: object, problems: list[Problem]) -> datetime | Non
 
 
 def _text(value: object) -> str:
-    if not isinstance(value, str) or isinstance(value, strict_json.Number):
-        raise ValueError(f"must be text in quotes, was {_shown(value)}")
-    return value
+    if isinstance(value, str) and not isinstance(value, strict_json.Number):
+        return value
+    raise ValueError(f"must be text in quotes, was {_shown(value)}")
 
 
 def _number(value: object) -> Decimal:
@@ -281,7 +283,7 @@ _ANY = ("id", "note")
 
 def _checked(
     fields: Mapping[str, object], actions: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]
-) -> tuple[dict[str, object], list[Problem]]:
+) -> tuple[dict[str, Any], list[Problem]]:
     """Return the canonical values of all fields that have one, and every problem."""
     try:
         action = _one_of(*actions)(fields["action"])
@@ -291,7 +293,7 @@ def _checked(
         return {}, [Problem("action", problem), *_unknown(fields, {*_FIELDS})]
     required, optional = actions[action]
     allowed = (*required, *optional, *_ANY)
-    values: dict[str, object] = {"action": action}
+    values: dict[str, Any] = {"action": action}
     problems = _unknown(fields, {*allowed}, f" with the action {action}")
     for name in allowed:
         if name in fields:
@@ -306,13 +308,15 @@ def _checked(
 
 def _unknown(fields: Mapping[str, object], allowed: set[str], where: str = "") -> list[Problem]:
     return [
-        Problem(name[:40], f"is not a field{where}; allowed: action, {', '.join(sorted(allowed - {'secret'}))}")
+        Problem(
+            name[:40], f"is not a field{where}; allowed: action, {', '.join(sorted(allowed - {'secret'}))}"
+        )
         for name in fields
         if name not in allowed and name != "action"
     ]
 
 
-def _contradictions(values: dict[str, object]) -> list[Problem]:
+def _contradictions(values: dict[str, Any]) -> list[Problem]:
     """Return what is wrong between fields that are each right; turns positions into sides."""
     if values["action"] == "strategy":
         problems = _strategy(values)
@@ -322,13 +326,13 @@ def _contradictions(values: dict[str, object]) -> list[Problem]:
     if values["action"] != "open" or tp is None or sl is None:
         return []
     above, below = (tp, sl) if values["side"] == "buy" else (sl, tp)
-    if above > below:  # type: ignore[operator]
+    if above > below:
         return []
     words = "tp above sl" if values["side"] == "buy" else "tp below sl"
     return [Problem("tp", f"a {values['side']} needs {words}, was tp {tp} and sl {sl}")]
 
 
-def _strategy(values: dict[str, object]) -> list[Problem]:
+def _strategy(values: dict[str, Any]) -> list[Problem]:
     """Turn a strategy alert into the open or close it means.
 
     Long is an open buy of the whole position's size, short an open sell, flat a close. The order's own
@@ -349,25 +353,15 @@ def _strategy(values: dict[str, object]) -> list[Problem]:
     return []
 
 
-def _signal(values: Mapping[str, object]) -> Signal:
-    action = Action(str(values["action"]))
-    common = {"note": values.get("note") or None, "sender_id": values.get("id")}
+def _signal(values: Mapping[str, Any]) -> Signal:
+    action = Action(values["action"])
+    signal = Signal(action, values["symbol"], note=values.get("note") or None, sender_id=values.get("id"))
     if action is not Action.OPEN:
-        return Signal(action, str(values["symbol"]), **common)  # type: ignore[arg-type]
-    return Signal(
-        action,
-        str(values["symbol"]),
-        Side(str(values["side"])),
-        values["quantity"],  # type: ignore[arg-type]
-        values.get("tp"),  # type: ignore[arg-type]
-        values.get("sl"),  # type: ignore[arg-type]
-        **common,  # type: ignore[arg-type]
-    )
+        return signal
+    side, tp, sl = Side(values["side"]), values.get("tp"), values.get("sl")
+    return replace(signal, side=side, quantity=values["quantity"], tp=tp, sl=sl)
 
 
-def _prev(values: Mapping[str, object]) -> PrevPosition | None:
+def _prev(values: Mapping[str, Any]) -> PrevPosition | None:
     position = values.get("prev_market_position")
-    size = values.get("prev_market_position_size")
-    if position is None:
-        return None
-    return PrevPosition(str(position), size if isinstance(size, Decimal) else None)
+    return PrevPosition(position, values.get("prev_market_position_size")) if position else None

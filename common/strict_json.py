@@ -3,6 +3,7 @@
 The standard library's decoder is lenient where money is concerned (NaN, the last of two equal keys,
 floats, endless nesting). Here a number stays the text that was sent, so that no float ever exists.
 """
+
 from __future__ import annotations
 
 import json

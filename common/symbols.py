@@ -1,4 +1,5 @@
 """Symbols: one spelling for everything a sender may write for the same instrument."""
+
 from __future__ import annotations
 
 import re

@@ -1,0 +1,394 @@
+"""Settings of both programs: one field each, from which flags, environment names and documents come.
+
+    @dataclass(frozen=True, kw_only=True)
+    class RelaySettings(ProgramSettings):
+        env_prefix = "RELAY_"
+        host: str = setting("127.0.0.1", help="Address to listen on.")
+        webhook_secrets: Secret = setting(help="What senders present.")      # no default: required
+
+Precedence: flag, environment, `NAME_FILE` (secrets), the same two from `.env` in the working directory,
+default. This is the only module that reads the environment. Plain dataclasses, since pydantic-settings
+alone takes as long to import as everything else in the relay together.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import os
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any, ClassVar, Self, TypeVar
+
+import click
+
+from common.errors import ConfigError
+
+F = TypeVar("F", bound=Callable[..., Any])
+_TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+_REQUIRED: Any = dataclasses.MISSING
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Secret:
+    """A secret value that no print, log or traceback shows. A list is comma-separated, newest first."""
+
+    _text: str = dataclasses.field(repr=False)
+    file: Path | None = None  # where it was read from, when it was a file; see Rotating
+
+    def reveal(self) -> str:
+        return self._text
+
+    def items(self) -> tuple[str, ...]:
+        """Return the parts of a comma- or line-separated list, without blanks around them."""
+        return tuple(part.strip() for part in self._text.replace("\n", ",").split(",") if part.strip())
+
+    def __bool__(self) -> bool:
+        return bool(self.items())
+
+    def __str__(self) -> str:
+        return "[secret]"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Row:
+    """One setting for people: what `--help` and the reference page show."""
+
+    name: str
+    flag: str | None
+    env: tuple[str, ...]
+    default: object  # "" when there is none; see required
+    help: str
+    secret: bool
+    required: bool
+
+
+def setting(
+    default: Any = _REQUIRED,
+    *,
+    help: str,
+    flag: bool | str = True,
+    env: bool = True,
+    also_env: tuple[str, ...] = (),
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: tuple[str, ...] = (),
+    check: Callable[[Any], object] | None = None,
+) -> Any:
+    """Declare one setting. Its type decides how its text is read; without a default it is required.
+
+    Args:
+        flag: False for none (a Secret never has one: other users can read command lines), a text for
+            another name than the field's.
+        env: False for a setting that only the command line may give.
+        also_env: Further environment names, looked at after the own one.
+        check: Called with the value; raises ValueError (or ConfigError) with the mend.
+    """
+    meta: dict[str, Any] = {"help": help, "flag": flag, "env": env, "also_env": also_env, "choices": choices}
+    meta |= {"minimum": minimum, "maximum": maximum, "check": check}
+    return dataclasses.field(default=default, metadata=meta)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProgramSettings:
+    """Base of a program's settings. Subclasses set `env_prefix` and declare fields with `setting`."""
+
+    env_prefix: ClassVar[str] = ""
+
+    def problems(self) -> list[str]:
+        """Return what is wrong between settings that are each right; overridden by subclasses."""
+        return []
+
+    @classmethod
+    def load(
+        cls,
+        flags: Mapping[str, Any] | None = None,
+        environ: Mapping[str, str] | None = None,
+        directory: Path | None = None,
+    ) -> Self:
+        """Return the settings from flags (by field name, None for not given), environment and `.env`.
+
+        Raises:
+            ConfigError: Every mistake at once, each by its names and with the mend.
+        """
+        environ = dict(os.environ if environ is None else environ)
+        layers = [environ, _dotenv(directory or Path.cwd())]
+        values, mistakes = _collect(cls, flags or {}, layers)
+        if mistakes:
+            raise ConfigError(mistakes)
+        settings = cls(**values)
+        mistakes = settings.problems()
+        if mistakes:
+            raise ConfigError(mistakes)
+        return settings
+
+
+def load(cls: type[S], flags: Mapping[str, Any] | None = None) -> S:
+    """Return `cls.load(flags)`: the settings, or a ConfigError that lists every mistake."""
+    return cls.load(flags)
+
+
+S = TypeVar("S", bound=ProgramSettings)
+
+
+def describe(cls: type[ProgramSettings]) -> list[Row]:
+    """Return a row for each setting, in the order of declaration."""
+    types_of = typing.get_type_hints(cls)
+    return [_row(cls, field, types_of[field.name]) for field in dataclasses.fields(cls)]
+
+
+def redacted(settings: ProgramSettings) -> dict[str, str]:
+    """Return all settings as text, secrets as "[secret]" (or "" where there is none)."""
+    values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    return {
+        name: "" if value is None or (isinstance(value, Secret) and not value) else str(value)
+        for name, value in values.items()
+    }
+
+
+def click_options(cls: type[ProgramSettings]) -> Callable[[F], F]:
+    """Return a decorator that gives a click command one option for each setting that has a flag.
+
+    Values arrive as text (True for a switch), or None when not given, for `load` to judge all together.
+    """
+    options = [_option(cls, row) for row in describe(cls) if row.flag]
+
+    def decorate(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def speaking(command: F) -> F:
+    """Decorate a command so that a ConfigError ends the program with 2 and one line per problem."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except ConfigError as exc:
+            for problem in exc.problems:
+                click.echo(f"configuration: {problem}", err=True)
+            sys.exit(2)
+
+    return typing.cast(F, run)
+
+
+class Rotating:
+    """A secret that may lie in a file and be replaced there while the program runs.
+
+    `current()` looks at the file's size and time of change, at most once each `every` seconds (a sender
+    spraying requests costs no system calls), and reads it when they differ. A file that is gone, empty or
+    refused by `check` leaves the last good value in force: a rotation never opens a gap.
+    """
+
+    def __init__(
+        self,
+        secret: Secret,
+        monotonic: Callable[[], float],
+        check: Callable[[Secret], object] | None = None,
+        every: float = 1.0,
+    ) -> None:
+        self._secret, self._monotonic, self._check, self._every = secret, monotonic, check, every
+        self._stamp = _stamp(secret.file)
+        self._next = monotonic() + every
+        self.problem: str | None = None  # why the file's present content is not in force
+
+    def current(self) -> Secret:
+        """Return the secret in force now."""
+        if self._secret.file is not None and self._monotonic() >= self._next:
+            self._next = self._monotonic() + self._every
+            self._refresh(self._secret.file)
+        return self._secret
+
+    def _refresh(self, file: Path) -> None:
+        stamp = _stamp(file)
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            fresh = Secret(file.read_text("utf-8").strip(), file)
+            if not fresh:
+                raise ValueError("is empty")
+            if self._check:
+                self._check(fresh)
+        except (OSError, ValueError, ConfigError) as exc:
+            self.problem = f"{file}: {exc}; the secret read before stays in force"
+        else:
+            self._secret, self.problem = fresh, None
+
+
+def _stamp(file: Path | None) -> tuple[int, int, int] | None:
+    try:
+        found = file and file.stat()
+    except OSError:
+        return None
+    return (found.st_mtime_ns, found.st_size, found.st_ino) if found else None
+
+
+# --- reading ----------------------------------------------------------------------------------------
+
+
+def _dotenv(directory: Path) -> dict[str, str]:
+    """Return what `.env` in the directory sets; `$` in it means itself."""
+    path = directory / ".env"
+    if not path.is_file():
+        return {}
+    from dotenv import dotenv_values  # here: most deployments have no such file, and it costs time
+
+    return {name: value for name, value in dotenv_values(path, interpolate=False).items() if value}
+
+
+def _collect(
+    cls: type[ProgramSettings], flags: Mapping[str, Any], layers: Sequence[Mapping[str, str]]
+) -> tuple[dict[str, Any], list[str]]:
+    types_of, values, mistakes = typing.get_type_hints(cls), {}, []
+    for field in dataclasses.fields(cls):
+        kind = _bare(types_of[field.name])
+        row = _row(cls, field, kind)
+        try:
+            found = _find(row, flags.get(field.name), layers)
+            if found is not None:
+                values[field.name] = _read(field, kind, *found)
+            elif row.required:
+                mistakes.append(_missing(row, layers))
+        except (ValueError, ConfigError) as exc:
+            mistakes += [f"{_names(row)} {each}" for each in getattr(exc, "problems", [str(exc)])]
+    return values, mistakes
+
+
+def _find(row: Row, flag: Any, layers: Sequence[Mapping[str, str]]) -> tuple[Any, Path | None] | None:
+    """Return a setting's raw value, and the file it came from if it did; None when nobody gave it."""
+    if flag is not None:
+        return flag, None
+    for layer in layers:
+        for name in row.env:
+            if layer.get(name, "").strip():
+                return layer[name].strip(), None
+            if row.secret and layer.get(f"{name}_FILE", "").strip():
+                return _file_text(Path(layer[f"{name}_FILE"].strip()), f"{name}_FILE")
+    return None
+
+
+def _file_text(path: Path, name: str) -> tuple[str, Path]:
+    try:
+        text = path.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ValueError(f"cannot be read from {path} ({name}): {exc}") from exc
+    if not text:
+        raise ValueError(f"is empty in {path} ({name})")
+    return text, path.absolute()
+
+
+def _read(field: dataclasses.Field[Any], kind: Any, raw: Any, file: Path | None) -> Any:
+    if kind is Secret:
+        value: Any = Secret(str(raw), file)
+    elif isinstance(raw, str) and kind is not str:
+        value = _READERS[kind](raw)
+    else:
+        value = raw
+    _check_range(field.metadata, value)
+    if field.metadata["check"]:
+        field.metadata["check"](value)
+    return value
+
+
+def _check_range(meta: Mapping[str, Any], value: Any) -> None:
+    low, high, choices = meta["minimum"], meta["maximum"], meta["choices"]
+    if choices and value not in choices:
+        raise ValueError(f"must be one of {', '.join(choices)}, was {value!r}")
+    if low is not None and value < low:
+        raise ValueError(f"must be at least {low:g}, was {value}")
+    if high is not None and value > high:
+        raise ValueError(f"must be at most {high:g}, was {value}")
+
+
+def _whole(text: str) -> int:
+    if not text.lstrip("-").isdecimal() or not text.isascii():
+        raise ValueError(f"must be a whole number, was {text[:40]!r}")
+    return int(text)
+
+
+def _decimal(text: str) -> Decimal:
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        raise ValueError(f"must be a number, was {text[:40]!r}") from None
+    if not value.is_finite() or abs(value.adjusted()) > 30:
+        raise ValueError(f"must be a number, was {text[:40]!r}")
+    return value
+
+
+def _truth(text: str) -> bool:
+    if text.lower() in (*_TRUE, *_FALSE):
+        return text.lower() in _TRUE
+    raise ValueError(f"must be one of {', '.join((*_TRUE, *_FALSE))}, was {text[:40]!r}")
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+# type of a field -> how its text is read
+_READERS: dict[Any, Callable[[str], Any]] = {
+    int: _whole,
+    float: lambda text: float(_decimal(text)),
+    Decimal: _decimal,
+    bool: _truth,
+    Path: Path,
+    tuple[str, ...]: _words,
+}
+
+
+# --- showing ----------------------------------------------------------------------------------------
+
+
+def _bare(kind: Any) -> Any:
+    """Return the type without `| None`."""
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        return next(part for part in typing.get_args(kind) if part is not type(None))
+    return kind
+
+
+def _row(cls: type[ProgramSettings], field: dataclasses.Field[Any], kind: Any) -> Row:
+    meta, kind = field.metadata, _bare(kind)
+    flag = meta["flag"]
+    if kind is Secret or flag is False:
+        name = None
+    else:
+        name = flag if isinstance(flag, str) else "--" + field.name.replace("_", "-")
+    env = (cls.env_prefix + field.name.upper(), *meta["also_env"]) if meta["env"] else ()
+    required = field.default is dataclasses.MISSING
+    default = "" if required or field.default is None else field.default
+    return Row(field.name, name, env, default, meta["help"], kind is Secret, required)
+
+
+def _names(row: Row) -> str:
+    return " / ".join([*([row.flag] if row.flag else []), *row.env])
+
+
+def _missing(row: Row, layers: Sequence[Mapping[str, str]]) -> str:
+    given = [name for layer in layers for name in layer if name.startswith(row.env[0].split("_")[0])]
+    near = [name for name in difflib.get_close_matches(row.env[0], given, 1) if name not in row.env]
+    hint = f" ({near[0]} is set: is that a slip of the pen?)" if near else ""
+    file = f", or {row.env[0]}_FILE to a file that holds it" if row.secret else ""
+    return f"{_names(row)} is not set{hint}: {row.help} Set it{file}."
+
+
+def _option(cls: type[ProgramSettings], row: Row) -> Callable[[F], F]:
+    kind = _bare(typing.get_type_hints(cls)[row.name])
+    shown = [f"env {', '.join(row.env)}"] * bool(row.env) + [f"default {row.default}"] * (
+        row.default not in ("", False)
+    )
+    text = f"{row.help} [{'; '.join(shown)}]" if shown else row.help
+    if kind is bool:
+        return click.option(f"{row.flag}/--no-{str(row.flag)[2:]}", row.name, default=None, help=text)
+    metavar = {int: "N", float: "N", Decimal: "N", Path: "PATH"}.get(kind, "TEXT")
+    return click.option(str(row.flag), row.name, default=None, help=text, metavar=metavar)
