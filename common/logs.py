@@ -26,9 +26,11 @@ _pattern: re.Pattern[str] | None = None
 
 
 def never_log(*secrets: str) -> None:
-    """Make sure that these values are replaced wherever they would appear in a log line."""
+    """Make sure that these values are replaced wherever they would appear in a log line, escaped or not."""
     global _pattern
-    _secrets.update(secret for secret in secrets if len(secret) >= _SHORTEST_SECRET)
+    long_enough = [secret for secret in secrets if len(secret) >= _SHORTEST_SECRET]
+    for written in (str, lambda secret: repr(secret)[1:-1], lambda secret: json_text.dumps(secret)[1:-1]):
+        _secrets.update(map(written, long_enough))
     longest_first = sorted(_secrets, key=len, reverse=True)
     _pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 
@@ -131,7 +133,7 @@ def _plain(value: object) -> object:
 
 
 def _where(error: BaseException) -> dict[str, str]:
-    """Return what was raised and by which lines of code, innermost first, without a traceback's many lines."""
+    """Return what was raised and by which lines of code, innermost first, on one line."""
     frames = traceback.extract_tb(error.__traceback__)[-4:]
     places = [f"{PurePath(frame.filename).name}:{frame.lineno}" for frame in reversed(frames)]
     return {"error": f"{type(error).__name__}: {error}", "where": " < ".join(places)}

@@ -237,8 +237,8 @@ def _note(value: object) -> str:
 
 
 def _secret(value: object) -> str:
-    if not isinstance(value, str) or len(value) > SECRET_LIMIT:
-        raise ValueError("must be text in quotes")
+    if isinstance(value, strict_json.Number) or not isinstance(value, str) or len(value) > SECRET_LIMIT:
+        raise ValueError(f"must be text in quotes, at most {SECRET_LIMIT} characters")
     return value
 
 

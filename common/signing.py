@@ -70,7 +70,7 @@ class SigningKeys:
         return f"SigningKeys({', '.join(self.fingerprints())})"
 
 
-_RECIPE = "python -c \"import base64, secrets; print('whsec_' + base64.b64encode(secrets.token_bytes(32)).decode())\""
+_RECIPE = "python -c \"import base64, os; print('whsec_' + base64.b64encode(os.urandom(32)).decode())\""
 
 
 def _key(text: str) -> bytes:

@@ -57,11 +57,11 @@ def _depth(text: str) -> int:
     if text.count("[") + text.count("{") <= 1:
         return 1
     deepest = depth = 0
-    for token in _STRUCTURE.findall(text):
-        if token in "[{":
+    for mark in _STRUCTURE.findall(text):
+        if mark in "[{":
             depth += 1
             deepest = max(deepest, depth)
-        elif token in "]}":
+        elif mark in "]}":
             depth -= 1
     return deepest
 
