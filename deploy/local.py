@@ -1,0 +1,374 @@
+"""`make run`: relay, paper TWS and executor on this machine, on loopback, with secrets of their own.
+
+It never connects to anything that it did not start itself: the three are started in a folder of their own
+(`.run`) with an environment from which every setting of theirs was removed, so that nothing in a `.env` for
+a real TWS, a public relay or an alarm channel has an effect here; the paper TWS gets a port that was free.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import ProxyHandler, build_opener
+
+from dotenv import dotenv_values
+
+ROOT = Path(__file__).resolve().parent.parent
+HOST = "127.0.0.1"
+START_SECONDS = 60.0
+STOP_SECONDS = 8.0
+SAMPLE = '{"secret":"%s","action":"open","symbol":"EURUSD","side":"buy","quantity":10000,"tp":1.20,"sl":1.18}'
+open_url = build_opener(ProxyHandler({})).open  # loopback never goes through a proxy
+
+
+class RunError(Exception):
+    """What keeps the whole from running, in one line with the mend."""
+
+
+# --- secrets ----------------------------------------------------------------------------------------
+
+
+def fresh_secrets() -> dict[str, str]:
+    """Return new random secrets, by the names under which the two programs read them."""
+    signing = "whsec_" + b64encode(secrets.token_bytes(32)).decode()
+    token = secrets.token_urlsafe(32)
+    return {
+        "RELAY_WEBHOOK_SECRETS": secrets.token_urlsafe(24),
+        "RELAY_SIGNING_SECRETS": signing,
+        "RELAY_EXECUTOR_TOKENS": token,
+        "EXECUTOR_SIGNING_SECRETS": signing,
+        "EXECUTOR_RELAY_TOKEN": token,
+    }
+
+
+def secrets_of(env_file: Path) -> dict[str, str]:
+    """Return the secrets in `.env`, which is written on first use with mode 0600, and never changed after.
+
+    Raises:
+        RunError: The file lacks some of them; the text says which lines to add.
+    """
+    if not env_file.exists():
+        lines = ["# Written by `make run` on first use. Keep it secret; it is never overwritten."]
+        lines += [f"{name}={value}" for name, value in fresh_secrets().items()]
+        with open(
+            env_file, "x", encoding="utf-8", opener=lambda path, how: os.open(path, how, 0o600)
+        ) as file:
+            file.write("\n".join([*lines, ""]))
+    found = {name: value for name, value in dotenv_values(env_file, interpolate=False).items() if value}
+    missing = [name for name in fresh_secrets() if name not in found]
+    if missing:
+        mend = "add them (.env.example says how), or move the file away"
+        raise RunError(f"{env_file} lacks {', '.join(missing)}; {mend}")
+    return {name: found[name] for name in fresh_secrets()}
+
+
+# --- ports ------------------------------------------------------------------------------------------
+
+
+def free_port() -> int:
+    """Return a loopback port nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def claim(port: int, user: str, name: str) -> int:
+    """Return the port if it can be listened on.
+
+    Raises:
+        RunError: It is taken; the text says what to do.
+    """
+    with socket.socket() as probe:
+        if os.name == "posix":
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as exc:
+            raise RunError(
+                f"port {port}, for {user}, is already taken ({exc.strerror}): end what uses it"
+                f" (a `make run` in another terminal?), or name another: make run {name}={port + 1000}"
+            ) from exc
+    return port
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Where the parts listen, all on loopback."""
+
+    relay: int
+    page: int
+    tws: int = field(default_factory=free_port)
+    control: int = field(default_factory=free_port)
+
+
+# --- processes --------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Part:
+    """One process: how it is started, and how one sees that it is ready."""
+
+    name: str
+    arguments: list[str]
+    is_ready: Callable[[], bool]
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self, folder: Path, environment: Mapping[str, str]) -> None:
+        """Start it in a process group of its own, so that Ctrl-C reaches only us and we end them in order."""
+        command = [sys.executable, "-m", *self.arguments]
+        if sys.platform == "win32":
+            group = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+            self.process = subprocess.Popen(command, cwd=folder, env=environment, **group)
+        else:
+            self.process = subprocess.Popen(
+                command, cwd=folder, env=environment, process_group=0, preexec_fn=_end_with_parent
+            )
+
+    def check_alive(self) -> None:
+        """Raise RunError if the process has ended by itself."""
+        if self.process is not None and (code := self.process.poll()) is not None:
+            raise RunError(
+                f"the {self.name} ended with code {code}: see its last lines above. All is stopped"
+            )
+
+    def ask_to_end(self) -> None:
+        """Ask the process to end, if it runs."""
+        if self.process is not None and self.process.poll() is None:
+            polite = getattr(signal, "CTRL_BREAK_EVENT", signal.SIGTERM)
+            with contextlib.suppress(OSError):
+                self.process.send_signal(polite)
+
+    def end(self, deadline: float) -> None:
+        """Wait for the end until the deadline (monotonic seconds), then end it by force."""
+        if self.process is None:
+            return
+        try:
+            self.process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            print(f"the {self.name} did not end in time and was killed", file=sys.stderr)
+            self.process.kill()
+            self.process.wait()
+
+
+def _end_with_parent() -> None:
+    """On Linux, have the kernel end this child should we be killed (source: prctl(2), PR_SET_PDEATHSIG)."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
+def child_environment(own: Mapping[str, str]) -> dict[str, str]:
+    """Return this environment without anybody's settings for our programs, plus `own`."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RELAY_", "EXECUTOR_"))}
+    kept.pop("PORT", None)
+    path = os.pathsep.join([str(ROOT), *filter(None, [kept.get("PYTHONPATH")])])
+    return {**kept, **own, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+
+
+def answers(url: str, says: Callable[[bytes], bool] = bool) -> bool:
+    """Whether the address answers 200 with a body that `says` accepts."""
+    try:
+        with open_url(url, timeout=2) as answer:
+            return answer.status == 200 and says(answer.read())
+    except (URLError, OSError, ValueError):
+        return False
+
+
+def accepts(port: int) -> bool:
+    """Whether somebody listens on the loopback port."""
+    try:
+        socket.create_connection((HOST, port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+def is_connected(body: bytes) -> bool:
+    """Whether the page's status says that the executor is connected to its TWS."""
+    return str(json.loads(body).get("status", "")).startswith("connected")
+
+
+def parts(ports: Ports, folder: Path) -> list[Part]:
+    """Return the three in the order of starting."""
+    data = folder.parent
+    relay = ["relay", "--host", HOST, "--port", str(ports.relay)]
+    relay += ["--queue-url", f"sqlite:///{(data / 'pending.paper.db').as_posix()}"]
+    executor = ["executor", "--ib-host", HOST, "--ib-port", str(ports.tws)]
+    executor += ["--flask-host", HOST, "--flask-port", str(ports.page)]
+    executor += ["--relay-url", f"http://{HOST}:{ports.relay}", "--db", str(data / "trade_state.paper.db")]
+    if (data / "executor.toml").exists():
+        executor += ["--config", str(data / "executor.toml")]
+    paper = ["executor.paper", "--port", str(ports.tws), "--control-port", str(ports.control)]
+    page = f"http://{HOST}:{ports.page}"
+    return [
+        Part("paper TWS", paper, lambda: accepts(ports.control)),
+        Part("relay", relay, lambda: answers(f"http://{HOST}:{ports.relay}/readyz")),
+        Part("executor", executor, lambda: answers(f"{page}/api/status", is_connected)),
+    ]
+
+
+# --- the run ----------------------------------------------------------------------------------------
+
+
+class Run:
+    """The three processes, from start to end."""
+
+    def __init__(self, ports: Ports, own: Mapping[str, str], data: Path) -> None:
+        self.ports, self.own, self.folder = ports, own, data / ".run"
+        self.stopping = threading.Event()
+        self.parts = parts(ports, self.folder)
+        self._parent = os.getppid()
+
+    def stop(self, *_: object) -> None:
+        """End soon; called by signals."""
+        self.stopping.set()
+
+    def whole(self) -> None:
+        """Start all, say where, watch until told to stop or one ends; whatever happens, leave none behind.
+
+        Raises:
+            RunError: A part ended by itself or was not ready in time.
+        """
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        try:
+            if self._start():
+                self._announce()
+            while not self._over():
+                self._check()
+        finally:
+            self._end()
+
+    def _start(self) -> bool:
+        """Start part after part, each when the one before is ready; False when told to stop meanwhile."""
+        environment = child_environment(self.own)
+        for part in self.parts:
+            deadline = time.monotonic() + START_SECONDS
+            part.start(self.folder, environment)
+            while not part.is_ready():
+                self._check()
+                if time.monotonic() > deadline:
+                    raise RunError(f"the {part.name} was not ready after {START_SECONDS:.0f} s: see above")
+                if self._over(0.05):
+                    return False
+        return True
+
+    def _check(self) -> None:
+        for part in self.parts:
+            part.check_alive()
+
+    def _over(self, seconds: float = 0.2) -> bool:
+        """Wait a little; whether it is time to end."""
+        if self.stopping.wait(seconds):
+            return True
+        return under_make() and (os.getppid() != self._parent or is_ending(self._parent))
+
+    def _announce(self) -> None:
+        state = {"pid": os.getpid(), "relay": self.ports.relay, "page": self.ports.page}
+        state["control"] = self.ports.control
+        (self.folder / "state.json").write_text(json.dumps(state), "utf-8")
+        print(banner(self.ports, self.own["RELAY_WEBHOOK_SECRETS"]), flush=True)
+
+    def _end(self) -> None:
+        (self.folder / "state.json").unlink(missing_ok=True)
+        deadline = time.monotonic() + STOP_SECONDS
+        for part in reversed(self.parts):
+            part.ask_to_end()
+            part.end(deadline)
+
+
+def under_make() -> bool:
+    """Whether make started us (it says so to every recipe)."""
+    return "MAKELEVEL" in os.environ and os.name == "posix"
+
+
+def is_ending(make: int) -> bool:
+    """Whether make was interrupted alone and now waits for us: on Linux it then no longer catches SIGINT.
+
+    GNU make passes SIGTERM on to its recipes but takes for granted that SIGINT came from the terminal, which
+    reaches everybody (source: GNU make, commands.c, fatal_error_signal).
+    """
+    with contextlib.suppress(OSError, ValueError):
+        status = Path(f"/proc/{make}/status").read_text("ascii", "replace")
+        fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+        caught = int(fields["SigCgt"], 16)
+        return fields["Name"] in ("make", "gmake") and not caught >> (signal.SIGINT - 1) & 1
+    return False
+
+
+def banner(ports: Ports, secret: str) -> str:
+    """Return what a person reads when all are ready: where to look, and two lines to paste."""
+    python = Path(sys.executable)
+    shown = python.relative_to(ROOT) if python.is_relative_to(ROOT) else python
+    relay = f"http://{HOST}:{ports.relay}"
+    send = f"{shown} -m relay send open EURUSD buy 10000 --tp 1.20 --sl 1.18"
+    send += "" if ports.relay == 8080 else f" --url {relay}"
+    return "\n".join(
+        [
+            "",
+            "  Ready: relay, paper TWS and executor run on this machine, with play money.",
+            "",
+            f"  The page    http://{HOST}:{ports.page}/",
+            "  A trade     paste this line into another terminal:",
+            "",
+            f"curl -sS {relay}/webhook -d '{SAMPLE % secret}'",
+            "",
+            "  or, where quoting bites:",
+            "",
+            send,
+            "",
+            "  A story     make demo, in another terminal: prices move, and it says what to look at",
+            "  The end     Ctrl-C",
+            "",
+        ]
+    )
+
+
+def handle_signals(stop: Callable[..., None]) -> None:
+    """Have every signal that means "end" call stop."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), stop)
+
+
+def port_setting(name: str, default: int) -> int:
+    """Return a port from the environment (make run NAME=…), else the default.
+
+    Raises:
+        RunError: It is no port.
+    """
+    text = os.environ.get(name, "").strip() or str(default)
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise RunError(f"{name} must be a port from 1 to 65535, was {text!r}")
+    return int(text)
+
+
+def main() -> None:
+    """Run until Ctrl-C; 0 when stopped, 1 with one line when something is wrong."""
+    try:
+        relay = claim(port_setting("RELAY_PORT", 8080), "the relay", "RELAY_PORT")
+        page = claim(port_setting("EXECUTOR_FLASK_PORT", 5001), "the page", "EXECUTOR_FLASK_PORT")
+        run = Run(Ports(relay, page), secrets_of(ROOT / ".env"), ROOT)
+        handle_signals(run.stop)
+        run.whole()
+    except RunError as exc:
+        sys.exit(f"make run: {exc}")
+    print("All stopped.")
+
+
+if __name__ == "__main__":
+    main()
