@@ -20,6 +20,7 @@ import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
@@ -63,9 +64,7 @@ def secrets_of(env_file: Path) -> dict[str, str]:
     if not env_file.exists():
         lines = ["# Written by `make run` on first use. Keep it secret; it is never overwritten."]
         lines += [f"{name}={value}" for name, value in fresh_secrets().items()]
-        with open(
-            env_file, "x", encoding="utf-8", opener=lambda path, how: os.open(path, how, 0o600)
-        ) as file:
+        with open(env_file, "x", encoding="utf-8", opener=partial(os.open, mode=0o600)) as file:
             file.write("\n".join([*lines, ""]))
     found = {name: value for name, value in dotenv_values(env_file, interpolate=False).items() if value}
     missing = [name for name in fresh_secrets() if name not in found]
@@ -281,7 +280,7 @@ class Run:
         state = {"pid": os.getpid(), "relay": self.ports.relay, "page": self.ports.page}
         state["control"] = self.ports.control
         (self.folder / "state.json").write_text(json.dumps(state), "utf-8")
-        print(banner(self.ports, self.own["RELAY_WEBHOOK_SECRETS"]), flush=True)
+        print(banner(self.ports, self.own["RELAY_WEBHOOK_SECRETS"].split(",")[0].strip()), flush=True)
 
     def _end(self) -> None:
         (self.folder / "state.json").unlink(missing_ok=True)
