@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import unquote
 
-from .base import DEFAULT_MAX_DEPTH, Pending
+from relay.pending.base import DEFAULT_MAX_DEPTH, Pending
 
 
 def open_pending(url: str, *, max_depth: int = DEFAULT_MAX_DEPTH) -> Pending:
@@ -19,7 +19,7 @@ def open_pending(url: str, *, max_depth: int = DEFAULT_MAX_DEPTH) -> Pending:
     """
     scheme, _, rest = url.partition(":")
     if scheme == "sqlite" and rest.startswith("///") and len(rest) > 3:
-        from .sqlite import SqlitePending
+        from relay.pending.sqlite import SqlitePending
 
         return SqlitePending(unquote(rest[3:]), max_depth=max_depth)
     if scheme in ("postgresql", "postgres"):
@@ -31,7 +31,7 @@ def open_pending(url: str, *, max_depth: int = DEFAULT_MAX_DEPTH) -> Pending:
 
 def _open_postgres(url: str, max_depth: int) -> Pending:
     try:
-        from .postgres import PostgresPending
+        from relay.pending.postgres import PostgresPending
     except ImportError as exc:
         raise ValueError(
             "a postgresql:// queue needs psycopg: pip install 'signal-executor[postgres]'"

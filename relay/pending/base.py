@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, Protocol, get_args
 
+from common.errors import QueueUnavailable
+
 Mode = Literal["open", "paused", "close-only"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 
@@ -22,16 +24,13 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 SIGNAL: dict[str, dict[str, str]] = {
     # `overtake`: in close-only mode a close went ahead of this open, see Pending.set_mode
     "pending": {"lease": "leased", "overtake": "dead", "purge": "purged"},
-    # `expire` needs no write: a lease that ran out is simply given away again.
-    "leased": {
-        "ack": "acked", "nack": "pending", "expire": "pending", "exhaust": "dead",
-        "overtake": "dead",
-    },
+    # `expire` needs no write: a signal whose lease ran out counts as pending.
+    "leased": {"ack": "acked", "nack": "pending", "expire": "pending", "exhaust": "dead"},
     # `ack`: late, but by the last holder, who did finish it.
     "dead": {"requeue": "pending", "purge": "purged", "ack": "acked"},
     "acked": {},
     "purged": {},
-}  # fmt: skip
+}
 
 MAX_ATTEMPTS = 5  # leases of one signal before it is a dead letter
 KEY_WINDOW = timedelta(days=30)  # a duplicate key is remembered this long
@@ -43,6 +42,10 @@ PUT_SECONDS = 1.8  # the sender must be answered within 2 s
 REFUSED_KEPT = 1000  # refused alerts that are kept, the newest
 REFUSED_BODY_BYTES = 2048
 DEFAULT_MAX_DEPTH = 100_000
+
+
+class MaybeStored(QueueUnavailable):
+    """The answer to the commit is lost or late: stored or not, nobody knows. A resend settles it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,10 +181,10 @@ class Pending(Protocol):
         Raises:
             DuplicateConflict: The key is known with another fingerprint.
             QueueFull: The depth cap is reached. Nothing stored.
-            QueueUnavailable: Nothing stored, with one exception that the
-                error's `maybe_stored` tells: the commit itself did not come
-                back in time. Answer 503 in both cases: if that commit landed
-                after all, the resend is answered as a duplicate.
+            QueueUnavailable: Nothing stored.
+            MaybeStored: The commit itself did not come back in time. A kind
+                of QueueUnavailable, so it is answered 503 as well: if that
+                commit landed after all, the resend is answered as a duplicate.
         """
 
     def lease(self, limit: int, lease_seconds: float, now: datetime) -> list[Leased]:

@@ -1,0 +1,187 @@
+"""What the queue decides, as functions of what it read. Both engines share them.
+
+The engines lock and read, ask here, write, commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from common.errors import DuplicateConflict, QueueFull
+from relay.pending.base import (
+    KEY_WINDOW,
+    KEYLESS_WINDOW,
+    MAX_ATTEMPTS,
+    MAX_HOLD,
+    MAX_LEASE_SECONDS,
+    MAX_RETRY_SECONDS,
+    Accepted,
+    Mode,
+    NewSignal,
+)
+
+EXHAUSTED = "leased 5 times and never acked"
+OVERTAKEN = "held by close-only mode, then overtaken by a later signal of its symbol"
+HOUSEKEEP_STEP = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A signal that the queue has, as far as duplicates are concerned."""
+
+    id: str
+    dedupe_key: str | None
+    fingerprint: str
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """An unfinished signal that may be next."""
+
+    seq: int
+    id: str
+    symbol: str
+    attempts: int
+    lease: str | None  # of its last holder
+    held_until: datetime | None
+    reason: str | None  # of its last nack
+    received_at: datetime
+    headers: str  # JSON
+    payload: str
+
+
+@dataclass(slots=True)
+class Picked:
+    """Which signals to lease, and which have used up their leases."""
+
+    leased: list[Waiting] = field(default_factory=list)
+    exhausted: list[Waiting] = field(default_factory=list)
+
+    def count(self, symbol: str) -> int:
+        """Return how many of the exhausted ones are of this symbol."""
+        return sum(row.symbol == symbol for row in self.exhausted)
+
+    def symbols(self) -> list[str]:
+        """Return every symbol that changes, in order, once."""
+        return sorted({row.symbol for row in (*self.leased, *self.exhausted)})
+
+
+def find_duplicate(new: NewSignal, now: datetime, same: Known | None, newest: Known | None) -> str | None:
+    """Return the id of the signal that `new` repeats, or None.
+
+    `same` has its dedupe key, `newest` is its symbol's newest. The distance
+    in time counts both ways, so that a clock set back makes no second signal.
+
+    Raises:
+        DuplicateConflict: The key was used for another signal.
+    """
+    if new.dedupe_key is not None:
+        return _same_key(new, now, same)
+    if newest is None or newest.fingerprint != new.fingerprint:
+        return None
+    return newest.id if abs(now - newest.received_at) < KEYLESS_WINDOW else None
+
+
+def _same_key(new: NewSignal, now: datetime, same: Known | None) -> str | None:
+    if same is None or is_forgotten(same, now):
+        return None
+    if same.fingerprint == new.fingerprint:
+        return same.id
+    raise DuplicateConflict(
+        f"the id {new.dedupe_key!r} came before with another signal (ours: {same.id}); "
+        "give every new signal a new id"
+    )
+
+
+def is_forgotten(known: Known, now: datetime) -> bool:
+    """Say whether the key of a known signal may be used again."""
+    return now - known.received_at >= KEY_WINDOW
+
+
+def repeat_of(new: NewSignal, known_id: str, position: str | None) -> Accepted:
+    """Answer with a signal that the queue already has; the same id is our own second try."""
+    return Accepted(known_id, duplicate=known_id != new.id, previous=position)
+
+
+def require_room(depth: int, max_depth: int) -> None:
+    """Raise QueueFull when one more would be too many."""
+    if depth >= max_depth:
+        raise QueueFull(
+            f"{depth} signals wait, the limit is {max_depth}: start the executor, "
+            "or purge what is no longer wanted"
+        )
+
+
+def is_held(until: datetime | None, now: datetime) -> bool:
+    """Say whether a lease or a retry still holds a signal back.
+
+    An end further away than any hold may last was written by a clock that
+    has since gone back, and holds nothing.
+    """
+    return until is not None and now < until <= now + MAX_HOLD
+
+
+def pick(rows: Iterable[Waiting], limit: int, now: datetime) -> Picked:
+    """Choose what to lease from unfinished signals in order of acceptance.
+
+    1. Behind a signal that is held, all later ones of its symbol wait.
+    2. A signal without leases left is exhausted; those behind it go on.
+    3. Otherwise it is leased, until there are `limit`.
+    """
+    picked, blocked = Picked(), set[str]()
+    for row in rows:
+        if row.symbol in blocked:
+            continue
+        if is_held(row.held_until, now):
+            blocked.add(row.symbol)
+        elif row.attempts >= MAX_ATTEMPTS:
+            picked.exhausted.append(row)
+        else:
+            picked.leased.append(row)
+        if len(picked.leased) >= limit:
+            break
+    return picked
+
+
+def exhausted_reason(row: Waiting) -> str:
+    """Say why a signal is dead, with what the executor said last."""
+    return f"{EXHAUSTED}; last given back because: {row.reason}" if row.reason else EXHAUSTED
+
+
+def lease_end(now: datetime, seconds: float) -> datetime:
+    """Return when a lease taken now ends."""
+    return now + timedelta(seconds=min(max(seconds, 0.001), MAX_LEASE_SECONDS))
+
+
+def retry_at(now: datetime, seconds: float) -> datetime | None:
+    """Return until when a nacked signal waits, None for not at all."""
+    return now + timedelta(seconds=min(seconds, MAX_RETRY_SECONDS)) if seconds > 0 else None
+
+
+def housekeep_until(now: datetime, last: datetime | None) -> datetime:
+    """Return up to which instant the queue believes the clock when it forgets signals.
+
+    It goes on by at most a day a run: a clock that is wrong for an hour
+    must not cost the memory of a month.
+    """
+    return now if last is None else min(now, last + HOUSEKEEP_STEP)
+
+
+def percentile(sorted_seconds: list[float], part: float) -> float | None:
+    """Return the value below which `part` of the values lie, None for no values.
+
+    >>> percentile([1.0, 2.0, 3.0], 0.5), percentile([], 0.5)
+    (2.0, None)
+    """
+    if not sorted_seconds:
+        return None
+    return sorted_seconds[min(int(len(sorted_seconds) * part), len(sorted_seconds) - 1)]
+
+
+def as_mode(text: str) -> Mode:
+    """Return the stored mode; what nobody can have stored counts as paused, the careful one."""
+    modes: dict[str, Mode] = {"open": "open", "close-only": "close-only"}
+    return modes.get(text, "paused")

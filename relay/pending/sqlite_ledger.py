@@ -1,0 +1,256 @@
+"""What the SQLite queue does inside one write transaction.
+
+Everything here runs in the writer's thread between BEGIN IMMEDIATE and
+COMMIT, so what is read cannot change before it is written. A method that
+raises one of our errors has written nothing.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any, Literal
+
+from common.clock import parse_utc, utc_text
+from common.ids import new_id
+from relay.pending import rules
+from relay.pending.base import (
+    KEY_WINDOW,
+    MAX_ATTEMPTS,
+    MAX_HOLD,
+    REFUSED_KEPT,
+    Accepted,
+    AckResult,
+    DeadLetter,
+    Leased,
+    Mode,
+    NewSignal,
+    Position,
+    Refused,
+    Stats,
+    storable,
+)
+from relay.pending.queries import load_queries
+from relay.pending.rules import Known, Picked, Waiting
+
+QUERIES = load_queries("sqlite_queries.sql")
+Row = tuple[Any, ...]
+
+
+class Ledger:
+    """The queue's tables behind one connection that is inside a write transaction."""
+
+    def __init__(self, connection: sqlite3.Connection, max_depth: int) -> None:
+        self._connection, self._max_depth = connection, max_depth
+
+    # accepting
+
+    def put(self, new: NewSignal, now: datetime) -> Accepted:
+        same, newest, position = self._look_up(new)
+        duplicate = new.id if same and same.id == new.id else rules.find_duplicate(new, now, same, newest)
+        if duplicate is not None:
+            return rules.repeat_of(new, duplicate, position)
+        rules.require_room(self._one("depth")[0], self._max_depth)
+        if same is not None:
+            self._run("forget_key", dedupe_key=new.dedupe_key)
+        self._insert(new)
+        return Accepted(new.id, duplicate=False, previous=position)
+
+    def _look_up(self, new: NewSignal) -> tuple[Known | None, Known | None, str | None]:
+        rows = self._run("known", id=new.id, dedupe_key=new.dedupe_key).fetchall()
+        known = [Known(id, key, fingerprint, parse_utc(at)) for id, key, fingerprint, at in rows]
+        same = next((one for one in known if one.id == new.id), known[0] if known else None)
+        row = self._run("newest", symbol=new.symbol).fetchone()
+        if row is None:
+            return same, None, None
+        return same, Known(row[0], None, row[1], parse_utc(row[2])), row[3]
+
+    def _insert(self, new: NewSignal) -> None:
+        at = utc_text(new.received_at)
+        fields = {
+            "id": new.id, "symbol": new.symbol, "action": new.action, "dedupe_key": new.dedupe_key,
+            "fingerprint": new.fingerprint, "received_at": at, "expires_at": _text(new.expires_at),
+            "headers": json.dumps(new.headers), "payload": new.payload,
+        }  # fmt: skip
+        seq = self._run("insert", **fields).lastrowid
+        told_at = at if new.position is not None else None
+        self._run("append", seq=seq, position=new.position, position_at=told_at, **fields)
+
+    # delivering
+
+    def lease(self, limit: int, seconds: float, now: datetime) -> tuple[list[Leased], datetime | None]:
+        """Return what is leased, and when something held falls due if nothing is."""
+        mode = self.mode()
+        if mode == "paused" or limit < 1:
+            return [], None
+        self._run("release", **_span(now))
+        while True:
+            picked = self._pick(mode, limit, now)
+            self._bury(picked.exhausted, now)
+            leased = self._lend(picked.leased, seconds, now)
+            self._advance(picked, mode, now)
+            if leased or not picked.exhausted:
+                return leased, None if leased else _instant(self._one("next_due")[0])
+
+    def _pick(self, mode: Mode, limit: int, now: datetime) -> Picked:
+        if mode == "close-only":
+            return rules.pick(self._waiting("closing", **_span(now)), limit, now)
+        heads = self._run("ready", limit=limit).fetchall()
+        lines = [self._waiting("line", symbol=symbol, head_seq=seq) for symbol, seq in heads]
+        return rules.pick(heapq.merge(*lines, key=lambda row: row.seq), limit, now)
+
+    def _waiting(self, query: str, **values: Any) -> Iterator[Waiting]:
+        for row in self._run(query, **values):
+            seq, id, symbol, attempts, lease, until, reason, at, headers, payload = row
+            yield Waiting(
+                seq, id, symbol, attempts, lease, _instant(until), reason, parse_utc(at), headers, payload
+            )
+
+    def _lend(self, rows: list[Waiting], seconds: float, now: datetime) -> list[Leased]:
+        lease, until = new_id(), utc_text(rules.lease_end(now, seconds))
+        for row in rows:
+            self._run("lease", seq=row.seq, lease=lease, until=until)
+        return [
+            Leased(row.id, lease, row.attempts + 1, row.received_at, json.loads(row.headers), row.payload)
+            for row in rows
+        ]
+
+    def _bury(self, rows: list[Waiting], now: datetime) -> None:
+        for row in rows:
+            # The lease stays: a late ack of the last holder still counts.
+            self._finish(row.seq, "dead", row.lease, rules.exhausted_reason(row), now)
+
+    def _advance(self, picked: Picked, mode: Mode, now: datetime) -> None:
+        for symbol in picked.symbols():
+            overtaken = self._overtake(picked, symbol, now) if mode == "close-only" else 0
+            self._run("head", symbol=symbol, finished=picked.count(symbol) + overtaken)
+
+    def _overtake(self, picked: Picked, symbol: str, now: datetime) -> int:
+        """Set the opens aside that this delivery leaves behind; return how many."""
+        last = max((row.seq for row in picked.leased if row.symbol == symbol), default=0)
+        fields = {"symbol": symbol, "seq": last, "now": utc_text(now), "reason": rules.OVERTAKEN}
+        return self._run("overtake", **fields).rowcount
+
+    def ack(self, acks: Sequence[tuple[str, str]], now: datetime) -> AckResult:
+        result, finished = AckResult([], []), Counter[str]()
+        for id, lease in acks:
+            row = self._run("by_id", id=id).fetchone()
+            if row is None or not _may_ack(row, lease):
+                result.stale.append(id)
+                continue
+            result.acked.append(id)
+            seq, symbol, state, *_ = row
+            if state != "acked":
+                self._finish(seq, "acked", lease, None, now)
+                finished[symbol] += state == "leased"
+        for symbol, count in finished.items():
+            self._run("head", symbol=symbol, finished=count)
+        return result
+
+    def nack(self, id: str, lease: str, reason: str, retry_seconds: float, now: datetime) -> bool:
+        row = self._run("by_id", id=id).fetchone()
+        if row is None or row[2:4] != ("leased", lease):
+            return False
+        seq, symbol, _, _, attempts = row
+        exhausted = attempts >= MAX_ATTEMPTS
+        if exhausted:
+            self._finish(seq, "dead", None, storable(reason), now)
+        else:
+            until = _text(rules.retry_at(now, retry_seconds))
+            self._run("give_back", seq=seq, until=until, reason=storable(reason))
+        self._run("head", symbol=symbol, finished=int(exhausted))
+        return True
+
+    def _finish(self, seq: int, state: str, lease: str | None, reason: str | None, now: datetime) -> None:
+        self._run("finish", seq=seq, state=state, lease=lease, reason=reason, now=utc_text(now))
+
+    # the owner's side
+
+    def mode(self) -> Mode:
+        return rules.as_mode(self.get("mode") or "open")
+
+    def dead(self, limit: int) -> list[DeadLetter]:
+        rows = self._run("dead", limit=limit).fetchall()
+        return [
+            DeadLetter(id, symbol, action, parse_utc(at), parse_utc(dead_at), attempts, reason or "", payload)
+            for id, symbol, action, at, dead_at, attempts, reason, payload in rows
+        ]
+
+    def requeue(self, id: str) -> bool:
+        row = self._run("by_id", id=id).fetchone()
+        if row is None or row[2] != "dead":
+            return False
+        self._run("revive", seq=row[0])
+        self._run("revive_symbol", seq=row[0], symbol=row[1])
+        return True
+
+    def purge(self, state: Literal["pending", "dead"], before: datetime, now: datetime) -> int:
+        count = self._run(f"purge_{state}", before=utc_text(before), **_span(now)).rowcount
+        self._run("recount")
+        return count
+
+    def housekeep(self, now: datetime) -> int:
+        last = _instant(self.get("housekept_at"))
+        until = rules.housekeep_until(now, last)
+        before = utc_text(until - KEY_WINDOW)
+        count = sum(self._run("forget", state=state, before=before).rowcount for state in ("acked", "purged"))
+        self.set("housekept_at", utc_text(until))
+        return count
+
+    def refuse(self, refused: Refused) -> None:
+        at, reason, body = utc_text(refused.at), storable(refused.reason), storable(refused.body)
+        self._run("refuse", at=at, code=storable(refused.code), reason=reason, body=body)
+        self._run("trim_refused", kept=REFUSED_KEPT)
+
+    def refused(self, limit: int) -> list[Refused]:
+        rows = self._run("refused", limit=limit).fetchall()
+        return [Refused(parse_utc(at), code, reason, body) for at, code, reason, body in rows]
+
+    def last_position(self, symbol: str) -> Position | None:
+        row = self._run("position", symbol=symbol).fetchone()
+        return Position(row[0], parse_utc(row[1])) if row else None
+
+    def stats(self, now: datetime) -> Stats:
+        depth, leased, dead, oldest, accepted = self._one("numbers", **_span(now))
+        rows = self._run("latencies").fetchall()
+        latencies = sorted((parse_utc(done) - parse_utc(at)).total_seconds() for at, done in rows)
+        return Stats(
+            depth, leased, dead, _instant(oldest), accepted, _instant(self.get("last_poll_at")),
+            rules.percentile(latencies, 0.5), rules.percentile(latencies, 0.99), self.mode(),
+        )  # fmt: skip
+
+    def get(self, name: str) -> str | None:
+        row = self._run("get", name=name).fetchone()
+        return str(row[0]) if row else None
+
+    def set(self, name: str, value: str) -> None:
+        self._run("set", name=name, value=value)
+
+    def _run(self, query: str, **values: Any) -> sqlite3.Cursor:
+        return self._connection.execute(QUERIES[query], values)
+
+    def _one(self, query: str, **values: Any) -> Row:
+        row: Row = self._run(query, **values).fetchone()
+        return row
+
+
+def _may_ack(row: Row, lease: str) -> bool:
+    _, _, state, holder, _ = row
+    return state == "acked" or (state in ("leased", "dead") and holder == lease)
+
+
+def _span(now: datetime) -> dict[str, str]:
+    """Return the span in which the end of a hold is believed (see rules.is_held)."""
+    return {"now": utc_text(now), "horizon": utc_text(now + MAX_HOLD)}
+
+
+def _text(at: datetime | None) -> str | None:
+    return None if at is None else utc_text(at)
+
+
+def _instant(text: str | None) -> datetime | None:
+    return None if text is None else parse_utc(text)

@@ -1,0 +1,128 @@
+-- name: known
+SELECT id, dedupe_key, fingerprint, received_at FROM signals WHERE id = :id OR dedupe_key = :dedupe_key
+
+-- name: newest
+SELECT newest_id, newest_fingerprint, newest_at, position FROM symbols WHERE symbol = :symbol
+
+-- name: depth
+SELECT waiting FROM depth
+
+-- name: forget_key
+UPDATE signals SET dedupe_key = NULL WHERE dedupe_key = :dedupe_key
+
+-- name: insert
+INSERT INTO signals (id, symbol, action, dedupe_key, fingerprint, received_at, expires_at, headers, payload)
+VALUES (:id, :symbol, :action, :dedupe_key, :fingerprint, :received_at, :expires_at, :headers, :payload)
+
+-- name: append
+INSERT INTO symbols (symbol, head_seq, waiting, accepted, newest_id, newest_fingerprint, newest_at, position, position_at)
+VALUES (:symbol, :seq, 1, 1, :id, :fingerprint, :received_at, :position, :position_at)
+ON CONFLICT (symbol) DO UPDATE SET
+    head_seq = coalesce(head_seq, excluded.head_seq), waiting = waiting + 1, accepted = accepted + 1,
+    newest_id = excluded.newest_id, newest_fingerprint = excluded.newest_fingerprint, newest_at = excluded.newest_at,
+    position = coalesce(excluded.position, position), position_at = coalesce(excluded.position_at, position_at)
+
+-- name: release
+UPDATE symbols SET held_until = NULL WHERE held_until <= :now OR held_until > :horizon
+
+-- name: ready
+SELECT symbol, head_seq FROM symbols WHERE held_until IS NULL AND head_seq IS NOT NULL ORDER BY head_seq LIMIT :limit
+
+-- name: line
+SELECT seq, id, symbol, attempts, lease, held_until, reason, received_at, headers, payload FROM signals
+WHERE symbol = :symbol AND done_at IS NULL AND seq >= :head_seq ORDER BY seq
+
+-- name: closing
+SELECT seq, id, symbol, attempts, lease, held_until, reason, received_at, headers, payload FROM signals AS s
+WHERE done_at IS NULL AND action <> 'open' AND NOT EXISTS (
+    SELECT 1 FROM signals AS h WHERE h.symbol = s.symbol AND h.seq < s.seq
+    AND h.held_until IS NOT NULL AND h.held_until > :now AND h.held_until <= :horizon)
+ORDER BY seq
+
+-- name: lease
+UPDATE signals SET state = 'leased', attempts = attempts + 1, lease = :lease, held_until = :until WHERE seq = :seq
+
+-- name: finish
+UPDATE signals SET state = :state, done_at = :now, held_until = NULL, lease = :lease, reason = :reason WHERE seq = :seq
+
+-- name: give_back
+UPDATE signals SET state = 'pending', lease = NULL, held_until = :until, reason = :reason WHERE seq = :seq
+
+-- name: overtake
+UPDATE signals SET state = 'dead', done_at = :now, held_until = NULL, lease = NULL, reason = :reason
+WHERE symbol = :symbol AND done_at IS NULL AND seq < :seq AND action = 'open'
+
+-- name: head
+UPDATE symbols SET waiting = waiting - :finished, (head_seq, held_until) = (
+    SELECT seq, held_until FROM signals
+    WHERE signals.symbol = symbols.symbol AND done_at IS NULL AND seq >= symbols.head_seq ORDER BY seq LIMIT 1)
+WHERE symbol = :symbol
+
+-- name: next_due
+SELECT min(held_until) FROM symbols WHERE held_until IS NOT NULL
+
+-- name: by_id
+SELECT seq, symbol, state, lease, attempts FROM signals WHERE id = :id
+
+-- name: revive
+UPDATE signals SET state = 'pending', done_at = NULL, attempts = 0, lease = NULL, reason = NULL WHERE seq = :seq
+
+-- name: revive_symbol
+UPDATE symbols SET waiting = waiting + 1, held_until = CASE WHEN head_seq < :seq THEN held_until END,
+    head_seq = min(coalesce(head_seq, :seq), :seq)
+WHERE symbol = :symbol
+
+-- name: purge_pending
+UPDATE signals SET state = 'purged', done_at = :now, held_until = NULL, lease = NULL
+WHERE done_at IS NULL AND received_at < :before
+AND (state = 'pending' OR held_until <= :now OR held_until > :horizon)
+
+-- name: purge_dead
+UPDATE signals SET state = 'purged', done_at = :now, lease = NULL
+WHERE state = 'dead' AND done_at IS NOT NULL AND received_at < :before
+
+-- name: recount
+UPDATE symbols SET
+    waiting = (SELECT count(*) FROM signals WHERE signals.symbol = symbols.symbol AND done_at IS NULL),
+    (head_seq, held_until) = (
+        SELECT seq, held_until FROM signals
+        WHERE signals.symbol = symbols.symbol AND done_at IS NULL ORDER BY seq LIMIT 1)
+WHERE head_seq IS NOT NULL
+
+-- name: forget
+DELETE FROM signals WHERE seq IN (
+    SELECT seq FROM signals WHERE state = :state AND done_at IS NOT NULL AND done_at < :before
+    AND received_at < :before ORDER BY done_at LIMIT 1000)
+
+-- name: dead
+SELECT id, symbol, action, received_at, done_at, attempts, reason, payload FROM signals
+WHERE state = 'dead' AND done_at IS NOT NULL ORDER BY done_at, seq LIMIT :limit
+
+-- name: refuse
+INSERT INTO refused (at, code, reason, body) VALUES (:at, :code, :reason, :body)
+
+-- name: trim_refused
+DELETE FROM refused WHERE seq <= (SELECT max(seq) FROM refused) - :kept
+
+-- name: refused
+SELECT at, code, reason, body FROM refused ORDER BY seq DESC LIMIT :limit
+
+-- name: position
+SELECT position, position_at FROM symbols WHERE symbol = :symbol AND position IS NOT NULL
+
+-- name: get
+SELECT value FROM settings WHERE name = :name
+
+-- name: set
+INSERT INTO settings (name, value) VALUES (:name, :value) ON CONFLICT (name) DO UPDATE SET value = excluded.value
+
+-- name: numbers
+SELECT (SELECT waiting FROM depth),
+    (SELECT count(*) FROM signals WHERE held_until IS NOT NULL AND state = 'leased'
+        AND held_until > :now AND held_until <= :horizon),
+    (SELECT count(*) FROM signals WHERE state = 'dead' AND done_at IS NOT NULL),
+    (SELECT received_at FROM signals WHERE seq = (SELECT min(head_seq) FROM symbols)),
+    (SELECT coalesce(sum(accepted), 0) FROM symbols)
+
+-- name: latencies
+SELECT received_at, done_at FROM signals WHERE state = 'acked' AND done_at IS NOT NULL ORDER BY done_at DESC LIMIT 200

@@ -1,0 +1,157 @@
+"""One thread that writes, many callers that wait: group commit.
+
+A commit costs a trip to the disk whatever it holds, so everything that came
+in during one trip shares the next. The promise is in the order: a caller is
+answered after the commit that holds its work, or told that nothing was stored.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from common.errors import QueueUnavailable
+from relay.pending.base import PUT_SECONDS, MaybeStored
+
+Job = TypeVar("Job")
+BATCH = 512  # jobs of one commit
+GRACE_SECONDS = 0.2  # for a commit that is on its way when the time is up
+
+
+@dataclass(slots=True)
+class Ticket(Generic[Job]):
+    """One caller's work and its answer. The future's states tell how far it is:
+
+    pending: not committed, the caller may still withdraw it; running: part of
+    a commit that is on its way; finished: answered.
+    """
+
+    job: Job
+    future: Future[Any] = field(default_factory=Future)
+    sealed: bool | None = None  # None: not tried yet
+
+    def seal(self) -> bool:
+        """Take the caller's right to withdraw away; False if it already has withdrawn."""
+        if self.sealed is None:
+            self.sealed = self.future.set_running_or_notify_cancel()
+        return self.sealed
+
+    def answer(self, outcome: object) -> None:
+        """Hand the outcome over; an exception is raised in the caller."""
+        if not self.seal():
+            return
+        if isinstance(outcome, BaseException):
+            self.future.set_exception(outcome)
+        else:
+            self.future.set_result(outcome)
+
+
+def seal_all(tickets: list[Ticket[Job]]) -> list[Ticket[Job]]:
+    """Seal every ticket and return those that nobody withdrew."""
+    return [ticket for ticket in tickets if ticket.seal()]
+
+
+class GroupWriter(Generic[Job]):
+    """Hands the tickets that came in meanwhile to `run`, in its own thread, batch after batch.
+
+    `run` must answer every ticket, after its commit. `idle` is called when
+    there was nothing to do for as long as `idle_seconds` says.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        run: Callable[[list[Ticket[Job]]], None],
+        *,
+        idle: Callable[[], None] = lambda: None,
+        idle_seconds: Callable[[], float | None] = lambda: None,
+        finish: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._run, self._idle, self._idle_seconds, self._finish = run, idle, idle_seconds, finish
+        self._inbox: queue.SimpleQueue[Ticket[Job] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._start = threading.Lock()
+        self._closed = False
+
+    def submit(self, job: Job, seconds: float = PUT_SECONDS) -> Any:
+        """Return the job's result after its commit.
+
+        Raises:
+            QueueUnavailable: Not started within the time, so it never will be.
+            MaybeStored: Its commit was on its way when the time was up.
+        """
+        ticket = self.post(job)
+        with contextlib.suppress(FutureTimeout):
+            return ticket.future.result(seconds - GRACE_SECONDS)
+        if ticket.future.cancel():
+            raise QueueUnavailable(f"the queue did not get to it within {seconds:.1f} s; nothing was stored")
+        with contextlib.suppress(FutureTimeout, CancelledError):
+            return ticket.future.result(GRACE_SECONDS)
+        raise MaybeStored(f"the commit did not come back within {seconds:.1f} s; send it again")
+
+    def post(self, job: Job) -> Ticket[Job]:
+        """Hand a job in without waiting."""
+        if self._closed:
+            raise QueueUnavailable("the queue is closed")
+        ticket = Ticket(job)
+        self._inbox.put(ticket)
+        self._ensure_running()
+        return ticket
+
+    def nudge(self) -> None:
+        """Let the thread ask `idle_seconds` anew."""
+        ticket: Ticket[Any] = Ticket(None)
+        ticket.future.cancel()
+        self._inbox.put(ticket)
+        self._ensure_running()
+
+    def close(self, seconds: float = PUT_SECONDS) -> None:
+        """Finish what was handed in, then end the thread."""
+        self._closed = True
+        self._inbox.put(None)
+        self._ensure_running()
+        self._thread.join(seconds)
+
+    def _ensure_running(self) -> None:
+        if self._thread.ident is not None:
+            return
+        with self._start:
+            if self._thread.ident is None:
+                self._thread.start()
+
+    def _work(self) -> None:
+        while (batch := self._next_batch()) is not None:
+            if batch:
+                self._run_safely(batch)
+            self._idle()
+        self._finish()
+
+    def _run_safely(self, batch: list[Ticket[Job]]) -> None:
+        try:
+            self._run(batch)
+        except Exception as exc:  # a fault in one batch must not end the thread
+            for ticket in batch:
+                if not ticket.future.done():
+                    ticket.answer(exc)
+
+    def _next_batch(self) -> list[Ticket[Job]] | None:
+        """Return what came in, [] when nothing did for a while, None at the end."""
+        try:
+            ticket = self._inbox.get(timeout=self._idle_seconds())
+        except queue.Empty:
+            return []
+        batch: list[Ticket[Job]] = []
+        while ticket is not None:
+            batch.append(ticket)
+            if len(batch) >= BATCH or self._inbox.empty():
+                return batch
+            ticket = self._inbox.get()
+        if batch:
+            self._inbox.put(None)  # what came before the end is still written
+        return batch or None
