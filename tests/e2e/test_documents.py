@@ -1,0 +1,122 @@
+"""The documents hold together: links lead somewhere, examples are what the code accepts."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+from common.signals import parse_alert
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+FENCE = re.compile(r"^(```+|~~~+).*?^\1", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+# What TradingView puts in the place of its placeholders.
+# source: TradingView, "How to use a variable value in alert"
+PLACEHOLDERS = {
+    "{{ticker}}": "EURUSD",
+    "{{close}}": "1.19",
+    "{{timenow}}": "2026-11-23T09:15:00Z",
+    "{{strategy.order.id}}": "Long",
+    "{{strategy.order.action}}": "buy",
+    "{{strategy.market_position}}": "long",
+    "{{strategy.market_position_size}}": "10000",
+    "{{strategy.prev_market_position}}": "flat",
+    "{{strategy.prev_market_position_size}}": "0",
+}
+
+
+def anchor(heading: str) -> str:
+    """Return the anchor that a heading gets."""
+    plain = re.sub(r"[`*_]|\[([^]]*)\]\([^)]*\)", lambda m: m.group(1) or "", heading.strip().lower())
+    return re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
+
+
+def anchors(page: Path) -> set[str]:
+    lines = FENCE.sub("", page.read_text("utf-8")).splitlines()
+    return {anchor(line.lstrip("#")) for line in lines if line.startswith("#")}
+
+
+def links(page: Path) -> list[str]:
+    """Return the relative links of a page."""
+    found = LINK.findall(FENCE.sub("", page.read_text("utf-8")))
+    return [link for link in found if "://" not in link and not link.startswith("mailto:")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_relative_links_lead_somewhere(page: Path) -> None:
+    for link in links(page):
+        path, _, part = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{link} leads nowhere"
+        assert not part or part in anchors(target), f"{link}: no such heading"
+
+
+def test_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 150
+
+
+def test_every_page_is_reached_from_the_index() -> None:
+    seen: set[Path] = set()
+    todo = [ROOT / "README.md", ROOT / "CHANGELOG.md"]
+    while todo:
+        page = todo.pop()
+        if page.suffix == ".md" and page not in seen:
+            seen.add(page)
+            todo += [(page.parent / link.partition("#")[0]).resolve() for link in links(page)]
+    assert [page.relative_to(ROOT).as_posix() for page in PAGES if page not in seen] == []
+
+
+def messages(page: Path) -> list[str]:
+    """Return the JSON examples of a page that are alerts."""
+    blocks = re.findall(r"^```json\n(.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    return [block for block in blocks if '"action"' in block and '"signals"' not in block]
+
+
+@pytest.mark.parametrize(
+    "message", [m for page in PAGES for m in messages(page)], ids=lambda message: message.strip()[:60]
+)
+def test_every_alert_message_in_the_documents_is_accepted(message: str) -> None:
+    for name, value in PLACEHOLDERS.items():
+        message = message.replace(name, value)
+    assert "{{" not in message
+    assert parse_alert(message.encode()).signal.symbol
+
+
+def test_claims_are_honest() -> None:
+    """Never "exactly once", except to say that it is not claimed."""
+    for page in PAGES:
+        for line in page.read_text("utf-8").splitlines():
+            assert "exactly once" not in line.lower() or "never" in line.lower(), f"{page.name}: {line}"
+
+
+def modules() -> list[str]:
+    found = []
+    for name in ("common", "relay", "executor"):
+        package = importlib.import_module(name)
+        found += [module.name for module in pkgutil.walk_packages(package.__path__, f"{name}.")]
+    return [name for name in found if not name.endswith("__main__")]
+
+
+@pytest.mark.parametrize("name", modules())
+def test_examples_in_docstrings_are_true(name: str) -> None:
+    failed, _ = doctest.testmod(importlib.import_module(name))
+    assert not failed
+
+
+def test_the_makefile_lists_every_target() -> None:
+    text = (ROOT / "Makefile").read_text("utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", text, re.MULTILINE))
+    assert targets == set(re.findall(r"^([a-z-]+):.*## ", text, re.MULTILINE))
+    mentioned = {t for page in PAGES for t in re.findall(r"`make ([a-z-]+)", page.read_text("utf-8"))}
+    assert mentioned <= targets
+
+
+def test_locks_name_no_machine_and_no_registry() -> None:
+    for lock in ROOT.glob("requirements*.txt"):
+        assert not re.search(r"https?:|file:|--(index|find|extra)", lock.read_text("utf-8")), lock.name
