@@ -24,6 +24,7 @@ from relay.pending.base import (
 
 EXHAUSTED = "leased 5 times and never acked"
 OVERTAKEN = "held by close-only mode, then overtaken by a later signal of its symbol"
+PURGE_CHUNK = 2000  # signals of one transaction, so that accepting goes on meanwhile
 HOUSEKEEP_STEP = timedelta(days=1)
 
 
@@ -144,6 +145,14 @@ def pick(rows: Iterable[Waiting], limit: int, now: datetime) -> Picked:
         if len(picked.leased) >= limit:
             break
     return picked
+
+
+def may_ack(state: str, holder: str | None, lease: str) -> bool:
+    """Say whether this lease finishes a signal: it is finished, or the lease is its last one.
+
+    That its time is over does not matter while nobody else has it.
+    """
+    return state == "acked" or (state in ("leased", "dead") and holder == lease)
 
 
 def exhausted_reason(row: Waiting) -> str:

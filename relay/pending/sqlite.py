@@ -135,7 +135,7 @@ class SqlitePending:
         return bool(self._do(lambda ledger: ledger.requeue(id), wakes=True))
 
     def purge(self, state: Literal["pending", "dead"], before: datetime, now: datetime) -> int:
-        return int(self._do(lambda ledger: ledger.purge(state, before, now)))
+        return sum(iter(lambda: self._do(lambda ledger: ledger.purge(state, before, now)), 0))
 
     def last_position(self, symbol: str) -> Position | None:
         position: Position | None = self._do(lambda ledger: ledger.last_position(symbol))

@@ -139,7 +139,7 @@ class Ledger:
         result, finished = AckResult([], []), Counter[str]()
         for id, lease in acks:
             row = self._run("by_id", id=id).fetchone()
-            if row is None or not _may_ack(row, lease):
+            if row is None or not rules.may_ack(row[2], row[3], lease):
                 result.stale.append(id)
                 continue
             result.acked.append(id)
@@ -189,9 +189,14 @@ class Ledger:
         return True
 
     def purge(self, state: Literal["pending", "dead"], before: datetime, now: datetime) -> int:
-        count = self._run(f"purge_{state}", before=utc_text(before), **_span(now)).rowcount
-        self._run("recount")
-        return count
+        """Discard up to rules.PURGE_CHUNK signals; return how many."""
+        limits = {"before": utc_text(before), "limit": rules.PURGE_CHUNK, **_span(now)}
+        rows = self._run(f"purgeable_{state}", **limits).fetchall()
+        for seq, _ in rows:
+            self._finish(seq, "purged", None, None, now)
+        for symbol, count in Counter(symbol for _, symbol in rows).items():
+            self._run("head", symbol=symbol, finished=count if state == "pending" else 0)
+        return len(rows)
 
     def housekeep(self, now: datetime) -> int:
         last = _instant(self.get("housekept_at"))
@@ -236,11 +241,6 @@ class Ledger:
     def _one(self, query: str, **values: Any) -> Row:
         row: Row = self._run(query, **values).fetchone()
         return row
-
-
-def _may_ack(row: Row, lease: str) -> bool:
-    _, _, state, holder, _ = row
-    return state == "acked" or (state in ("leased", "dead") and holder == lease)
 
 
 def _span(now: datetime) -> dict[str, str]:

@@ -35,7 +35,7 @@ WHERE symbol = :symbol AND done_at IS NULL AND seq >= :head_seq ORDER BY seq
 -- name: closing
 SELECT seq, id, symbol, attempts, lease, held_until, reason, received_at, headers, payload FROM signals AS s
 WHERE done_at IS NULL AND action <> 'open' AND NOT EXISTS (
-    SELECT 1 FROM signals AS h WHERE h.symbol = s.symbol AND h.seq < s.seq
+    SELECT 1 FROM signals AS h WHERE h.symbol = s.symbol AND h.seq <= s.seq
     AND h.held_until IS NOT NULL AND h.held_until > :now AND h.held_until <= :horizon)
 ORDER BY seq
 
@@ -72,22 +72,12 @@ UPDATE symbols SET waiting = waiting + 1, held_until = CASE WHEN head_seq < :seq
     head_seq = min(coalesce(head_seq, :seq), :seq)
 WHERE symbol = :symbol
 
--- name: purge_pending
-UPDATE signals SET state = 'purged', done_at = :now, held_until = NULL, lease = NULL
-WHERE done_at IS NULL AND received_at < :before
-AND (state = 'pending' OR held_until <= :now OR held_until > :horizon)
+-- name: purgeable_pending
+SELECT seq, symbol FROM signals WHERE done_at IS NULL AND received_at < :before
+AND (state = 'pending' OR held_until <= :now OR held_until > :horizon) ORDER BY symbol, seq LIMIT :limit
 
--- name: purge_dead
-UPDATE signals SET state = 'purged', done_at = :now, lease = NULL
-WHERE state = 'dead' AND done_at IS NOT NULL AND received_at < :before
-
--- name: recount
-UPDATE symbols SET
-    waiting = (SELECT count(*) FROM signals WHERE signals.symbol = symbols.symbol AND done_at IS NULL),
-    (head_seq, held_until) = (
-        SELECT seq, held_until FROM signals
-        WHERE signals.symbol = symbols.symbol AND done_at IS NULL ORDER BY seq LIMIT 1)
-WHERE head_seq IS NOT NULL
+-- name: purgeable_dead
+SELECT seq, symbol FROM signals WHERE state = 'dead' AND done_at IS NOT NULL AND received_at < :before LIMIT :limit
 
 -- name: forget
 DELETE FROM signals WHERE seq IN (
