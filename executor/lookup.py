@@ -1,0 +1,185 @@
+"""Which contract a symbol is at the broker: asked once and kept; answered in words where there is not one.
+
+A question survives a lost connection: it is asked again on the next one, so each is answered exactly once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from common.errors import BrokerUnavailable
+from executor import facts
+from executor.broker import Contract, ContractSpec, PriceStep
+from executor.contracts import UnknownSymbol, spec_for
+from executor.prices import Prices
+from executor.wire import RequestRefused
+
+if TYPE_CHECKING:
+    from executor.tws import Tws
+
+_NO_SUCH_CONTRACT = 200
+_FIRST_PRICE_SECONDS = 1.0
+_CHOICES = 5
+_WHOLE_UNITS = ("STK", "CASH", "FUT", "CFD")  # shares, units of the base currency, contracts
+
+
+class Lookup:
+    """Symbols being looked up, and those that are known."""
+
+    def __init__(self, tws: Tws, prices: Prices, configured: Mapping[str, ContractSpec]) -> None:
+        self._tws, self._prices, self._configured = tws, prices, configured
+        self._known: dict[str, Contract] = {}  # symbol → contract
+        self._rules: dict[int, tuple[PriceStep, ...]] = {}  # market rule → its steps
+        self._asked: dict[str, asyncio.Task[None] | None] = {}
+        self._delayed: set[int] = set()  # con_ids whose live prices TWS refused
+        self._first_price: dict[int, asyncio.Event] = {}
+
+    def ask(self, symbol: str) -> None:
+        """Answer `on_contract` for a symbol, now or when TWS is there."""
+        if self._asked.get(symbol) is None:
+            self._asked[symbol] = self._start(symbol)
+
+    def resume(self) -> None:
+        """Take up a new connection: subscribe again to what is known, and ask again what was not answered."""
+        wire = self._tws.wire
+        wire.on_tick, wire.on_no_live_data = self._ticked, self._no_live_data
+        self._delayed.clear()
+        for contract in self._known.values():
+            self._tws.watch(contract)
+        for symbol in list(self._asked):
+            self.ask(symbol)
+
+    def _start(self, symbol: str) -> asyncio.Task[None] | None:
+        return asyncio.ensure_future(self._answer(symbol)) if self._tws.connected else None
+
+    async def _answer(self, symbol: str) -> None:
+        try:
+            answer = await self._contract(symbol)
+        except BrokerUnavailable:
+            self._asked[symbol] = None  # asked again on the next connection
+            return
+        del self._asked[symbol]
+        if self._tws.listener:
+            self._tws.listener.on_contract(symbol, answer)
+
+    async def _contract(self, symbol: str) -> Contract | str:
+        if symbol in self._known:
+            return self._known[symbol]
+        try:
+            spec = spec_for(symbol, self._configured)
+            found = await self._tws.details(spec)
+        except UnknownSymbol as exc:
+            return str(exc) + await self._similar(symbol)
+        except RequestRefused as exc:
+            return await self._refused(symbol, exc)
+        except TimeoutError:
+            return f"TWS did not say in time what {symbol} is; send the signal again"
+        if len(found) != 1:
+            return (
+                f'{symbol} is ambiguous: {_choices(found)}. Name one in executor.toml: [contracts."{symbol}"]'
+            )
+        contract = await self._made(spec, found[0])
+        self._known[symbol] = contract
+        await self._first_price_of(contract)
+        return contract
+
+    async def _refused(self, symbol: str, error: RequestRefused) -> str:
+        if error.number != _NO_SUCH_CONTRACT:
+            return f"TWS did not say what {symbol} is: {error} ({error.number})"
+        return f"TWS knows no contract for {symbol}: {error}" + await self._similar(symbol)
+
+    async def _similar(self, symbol: str) -> str:
+        """Return what TWS knows that resembles a symbol, as a sentence; "" where it knows nothing."""
+        try:
+            found = await self._tws.samples(symbol)
+        except (RequestRefused, TimeoutError):
+            return ""
+        return f". Similar: {_choices(found)}" if found else ""
+
+    async def _made(self, spec: ContractSpec, details: Any) -> Contract:
+        named = details.contract
+        return Contract(
+            con_id=facts.whole(named.conId),
+            symbol=spec.symbol,
+            sec_type=named.secType,
+            local=named.symbol,
+            currency=named.currency,
+            exchange=spec.exchange if spec.exchange == "SMART" else named.exchange,
+            multiplier=facts.exact(named.multiplier) or Decimal(1),
+            price_steps=await self._steps(details, spec.exchange),
+            size_step=_size_step(named.secType, details),
+            description=details.longName or named.localSymbol,
+        )
+
+    async def _steps(self, details: Any, exchange: str) -> tuple[PriceStep, ...]:
+        """Return the contract's price steps on an exchange; its smallest tick where TWS tells no rule."""
+        rule = _market_rule(details, exchange)
+        if rule not in self._rules:
+            try:
+                rows = await self._tws.market_rule(rule) if rule else []
+            except (RequestRefused, TimeoutError):
+                rows = []
+            steps = tuple(
+                PriceStep(facts.exact(r.lowEdge) or Decimal(0), facts.exact(r.increment) or Decimal(0))
+                for r in rows
+            )
+            if not steps or any(step.increment <= 0 for step in steps):
+                return (PriceStep(Decimal(0), facts.exact(details.minTick) or Decimal("0.01")),)
+            self._rules[rule] = steps
+        return self._rules[rule]
+
+    async def _first_price_of(self, contract: Contract) -> None:
+        heard = self._first_price[contract.con_id] = asyncio.Event()
+        self._tws.watch(contract)
+        try:
+            await asyncio.wait_for(heard.wait(), _FIRST_PRICE_SECONDS)
+        except TimeoutError:
+            pass
+        finally:
+            del self._first_price[contract.con_id]
+
+    def _ticked(self, con_id: int) -> None:
+        waiting = self._first_price.get(con_id)
+        if waiting and self._prices.price(con_id) is not None:
+            waiting.set()
+
+    def _no_live_data(self, con_id: int, text: str) -> None:
+        """Ask for delayed prices where TWS refuses live ones; once per connection."""
+        contract = next((known for known in self._known.values() if known.con_id == con_id), None)
+        if contract and con_id not in self._delayed:
+            self._delayed.add(con_id)
+            self._tws.watch(contract, delayed=True)
+
+
+def _market_rule(details: Any, exchange: str) -> int:
+    """Return the id of the rule for an exchange: the two comma-separated lists run side by side; 0 for none.
+
+    Source: IBKR, ContractDetails.MarketRuleIds.
+    """
+    rules, exchanges = details.marketRuleIds.split(","), details.validExchanges.split(",")
+    by_exchange = dict(zip(exchanges, rules, strict=False))
+    rule = by_exchange.get(exchange) or rules[0]
+    return int(rule) if rule.isdigit() else 0
+
+
+def _size_step(sec_type: str, details: Any) -> Decimal:
+    """Return the step of quantities: whole units, but what TWS says for crypto currencies and the like."""
+    if sec_type in _WHOLE_UNITS:
+        return Decimal(1)
+    step = facts.exact(details.sizeIncrement)
+    return step if step and step > 0 else Decimal(1)
+
+
+def _choices(found: list[Any]) -> str:
+    contracts = [each.contract for each in found]
+    more = f"; and {len(contracts) - _CHOICES} more" if len(contracts) > _CHOICES else ""
+    return "; ".join(map(_named, contracts[:_CHOICES])) + more
+
+
+def _named(contract: Any) -> str:
+    where = contract.primaryExchange or contract.exchange
+    words = (contract.secType, where, contract.currency, contract.lastTradeDateOrContractMonth)
+    return f"{contract.symbol} ({', '.join(filter(None, words))}, con_id {contract.conId})"
