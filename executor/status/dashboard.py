@@ -1,0 +1,276 @@
+"""What the page shows, worked out from the journal: one value for template, JSON and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from common.symbols import is_forex
+
+from .journal_view import Look
+from .queries import ZERO, AlarmRow, BlockRow, Content, Live, LogRow, SignalRow, TradeRow
+
+SILENT_AFTER = timedelta(seconds=15)  # the executor reports about once a second
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """What the broker shows for one contract; the first three names are those of feature F9."""
+
+    symbol: str
+    position: Decimal
+    avgCost: Decimal  # IBKR's spelling, as in the user's own templates
+    account: str = ""
+    con_id: int = 0
+    market_price: Decimal | None = None
+    unrealized: Decimal | None = None
+    traded: Decimal = ZERO  # the part that belongs to our trade
+    ignored: Decimal = ZERO  # the part that the owner told us to leave alone
+    trade_id: int | None = None
+
+    @property
+    def unknown(self) -> Decimal:
+        """The part that the journal does not know."""
+        return self.position - self.traded - self.ignored
+
+
+@dataclass(frozen=True, slots=True)
+class Protection:
+    """Whether a trade has the stop that was asked for; level "good", "none", "wait" or "bad"."""
+
+    level: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delays:
+    """How long a trade took, in milliseconds; None where it has not come so far.
+
+    `to_order` compares the relay's clock with this machine's, so it can be a little off, even below zero.
+    """
+
+    to_order: float | None
+    to_fill: float | None  # from the order to its first fill
+
+
+@dataclass(frozen=True, slots=True)
+class Trade:
+    """One trade as the page shows it."""
+
+    row: TradeRow
+    protection: Protection
+    delays: Delays
+    market_price: Decimal | None = None
+    unrealized: Decimal | None = None
+    result: Decimal | None = None  # of a closed trade, before commissions
+    per_unit: bool = False  # the two results above are for one unit: the contract's multiplier is not known
+    currency: str = ""
+
+    @property
+    def is_on_hold(self) -> bool:
+        return self.row.state == "hold"
+
+
+@dataclass(frozen=True, slots=True)
+class Dashboard:
+    """Everything the page shows; `status`, `account` and `positions` are the names of feature F9."""
+
+    status: str
+    account: Mapping[str, Any]
+    positions: tuple[Position, ...]
+    is_connected: bool = False
+    connection: Mapping[str, Any] | None = None
+    reported_at: datetime | None = None  # when the executor last published
+    problem: str = ""  # why the journal cannot be read
+    open_trades: tuple[Trade, ...] = ()
+    closed_trades: tuple[Trade, ...] = ()
+    signals: tuple[SignalRow, ...] = ()
+    alarms: tuple[AlarmRow, ...] = ()
+    blocks: tuple[BlockRow, ...] = ()
+    log: tuple[LogRow, ...] = ()
+    delays: Mapping[int, Delays] | None = None  # trade id → delays, for the list of signals
+
+    @property
+    def held(self) -> tuple[Trade, ...]:
+        return tuple(trade for trade in self.open_trades if trade.is_on_hold)
+
+    @property
+    def unknown_positions(self) -> tuple[Position, ...]:
+        """Positions that need the owner's choice; one with a trade under way is still settling."""
+        return tuple(p for p in self.positions if p.unknown and p.trade_id is None)
+
+
+def build(look: Look, now: datetime) -> Dashboard:
+    """Return the dashboard of one look at the journal."""
+    content = look.content
+    positions = _positions(content)
+    contracts = _mapping(content.live.get("contracts"))
+    opened = tuple(_trade(row, positions, contracts) for row in content.open_trades)
+    closed = tuple(_trade(row, (), contracts) for row in content.closed_trades)
+    reported_at = last_report(content)
+    connected, status = _status(look, reported_at, now)
+    return Dashboard(
+        status=status,
+        is_connected=connected,
+        account=_account(content),
+        positions=positions,
+        connection=_mapping(content.live.get("connection")),
+        reported_at=reported_at,
+        problem=look.problem,
+        open_trades=opened,
+        closed_trades=closed,
+        signals=content.signals,
+        alarms=content.alarms,
+        blocks=content.blocks,
+        log=content.log,
+        delays={trade.row.id: trade.delays for trade in (*opened, *closed)},
+    )
+
+
+def last_report(content: Content) -> datetime | None:
+    return max((live.at for live in content.live.values() if live.at), default=None)
+
+
+def is_silent(content: Content, now: datetime) -> bool:
+    """Whether the executor published before, and not lately."""
+    reported_at = last_report(content)
+    return reported_at is not None and now - reported_at > SILENT_AFTER
+
+
+def _status(look: Look, reported_at: datetime | None, now: datetime) -> tuple[bool, str]:
+    """Return whether TWS is connected, and the words; they begin with "connected" or "disconnected"."""
+    if look.problem and not look.content.live:
+        return False, f"disconnected: {look.problem}"
+    if reported_at is None:
+        return False, "disconnected: the executor is starting and has not reported yet"
+    if is_silent(look.content, now):
+        return False, f"disconnected: the executor has not reported since {reported_at:%H:%M:%S} UTC"
+    said = _mapping(look.content.live.get("connection"))
+    connected = str(said.get("status", "")).startswith("connected")
+    words = str(said.get("text") or "")
+    for spoken in ("disconnected", "connected"):
+        if words.startswith(spoken):
+            words = words[len(spoken) :].lstrip(" :,-\N{EM DASH}")
+            break
+    head = "connected" if connected else "disconnected"
+    return connected, f"{head}: {words}" if words else head
+
+
+def _account(content: Content) -> dict[str, Any]:
+    return {str(name): value for name, value in _mapping(content.live.get("account")).items()}
+
+
+def _positions(content: Content) -> tuple[Position, ...]:
+    live = content.live.get("positions")
+    rows = live.value if live and isinstance(live.value, list) else []
+    found = [_position(row, content) for row in rows if isinstance(row, Mapping)]
+    return tuple(sorted((p for p in found if p.position), key=lambda p: (p.symbol, p.con_id)))
+
+
+def _position(row: Mapping[str, Any], content: Content) -> Position:
+    position = Position(
+        symbol=str(row.get("symbol", "")),
+        position=decimal(row.get("position")) or ZERO,
+        avgCost=decimal(row.get("avgCost")) or ZERO,
+        account=str(row.get("account") or ""),
+        con_id=int(decimal(row.get("con_id")) or 0),
+        market_price=decimal(row.get("market_price")),
+        unrealized=decimal(row.get("unrealized")),
+    )
+    trade = next((t for t in content.open_trades if _is_in(t, position)), None)
+    ignored = content.ignored.get((position.account, position.con_id), ZERO) if content.ignored else ZERO
+    if trade is None:
+        return replace(position, ignored=ignored)
+    return replace(position, ignored=ignored, traded=trade.signed, trade_id=trade.id)
+
+
+def _is_in(trade: TradeRow, position: Position) -> bool:
+    if position.con_id:
+        return (trade.account, trade.con_id) == (position.account or trade.account, position.con_id)
+    return trade.symbol == position.symbol
+
+
+def _trade(row: TradeRow, positions: tuple[Position, ...], contracts: Mapping[str, Any]) -> Trade:
+    position = next((p for p in positions if p.trade_id == row.id), None)
+    multiplier, currency = _contract(row.symbol, contracts)
+    unrealized, is_exact = _unrealized(row, position, multiplier)
+    result = _gain(row, row.exit_price, multiplier and multiplier * row.entered)
+    return Trade(
+        row=row,
+        protection=protection(row),
+        delays=Delays(_ms(row.received_at, row.sent_at), _ms(row.sent_at, row.filled_at)),
+        market_price=position.market_price if position else None,
+        unrealized=None if row.closed else unrealized,
+        result=result if row.closed else None,
+        per_unit=multiplier is None and not is_exact,
+        currency=currency,
+    )
+
+
+def _unrealized(
+    row: TradeRow, position: Position | None, multiplier: Decimal | None
+) -> tuple[Decimal | None, bool]:
+    """Return the result so far, and whether it is the broker's own figure (nothing is held beside the trade)."""
+    if position is None or not row.held:
+        return None, False
+    if position.position == row.signed and position.unrealized is not None:
+        return position.unrealized, True
+    return _gain(row, position.market_price, multiplier and multiplier * row.held), False
+
+
+def _contract(symbol: str, contracts: Mapping[str, Any]) -> tuple[Decimal | None, str]:
+    """Return the multiplier and the currency of a symbol's contract, as far as they are known."""
+    said = contracts.get(symbol)
+    if isinstance(said, Mapping):
+        return decimal(said.get("multiplier")), str(said.get("currency") or "")
+    return (Decimal(1), symbol[3:]) if is_forex(symbol) else (None, "")
+
+
+def _gain(row: TradeRow, price: Decimal | None, factor: Decimal | None) -> Decimal | None:
+    """Return (price - entry) times factor for a long trade, the opposite for a short one; for one unit without."""
+    if price is None or row.entry_price is None:
+        return None
+    gain = (price - row.entry_price) * (1 if factor is None else factor)
+    return gain if row.side == "buy" else -gain
+
+
+def protection(row: TradeRow) -> Protection:
+    """Return whether the stop that was asked for stands at the broker, in words.
+
+    The first that speaks wins: a missing stop outranks everything, and a trade that holds nothing needs none.
+    """
+    if row.unprotected_at is not None:
+        return Protection("bad", f"NOT PROTECTED: no working stop since {row.unprotected_at:%H:%M:%S} UTC")
+    if not row.stop_wanted:
+        return Protection("none", "no stop-loss was asked for")
+    stops = [order for order in row.orders if order.leg in "SR"]
+    working = sum((s.quantity - s.filled for s in stops if s.state == "working"), ZERO)
+    if working and working == row.held:
+        return Protection("good", f"stop-loss of {working:,f} works at the broker")
+    if row.state in ("cancelling", "closing"):
+        return Protection("wait", "its exits are cancelled so that it can be closed")
+    if not row.held:
+        return Protection("wait", "the stop-loss goes out with the entry")
+    if working:
+        return Protection("wait", f"the stop-loss covers {working:,f} of {row.held:,f}; it is being resized")
+    return Protection("wait", "the broker has not confirmed the stop-loss yet")
+
+
+def _ms(start: datetime | None, end: datetime | None) -> float | None:
+    return None if start is None or end is None else (end - start).total_seconds() * 1000
+
+
+def _mapping(live: Live | None) -> Mapping[str, Any]:
+    return live.value if live is not None and isinstance(live.value, Mapping) else {}
+
+
+def decimal(value: Any) -> Decimal | None:
+    """Return a number that the executor published, or None where it is none."""
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() else None

@@ -1,0 +1,103 @@
+"""GET /metrics: the figures of the journal, counted when they are asked for."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from . import queries
+from .dashboard import Dashboard
+from .page import Page
+
+_OUTCOMES = (
+    "entered",
+    "ignored",
+    "refused",
+    "expired",
+    "closed",
+    "reset",
+    "nothing to do",
+    "waiting",
+    "closing",
+)
+
+
+class JournalCollector(Collector):
+    """Reads the figures of one page."""
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+
+    def collect(self) -> Iterator[Metric]:
+        yield from _moment(self._page.dashboard())
+        try:
+            with self._page.journal.transaction() as db:
+                yield from _totals(db)
+        except (sqlite3.Error, OSError):
+            return  # executor_journal_readable says so
+
+
+def registry_of(page: Page) -> CollectorRegistry:
+    """Return a registry with this page's figures and nothing of the process."""
+    registry = CollectorRegistry()
+    registry.register(JournalCollector(page))
+    return registry
+
+
+def _moment(dashboard: Dashboard) -> Iterator[Metric]:
+    yield _gauge(
+        "executor_connected", "1 while TWS is connected and the executor reports", dashboard.is_connected
+    )
+    yield _gauge("executor_journal_readable", "1 while the journal can be read", not dashboard.problem)
+    yield _gauge("executor_open_trades", "trades not finished", len(dashboard.open_trades))
+    yield _gauge("executor_trades_on_hold", "trades that wait for the owner's choice", len(dashboard.held))
+    yield _gauge("executor_reentry_blocks", "sides blocked after a take-profit", len(dashboard.blocks))
+    unprotected = sum(trade.protection.level == "bad" for trade in dashboard.open_trades)
+    yield _gauge("executor_unprotected_trades", "trades without the stop that was asked for", unprotected)
+    alarms = GaugeMetricFamily("executor_alarms", "alarms that are not cleared, by level", labels=["level"])
+    levels = Counter(alarm.level for alarm in dashboard.alarms)
+    for level in ("page", "warn"):
+        alarms.add_metric([level], levels[level])
+    yield alarms
+    if dashboard.reported_at:
+        yield _gauge(
+            "executor_reported_timestamp_seconds",
+            "when the executor last published",
+            dashboard.reported_at.timestamp(),
+        )
+
+
+def _totals(db: sqlite3.Connection) -> list[Metric]:
+    return [
+        _signals(queries.outcomes(db)),
+        _delays("executor_received_to_order_seconds", "from the relay's receipt to the entry order",
+                queries.delays(db, queries.TO_ORDER)),
+        _delays("executor_order_to_fill_seconds", "from the entry order to its first fill",
+                queries.delays(db, queries.TO_FILL)),
+    ]  # fmt: skip
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value=float(value))
+
+
+def _signals(found: dict[str, int]) -> Metric:
+    family = CounterMetricFamily(
+        "executor_signals", "signals by outcome, or by state while not done", labels=["outcome"]
+    )
+    for outcome in _OUTCOMES:
+        family.add_metric([outcome], found.get(outcome, 0))
+    return family
+
+
+def _delays(name: str, text: str, found: tuple[int, float, list[float]]) -> Metric:
+    count, total, within = found
+    family = HistogramMetricFamily(name, text)
+    buckets = [(str(bound), number) for bound, number in zip(queries.DELAY_BOUNDS, within, strict=True)]
+    family.add_metric([], [*buckets, ("+Inf", count)], total)
+    return family

@@ -1,0 +1,73 @@
+"""The page's server: waitress, which runs on Windows too, in a thread of its own.
+
+A reader asks for news once a second and is answered at once, so a few threads serve many readers; no answer
+stays open, so nothing breaks when a laptop sleeps. Only a button may wait, for the trading loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+from flask import Flask
+from waitress.server import create_server
+from waitress.wasyncore import close_all, loop
+
+from common.errors import ConfigError
+
+_THREADS = 8
+_TURN_SECONDS = 0.2
+
+
+class PageServer:
+    """Listens from its making on; `start` serves in a background thread until `close`."""
+
+    def __init__(self, app: Flask, host: str, port: int) -> None:
+        logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a short queue is no news
+        self._sockets: dict[int, Any] = {}
+        self._stopping = threading.Event()
+        self._app = app
+        self._server = _listen(app, host, port, self._sockets)
+        self.port = int(self._server.effective_listen[0][1] if hasattr(self._server, "effective_listen")
+                        else self._server.effective_port)  # fmt: skip
+        self._thread = threading.Thread(target=self._run, name="page", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop serving, within a second; requests under way get no answer."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=2)
+        close_all(self._sockets, ignore_all=True)
+        self._server.task_dispatcher.shutdown(timeout=1)
+        self._app.extensions["page"].journal.close()
+
+    def _run(self) -> None:
+        while self._sockets and not self._stopping.is_set():
+            loop(timeout=_TURN_SECONDS, map=self._sockets, count=1)
+
+
+def serve(app: Flask, host: str, port: int) -> PageServer:
+    """Serve the page in a background thread and return the server; port 0 takes a free one.
+
+    Raises:
+        ConfigError: The address cannot be used; the message names the mend.
+    """
+    server = PageServer(app, host, port)
+    server.start()
+    return server
+
+
+def _listen(app: Flask, host: str, port: int, sockets: dict[int, Any]) -> Any:
+    try:
+        return create_server(
+            app, map=sockets, host=host, port=port, threads=_THREADS, ident="", connection_limit=200,
+            channel_timeout=60, cleanup_interval=10, max_request_body_size=64 * 1024,
+            clear_untrusted_proxy_headers=True,
+        )  # fmt: skip
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"the page cannot listen on {host}:{port} ({error}): is another executor running? "
+                          "Choose another with --flask-port and --flask-host") from error  # fmt: skip

@@ -1,0 +1,174 @@
+"""The page's words and numbers: what each button asks, and how amounts and instants are written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Any
+
+from markupsafe import Markup
+
+from common.clock import parse_utc, utc_text
+from executor.commands import CommandKind
+
+DASH = "\N{EM DASH}"
+MINUS = "\N{MINUS SIGN}"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """One button: its label, and what is asked before it acts. `{symbol}` and `{trade_id}` are filled in."""
+
+    label: str
+    question: str
+    consequence: str
+    confirm: str
+    is_grave: bool = True  # it trades, or cannot be taken back
+    always_asks: bool = True  # a POST without confirm=yes only asks
+
+
+WISHES: dict[CommandKind, Wish] = {
+    CommandKind.CLOSE: Wish(
+        "Close", "Close the {symbol} trade?",
+        "Its exits are cancelled first, then what trade {trade_id} holds is closed at market. "
+        "What you hold beside it is not touched.",
+        "Close at market", always_asks=False),
+    CommandKind.RESET: Wish(
+        "Release", "Release the re-entry block on {symbol}?",
+        "The next signal on the side that took profit is traded again.",
+        "Release the block", is_grave=False, always_asks=False),
+    CommandKind.ADOPT: Wish(
+        "Adopt", "Go on with what the broker shows for {symbol}?",
+        "What the broker holds now becomes the quantity of trade {trade_id}, and trading goes on. "
+        "Check in TWS that this is what you want.",
+        "Adopt and go on"),
+    CommandKind.FLATTEN: Wish(
+        "Flatten", "Close everything of the {symbol} trade?",
+        "The orders of trade {trade_id} are cancelled, and what the broker shows of it is closed at market.",
+        "Flatten at market"),
+    CommandKind.DISMISS: Wish(
+        "Dismiss", "Have you settled the {symbol} trade yourself?",
+        "Trade {trade_id} is closed in the journal. No order is sent and none is cancelled: "
+        "see in TWS that no order of it still works.",
+        "I have settled it"),
+    CommandKind.IGNORE_POSITION: Wish(
+        "Ignore", "Leave your {symbol} position alone?",
+        "Signals in {symbol} are traded beside it; what you hold is never closed or protected here.",
+        "Ignore the position", is_grave=False),
+    CommandKind.ADOPT_POSITION: Wish(
+        "Adopt", "Make your {symbol} position a trade?",
+        "From now on signals close it like a trade that was opened here. "
+        "It has no stop-loss unless you set one in TWS.",
+        "Adopt as a trade"),
+}  # fmt: skip
+
+STATES = {
+    "planned": "about to be sent",
+    "sending": "sent, not confirmed yet",
+    "working": "entry is working",
+    "open": "open",
+    "cancelling": "cancelling its orders",
+    "closing": "closing",
+    "hold": "on hold",
+    "closed": "closed",
+    "void": "never filled",
+}
+
+TONES = {
+    "entered": "good", "closed": "plain", "reset": "plain", "nothing to do": "quiet", "ignored": "quiet",
+    "expired": "warn", "refused": "bad", "waiting": "wait", "closing": "wait",
+}  # fmt: skip
+
+
+def quantity(value: Any) -> str:
+    """Return a number with thousands set off and no needless zeros.
+
+    >>> quantity(Decimal("10000.00")), quantity(Decimal("-1.5")), quantity(None)
+    ('10,000', '−1.5', '—')
+    """
+    if value is None:
+        return DASH
+    text = f"{value:,f}"
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return text.replace("-", MINUS)
+
+
+def price(value: Any) -> str:
+    """Return a price with at least two decimals and all that it has, at most six.
+
+    >>> price(Decimal("1.2")), price(Decimal("1.189125"))
+    ('1.20', '1.189125')
+    """
+    if value is None:
+        return DASH
+    number = Decimal(value).quantize(Decimal("0.000001"), ROUND_HALF_EVEN).normalize()
+    exponent = number.as_tuple().exponent
+    places = max(2, -exponent) if isinstance(exponent, int) else 2
+    return f"{number:,.{places}f}".replace("-", MINUS)
+
+
+def money(value: Any, signed: bool = False) -> str:
+    """Return an amount with two decimals, and its sign in full where it is a gain or a loss.
+
+    >>> money(Decimal("1234.5")), money(Decimal("12.3"), True), money(Decimal("-7"), True), money("x")
+    ('1,234.50', '+12.30', '−7.00', 'x')
+    """
+    if value is None:
+        return DASH
+    try:
+        text = f"{Decimal(str(value)):{'+' if signed else ''},.2f}"
+    except (ArithmeticError, ValueError):
+        return str(value)
+    return "0.00" if text.strip("+-") == "0.00" else text.replace("-", MINUS)
+
+
+def milliseconds(value: float | None) -> str:
+    """Return a delay that a person can compare at a glance.
+
+    >>> milliseconds(7.26), milliseconds(412.4), milliseconds(12400), milliseconds(-3), milliseconds(None)
+    ('7.3 ms', '412 ms', '12.4 s', '< 0 ms', '—')
+    """
+    if value is None:
+        return DASH
+    if value < 0:
+        return "< 0 ms"  # the two clocks differ by more than the delay
+    if value < 100:
+        return f"{value:.1f} ms"
+    return f"{value:,.0f} ms" if value < 10_000 else f"{value / 1000:,.1f} s"
+
+
+def tone(value: Any) -> str:
+    """Return the class of a gain or loss; the sign is written out as well, so colour is never alone."""
+    if value is None or not value:
+        return "flat"
+    return "gain" if value > 0 else "loss"
+
+
+def moment(at: datetime | str | None) -> Markup:
+    """Return an instant as a <time>: UTC first, in the reader's zone once the script has run."""
+    if at is None:
+        return Markup(DASH)  # noqa: S704 - a constant
+    try:
+        instant = parse_utc(at) if isinstance(at, str) else at
+    except ValueError:
+        return Markup("{}").format(at)
+    shown = f"{instant:%H:%M:%S}"
+    exact = f"{instant:%Y-%m-%d %H:%M:%S}.{instant.microsecond // 1000:03d} UTC"
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(utc_text(instant), exact, f"{shown} UTC")
+
+
+def fill_in(text: str, symbol: str, trade_id: int | None) -> str:
+    """Return a wish's sentence for one symbol or trade; braces in a symbol stay what they are."""
+    return text.replace("{symbol}", symbol).replace("{trade_id}", str(trade_id or ""))
+
+
+FILTERS: dict[str, Callable[..., Any]] = {
+    "quantity": quantity,
+    "price": price,
+    "money": money,
+    "milliseconds": milliseconds,
+    "tone": tone,
+    "moment": moment,
+}
