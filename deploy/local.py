@@ -243,17 +243,17 @@ class Run:
         Raises:
             RunError: A part ended by itself or was not ready in time.
         """
-        self.folder.mkdir(mode=0o700, exist_ok=True)
         try:
-            if self._start():
+            if self.start():
                 self._announce()
             while not self._over():
                 self._check()
         finally:
-            self._end()
+            self.end()
 
-    def _start(self) -> bool:
+    def start(self) -> bool:
         """Start part after part, each when the one before is ready; False when told to stop meanwhile."""
+        self.folder.mkdir(mode=0o700, exist_ok=True)
         environment = child_environment(self.own)
         for part in self.parts:
             deadline = time.monotonic() + START_SECONDS
@@ -282,7 +282,8 @@ class Run:
         (self.folder / "state.json").write_text(json.dumps(state), "utf-8")
         print(banner(self.ports, self.own["RELAY_WEBHOOK_SECRETS"].split(",")[0].strip()), flush=True)
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """End all parts, in the reverse order of starting, by force where it takes too long."""
         (self.folder / "state.json").unlink(missing_ok=True)
         deadline = time.monotonic() + STOP_SECONDS
         for part in reversed(self.parts):

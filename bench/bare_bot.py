@@ -1,0 +1,75 @@
+"""The floor for (a): the simplest single process that turns a webhook into orders, written fairly.
+
+One Flask application on waitress, one `ib_insync` connection on a loop of its own, the contract qualified once.
+No queue, no journal, no signature, no rules: an alert is checked for its secret and becomes a bracket at once.
+
+    python -m bench.bare_bot PORT TWS_PORT SECRET
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from hmac import compare_digest
+from typing import Any
+
+import waitress
+from flask import Flask, request
+from ib_insync import IB, Forex, LimitOrder, MarketOrder, StopOrder
+
+
+def bracket(ib: IB, signal: dict[str, Any]) -> list[Any]:
+    """Return market entry, take-profit and stop-loss, to be sent in this order."""
+    side, size = signal["side"].upper(), signal["quantity"]
+    other = "SELL" if side == "BUY" else "BUY"
+    entry = MarketOrder(side, size, orderId=ib.client.getReqId(), tif="GTC", transmit=False)
+    parent = {"parentId": entry.orderId, "tif": "GTC"}
+    take_profit = LimitOrder(
+        other, size, signal["tp"], orderId=ib.client.getReqId(), transmit=False, **parent
+    )
+    stop_loss = StopOrder(other, size, signal["sl"], orderId=ib.client.getReqId(), transmit=True, **parent)
+    return [entry, take_profit, stop_loss]
+
+
+def create_app(ib: IB, loop: asyncio.AbstractEventLoop, contract: Any, secret: str) -> Flask:
+    """Return the whole bot."""
+    app = Flask(__name__)
+
+    async def place(signal: dict[str, Any]) -> None:
+        for order in bracket(ib, signal):
+            ib.placeOrder(contract, order)
+
+    @app.post("/webhook")
+    def webhook() -> tuple[dict[str, str], int]:
+        signal = request.get_json(force=True)
+        if not compare_digest(signal.pop("secret", ""), secret):
+            return {"status": "unauthorized"}, 401
+        asyncio.run_coroutine_threadsafe(place(signal), loop).result(5)
+        return {"status": "placed"}, 202
+
+    return app
+
+
+async def connect(tws_port: int) -> tuple[IB, Any]:
+    """Return a connection and the qualified contract."""
+    ib = IB()
+    await ib.connectAsync("127.0.0.1", tws_port, clientId=7)
+    (contract,) = await ib.qualifyContractsAsync(Forex("EURUSD"))
+    return ib, contract
+
+
+def main() -> None:
+    """Serve until killed."""
+    port, tws_port, secret = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    ib, contract = loop.run_until_complete(connect(tws_port))
+    threading.Thread(target=loop.run_forever, daemon=True).start()
+    waitress.serve(
+        create_app(ib, loop, contract, secret), host="127.0.0.1", port=port, threads=4, _quiet=True
+    )
+
+
+if __name__ == "__main__":
+    main()
