@@ -1,7 +1,7 @@
 """The floor for (a): the simplest single process that turns a webhook into orders, written fairly.
 
-One Flask application on waitress, one `ib_insync` connection on a loop of its own, the contract qualified once.
-No queue, no journal, no signature, no rules: an alert is checked for its secret and becomes a bracket at once.
+One Flask application on waitress, one `ib_insync` connection on a loop of its own, the contract qualified
+once. No queue, no journal, no signature, no rules: an alert whose secret is right becomes a bracket at once.
 
     python -m bench.bare_bot PORT TWS_PORT SECRET
 """

@@ -1,0 +1,60 @@
+"""Setting up on a machine with only git, make and Python: the virtual environment."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.skipif(
+    os.name != "posix", reason="make and sh: on Windows the README names commands"
+)
+
+
+def command(folder: Path, name: str, script: str) -> None:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{script}\n", "utf-8")
+    path.chmod(0o755)
+
+
+def make_venv(path: Path, *, target: Path) -> subprocess.CompletedProcess[str]:
+    """Run deploy/venv.sh where only the commands in `path` are found."""
+    script = ["/bin/sh", str(ROOT / "deploy" / "venv.sh"), str(target)]
+    return subprocess.run(script, env={"PATH": str(path)}, capture_output=True, text=True, timeout=60)
+
+
+def test_newest_python_that_runs_is_taken_and_a_broken_shim_passed_over(tmp_path: Path) -> None:
+    command(tmp_path, "python3.13", "echo 'shim: version not installed' >&2; exit 127")
+    command(tmp_path, "python3.12", f'exec "{sys.executable}" "$@"')
+    command(tmp_path, "python3.11", "echo wrong; exit 3")
+    done = make_venv(tmp_path, target=tmp_path / "venv")
+    assert done.returncode == 0, done.stderr
+    assert subprocess.run([tmp_path / "venv" / "bin" / "python", "-c", ""], check=False).returncode == 0
+
+
+def test_no_python_that_serves_is_said_with_the_mend(tmp_path: Path) -> None:
+    command(tmp_path, "python3", 'test "$1" = --version && echo Python 3.9.2 || exit 1')
+    done = make_venv(tmp_path, target=tmp_path / "venv")
+    assert done.returncode == 1
+    assert "Python 3.11, 3.12 or 3.13" in done.stderr
+    assert "found: Python 3.9.2" in done.stderr
+    assert "make PYTHON=" in done.stderr
+
+
+def test_help_is_the_default_and_names_the_two_commands() -> None:
+    done = subprocess.run(
+        ["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, timeout=20
+    )
+    assert done.returncode == 0
+    assert "make run" in done.stdout
+    assert "make demo" in done.stdout
+
+
+def test_unknown_library_is_refused() -> None:
+    done = subprocess.run(["make", "IB=ibapi", "help"], cwd=ROOT, capture_output=True, text=True, timeout=20)
+    assert done.returncode != 0
+    assert "IB must be ib_insync or ib_async" in done.stderr
