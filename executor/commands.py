@@ -1,0 +1,33 @@
+"""What the owner may ask by a button on the status page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from common.errors import BridgeError
+
+
+class CommandKind(StrEnum):
+    CLOSE = "close"  # a trade: cancel its exits and close its quantity
+    RESET = "reset"  # a symbol: release the re-entry block
+    ADOPT = "adopt"  # a trade on hold: take what the broker shows as the trade and go on
+    FLATTEN = "flatten"  # a trade on hold: cancel its orders and close what the broker shows of it
+    DISMISS = "dismiss"  # a trade on hold: the owner has settled it himself; close the row
+    IGNORE_POSITION = "ignore-position"  # a symbol: leave the owner's position alone and trade beside it
+    ADOPT_POSITION = "adopt-position"  # a symbol: make the owner's position a trade of the journal
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One wish; `trade_id` for wishes about a trade, `symbol` (canonical) for those about a symbol."""
+
+    kind: CommandKind
+    trade_id: int | None = None
+    symbol: str | None = None
+
+
+class CommandRefused(BridgeError):
+    """The wish cannot be carried out now; the text says why and what to do. Nothing was changed."""
+
+    code = "command_refused"

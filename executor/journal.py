@@ -1,0 +1,495 @@
+"""The journal: the executor's record of truth, in SQLite.
+
+Every write is committed when its transaction ends (WAL, synchronous=FULL), and a state change is committed before
+what it announces is done. The event loop's thread owns the one connection that writes; the page reads through its own.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Self
+
+from common.clock import Clock, parse_utc, utc_text
+from common.errors import JournalError
+from common.signals import Action, Envelope, Side, Signal, decimal_text
+
+from .broker import Fill, Kind, OrderReport, Status
+from .trades import Leg, Order, OrderState, State, Trade
+
+MIGRATIONS = (
+    "schema.sql",
+)  # version n is reached by the n-th file; a new version adds a file, an old one never changes
+
+
+@dataclass(frozen=True, slots=True)
+class InboxRow:
+    """One signal of the inbox that is not done."""
+
+    seq: int
+    signal_id: str
+    received_at: datetime
+    expires_at: datetime | None
+    signal: Signal
+    state: str  # waiting | closing
+    trade_id: int | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The side of a contract on which no entry is allowed, and why."""
+
+    side: Side
+    since: datetime
+    reason: str
+
+
+class Journal:
+    """One SQLite file. Any sqlite3 error becomes a JournalError: without a journal there is no trading."""
+
+    def __init__(self, connection: sqlite3.Connection, clock: Clock) -> None:
+        self._db = connection
+        self._clock = clock
+        self._depth = 0
+
+    # ---- opening ----
+
+    @classmethod
+    def open(cls, path: str | Path, clock: Clock, readonly: bool = False) -> Self:
+        """Open the journal, created and migrated as needed.
+
+        Raises:
+            JournalError: It cannot be opened, is damaged, or was made by a newer version. The text says the mend.
+        """
+        try:
+            journal = cls(_connect(Path(path), readonly), clock)
+            if not readonly:
+                journal._migrate(path)
+        except (sqlite3.Error, OSError) as exc:
+            raise JournalError(
+                f"the journal {path} cannot be opened ({exc}): restore it from a backup, or move it away"
+            ) from exc
+        return journal
+
+    def _migrate(self, path: str | Path) -> None:
+        check = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if check != "ok":
+            raise JournalError(f"the journal {path} is damaged ({check}): restore it from a backup before trading on")
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version > len(MIGRATIONS):
+            raise JournalError(
+                f"the journal {path} was written by a newer version of this program (schema {version}): update it"
+            )
+        for number, name in enumerate(MIGRATIONS[version:], version + 1):
+            script = files(__package__).joinpath(name).read_text("utf-8")
+            self._db.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
+
+    def close(self) -> None:
+        self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Commit all writes within together, or none. A transaction inside another joins it.
+
+        Raises:
+            JournalError: Nothing of it was written. Stop: without a journal there is no trading.
+        """
+        if self._depth:
+            yield
+            return
+        self._depth += 1
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield
+            self._db.execute("COMMIT")
+        except BaseException as exc:
+            self._rollback()
+            if isinstance(exc, sqlite3.Error):
+                raise JournalError(f"the journal cannot be written: {exc}") from exc
+            raise
+        finally:
+            self._depth -= 1
+
+    def _rollback(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
+    def _write(self, sql: str, *values: object) -> sqlite3.Cursor:
+        with self.transaction():
+            return self._db.execute(sql, values)
+
+    def _rows(self, sql: str, *values: object) -> list[sqlite3.Row]:
+        try:
+            return self._db.execute(sql, values).fetchall()
+        except sqlite3.Error as exc:
+            raise JournalError(f"the journal cannot be read: {exc}") from exc
+
+    def _now(self) -> str:
+        return utc_text(self._clock.now())
+
+    # ---- meta, live, events ----
+
+    def account(self) -> str | None:
+        """Return the account that this journal belongs to, None while it has none."""
+        rows = self._rows("SELECT value FROM meta WHERE key = 'account'")
+        return str(rows[0][0]) if rows else None
+
+    def bind_account(self, account: str) -> None:
+        """Remember for ever which account this journal belongs to. Bound again to another, it raises JournalError."""
+        bound = self.account()
+        if bound not in (None, account):
+            raise JournalError(
+                f"this journal belongs to account {bound}, not to {account}: use another --db for each account"
+            )
+        self._write("INSERT OR IGNORE INTO meta VALUES ('account', ?)", account)
+
+    def publish(self, key: str, value: object) -> None:
+        """Replace what the page shows of the moment under `key`, as JSON."""
+        text = json.dumps(value, default=str, separators=(",", ":"))
+        self._write("INSERT OR REPLACE INTO live VALUES (?, ?, ?)", key, text, self._now())
+
+    def log(
+        self,
+        kind: str,
+        details: str,
+        *,
+        symbol: str = "",
+        trade_id: int | None = None,
+        signal_id: str | None = None,
+        order_ref: str | None = None,
+    ) -> None:
+        """Append one line to the trade log."""
+        sql = "INSERT INTO events (at, kind, symbol, trade_id, signal_id, order_ref, details) VALUES (?, ?, ?, ?, ?, ?, ?)"
+        self._write(sql, self._now(), kind, symbol, trade_id, signal_id, order_ref, details)
+
+    # ---- inbox ----
+
+    def receive(self, envelope: Envelope, payload: str) -> bool:
+        """Commit one verified signal; False when it was there already. Either way it may be acked now."""
+        return self.receive_all([(envelope, payload)])[0]
+
+    def receive_all(self, signals: Sequence[tuple[Envelope, str]]) -> list[bool]:
+        """Commit verified signals in one transaction; for each, whether it is new. All of them may be acked now."""
+        with self.transaction():
+            return [self._receive(envelope, payload) for envelope, payload in signals]
+
+    def _receive(self, envelope: Envelope, payload: str) -> bool:
+        signal = envelope.signal
+        sql = """INSERT INTO inbox (signal_id, payload, received_at, arrived_at, expires_at, action, symbol, side, quantity,
+                 tp, sl, note) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (signal_id) DO NOTHING"""
+        row = (
+            envelope.id, payload, utc_text(envelope.received_at), self._now(), _time_text(envelope.expires_at),
+            signal.action.value, signal.symbol, signal.side, _number_text(signal.quantity), _number_text(signal.tp),
+            _number_text(signal.sl), signal.note,
+        )  # fmt: skip
+        if self._write(sql, *row).rowcount == 0:
+            return False
+        self.log("signal", _describe(signal), symbol=signal.symbol, signal_id=envelope.id)
+        return True
+
+    def undone(self) -> list[InboxRow]:
+        """Return the signals that are not done, in the order of arrival."""
+        return [_inbox_row(r) for r in self._rows("SELECT * FROM inbox WHERE state <> 'done' ORDER BY seq")]
+
+    def signal_of(self, signal_id: str) -> InboxRow | None:
+        """Return one signal of the inbox, done or not."""
+        rows = self._rows("SELECT * FROM inbox WHERE signal_id = ?", signal_id)
+        return _inbox_row(rows[0]) if rows else None
+
+    def finish_signal(self, row: InboxRow, outcome: str, reason: str, trade_id: int | None = None) -> None:
+        """Give a signal its one outcome, with the reason in words. A signal that has one keeps it."""
+        sql = """UPDATE inbox SET state = 'done', outcome = ?, reason = ?, trade_id = coalesce(?, trade_id), decided_at = ?
+                 WHERE seq = ? AND state <> 'done'"""
+        with self.transaction():
+            if self._write(sql, outcome, reason, trade_id, self._now(), row.seq).rowcount:
+                self.log(outcome, reason, symbol=row.signal.symbol, signal_id=row.signal_id, trade_id=trade_id)
+
+    def revise_signal(self, signal_id: str, outcome: str, reason: str) -> None:
+        """Correct the outcome of a signal whose entry came to nothing after all."""
+        sql = "UPDATE inbox SET outcome = ?, reason = ? WHERE signal_id = ? AND outcome = 'entered'"
+        self._write(sql, outcome, reason, signal_id)
+
+    def begin_closing(self, row: InboxRow, trade_id: int) -> None:
+        """Note that a signal had its close asked for, of this trade; it is decided again when that is done."""
+        self._write("UPDATE inbox SET state = 'closing', trade_id = ? WHERE seq = ?", trade_id, row.seq)
+
+    def note_waiting(self, row: InboxRow, reason: str) -> None:
+        """Say why a signal waits."""
+        if row.reason != reason:
+            self._write("UPDATE inbox SET reason = ? WHERE seq = ?", reason, row.seq)
+
+    # ---- trades and orders ----
+
+    def create_trade(self, trade: Trade, orders: Iterable[Order], client_id: int | None) -> Trade:
+        """Write a trade and its planned orders; `trade.id` is ignored. The trade is returned as it stands now."""
+        sql = """INSERT INTO trades (timestamp, symbol, signal, position_size, state, signal_id, account, con_id, asked,
+                 received_at, valid_until, stop_wanted) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+        with self.transaction():
+            cursor = self._write(
+                sql, utc_text(trade.timestamp), trade.symbol, trade.side.value, decimal_text(trade.asked), trade.state.value,
+                trade.signal_id, trade.account, trade.con_id, decimal_text(trade.asked), utc_text(trade.received_at),
+                utc_text(trade.valid_until), int(trade.stop_wanted),
+            )  # fmt: skip
+            trade_id = int(cursor.lastrowid or 0)
+            for order in orders:
+                self.add_order(trade, trade_id, order, client_id)
+            return self.trade(trade_id)
+
+    def add_order(self, trade: Trade, trade_id: int, order: Order, client_id: int | None) -> None:
+        """Write one planned order of a trade."""
+        sql = """INSERT INTO orders (order_ref, trade_id, leg, attempt, account, con_id, client_id, side, kind, quantity, price,
+                 state, parent_ref) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+        self._write(
+            sql, order.order_ref, trade_id, order.leg.value, order.attempt, trade.account, trade.con_id, client_id,
+            order.side.value, order.kind.value, decimal_text(order.quantity), _number_text(order.price), order.state.value,
+            order.parent_ref,
+        )  # fmt: skip
+
+    def trade(self, trade_id: int) -> Trade:
+        """Return one trade with its orders.
+
+        Raises:
+            KeyError: There is no such trade.
+        """
+        rows = self._rows("SELECT * FROM trades WHERE id = ?", trade_id)
+        if not rows:
+            raise KeyError(trade_id)
+        return self._with_orders(rows[0])
+
+    def unfinished(self) -> list[Trade]:
+        """Return every trade that is not closed or void, oldest first."""
+        return [self._with_orders(r) for r in self._rows("SELECT * FROM trades WHERE closed = 0 ORDER BY id")]
+
+    def open_trade(self, account: str, con_id: int) -> Trade | None:
+        """Return the unfinished trade in a contract; there is at most one."""
+        rows = self._rows("SELECT * FROM trades WHERE closed = 0 AND account = ? AND con_id = ?", account, con_id)
+        return self._with_orders(rows[0]) if rows else None
+
+    def _with_orders(self, row: sqlite3.Row) -> Trade:
+        orders = self._rows("SELECT * FROM orders WHERE trade_id = ? ORDER BY rowid", row["id"])
+        return _trade(row, tuple(_order(o) for o in orders))
+
+    def change_trade(self, trade_id: int, **values: object) -> None:
+        """Set columns of a trade; instants and decimals are written as the journal writes them."""
+        self._change("trades", "id", trade_id, values)
+
+    def change_order(self, order_ref: str, **values: object) -> None:
+        """Set columns of an order."""
+        self._change("orders", "order_ref", order_ref, values)
+
+    def _change(self, table: str, key: str, of: object, values: dict[str, object]) -> None:
+        columns = ", ".join(f"{name} = ?" for name in values)
+        self._write(f"UPDATE {table} SET {columns} WHERE {key} = ?", *map(_plain, values.values()), of)  # noqa: S608  names are ours
+
+    def find_order(
+        self, *, order_ref: str | None = None, client_id: int | None = None, order_id: int = 0
+    ) -> tuple[int, Order] | None:
+        """Return (trade id, order) by its reference, else by our client id and order id."""
+        rows = self._rows("SELECT * FROM orders WHERE order_ref = ?", order_ref) if order_ref else []
+        if not rows and order_id:
+            rows = self._rows("SELECT * FROM orders WHERE client_id = ? AND order_id = ?", client_id, order_id)
+        return (rows[0]["trade_id"], _order(rows[0])) if rows else None
+
+    def take_order_ids(self, client_id: int, count: int, floor: int) -> int:
+        """Return the first of `count` order ids that were never used, at or above the broker's floor."""
+        with self.transaction():
+            rows = self._rows("SELECT next FROM order_ids WHERE client_id = ?", client_id)
+            first = max(floor, rows[0][0] if rows else 1)
+            self._write("INSERT OR REPLACE INTO order_ids VALUES (?, ?)", client_id, first + count)
+            return first
+
+    def order_id_mark(self, client_id: int) -> int:
+        """Return the next order id that this journal would use, 1 when it never used any."""
+        rows = self._rows("SELECT next FROM order_ids WHERE client_id = ?", client_id)
+        return int(rows[0][0]) if rows else 1
+
+    def record_report(self, order_ref: str, report: OrderReport) -> None:
+        """Record what the broker said of an order of ours. What it did not say stays as it was."""
+        said = {
+            "said": report.status.value, "said_filled": report.filled, "perm_id": report.perm_id or None,
+            "quantity": report.quantity, "price": report.price, "held": report.why_held or None,
+        }  # fmt: skip
+        self.change_order(order_ref, **{name: value for name, value in said.items() if value is not None})
+
+    # ---- fills ----
+
+    def record_fill(self, fill: Fill, order_ref: str, trade_id: int | None) -> bool:
+        """Record an execution; a correction replaces the one it corrects. False when it was known as it is."""
+        sql = """INSERT INTO fills (exec_root, exec_id, order_ref, trade_id, account, con_id, side, quantity, price, at, commission,
+                 liquidation) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (exec_root) DO UPDATE SET
+                 exec_id = excluded.exec_id, quantity = excluded.quantity, price = excluded.price
+                 WHERE excluded.exec_id > fills.exec_id"""
+        row = (
+            fill.exec_root, fill.exec_id, order_ref, trade_id, fill.account, fill.con_id, fill.side.value,
+            decimal_text(fill.quantity), decimal_text(fill.price), utc_text(fill.at), _number_text(fill.commission),
+            int(fill.liquidation),
+        )  # fmt: skip
+        return self._write(sql, *row).rowcount > 0
+
+    def record_commission(self, exec_id: str, commission: Decimal) -> None:
+        """Record the commission of an execution, known only after it."""
+        self._write("UPDATE fills SET commission = ? WHERE exec_id = ?", decimal_text(commission), exec_id)
+
+    def fills_of(self, trade_id: int) -> list[tuple[str, Side, Decimal, Decimal]]:
+        """Return (order_ref, side, quantity, price) of a trade's executions, in the order of time."""
+        rows = self._rows("SELECT * FROM fills WHERE trade_id = ? ORDER BY at, exec_id", trade_id)
+        return [(r["order_ref"], Side(r["side"]), Decimal(r["quantity"]), Decimal(r["price"])) for r in rows]
+
+    def filled(self, order_ref: str) -> Decimal:
+        """Return the sum of an order's executions."""
+        return sum(
+            (Decimal(r[0]) for r in self._rows("SELECT quantity FROM fills WHERE order_ref = ?", order_ref)), Decimal(0)
+        )
+
+    def is_attributed(self, exec_root: str) -> bool:
+        """Whether an execution is accounted for by a trade."""
+        return bool(self._rows("SELECT 1 FROM fills WHERE exec_root = ? AND trade_id IS NOT NULL", exec_root))
+
+    def attribute_fill(self, exec_root: str, trade_id: int) -> None:
+        """Account for an execution that is not ours (the owner's own hand) by a trade."""
+        self._write("UPDATE fills SET trade_id = ? WHERE exec_root = ?", trade_id, exec_root)
+
+    # ---- blocks, holdings, contracts ----
+
+    def block(self, account: str, con_id: int) -> Block | None:
+        rows = self._rows("SELECT * FROM blocks WHERE account = ? AND con_id = ?", account, con_id)
+        return Block(Side(rows[0]["side"]), parse_utc(rows[0]["since"]), rows[0]["reason"]) if rows else None
+
+    def set_block(self, trade: Trade, reason: str) -> None:
+        sql = "INSERT OR REPLACE INTO blocks (account, con_id, symbol, side, trade_id, since, reason) VALUES (?, ?, ?, ?, ?, ?, ?)"
+        self._write(sql, trade.account, trade.con_id, trade.symbol, trade.side.value, trade.id, self._now(), reason)
+
+    def release_block(self, account: str, con_id: int) -> bool:
+        return self._write("DELETE FROM blocks WHERE account = ? AND con_id = ?", account, con_id).rowcount > 0
+
+    def ignored(self) -> dict[tuple[str, int], Decimal]:
+        """Return (account, conId) → the quantity that the owner holds beside us and told us to leave alone."""
+        return {
+            (r["account"], r["con_id"]): Decimal(r["quantity"]) for r in self._rows("SELECT * FROM ignored_holdings")
+        }
+
+    def ignore_holding(self, account: str, con_id: int, symbol: str, quantity: Decimal) -> None:
+        sql = "INSERT OR REPLACE INTO ignored_holdings VALUES (?, ?, ?, ?, ?)"
+        self._write(sql, account, con_id, symbol, decimal_text(quantity), self._now())
+
+    def remember_contract(self, symbol: str, con_id: int) -> None:
+        self._write("INSERT OR REPLACE INTO contracts VALUES (?, ?)", symbol, con_id)
+
+    def contract_id(self, symbol: str) -> int | None:
+        rows = self._rows("SELECT con_id FROM contracts WHERE symbol = ?", symbol)
+        return int(rows[0][0]) if rows else None
+
+    # ---- alarms ----
+
+    def raise_alarm(self, key: str, kind: str, level: str, symbol: str, text: str) -> bool:
+        """Write an alarm down, once until it is cleared. False when it stands already (its text is brought up to date)."""
+        with self.transaction():
+            if self._write("UPDATE alarms SET text = ? WHERE key = ? AND cleared_at IS NULL", text, key).rowcount:
+                return False
+            sql = "INSERT INTO alarms (key, kind, level, symbol, text, raised_at) VALUES (?, ?, ?, ?, ?, ?)"
+            self._write(sql, key, kind, level, symbol, text, self._now())
+            return True
+
+    def clear_alarm(self, key: str, text: str) -> bool:
+        """End an alarm with a closing word. False when it did not stand."""
+        if not self._rows("SELECT 1 FROM alarms WHERE key = ? AND cleared_at IS NULL", key):
+            return False
+        sql = "UPDATE alarms SET cleared_at = ?, cleared_text = ? WHERE key = ? AND cleared_at IS NULL"
+        return self._write(sql, self._now(), text, key).rowcount > 0
+
+    def standing_alarms(self) -> list[dict[str, Any]]:
+        """Return the alarms that stand, oldest first, as their columns."""
+        return [dict(r) for r in self._rows("SELECT * FROM alarms WHERE cleared_at IS NULL ORDER BY id")]
+
+    def alarms_to_tell(self, now: datetime) -> list[dict[str, Any]]:
+        """Return the alarms whose owner must be told now: raised or due again, and those that ended untold."""
+        sql = """SELECT * FROM alarms WHERE (try_after IS NULL OR try_after <= ?) AND (cleared_at IS NULL
+                 OR (clear_told = 0 AND told_at IS NOT NULL)) ORDER BY id"""
+        return [dict(r) for r in self._rows(sql, utc_text(now))]
+
+    def mark_told(self, alarm_id: int, *, delivered: bool, try_after: datetime, closing: bool = False) -> None:
+        """Note one try to tell the owner; the next is at `try_after`. A delivered closing word is the last."""
+        told = self._now() if delivered else None
+        sql = """UPDATE alarms SET tries = tries + 1, told_at = coalesce(?, told_at), try_after = ?, clear_told = ? WHERE id = ?"""
+        self._write(sql, told, utc_text(try_after), int(delivered and closing), alarm_id)
+
+
+def _connect(path: Path, readonly: bool) -> sqlite3.Connection:
+    if readonly:
+        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=2)
+    else:
+        db = sqlite3.connect(path, isolation_level=None, timeout=2)
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA foreign_keys = ON")
+    db.row_factory = sqlite3.Row
+    return db
+
+
+# ---- rows ↔ values ----
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return utc_text(value)
+    return decimal_text(value) if isinstance(value, Decimal) else value
+
+
+def _number_text(value: Decimal | None) -> str | None:
+    return None if value is None else decimal_text(value)
+
+
+def _time_text(value: datetime | None) -> str | None:
+    return None if value is None else utc_text(value)
+
+
+def _number(text: str | None) -> Decimal | None:
+    return None if text is None else Decimal(text)
+
+
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else parse_utc(text)
+
+
+def _describe(signal: Signal) -> str:
+    words = [signal.action.value, signal.side or "", str(signal.quantity or ""), signal.symbol]
+    words += [f"take-profit {signal.tp}" if signal.tp else "", f"stop-loss {signal.sl}" if signal.sl else ""]
+    text = " ".join(w for w in words if w)
+    return f"{text} ({signal.note})" if signal.note else text
+
+
+def _inbox_row(r: sqlite3.Row) -> InboxRow:
+    side = None if r["side"] is None else Side(r["side"])
+    numbers = (_number(r["quantity"]), _number(r["tp"]), _number(r["sl"]))
+    signal = Signal(Action(r["action"]), r["symbol"], side, *numbers, r["note"])
+    received, expires = parse_utc(r["received_at"]), _time(r["expires_at"])
+    return InboxRow(r["seq"], r["signal_id"], received, expires, signal, r["state"], r["trade_id"], r["reason"])
+
+
+def _trade(r: sqlite3.Row, orders: tuple[Order, ...]) -> Trade:
+    return Trade(
+        id=r["id"], symbol=r["symbol"], side=Side(r["signal"]), account=r["account"], con_id=r["con_id"],
+        asked=Decimal(r["asked"]), state=State(r["state"]), signal_id=r["signal_id"], received_at=parse_utc(r["received_at"]),
+        valid_until=parse_utc(r["valid_until"]), timestamp=parse_utc(r["timestamp"]), stop_wanted=bool(r["stop_wanted"]),
+        reduced=Decimal(r["reduced"]), close_cause=r["close_cause"], exit_reason=r["exit_reason"],
+        unprotected_at=_time(r["unprotected_at"]), loose_at=_time(r["loose_at"]), hold_reason=r["hold_reason"], orders=orders,
+    )  # fmt: skip
+
+
+def _order(r: sqlite3.Row) -> Order:
+    return Order(
+        order_ref=r["order_ref"], leg=Leg(r["leg"]), attempt=r["attempt"], side=Side(r["side"]), kind=Kind(r["kind"]),
+        quantity=Decimal(r["quantity"]), price=_number(r["price"]), state=OrderState(r["state"]), filled=Decimal(r["filled"]),
+        order_id=r["order_id"], perm_id=r["perm_id"], parent_ref=r["parent_ref"], said=r["said"] and Status(r["said"]),
+        said_filled=_number(r["said_filled"]), refusal_code=r["refusal_code"], reason=r["reason"], held=r["held"],
+        sent_at=_time(r["sent_at"]), sent_day=r["sent_day"], resends=r["resends"],
+        cancel_asked_at=_time(r["cancel_asked_at"]), resize_asked_at=_time(r["resize_asked_at"]),
+    )  # fmt: skip

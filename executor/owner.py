@@ -1,0 +1,174 @@
+"""The owner's wishes, from the buttons of the page: each is committed to the journal as an event before it acts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from common.signals import Side, decimal_text
+
+from .broker import Snapshot, Status
+from .commands import Command, CommandKind, CommandRefused
+from .resolver import is_live_at_broker
+from .trades import ZERO, Event, State, Trade
+
+if TYPE_CHECKING:
+    from .desk import Desk
+
+
+class Owner:
+    """Carry out commands. What cannot be done now is refused with the reason, and nothing is changed."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._journal = desk.journal
+        self._handlers: dict[CommandKind, Callable[[Command], str]] = {
+            CommandKind.CLOSE: self._close, CommandKind.RESET: self._reset, CommandKind.ADOPT: self._adopt,
+            CommandKind.FLATTEN: self._flatten, CommandKind.DISMISS: self._dismiss,
+            CommandKind.IGNORE_POSITION: self._ignore_position, CommandKind.ADOPT_POSITION: self._adopt_position,
+        }  # fmt: skip
+
+    def obey(self, command: Command) -> str:
+        """Carry out one wish and return what was done, in words.
+
+        Raises:
+            CommandRefused: It cannot be done now; the text says why and what to do.
+        """
+        with self._journal.transaction():
+            text = self._handlers[command.kind](command)
+            self._journal.log("owner", text, symbol=command.symbol or "", trade_id=command.trade_id)
+            return text
+
+    def _trade(self, command: Command) -> Trade:
+        try:
+            return self._journal.trade(command.trade_id or 0)
+        except KeyError:
+            raise CommandRefused(f"there is no trade {command.trade_id} in the journal") from None
+
+    def _on_hold(self, command: Command) -> tuple[Trade, Snapshot]:
+        trade, snapshot = self._trade(command), self._desk.resolver.last
+        if trade.state is not State.HOLD:
+            raise CommandRefused(
+                f"the trade in {trade.symbol} is not on hold (it is {trade.state.value}): nothing to decide"
+            )
+        if snapshot is None or self._desk.ready_since is None:
+            raise CommandRefused("the broker is not to be seen now: decide when TWS is connected, on fresh evidence")
+        return trade, snapshot
+
+    # ---- open trades ----
+
+    def _close(self, command: Command) -> str:
+        trade = self._trade(command)
+        if trade.state not in (State.PLANNED, State.WORKING, State.OPEN):
+            raise CommandRefused(
+                f"the trade in {trade.symbol} cannot be closed by this button: it is {trade.state.value}"
+            )
+        self._desk.recorder.move(trade, Event.CLOSE, close_cause="owner")
+        return f"close of the {trade.side.value} trade in {trade.symbol} asked on the page"
+
+    def _reset(self, command: Command) -> str:
+        symbol = command.symbol or ""
+        if not self.release(symbol, self._journal.contract_id(symbol)):
+            raise CommandRefused(f"no re-entry block is set in {symbol}")
+        return f"re-entry block in {symbol} released on the page"
+
+    def release(self, symbol: str, con_id: int | None) -> bool:
+        """Release the re-entry block of a symbol; whether one was set."""
+        if con_id is None or not self._journal.release_block(self._desk.account, con_id):
+            return False
+        self._journal.log("block released", f"re-entry into {symbol} is allowed again", symbol=symbol)
+        return True
+
+    # ---- trades on hold ----
+
+    def _adopt(self, command: Command) -> str:
+        trade, snapshot = self._on_hold(command)
+        held = self._match(trade, snapshot)
+        self._desk.recorder.move(trade, Event.ADOPT, hold_reason=None)
+        self._over(trade, "adopted")
+        return f"{trade.symbol}: what the account shows ({decimal_text(held)}) is the trade; it goes on"
+
+    def _flatten(self, command: Command) -> str:
+        trade, snapshot = self._on_hold(command)
+        held = self._match(trade, snapshot)
+        self._desk.recorder.move(trade, Event.FLATTEN, hold_reason=None, close_cause="owner")
+        self._over(trade, "being flattened")
+        return f"{trade.symbol}: its orders are cancelled and {decimal_text(held)} closed at market"
+
+    def _dismiss(self, command: Command) -> str:
+        trade, snapshot = self._on_hold(command)
+        if is_live_at_broker(trade, snapshot):
+            raise CommandRefused(
+                f"orders of the trade in {trade.symbol} are still live: choose flatten, or cancel them in TWS first"
+            )
+        self._forget_live(trade, snapshot)
+        self._journal.change_trade(trade.id, reduced=trade.entered - trade.exited)
+        self._desk.recorder.move(self._journal.trade(trade.id), Event.DISMISS, hold_reason=None)
+        return f"the trade in {trade.symbol} is closed in the journal: you have settled it yourself"
+
+    def _match(self, trade: Trade, snapshot: Snapshot) -> Decimal:
+        """Make the trade's quantity what the account shows of it, and drop orders that are not there."""
+        self._forget_live(trade, snapshot)
+        beside = self._journal.ignored().get((trade.account, trade.con_id), ZERO)
+        shown = self._desk.shown(trade.con_id) - beside
+        held = max(shown if trade.side is Side.BUY else -shown, ZERO)
+        self._journal.change_trade(trade.id, reduced=trade.entered - trade.exited - held)
+        return held
+
+    def _forget_live(self, trade: Trade, snapshot: Snapshot) -> None:
+        shown = {r.order_ref for r in snapshot.open_orders}
+        for order in trade.live:
+            if order.order_ref not in shown:
+                self._journal.change_order(
+                    order.order_ref,
+                    said=Status.CANCELLED.value,
+                    said_filled=order.filled,
+                    reason="not at the broker (owner's choice)",
+                )
+        self._desk.recorder.refresh(trade.id)
+
+    def _over(self, trade: Trade, how: str) -> None:
+        self._desk.alarms.clear(
+            "hold", str(trade.id), f"{trade.symbol}: {how} by your choice", symbol=trade.symbol, trade_id=trade.id
+        )
+
+    # ---- positions that the journal does not know ----
+
+    def unknown_positions(self) -> list[dict[str, str]]:
+        """Return what the account holds that neither a trade nor the owner's choice explains, as the page shows it."""
+        beside = self._journal.ignored()
+        trades = {t.con_id: t.signed for t in self._journal.unfinished()}
+        rows = []
+        for con_id, position in self._desk.positions.items():
+            unknown = position.quantity - beside.get((self._desk.account, con_id), ZERO) - trades.get(con_id, ZERO)
+            if unknown:
+                rows.append({"symbol": position.symbol, "con_id": str(con_id), "quantity": decimal_text(unknown)})
+        return rows
+
+    def _unknown(self, command: Command) -> tuple[int, Decimal]:
+        row = next((r for r in self.unknown_positions() if r["symbol"] == command.symbol), None)
+        if row is None or self._desk.ready_since is None:
+            raise CommandRefused(f"the account shows no position in {command.symbol} that the journal does not know")
+        return int(row["con_id"]), Decimal(row["quantity"])
+
+    def _ignore_position(self, command: Command) -> str:
+        con_id, unknown = self._unknown(command)
+        beside = self._journal.ignored().get((self._desk.account, con_id), ZERO) + unknown
+        self._journal.ignore_holding(self._desk.account, con_id, command.symbol or "", beside)
+        return f"your own {decimal_text(unknown)} {command.symbol} are left alone; signals trade beside them"
+
+    def _adopt_position(self, command: Command) -> str:
+        con_id, unknown = self._unknown(command)
+        if self._journal.open_trade(self._desk.account, con_id) is not None:
+            raise CommandRefused(f"a trade in {command.symbol} is open: only a whole position can be adopted")
+        now = self._desk.clock.now()
+        side = Side.BUY if unknown > 0 else Side.SELL
+        trade = Trade(
+            id=0, symbol=command.symbol or "", side=side, account=self._desk.account, con_id=con_id, asked=abs(unknown),
+            state=State.OPEN, signal_id=f"adopted-{con_id}-{now:%Y%m%dT%H%M%S%f}", received_at=now, valid_until=now, timestamp=now,
+        )  # fmt: skip
+        adopted = self._journal.create_trade(trade, (), None)
+        self._journal.change_trade(adopted.id, entry_price=self._desk.positions[con_id].avg_cost, filled_at=now)
+        self._journal.remember_contract(command.symbol or "", con_id)
+        return f"your {decimal_text(unknown)} {command.symbol} are a trade of the journal now, without exits"

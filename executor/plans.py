@@ -1,0 +1,333 @@
+"""From decisions to orders, pure: references, prices, the bracket, and what an unfinished trade needs next.
+
+Prices are rounded towards the entry, so that the loss is never larger than asked.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+
+from common.signals import Side, Signal
+
+from .broker import Contract, Kind
+from .policy import Policy
+from .trades import EXITS, STOPS, ZERO, Leg, Order, OrderState, State, Trade, awaits_executions
+
+OCA_GRACE = timedelta(seconds=2)  # how long the broker may take to cancel the other exit by itself
+CANCEL_AGAIN = timedelta(seconds=10)  # a cancel without an answer is asked for again
+
+
+def order_ref(signal_id: str, leg: Leg, attempt: int) -> str:
+    """Return the key of one leg and attempt of one signal: the same for ever, so that a rerun asks about the same order.
+
+    >>> order_ref("01J", Leg.ENTRY, 1)
+    'sx1:LDLX73G2BWEHXY7BE1'
+    """
+    digest = base64.b32encode(hashlib.sha256(signal_id.encode()).digest()).decode()
+    return f"sx1:{digest[:16]}{leg.value}{attempt}"
+
+
+def is_ours(ref: str | None) -> bool:
+    """Whether an order reference at the broker is one that this program makes."""
+    return ref is not None and ref.startswith("sx1:")
+
+
+def round_price(price: Decimal, contract: Contract, up: bool) -> Decimal:
+    """Round to the contract's price step, up or down.
+
+    Source: IBKR market rules: the step depends on the price; the row with the highest edge not above it counts.
+    """
+    step = max(
+        (s for s in contract.price_steps if s.low <= price), key=lambda s: s.low, default=contract.price_steps[0]
+    )
+    return (price / step.increment).to_integral_value(ROUND_CEILING if up else ROUND_FLOOR) * step.increment
+
+
+@dataclass(frozen=True, slots=True)
+class Bracket:
+    """The orders of one entry, in the order in which they are sent; the stop-loss is last."""
+
+    orders: tuple[Order, ...]
+
+    @property
+    def stop_wanted(self) -> bool:
+        return any(o.leg is Leg.STOP_LOSS for o in self.orders)
+
+
+def plan_bracket(signal: Signal, signal_id: str, contract: Contract, market: Decimal | None) -> Bracket | str:
+    """Return the bracket for an open signal, or in words why it cannot be ordered.
+
+    `market` is the price now, None where it is not known: then only the exits are held against each other.
+    """
+    if signal.side is None or signal.quantity is None:
+        return "an open signal needs a side and a quantity"
+    problem = size_problem(signal.quantity, contract)
+    if problem:
+        return problem
+    buy = signal.side is Side.BUY
+    tp = None if signal.tp is None else round_price(signal.tp, contract, up=not buy)
+    sl = None if signal.sl is None else round_price(signal.sl, contract, up=buy)
+    problem = price_problem(signal.side, tp, sl, market)
+    return problem or Bracket(tuple(_bracket_orders(signal, signal_id, signal.side, tp, sl)))
+
+
+def _bracket_orders(
+    signal: Signal, signal_id: str, side: Side, tp: Decimal | None, sl: Decimal | None
+) -> Iterator[Order]:
+    quantity = signal.quantity or ZERO
+    parent = order_ref(signal_id, Leg.ENTRY, 1)
+    yield Order(parent, Leg.ENTRY, 1, side, Kind.MARKET, quantity)
+    for leg, kind, price in ((Leg.TAKE_PROFIT, Kind.LIMIT, tp), (Leg.STOP_LOSS, Kind.STOP, sl)):
+        if price is not None:
+            yield Order(order_ref(signal_id, leg, 1), leg, 1, side.opposite, kind, quantity, price, parent_ref=parent)
+
+
+def size_problem(quantity: Decimal, contract: Contract) -> str | None:
+    """Say in words why this quantity cannot be traded in this contract, or None."""
+    if contract.sec_type != "CASH" and quantity % contract.size_step != 0:
+        unit = {"STK": "whole shares", "FUT": "whole contracts"}.get(
+            contract.sec_type, f"steps of {contract.size_step}"
+        )
+        return f"{quantity} {contract.symbol} cannot be ordered through the API: only {unit}"
+    return None
+
+
+def price_problem(side: Side, tp: Decimal | None, sl: Decimal | None, market: Decimal | None) -> str | None:
+    """Say in words why these rounded exits cannot stand, or None."""
+    sign = 1 if side is Side.BUY else -1
+    if any(p is not None and p <= 0 for p in (tp, sl)):
+        return "a take-profit or stop-loss rounds to zero or less"
+    if tp is not None and sl is not None and (tp - sl) * sign <= 0:
+        return (
+            f"after rounding to the contract's tick the take-profit {tp} and the stop-loss {sl} no longer stand apart"
+        )
+    if market is None:
+        return None
+    if tp is not None and (tp - market) * sign <= 0:
+        return f"the take-profit {tp} is on the wrong side of the market ({market}) for a {side.value}: it would fill at once"
+    if sl is not None and (market - sl) * sign <= 0:
+        return f"the stop-loss {sl} is on the wrong side of the market ({market}) for a {side.value}: it would fill at once"
+    return None
+
+
+# ---- what an unfinished trade needs next ----
+
+
+@dataclass(frozen=True, slots=True)
+class SendBracket:
+    """Write the planned bracket down as being sent, then send it."""
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """The entry was never sent and must not be any more."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Ask the broker to cancel one order."""
+
+    order: Order
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resize:
+    """Send a working exit again under its own id with the quantity that is left."""
+
+    order: Order
+    quantity: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Plan and send one more order of the trade (a close, or a stop put back)."""
+
+    order: Order
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """Ask for a snapshot: something about this trade can only be told by complete evidence."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unprotected:
+    """The wanted stop has been missing for too long."""
+
+    why: str
+    then_hold: bool = False
+    then_flatten: bool = False
+
+
+Step = SendBracket | GiveUp | Cancel | Resize | Place | LookUp | Unprotected
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What the steps of a trade depend on besides the trade itself."""
+
+    now: datetime
+    shown: Decimal  # the account's net position in this contract, as the broker last showed it
+    beside: Decimal = ZERO  # what of it is known to be the owner's own
+    ready_since: datetime | None = None  # since when the broker is seen completely
+
+    def seconds_since(self, at: datetime | None) -> float:
+        """Return how long something has lasted while we could see the broker."""
+        if at is None or self.ready_since is None:
+            return 0.0
+        return (self.now - max(at, self.ready_since)).total_seconds()
+
+
+def next_step(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
+    """Return the one thing that an unfinished trade needs now, or None. Called again until it says None."""
+    missing = next((o for o in trade.orders if _is_overdue(o, moment, policy)), None)
+    if missing is not None:
+        return LookUp(f"the {missing.leg.word} in {trade.symbol} went unanswered")
+    planner = _PLANNERS.get(trade.state)
+    return planner(trade, moment, policy) if planner else None
+
+
+def _is_overdue(order: Order, moment: Moment, policy: Policy) -> bool:
+    if order.state is OrderState.SENDING and order.said is None:
+        return moment.seconds_since(order.sent_at) >= policy.inflight_seconds
+    return awaits_executions(order) and moment.seconds_since(order.sent_at) >= policy.inflight_seconds
+
+
+def _when_planned(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
+    if moment.now > trade.valid_until:
+        return GiveUp("too old to enter: it waited for TWS longer than an entry is good for")
+    return SendBracket()
+
+
+def _when_sending(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
+    return _cancel_loose(trade, moment, "the entry never filled")
+
+
+def _when_working(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
+    entry = trade.entry
+    if entry is not None and entry.is_live and moment.now > trade.valid_until and _may_ask(entry, moment):
+        return Cancel(entry, "not wholly filled when it expired")
+    return _cancel_loose(trade, moment, "the entry never filled")
+
+
+def _cancel_loose(trade: Trade, moment: Moment, why: str) -> Step | None:
+    """Cancel what is live though nothing is held; the broker gets a moment to do it by itself."""
+    waited = trade.loose_at is not None and moment.now - trade.loose_at >= OCA_GRACE
+    return _cancel_one(trade, moment, why) if waited else None
+
+
+def _when_cancelling(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
+    return _cancel_one(trade, moment, trade.close_cause or "the trade is being closed")
+
+
+def _cancel_one(trade: Trade, moment: Moment, why: str) -> Step | None:
+    order = next((o for o in trade.live if _may_ask(o, moment)), None)
+    return None if order is None else Cancel(order, why)
+
+
+def _may_ask(order: Order, moment: Moment) -> bool:
+    asked = order.cancel_asked_at
+    return asked is None or moment.now - max(asked, moment.ready_since or asked) >= CANCEL_AGAIN
+
+
+def _when_closing(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
+    if trade.live:
+        return None
+    quantity = closable(trade, moment)
+    if quantity <= 0:
+        return LookUp(f"the account no longer shows the {trade.symbol} of this trade")
+    return Place(_exit(trade, Leg.CLOSE, quantity, Kind.MARKET, None))
+
+
+def closable(trade: Trade, moment: Moment) -> Decimal:
+    """Return what may be closed: the trade's own quantity, never more than the broker still shows in that direction."""
+    shown = moment.shown if trade.side is Side.BUY else -moment.shown
+    return min(trade.held, max(shown, ZERO))
+
+
+def _when_open(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
+    if trade.held == 0:
+        return _cancel_loose(trade, moment, "the trade is flat")
+    return _resize_one(trade, moment) or _protect(trade, moment, policy)
+
+
+def _resize_one(trade: Trade, moment: Moment) -> Step | None:
+    """Fit the exits to what is held; the broker's own OCA reduction gets a moment to do it first."""
+    for order in trade.legs(*EXITS):
+        if _fits(order, trade, moment) or (order.leg in STOPS and len(trade.live_stops) > 1):
+            continue
+        if trade.unprotected_at is None or moment.seconds_since(trade.unprotected_at) >= OCA_GRACE.total_seconds():
+            return Resize(order, order.filled + trade.held)
+    return None
+
+
+def _fits(order: Order, trade: Trade, moment: Moment) -> bool:
+    """Whether an exit needs no new size: it has it, it is on its way out, or it was asked for a moment ago."""
+    if order.state is not OrderState.WORKING or order.cancel_asked_at is not None or order.remaining == trade.held:
+        return True
+    asked = order.resize_asked_at
+    return asked is not None and moment.now - asked < CANCEL_AGAIN
+
+
+def _protect(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
+    """Put a lost stop back once; after that, or where the owner took it away himself, tell him."""
+    if trade.is_protected or moment.seconds_since(trade.unprotected_at) < policy.protect_seconds / 2:
+        return None
+    stops = list(trade.legs(*STOPS))
+    if any(o.is_live for o in stops):
+        return _still_unprotected(trade, moment, policy, "its stop-loss does not have the trade's size")
+    if stops and taken_by_owner(stops[-1], trade):
+        return Unprotected("its stop-loss was cancelled by hand in TWS, and is not put back")
+    if not any(o.leg is Leg.PUT_BACK for o in stops) and stops and stops[-1].price is not None:
+        return Place(_exit(trade, Leg.PUT_BACK, trade.held, Kind.STOP, stops[-1].price))
+    return _still_unprotected(trade, moment, policy, "its stop-loss was lost and could not be put back")
+
+
+def _still_unprotected(trade: Trade, moment: Moment, policy: Policy, why: str) -> Step | None:
+    if moment.seconds_since(trade.unprotected_at) < policy.protect_seconds:
+        return None
+    flatten = policy.unprotected == "flatten"
+    return Unprotected(why, then_hold=not flatten, then_flatten=flatten)
+
+
+def _when_held(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
+    """On hold after a refused close: the stop goes back, once. In any other doubt nothing is sent."""
+    stops = list(trade.legs(*STOPS))
+    refused = any(o.state is OrderState.REJECTED for o in trade.legs(Leg.CLOSE))
+    if not refused or not stops or trade.live or trade.held <= 0 or any(o.leg is Leg.PUT_BACK for o in stops):
+        return None
+    return Place(_exit(trade, Leg.PUT_BACK, trade.held, Kind.STOP, stops[-1].price))
+
+
+def taken_by_owner(stop: Order, trade: Trade) -> bool:
+    """Whether a stop was cancelled by hand: cancelled, not by us, not refused, and no partial take-profit explains it."""
+    if stop.state is not OrderState.CANCELLED or stop.cancel_asked_at is not None or stop.refusal_code is not None:
+        return False
+    return not any(o.filled > 0 for o in trade.legs(Leg.TAKE_PROFIT))
+
+
+def _exit(trade: Trade, leg: Leg, quantity: Decimal, kind: Kind, price: Decimal | None) -> Order:
+    attempt = 1 + sum(1 for _ in trade.legs(leg))
+    ref = order_ref(trade.signal_id, leg, attempt)
+    return Order(ref, leg, attempt, trade.side.opposite, kind, quantity, price)
+
+
+_PLANNERS = {
+    State.PLANNED: _when_planned,
+    State.SENDING: _when_sending,
+    State.WORKING: _when_working,
+    State.OPEN: _when_open,
+    State.CANCELLING: _when_cancelling,
+    State.CLOSING: _when_closing,
+    State.HOLD: _when_held,
+}

@@ -1,0 +1,238 @@
+"""Journal × snapshot → resolutions, pure: what became of every order and position that we cannot see through events.
+
+It is called only with a snapshot whose every part ended, after the snapshot's own facts (reports, executions) were
+recorded. What it says is carried out by `desk`; where the evidence does not say, it says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+
+from common.signals import Side
+
+from .broker import Fill, OrderReport, Snapshot
+from .plans import is_ours
+from .trades import ZERO, Leg, Order, OrderState, State, Trade, awaits_executions
+
+MAX_RESENDS = 2
+
+
+class Verdict(StrEnum):
+    """What the evidence makes of one order that the broker does not show as working."""
+
+    GONE = "gone"  # it was there and is no more: cancelled
+    DEAD = "dead"  # it was refused, or never came to be: rejected
+    RESEND = "resend"  # it never arrived: the same order under the same id again
+    CANCEL_FIRST = "cancel first"  # before it is called dead, its id is cancelled, so that nobody can release it later
+    WAIT = "wait"  # the broker speaks of executions that have not come yet
+    HOLD = "hold"  # the evidence does not say
+
+
+@dataclass(frozen=True, slots=True)
+class OrderResolution:
+    order: Order
+    trade: Trade
+    verdict: Verdict
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reduced:
+    """The account shows less of the trade than its executions say: taken out by hand, or by an exit nobody saw."""
+
+    trade: Trade
+    quantity: Decimal
+    fills: tuple[Fill, ...]  # the executions that explain it, all of it; empty where it cannot be explained
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unexplained:
+    """The position contradicts the journal in a way that no rule explains."""
+
+    trade: Trade
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class MoreThanKnown:
+    """The account holds more than the journal's trade: the owner's own; left alone, and said."""
+
+    trade: Trade
+    quantity: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """An order with our reference is live though its trade is finished, or though the journal does not know it."""
+
+    report: OrderReport
+    known: bool
+
+
+Resolution = OrderResolution | Reduced | Unexplained | MoreThanKnown | Orphan
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """What the journal says, as of the snapshot; the executions of the snapshot are already in it."""
+
+    now: datetime
+    trades: tuple[Trade, ...]  # every unfinished trade
+    known_refs: frozenset[str]  # of the snapshot's references, those that the journal knows
+    foreign: tuple[Fill, ...]  # executions that no trade accounts for
+    beside: dict[tuple[str, int], Decimal]  # (account, conId) → what the owner told us to ignore
+    settled: frozenset[int]  # trades whose position was found different before, equally, some seconds ago
+
+
+def reconcile(books: Books, snapshot: Snapshot) -> list[Resolution]:
+    """Bring journal and broker together: one resolution for every thing that only a complete view can tell."""
+    resolutions: list[Resolution] = list(_orphans(books, snapshot))
+    for trade in books.trades:
+        if trade.state not in (State.HOLD, State.PLANNED):
+            resolutions += _of_trade(trade, books, snapshot)
+    return resolutions
+
+
+def _of_trade(trade: Trade, books: Books, snapshot: Snapshot) -> Iterator[Resolution]:
+    missing = [o for o in trade.live if not _is_open(o, snapshot)]
+    difference = _difference(trade, books, snapshot)
+    for order in missing:
+        yield judge(order, trade, books, snapshot, difference)
+    if trade.state is not State.SENDING and not any(awaits_executions(o) for o in missing):
+        yield from _of_position(trade, books, difference)
+
+
+def _is_open(order: Order, snapshot: Snapshot) -> bool:
+    return any(r.order_ref == order.order_ref for r in snapshot.open_orders)
+
+
+def _difference(trade: Trade, books: Books, snapshot: Snapshot) -> Decimal:
+    """What the account shows beyond what the journal explains, in the trade's direction."""
+    key = (trade.account, trade.con_id)
+    unexplained = snapshot.position(*key) - books.beside.get(key, ZERO) - trade.signed
+    return unexplained if trade.side is Side.BUY else -unexplained
+
+
+def judge(order: Order, trade: Trade, books: Books, snapshot: Snapshot, difference: Decimal) -> OrderResolution:
+    """Say what became of an order that is live in the journal and not open at the broker. The first row that fits:
+
+    1. The broker called it finished, its executions are missing: wait for them; if they do not come, hold.
+    2. It was refused: dead (an entry is cancelled by its id first, so that no held parent can be released later).
+    3. We asked to cancel it: gone.
+    4. It was seen working, and the position agrees with the executions: gone.
+    5. It was sent on another trading day: executions of that day are not to be had. Hold.
+    6. It was never seen, and the position moved: hold.
+    7. An exit whose entry lives or is done: it never arrived: dead (the stop is put back by the protection rule).
+    8. It was never seen, the position did not move: it never arrived. An entry that is still fresh, and every close,
+       is sent again under the same id, at most twice; an entry that is not fresh is cancelled by its id, then dead.
+    """
+    verdict, why = _judge(order, trade, books, snapshot, difference)
+    return OrderResolution(order, trade, verdict, why)
+
+
+def _judge(order: Order, trade: Trade, books: Books, snapshot: Snapshot, difference: Decimal) -> tuple[Verdict, str]:
+    if awaits_executions(order):
+        return _missing_executions(order, trade, books)
+    if _was_refused(order, trade):
+        return _dead_or_cancel_first(order, order.reason or _refusal_of(trade) or "refused by the broker")
+    if order.cancel_asked_at is not None:
+        return _after_cancel(order)
+    if order.state is OrderState.WORKING:
+        return _no_longer_working(order, snapshot, difference)
+    if order.sent_day != snapshot.day:
+        return Verdict.HOLD, f"sent on {order.sent_day}; what happened to it on that day cannot be read any more"
+    if difference != 0:
+        return Verdict.HOLD, f"no trace of the order, yet the position differs by {difference}"
+    return _never_arrived(order, trade, books)
+
+
+def _missing_executions(order: Order, trade: Trade, books: Books) -> tuple[Verdict, str]:
+    said = f"the broker says {order.said} with {order.said_filled} filled, its executions show {order.filled}"
+    return (Verdict.HOLD if trade.id in books.settled else Verdict.WAIT), said
+
+
+def _refusal_of(trade: Trade) -> str | None:
+    return next((f"{o.leg.word}: {o.reason}" for o in trade.orders if o.refusal_code is not None and o.reason), None)
+
+
+def _was_refused(order: Order, trade: Trade) -> bool:
+    """Whether this order is dead by a refusal: its own, or, while the entry was never seen, any leg's of its bracket."""
+    if order.refusal_code is not None and order.state is OrderState.SENDING:
+        return True
+    unseen = trade.state is State.SENDING and order.state is OrderState.SENDING and order.filled == 0
+    return unseen and any(o.refusal_code is not None for o in trade.orders)
+
+
+def _dead_or_cancel_first(order: Order, why: str) -> tuple[Verdict, str]:
+    if order.leg is Leg.ENTRY and order.cancel_asked_at is None:
+        return Verdict.CANCEL_FIRST, why
+    return Verdict.DEAD, why
+
+
+def _after_cancel(order: Order) -> tuple[Verdict, str]:
+    if order.state is OrderState.SENDING:
+        return Verdict.DEAD, order.reason or "never arrived at the broker, and cancelled by its id"
+    return Verdict.GONE, order.reason or "cancelled"
+
+
+def _no_longer_working(order: Order, snapshot: Snapshot, difference: Decimal) -> tuple[Verdict, str]:
+    if order.leg is Leg.ENTRY and (difference != 0 or order.sent_day != snapshot.day):
+        return Verdict.HOLD, f"the entry is no longer at the broker, and the position differs by {difference}"
+    return Verdict.GONE, "no longer at the broker"
+
+
+def _never_arrived(order: Order, trade: Trade, books: Books) -> tuple[Verdict, str]:
+    entry = trade.entry
+    if order.leg in (Leg.TAKE_PROFIT, Leg.STOP_LOSS) and entry is not None and entry.state is not OrderState.SENDING:
+        return Verdict.DEAD, f"the {order.leg.word} never arrived at the broker"
+    if order.leg is not Leg.CLOSE and order.leg is not Leg.PUT_BACK and books.now > trade.valid_until:
+        return _dead_or_cancel_first(order, "expired before it arrived at the broker")
+    if order.resends >= MAX_RESENDS:
+        return Verdict.HOLD, f"sent {1 + order.resends} times under the same id and never seen at the broker"
+    return Verdict.RESEND, "never arrived at the broker"
+
+
+def _of_position(trade: Trade, books: Books, difference: Decimal) -> Iterator[Resolution]:
+    if difference > 0:
+        yield MoreThanKnown(trade, difference)
+    if difference >= 0 or trade.id not in books.settled:
+        return
+    taken = -difference
+    if taken > trade.held:
+        yield Unexplained(
+            trade, f"the account shows {taken} {trade.symbol} less than the journal, the trade has {trade.held}"
+        )
+        return
+    fills = _explaining(trade, books.foreign, taken)
+    yield Reduced(trade, taken, fills, "by hand" if fills else "unknown")
+
+
+def _explaining(trade: Trade, foreign: Iterable[Fill], taken: Decimal) -> tuple[Fill, ...]:
+    """Return the executions that are not ours and together explain what was taken, or none at all."""
+    wanted = trade.side.opposite
+    fills = [f for f in foreign if (f.account, f.con_id, f.side) == (trade.account, trade.con_id, wanted)]
+    fills = [f for f in fills if f.at >= trade.timestamp]
+    return tuple(fills) if sum((f.quantity for f in fills), ZERO) == taken else ()
+
+
+def _orphans(books: Books, snapshot: Snapshot) -> Iterator[Orphan]:
+    unfinished = {o.order_ref for t in books.trades for o in t.orders}
+    for report in snapshot.open_orders:
+        if is_ours(report.order_ref) and report.order_ref not in unfinished:
+            yield Orphan(report, known=report.order_ref in books.known_refs)
+
+
+def differing(books: Books, snapshot: Snapshot) -> frozenset[tuple[int, Decimal]]:
+    """Return (trade id, difference) for every trade whose position or executions do not agree with the snapshot yet."""
+    found = set()
+    for trade in books.trades:
+        difference = _difference(trade, books, snapshot)
+        waits = any(awaits_executions(o) for o in trade.live)
+        if difference != 0 or waits:
+            found.add((trade.id, difference))
+    return frozenset(found)

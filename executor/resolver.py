@@ -1,0 +1,227 @@
+"""Carries out what `reconcile` found: the journal is brought up to date by a complete snapshot, in one transaction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from common.errors import BrokerUnavailable
+from common.logs import get_logger
+
+from .broker import Fill, Snapshot, Status
+from .reconcile import (
+    Books,
+    MoreThanKnown,
+    OrderResolution,
+    Orphan,
+    Reduced,
+    Resolution,
+    Unexplained,
+    Verdict,
+    differing,
+    reconcile,
+)
+from .trades import ZERO, Event, Leg, Order, State, Trade
+
+if TYPE_CHECKING:
+    from .desk import Desk
+
+log = get_logger(__name__)
+
+SETTLE = timedelta(seconds=2)  # a difference must stand this long, equally, before it is believed
+After = Callable[[], None]
+
+
+class Resolver:
+    """Apply snapshots to the journal. What must be sent because of one is returned, to be done when all is committed."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._journal = desk.journal
+        self._seen: dict[tuple[int, object], datetime] = {}  # (trade id, difference) → since when
+        self.recheck_at: datetime | None = None  # when another snapshot is wanted to confirm this one
+        self.last: Snapshot | None = None
+
+    def apply(self, snapshot: Snapshot) -> list[After]:
+        """Record the snapshot's facts, then what follows from them.
+
+        Returns:
+            What is to be sent now that everything is committed.
+        """
+        self.last, self.recheck_at = snapshot, None
+        with self._journal.transaction():
+            self._record(snapshot)
+            books = self._books(snapshot)
+            after = [a for r in reconcile(books, snapshot) for a in self._apply(r)]
+            self._clear_mismatches(books, snapshot)
+            for trade in books.trades:
+                self._desk.recorder.refresh(trade.id)
+        return after
+
+    def _record(self, snapshot: Snapshot) -> None:
+        recorder = self._desk.recorder
+        for fill in sorted(snapshot.fills, key=lambda f: (f.at, f.exec_id)):
+            if fill.account == self._desk.account:
+                recorder.fill(fill)
+                if fill.commission is not None:
+                    self._journal.record_commission(fill.exec_id, fill.commission)
+        for report in (*snapshot.completed_orders, *snapshot.open_orders):
+            recorder.report(report)
+
+    def _books(self, snapshot: Snapshot) -> Books:
+        now = self._desk.clock.now()
+        trades = tuple(self._journal.unfinished())
+        refs = {r.order_ref for r in snapshot.open_orders if r.order_ref}
+        known = frozenset(r for r in refs if self._journal.find_order(order_ref=r))
+        foreign = tuple(f for f in snapshot.fills if not self._journal.is_attributed(f.exec_root))
+        books = Books(now, trades, known, foreign, self._journal.ignored(), frozenset())
+        return Books(now, trades, known, foreign, books.beside, self._settled(books, snapshot))
+
+    def _settled(self, books: Books, snapshot: Snapshot) -> frozenset[int]:
+        """Return the trades whose difference stands since a while, and ask for another look where it does not yet."""
+        current = differing(books, snapshot)
+        self._seen = {d: self._seen.get(d, books.now) for d in current}
+        settled = frozenset(trade_id for (trade_id, _), since in self._seen.items() if books.now - since >= SETTLE)
+        if len(settled) < len(current):
+            self.recheck_at = books.now + SETTLE
+        return settled
+
+    def _clear_mismatches(self, books: Books, snapshot: Snapshot) -> None:
+        differs = {trade_id for trade_id, _ in differing(books, snapshot)}
+        for trade in books.trades:
+            if trade.id not in differs:
+                text = f"{trade.symbol}: journal and account agree again"
+                self._desk.alarms.clear(
+                    "position mismatch", str(trade.id), text, symbol=trade.symbol, trade_id=trade.id
+                )
+
+    # ---- one resolution ----
+
+    def _apply(self, resolution: Resolution) -> Iterable[After]:
+        match resolution:
+            case OrderResolution():
+                return self._order(resolution)
+            case Reduced():
+                self._reduced(resolution)
+            case Unexplained(trade, why):
+                self.hold(trade, why)
+            case MoreThanKnown(trade, quantity):
+                text = f"the account holds {quantity} {trade.symbol} beside the trade that the journal does not know; left alone"
+                self._desk.alarms.raise_(
+                    "position mismatch", str(trade.id), text, symbol=trade.symbol, trade_id=trade.id
+                )
+            case Orphan():
+                return self._orphan(resolution)
+        return ()
+
+    def _order(self, found: OrderResolution) -> Iterable[After]:
+        order, trade = found.order, found.trade
+        log.info("order_looked_up", symbol=trade.symbol, leg=order.leg.word, verdict=found.verdict.value, why=found.why)
+        match found.verdict:
+            case Verdict.GONE:
+                self._end(order, Status.CANCELLED, found.why)
+            case Verdict.DEAD:
+                self._end(order, Status.INACTIVE, found.why)
+            case Verdict.HOLD:
+                self.hold(trade, f"{order.leg.word}: {found.why}")
+            case Verdict.WAIT:
+                self.recheck_at = self._desk.clock.now() + SETTLE
+            case Verdict.CANCEL_FIRST:
+                return self._cancel_first(order, trade, found.why)
+            case Verdict.RESEND:
+                return self._resend(order, trade)
+        return ()
+
+    def _end(self, order: Order, said: Status, why: str) -> None:
+        self._journal.change_order(order.order_ref, said=said.value, said_filled=order.filled, reason=why)
+
+    def _cancel_first(self, order: Order, trade: Trade, why: str) -> Iterable[After]:
+        """Before an entry is called dead its id is cancelled: a held order could otherwise be released later."""
+        self._journal.change_order(order.order_ref, reason=order.reason or why)
+        self.recheck_at = self._desk.clock.now() + timedelta(seconds=1)
+        return [lambda: self._desk.cancel(trade, order, why)]
+
+    def _resend(self, order: Order, trade: Trade) -> Iterable[After]:
+        """Send again under the same ids: an entry with all of its bracket, so that it is the same bracket."""
+        bracket = trade.state is State.SENDING
+        if bracket and order.leg is not Leg.ENTRY:
+            return ()
+        orders = [o for o in trade.live if bracket or o is order]
+        return [lambda: self._send_again(trade, orders)]
+
+    def _send_again(self, trade: Trade, orders: list[Order]) -> None:
+        contract = self._desk.contract_of(trade)
+        if contract is None:  # its answer brings us back by the time-out of the order
+            self.recheck_at = self._desk.clock.now() + timedelta(seconds=1)
+            return
+        with self._journal.transaction():
+            for order in orders:
+                self._journal.change_order(
+                    order.order_ref, resends=order.resends + 1, sent_at=self._desk.clock.now(), sent_day=self._desk.day
+                )
+            text = f"{', '.join(o.leg.word for o in orders)} sent again under the same id: never arrived at the broker"
+            self._journal.log("sent again", text, symbol=trade.symbol, trade_id=trade.id, signal_id=trade.signal_id)
+        try:
+            self._desk.send_all(self._journal.trade(trade.id), contract, {o.order_ref for o in orders})
+        except BrokerUnavailable as exc:
+            self._desk.disconnected(f"TWS is gone: {exc}")
+
+    def _reduced(self, found: Reduced) -> None:
+        """What the owner took out by hand (or nobody can name) leaves the trade; the rest goes on."""
+        trade = found.trade
+        for fill in found.fills:
+            self._journal.attribute_fill(fill.exec_root, trade.id)
+        columns: dict[str, object] = {"reduced": trade.reduced + found.quantity}
+        if found.quantity == trade.held and any(f.liquidation for f in found.fills):
+            columns["exit_reason"] = "liquidated"
+        self._journal.change_trade(trade.id, **columns)
+        how = "by hand in TWS" if found.fills else "in a way that can no longer be read"
+        text = f"{found.quantity} of {trade.held} {trade.symbol} were taken out {how}"
+        self._journal.log("reduced by hand" if found.fills else "reduced", text, symbol=trade.symbol, trade_id=trade.id)
+
+    def _orphan(self, found: Orphan) -> Iterable[After]:
+        report = found.report
+        text = f"an order of this program ({report.order_ref}) is live at the broker without a trade"
+        text += (
+            ": it is being cancelled"
+            if found.known
+            else ", and this journal does not know it: cancel it in TWS, or use the journal that made it"
+        )
+        self._desk.alarms.raise_("orphan", str(report.order_ref), text)
+        mine = report.client_id == self._desk.client_id and report.order_id > 0
+        if not (found.known and mine):
+            return []
+        return [lambda: self._desk.broker.cancel(report.order_id)]
+
+    # ---- hold ----
+
+    def hold(self, trade: Trade, why: str) -> None:
+        """Put a trade on hold: it is frozen, its owner told, the evidence kept."""
+        if trade.state is State.HOLD or self._journal.trade(trade.id).state is State.HOLD:
+            return
+        evidence = json.dumps(self._evidence(trade), default=str)
+        self._desk.recorder.move(trade, Event.DOUBT, hold_reason=why, evidence=evidence)
+
+    def _evidence(self, trade: Trade) -> dict[str, object]:
+        """Collect what was seen, for the owner's eyes: the journal's orders, and the broker's side of the same contract."""
+        last = self.last
+        fills: tuple[Fill, ...] = last.fills if last else ()
+        return {
+            "journal says held": trade.held,
+            "account shows": last.position(trade.account, trade.con_id) if last else ZERO,
+            "orders": [
+                f"{o.leg.word} {o.order_ref}: {o.state.value}, {o.filled} of {o.quantity} filled" for o in trade.orders
+            ],
+            "open at the broker": [asdict(r) for r in (last.open_orders if last else ()) if r.con_id == trade.con_id],
+            "executions today": [asdict(f) for f in fills if f.con_id == trade.con_id],
+            "read at": last.taken_at if last else None,
+        }
+
+
+def is_live_at_broker(trade: Trade, snapshot: Snapshot) -> bool:
+    """Whether the broker shows any order of this trade alive."""
+    refs = {o.order_ref for o in trade.orders}
+    return any(r.order_ref in refs and r.status.is_live for r in snapshot.open_orders)
