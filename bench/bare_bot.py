@@ -25,9 +25,7 @@ def bracket(ib: IB, signal: dict[str, Any]) -> list[Any]:
     other = "SELL" if side == "BUY" else "BUY"
     entry = MarketOrder(side, size, orderId=ib.client.getReqId(), tif="GTC", transmit=False)
     parent = {"parentId": entry.orderId, "tif": "GTC"}
-    take_profit = LimitOrder(
-        other, size, signal["tp"], orderId=ib.client.getReqId(), transmit=False, **parent
-    )
+    take_profit = LimitOrder(other, size, signal["tp"], orderId=ib.client.getReqId(), transmit=False, **parent)
     stop_loss = StopOrder(other, size, signal["sl"], orderId=ib.client.getReqId(), transmit=True, **parent)
     return [entry, take_profit, stop_loss]
 
@@ -66,9 +64,7 @@ def main() -> None:
     asyncio.set_event_loop(loop)
     ib, contract = loop.run_until_complete(connect(tws_port))
     threading.Thread(target=loop.run_forever, daemon=True).start()
-    waitress.serve(
-        create_app(ib, loop, contract, secret), host="127.0.0.1", port=port, threads=4, _quiet=True
-    )
+    waitress.serve(create_app(ib, loop, contract, secret), host="127.0.0.1", port=port, threads=4, _quiet=True)
 
 
 if __name__ == "__main__":

@@ -124,9 +124,7 @@ async def run(
     return outcome
 
 
-def load(
-    port: int, make: MakeRequest, connections: int, *, seconds: float = 3600, each: int | None = None
-) -> Outcome:
+def load(port: int, make: MakeRequest, connections: int, *, seconds: float = 3600, each: int | None = None) -> Outcome:
     """Run `run` to its end."""
     return asyncio.run(run(port, make, connections, seconds=seconds, each=each))
 

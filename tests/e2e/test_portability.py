@@ -57,9 +57,7 @@ def _named(node: ast.AST) -> Iterator[str]:
         yield from (alias.name for alias in node.names if alias.name.split(".")[0] in MODULES)
     elif isinstance(node, ast.ImportFrom):
         module = node.module or ""
-        yield from (
-            f"{module}.{a.name}" for a in node.names if a.name in NAMES.get(module, ()) or module in MODULES
-        )
+        yield from (f"{module}.{a.name}" for a in node.names if a.name in NAMES.get(module, ()) or module in MODULES)
     elif isinstance(node, ast.Attribute):
         if isinstance(node.value, ast.Name) and node.attr in NAMES.get(node.value.id, ()):
             yield f"{node.value.id}.{node.attr}"

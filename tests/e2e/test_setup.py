@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.metadata
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.skipif(
-    os.name != "posix", reason="make and sh: on Windows the README names commands"
-)
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="make and sh: on Windows the README names commands")
 
 
 def command(folder: Path, name: str, script: str) -> None:
@@ -46,9 +47,7 @@ def test_no_python_that_serves_is_said_with_the_mend(tmp_path: Path) -> None:
 
 
 def test_help_is_the_default_and_names_the_two_commands() -> None:
-    done = subprocess.run(
-        ["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, timeout=20
-    )
+    done = subprocess.run(["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, timeout=20)
     assert done.returncode == 0
     assert "make run" in done.stdout
     assert "make demo" in done.stdout
@@ -58,3 +57,26 @@ def test_unknown_library_is_refused() -> None:
     done = subprocess.run(["make", "IB=ibapi", "help"], cwd=ROOT, capture_output=True, text=True, timeout=20)
     assert done.returncode != 0
     assert "IB must be ib_insync or ib_async" in done.stderr
+
+
+def imported(path: Path) -> set[str]:
+    """Return the top-level packages that a source imports."""
+    nodes = list(ast.walk(ast.parse(path.read_text("utf-8"))))
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level}
+    return {name.split(".")[0] for name in names}
+
+
+def distributions(names: set[str]) -> dict[str, set[str]]:
+    """Return package name -> the distributions that install it, spelled as in a lock."""
+    owners = importlib.metadata.packages_distributions()
+    return {name: {re.sub(r"[-_.]+", "-", owner).lower() for owner in owners.get(name, [])} for name in names}
+
+
+@pytest.mark.parametrize("lock", ["requirements.txt", "requirements-ib_async.txt"])
+def test_lock_holds_everything_that_the_programs_import(lock: str) -> None:
+    ours = {"common", "relay", "executor", "deploy"}
+    names = {name for part in ours for path in (ROOT / part).rglob("*.py") for name in imported(path)}
+    names -= {*sys.stdlib_module_names, *ours, "ib_insync", "ib_async"}  # of the last two each lock has its own
+    locked = set(re.findall(r"^([a-z0-9._-]+)==", (ROOT / lock).read_text("utf-8"), re.MULTILINE))
+    assert {name for name, found in distributions(names).items() if not found & locked} == set()
