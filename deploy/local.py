@@ -140,9 +140,7 @@ class Part:
     def check_alive(self) -> None:
         """Raise RunError if the process has ended by itself."""
         if self.process is not None and (code := self.process.poll()) is not None:
-            raise RunError(
-                f"the {self.name} ended with code {code}: see its last lines above. All is stopped"
-            )
+            raise RunError(f"the {self.name} ended with code {code}: see its last lines above. All is stopped")
 
     def ask_to_end(self) -> None:
         """Ask the process to end, if it runs."""

@@ -1,0 +1,133 @@
+"""`make run` as a newcomer meets it: real make, real processes, nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import stat
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Run, curl_body, interrupt_terminal
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="make: on Windows the README names the commands")
+Start = Callable[..., Run]
+
+
+def interrupt_make_alone(run: Run) -> None:
+    run.make.send_signal(signal.SIGINT)
+
+
+def terminate_make(run: Run) -> None:
+    run.make.send_signal(signal.SIGTERM)
+
+
+def kill_make(run: Run) -> None:
+    run.make.kill()
+
+
+@pytest.mark.parametrize("end", [interrupt_terminal, interrupt_make_alone, terminate_make, kill_make])
+def test_every_way_to_end_it_leaves_no_process(make_run: Start, end: Callable[[Run], None]) -> None:
+    run = make_run().wait_ready()
+    assert len(run.note_processes()) >= 5  # make, the launcher, and the three
+    started = time.monotonic()
+    end(run)
+    run.ended()
+    assert time.monotonic() - started < 10
+    assert "Traceback" not in run.text
+
+
+def test_interrupted_while_starting_leaves_no_process(make_run: Start) -> None:
+    run = make_run()
+    run.wait_for(lambda: len(run.note_processes()) >= 3)
+    interrupt_terminal(run)
+    run.ended()
+    assert "Traceback" not in run.text
+
+
+def test_pasted_line_opens_a_trade_that_the_page_shows_within_a_second(make_run: Start) -> None:
+    run = make_run().wait_ready()
+    answer = json.loads(run.paste(run.line("curl ")))
+    sent = time.monotonic()
+    assert answer["status"] == "queued"
+    run.wait_for(lambda: [t for t in run.status()["open_trades"] if t["state"] == "open"], 5)
+    assert time.monotonic() - sent < 1
+    (trade,) = run.status()["open_trades"]
+    assert (trade["symbol"], trade["side"], trade["held"]) == ("EURUSD", "buy", "10000")
+    assert {order["leg"] for order in trade["orders"]} == {"E", "T", "S"}
+    assert [s["outcome"] for s in run.status()["signals"]] == ["entered"]
+    run.wait_for(lambda: [p for p in run.status()["positions"] if p["symbol"] == "EURUSD"], 5)
+
+
+def test_send_line_does_the_same(make_run: Start) -> None:
+    run = make_run().wait_ready()
+    run.paste(run.line(".venv/bin/python -m relay send"))
+    run.wait_for(lambda: [t for t in run.status()["open_trades"] if t["state"] == "open"], 5)
+
+
+def test_secrets_are_written_once_and_for_the_owner_only(make_run: Start, checkout: Path) -> None:
+    run = make_run().wait_ready()
+    before = (checkout / ".env").read_bytes()
+    assert stat.S_IMODE((checkout / ".env").stat().st_mode) == 0o600
+    interrupt_terminal(run)
+    run.ended()
+    again = make_run().wait_ready()
+    assert (checkout / ".env").read_bytes() == before
+    assert curl_body(again.line("curl "))["secret"] == curl_body(run.line("curl "))["secret"]
+
+
+def test_it_connects_to_nothing_that_it_did_not_start(make_run: Start, checkout: Path, trap: socket.socket) -> None:
+    """A `.env` for a real TWS, a real relay and alarm channels has no effect on `make run`."""
+    make_run().wait_ready().kill()
+    port = trap.getsockname()[1]
+    with (checkout / ".env").open("a", encoding="utf-8") as env:
+        env.write(
+            f"EXECUTOR_RELAY_URL=http://127.0.0.1:{port}\nEXECUTOR_IB_PORT={port}\nEXECUTOR_ACCOUNT=U1234567\n"
+            f"EXECUTOR_HEARTBEAT_URL=http://127.0.0.1:{port}/\nEXECUTOR_NOTIFY_URLS=json://127.0.0.1:{port}/\n"
+            f"RELAY_QUEUE_URL=postgresql://127.0.0.1:{port}/x\nRELAY_ALARM_URLS=json://127.0.0.1:{port}/\n"
+        )
+    run = make_run().wait_ready()
+    run.paste(run.line("curl "))
+    run.wait_for(lambda: [t for t in run.status()["open_trades"] if t["state"] == "open"], 5)
+    trap.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        trap.accept()
+
+
+@pytest.fixture
+def trap() -> Iterator[socket.socket]:
+    """Something that must not be connected to."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server
+
+
+@pytest.mark.parametrize("name", ["RELAY_PORT", "EXECUTOR_FLASK_PORT"])
+def test_taken_port_is_said_in_one_line_with_the_mend(make_run: Start, trap: socket.socket, name: str) -> None:
+    port = trap.getsockname()[1]
+    run = make_run(**{name: str(port)})
+    assert run.ended() != 0
+    (line,) = [line for line in run.text.splitlines() if line.startswith("make run: ")]
+    assert f"port {port}" in line
+    assert f"make run {name}=" in line
+    assert "Traceback" not in run.text
+
+
+def test_part_that_dies_ends_all_and_is_named(make_run: Start) -> None:
+    run = make_run().wait_ready()
+    (victim,) = [p for p in run.note_processes() if "executor.paper" in p.cmdline()]
+    victim.kill()
+    assert run.ended() != 0
+    assert "the paper TWS ended with code" in run.text
+
+
+def test_incomplete_env_file_is_said_with_the_mend(make_run: Start, checkout: Path) -> None:
+    (checkout / ".env").write_text("RELAY_WEBHOOK_SECRETS=only-this-one\n", "utf-8")
+    run = make_run()
+    assert run.ended() != 0
+    assert "lacks RELAY_SIGNING_SECRETS" in run.text
+    assert (checkout / ".env").read_text("utf-8") == "RELAY_WEBHOOK_SECRETS=only-this-one\n"
