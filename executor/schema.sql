@@ -60,7 +60,7 @@ CREATE TABLE trades (
     sent_at        TEXT,
     filled_at      TEXT,                     -- first fill of the entry
     closed_at      TEXT
-) STRICT;
+);  -- not STRICT, which knows no NUMERIC: a number here reads as the integer or decimal that it is
 CREATE UNIQUE INDEX one_trade_per_contract ON trades (account, con_id) WHERE closed = 0;
 
 -- Every order that we mean to send, written before its first byte.
