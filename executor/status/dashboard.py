@@ -237,6 +237,31 @@ def _gain(row: TradeRow, price: Decimal | None, factor: Decimal | None) -> Decim
     return gain if row.side == "buy" else -gain
 
 
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """Where a trade's prices stand between loss (0) and gain (1000)."""
+
+    entry: int
+    stop: int | None
+    target: int | None
+    now: int | None
+
+
+def gauge(trade: Trade) -> Gauge | None:
+    """Return the places of a trade's prices on a line, or None where there is nothing to compare."""
+    row = trade.row
+    prices = (row.entry_price, row.sl_price, row.tp_price, trade.market_price)
+    known = [price for price in prices if price is not None]
+    if row.entry_price is None or len(set(known)) < 2:
+        return None
+    low, high = (min(known), max(known)) if row.side == "buy" else (max(known), min(known))
+
+    def place(price: Decimal | None) -> int | None:
+        return None if price is None else round(10 + 980 * (price - low) / (high - low))
+
+    return Gauge(place(row.entry_price) or 0, *map(place, prices[1:]))
+
+
 def protection(row: TradeRow) -> Protection:
     """Return whether the stop that was asked for stands at the broker, in words.
 

@@ -13,6 +13,8 @@ from markupsafe import Markup
 from common.clock import parse_utc, utc_text
 from executor.commands import CommandKind
 
+from .dashboard import decimal
+
 DASH = "\N{EM DASH}"
 MINUS = "\N{MINUS SIGN}"
 
@@ -76,6 +78,15 @@ STATES = {
     "void": "never filled",
 }
 
+# IBKR's name → ours, and whether it is a gain or loss; the rest of the account is one click away.
+HEADLINE = (
+    ("NetLiquidation", "Net liquidation", False),
+    ("TotalCashValue", "Cash", False),
+    ("BuyingPower", "Buying power", False),
+    ("UnrealizedPnL", "Unrealised", True),
+    ("RealizedPnL", "Realised", True),
+)
+
 TONES = {
     "entered": "good", "closed": "plain", "reset": "plain", "nothing to do": "quiet", "ignored": "quiet",
     "expired": "warn", "refused": "bad", "waiting": "wait", "closing": "wait",
@@ -124,6 +135,17 @@ def money(value: Any, signed: bool = False) -> str:
     return "0.00" if text.strip("+-") == "0.00" else text.replace("-", MINUS)
 
 
+def gain(value: Any, per_unit: bool = False) -> str:
+    """Return a gain or loss with its sign; as a difference of prices where it is for one unit.
+
+    >>> gain(Decimal("-0.0012"), True), gain(Decimal("12.3"))
+    ('−0.0012', '+12.30')
+    """
+    if not per_unit or value is None:
+        return money(value, signed=True)
+    return f"+{price(value)}" if value > 0 else price(value)
+
+
 def milliseconds(value: float | None) -> str:
     """Return a delay that a person can compare at a glance.
 
@@ -170,5 +192,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "money": money,
     "milliseconds": milliseconds,
     "tone": tone,
+    "gain": gain,
+    "amount": decimal,
     "moment": moment,
 }
