@@ -15,6 +15,7 @@ class Bell:
     """Rung when something may have become leasable."""
 
     def __init__(self) -> None:
+        self.recheck_seconds = RECHECK_SECONDS
         self._rung = threading.Condition()
         self._rings = 0
         self._waiters = 0
@@ -33,11 +34,11 @@ class Bell:
     def look(self) -> None:
         """Remember, for this thread, that it looks at the queue now."""
         self._local.seen = self._rings
-        self._local.due = RECHECK_SECONDS
+        self._local.due = self.recheck_seconds
 
     def expect(self, seconds: float) -> None:
         """Remember, for this thread, that something falls due in so many seconds."""
-        self._local.due = max(0.0, min(seconds, RECHECK_SECONDS))
+        self._local.due = max(0.0, min(seconds, self.recheck_seconds))
 
     def wait(self, timeout: float) -> bool:
         """Block until a ring since this thread's last look, its due time, or the timeout.
@@ -45,7 +46,7 @@ class Bell:
         True: look again. False: the timeout is over and nothing happened.
         """
         seen = getattr(self._local, "seen", self._rings)
-        due = getattr(self._local, "due", RECHECK_SECONDS)
+        due = getattr(self._local, "due", self.recheck_seconds)
         with self._rung:
             self._waiters += 1
             try:

@@ -137,6 +137,7 @@ LIMIT %(limit)s
 DELETE FROM pending_signals WHERE seq IN (
     SELECT seq FROM pending_signals WHERE state = ANY('{acked,purged}') AND done_at IS NOT NULL
     AND done_at < %(before)s AND received_at < %(before)s LIMIT 2000 FOR UPDATE SKIP LOCKED)
+RETURNING seq
 
 -- name: dead
 SELECT id, symbol, action, received_at, done_at, attempts, reason, payload FROM pending_signals

@@ -1,4 +1,4 @@
-"""What the queue decides, as functions of what it read. Both engines share them.
+"""What the queue decides about delivery, as functions of what it read. Both engines share them.
 
 The engines lock and read, ask here, write, commit.
 """
@@ -9,33 +9,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from common.errors import DuplicateConflict, QueueFull
-from relay.pending.base import (
-    KEY_WINDOW,
-    KEYLESS_WINDOW,
-    MAX_ATTEMPTS,
-    MAX_HOLD,
-    MAX_LEASE_SECONDS,
-    MAX_RETRY_SECONDS,
-    Accepted,
-    Mode,
-    NewSignal,
-)
+from relay.pending.base import MAX_ATTEMPTS, MAX_HOLD, MAX_LEASE_SECONDS, MAX_RETRY_SECONDS, Mode
 
 EXHAUSTED = "leased 5 times and never acked"
 OVERTAKEN = "held by close-only mode, then overtaken by a later signal of its symbol"
 PURGE_CHUNK = 2000  # signals of one transaction, so that accepting goes on meanwhile
 HOUSEKEEP_STEP = timedelta(days=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """A signal that the queue has, as far as duplicates are concerned."""
-
-    id: str
-    dedupe_key: str | None
-    fingerprint: str
-    received_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,52 +47,6 @@ class Picked:
     def symbols(self) -> list[str]:
         """Return every symbol that changes, in order, once."""
         return sorted({row.symbol for row in (*self.leased, *self.exhausted)})
-
-
-def find_duplicate(new: NewSignal, now: datetime, same: Known | None, newest: Known | None) -> str | None:
-    """Return the id of the signal that `new` repeats, or None.
-
-    `same` has its dedupe key, `newest` is its symbol's newest. The distance
-    in time counts both ways, so that a clock set back makes no second signal.
-
-    Raises:
-        DuplicateConflict: The key was used for another signal.
-    """
-    if new.dedupe_key is not None:
-        return _same_key(new, now, same)
-    if newest is None or newest.fingerprint != new.fingerprint:
-        return None
-    return newest.id if abs(now - newest.received_at) < KEYLESS_WINDOW else None
-
-
-def _same_key(new: NewSignal, now: datetime, same: Known | None) -> str | None:
-    if same is None or is_forgotten(same, now):
-        return None
-    if same.fingerprint == new.fingerprint:
-        return same.id
-    raise DuplicateConflict(
-        f"the id {new.dedupe_key!r} came before with another signal (ours: {same.id}); "
-        "give every new signal a new id"
-    )
-
-
-def is_forgotten(known: Known, now: datetime) -> bool:
-    """Say whether the key of a known signal may be used again."""
-    return now - known.received_at >= KEY_WINDOW
-
-
-def repeat_of(new: NewSignal, known_id: str, position: str | None) -> Accepted:
-    """Answer with a signal that the queue already has; the same id is our own second try."""
-    return Accepted(known_id, duplicate=known_id != new.id, previous=position)
-
-
-def require_room(depth: int, max_depth: int) -> None:
-    """Raise QueueFull when one more would be too many."""
-    if depth >= max_depth:
-        raise QueueFull(
-            f"{depth} signals wait, the limit is {max_depth}: start the executor, "
-            "or purge what is no longer wanted"
-        )
 
 
 def is_held(until: datetime | None, now: datetime) -> bool:

@@ -12,36 +12,19 @@ import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
-from typing import Any, Literal
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
 
-from common.clock import utc_text
 from common.errors import BridgeError, QueueUnavailable
-from relay.pending.base import (
-    DEFAULT_MAX_DEPTH,
-    MODES,
-    Accepted,
-    AckResult,
-    DeadLetter,
-    Leased,
-    MaybeStored,
-    Mode,
-    NewSignal,
-    Position,
-    Readiness,
-    Refused,
-    Stats,
-)
-from relay.pending.bell import Bell
+from relay.pending.base import DEFAULT_MAX_DEPTH, Accepted, MaybeStored, NewSignal, Readiness
+from relay.pending.front import Front, Job, Work
 from relay.pending.queries import migrations
 from relay.pending.sqlite_ledger import Ledger
 from relay.pending.writer import GroupWriter, Ticket, seal_all
 
 LOCK_SECONDS = 1.0  # how long another process may hold the write lock before we give up
 WATCH_SECONDS = 0.02  # how often another process's commits are looked for while a poll waits
-POLL_NOTED_EVERY = timedelta(seconds=5)
-HOUSEKEEP_EVERY = timedelta(minutes=10)
 PRAGMAS = (
     f"PRAGMA busy_timeout = {int(LOCK_SECONDS * 1000)}",
     "PRAGMA journal_mode = WAL",
@@ -51,21 +34,18 @@ PRAGMAS = (
     "PRAGMA journal_size_limit = 67108864",
 )
 
-Work = Callable[[Ledger], Any]
-Job = tuple[Work, bool]  # the work, and whether it may make something leasable
 
-
-class SqlitePending:
+class SqlitePending(Front):
     """The Pending port on SQLite; see relay.pending.base for what it promises."""
 
-    def __init__(self, path: str, *, max_depth: int = DEFAULT_MAX_DEPTH) -> None:
-        self._path, self._max_depth = path, max_depth
+    def __init__(
+        self, path: str, *, max_depth: int = DEFAULT_MAX_DEPTH, opener: Callable[[str], Any] | None = None
+    ) -> None:
+        super().__init__()
+        self._path, self._max_depth, self._open = path, max_depth, opener or open_connection
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None  # which file the connection has open
         self._version = 0  # of the data, as far as other processes changed it
-        self._bell = Bell()
-        self._noted_at: datetime | None = None
-        self._housekept_at: datetime | None = None
         self._writer: GroupWriter[Job] = GroupWriter(
             "pending-writer", self._commit_together, idle=self._watch,
             idle_seconds=lambda: WATCH_SECONDS if self._bell.has_waiters else None, finish=self._disconnect,
@@ -75,74 +55,9 @@ class SqlitePending:
         accepted: Accepted = self._do(lambda ledger: ledger.put(new, now), wakes=True)
         return accepted
 
-    def lease(self, limit: int, lease_seconds: float, now: datetime) -> list[Leased]:
-        self._bell.look()
-        leased, due = self._do(lambda ledger: ledger.lease(limit, lease_seconds, now))
-        if due is not None:
-            self._bell.expect((due - now).total_seconds())
-        return list(leased)
-
-    def ack(self, acks: Sequence[tuple[str, str]], now: datetime) -> AckResult:
-        result: AckResult = self._do(lambda ledger: ledger.ack(acks, now), wakes=True)
-        return result
-
-    def nack(self, id: str, lease: str, reason: str, retry_seconds: float, now: datetime) -> bool:
-        given_back: bool = self._do(
-            lambda ledger: ledger.nack(id, lease, reason, retry_seconds, now), wakes=True
-        )
-        return given_back
-
     def wait(self, timeout: float) -> bool:
-        self._writer.nudge()
-        return self._bell.wait(timeout)
-
-    def stats(self, now: datetime) -> Stats:
-        stats: Stats = self._do(lambda ledger: ledger.stats(now))
-        return stats
-
-    def note_poll(self, now: datetime) -> None:
-        if self._noted_at is not None and abs(now - self._noted_at) < POLL_NOTED_EVERY:
-            return
-        self._noted_at = now
-        with contextlib.suppress(QueueUnavailable):
-            self._writer.post((lambda ledger: self._note_poll(ledger, now), False))
-
-    def _note_poll(self, ledger: Ledger, now: datetime) -> None:
-        ledger.set("last_poll_at", utc_text(now))
-        if self._housekept_at is None or abs(now - self._housekept_at) >= HOUSEKEEP_EVERY:
-            self._housekept_at = now
-            ledger.housekeep(now)
-
-    def mode(self) -> Mode:
-        mode: Mode = self._do(Ledger.mode)
-        return mode
-
-    def set_mode(self, mode: Mode) -> None:
-        if mode not in MODES:
-            raise ValueError(f"the mode must be one of {', '.join(MODES)}, was {mode!r}")
-        self._do(lambda ledger: ledger.set("mode", mode), wakes=True)
-
-    def refuse(self, refused: Refused) -> None:
-        self._do(lambda ledger: ledger.refuse(refused))
-
-    def refused(self, limit: int) -> list[Refused]:
-        return list(self._do(lambda ledger: ledger.refused(limit)))
-
-    def dead(self, limit: int) -> list[DeadLetter]:
-        return list(self._do(lambda ledger: ledger.dead(limit)))
-
-    def requeue(self, id: str, now: datetime) -> bool:
-        return bool(self._do(lambda ledger: ledger.requeue(id), wakes=True))
-
-    def purge(self, state: Literal["pending", "dead"], before: datetime, now: datetime) -> int:
-        return sum(iter(lambda: self._do(lambda ledger: ledger.purge(state, before, now)), 0))
-
-    def last_position(self, symbol: str) -> Position | None:
-        position: Position | None = self._do(lambda ledger: ledger.last_position(symbol))
-        return position
-
-    def housekeep(self, now: datetime) -> int:
-        return int(self._do(lambda ledger: ledger.housekeep(now)))
+        self._writer.nudge()  # it watches for other processes only while somebody waits
+        return super().wait(timeout)
 
     def ready(self) -> Readiness:
         version = self._do(self._prove_writable)
@@ -157,6 +72,9 @@ class SqlitePending:
 
     def _do(self, work: Work, *, wakes: bool = False) -> Any:
         return self._writer.submit((work, wakes))
+
+    def _post(self, work: Work) -> None:
+        self._writer.post((work, False))
 
     # In the writer's thread only.
 
@@ -225,7 +143,7 @@ class SqlitePending:
             return self._connection
         self._disconnect()
         _create_private(self._path)
-        self._connection = _open(self._path)
+        self._connection = self._open(self._path)
         self._file = _identity(self._path)
         return self._connection
 
@@ -244,14 +162,20 @@ def _outcome(work: Work, ledger: Ledger) -> Any:
         return exc
 
 
-def _open(path: str) -> sqlite3.Connection:
+def open_connection(path: str) -> sqlite3.Connection:
+    """Return a connection to the file, with its durability set and its schema up to date."""
     connection = sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None, check_same_thread=False)
     try:
-        _settle(connection)
-        _migrate(connection)
+        return prepare(connection)
     except BaseException:
         connection.close()
         raise
+
+
+def prepare(connection: sqlite3.Connection) -> sqlite3.Connection:
+    """Set the durability of a new connection and bring the schema up to date."""
+    _settle(connection)
+    _migrate(connection)
     return connection
 
 

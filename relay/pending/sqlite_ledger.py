@@ -18,6 +18,7 @@ from typing import Any, Literal
 from common.clock import parse_utc, utc_text
 from common.ids import new_id
 from relay.pending import rules
+from relay.pending.admission import Admission, Known
 from relay.pending.base import (
     KEY_WINDOW,
     MAX_ATTEMPTS,
@@ -35,7 +36,7 @@ from relay.pending.base import (
     storable,
 )
 from relay.pending.queries import load_queries
-from relay.pending.rules import Known, Picked, Waiting
+from relay.pending.rules import Picked, Waiting
 
 QUERIES = load_queries("sqlite_queries.sql")
 Row = tuple[Any, ...]
@@ -50,24 +51,25 @@ class Ledger:
     # accepting
 
     def put(self, new: NewSignal, now: datetime) -> Accepted:
-        same, newest, position = self._look_up(new)
-        duplicate = new.id if same and same.id == new.id else rules.find_duplicate(new, now, same, newest)
-        if duplicate is not None:
-            return rules.repeat_of(new, duplicate, position)
-        rules.require_room(self._one("depth")[0], self._max_depth)
-        if same is not None:
-            self._run("forget_key", dedupe_key=new.dedupe_key)
-        self._insert(new)
-        return Accepted(new.id, duplicate=False, previous=position)
+        admission = Admission(self._one("depth")[0], self._max_depth)
+        for id, key, fingerprint, at in self._run("known", id=new.id, dedupe_key=new.dedupe_key):
+            admission.know(Known(id, key, fingerprint, parse_utc(at)))
+        newest = self._run("newest", symbol=new.symbol).fetchone()
+        if newest is not None:
+            self._compare_with(admission, new.symbol, newest)
+        accepted = admission.admit(new, now)
+        for key in admission.forgotten:
+            self._run("forget_key", dedupe_key=key)
+        for fresh in admission.fresh:
+            self._insert(fresh)
+        return accepted
 
-    def _look_up(self, new: NewSignal) -> tuple[Known | None, Known | None, str | None]:
-        rows = self._run("known", id=new.id, dedupe_key=new.dedupe_key).fetchall()
-        known = [Known(id, key, fingerprint, parse_utc(at)) for id, key, fingerprint, at in rows]
-        same = next((one for one in known if one.id == new.id), known[0] if known else None)
-        row = self._run("newest", symbol=new.symbol).fetchone()
-        if row is None:
-            return same, None, None
-        return same, Known(row[0], None, row[1], parse_utc(row[2])), row[3]
+    @staticmethod
+    def _compare_with(admission: Admission, symbol: str, newest: Row) -> None:
+        id, fingerprint, at, position = newest
+        admission.newest[symbol] = Known(id, None, fingerprint, parse_utc(at))
+        if position is not None:
+            admission.positions[symbol] = position
 
     def _insert(self, new: NewSignal) -> None:
         at = utc_text(new.received_at)

@@ -1,0 +1,101 @@
+"""Which signals are accepted, which are duplicates: decided from what the database knows.
+
+Pure. The engine locks and reads, fills an Admission, asks it for each signal
+of the batch in turn, then stores what is `fresh`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from common.errors import DuplicateConflict, QueueFull
+from relay.pending.base import KEY_WINDOW, KEYLESS_WINDOW, Accepted, NewSignal
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A signal that the queue has, as far as duplicates are concerned."""
+
+    id: str
+    dedupe_key: str | None
+    fingerprint: str
+    received_at: datetime
+
+
+@dataclass(slots=True)
+class Admission:
+    """One batch of arrivals against what is there; each arrival counts for the next."""
+
+    depth: int
+    max_depth: int
+    by_id: dict[str, Known] = field(default_factory=dict)
+    by_key: dict[str, Known] = field(default_factory=dict)
+    newest: dict[str, Known] = field(default_factory=dict)  # symbol -> its newest signal
+    positions: dict[str, str] = field(default_factory=dict)  # symbol -> what the sender said it holds
+    fresh: list[NewSignal] = field(default_factory=list)  # to be stored
+    forgotten: list[str] = field(default_factory=list)  # keys to be taken from signals older than the window
+
+    def know(self, known: Known) -> None:
+        """Take in a signal that has the id or the key of an arrival."""
+        self.by_id[known.id] = known
+        if known.dedupe_key is not None:
+            self.by_key[known.dedupe_key] = known
+
+    def admit(self, new: NewSignal, now: datetime) -> Accepted:
+        """Return the answer to one arrival; it is among `fresh` if it is to be stored.
+
+        Raises:
+            DuplicateConflict: Its key was used for another signal.
+            QueueFull: There is no room. Duplicates are answered all the same.
+        """
+        previous = self.positions.get(new.symbol)
+        known = self._repeated(new, now)
+        if known is not None:
+            return Accepted(known, duplicate=known != new.id, previous=previous)
+        self._require_room()
+        self._take(new)
+        return Accepted(new.id, duplicate=False, previous=previous)
+
+    def _repeated(self, new: NewSignal, now: datetime) -> str | None:
+        if new.id in self.by_id:
+            return new.id  # our own second try: the first was stored, its answer got lost
+        if new.dedupe_key is not None:
+            return _same_key(new, now, self.by_key.get(new.dedupe_key))
+        return _same_signal(new, now, self.newest.get(new.symbol))
+
+    def _require_room(self) -> None:
+        depth = self.depth + len(self.fresh)
+        if depth >= self.max_depth:
+            raise QueueFull(
+                f"{depth} signals wait, the limit is {self.max_depth}: start the executor, "
+                "or purge what is no longer wanted"
+            )
+
+    def _take(self, new: NewSignal) -> None:
+        if new.dedupe_key is not None and new.dedupe_key in self.by_key:
+            self.forgotten.append(new.dedupe_key)
+        self.fresh.append(new)
+        known = Known(new.id, new.dedupe_key, new.fingerprint, new.received_at)
+        self.know(known)
+        self.newest[new.symbol] = known
+        if new.position is not None:
+            self.positions[new.symbol] = new.position
+
+
+def _same_key(new: NewSignal, now: datetime, known: Known | None) -> str | None:
+    if known is None or now - known.received_at >= KEY_WINDOW:
+        return None
+    if known.fingerprint == new.fingerprint:
+        return known.id
+    raise DuplicateConflict(
+        f"the id {new.dedupe_key!r} came before with another signal (ours: {known.id}); "
+        "give every new signal a new id"
+    )
+
+
+def _same_signal(new: NewSignal, now: datetime, newest: Known | None) -> str | None:
+    """Compare with the newest. Time counts both ways: a clock that was set back makes no second signal."""
+    if newest is None or newest.fingerprint != new.fingerprint:
+        return None
+    return newest.id if abs(now - newest.received_at) < KEYLESS_WINDOW else None

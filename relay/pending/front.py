@@ -1,0 +1,112 @@
+"""The half of the port that both engines share: each call is work for a ledger, done in a transaction.
+
+An engine adds how work is done (`_do`), how a signal is stored, and how to
+prove that it can be.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from common.clock import utc_text
+from common.errors import QueueUnavailable
+from relay.pending.base import (
+    MODES,
+    AckResult,
+    DeadLetter,
+    Leased,
+    Mode,
+    Position,
+    Refused,
+    Stats,
+)
+from relay.pending.bell import Bell
+
+POLL_NOTED_EVERY = timedelta(seconds=5)
+HOUSEKEEP_EVERY = timedelta(minutes=10)
+
+
+Work = Callable[[Any], Any]  # what to do with the engine's ledger: its tables within one transaction
+Job = tuple[Work, bool]  # with it: whether it may make something leasable
+
+
+class Front:
+    """The Pending port, but for put, ready and close; see relay.pending.base for what it promises."""
+
+    def __init__(self) -> None:
+        self._bell = Bell()
+        self._noted_at: datetime | None = None
+        self._housekept_at: datetime | None = None
+
+    def _do(self, work: Work, *, wakes: bool = False) -> Any:
+        """Do the work in a transaction and return its result after the commit."""
+        raise NotImplementedError
+
+    def _post(self, work: Work) -> None:
+        """Have the work done some time."""
+        raise NotImplementedError
+
+    def lease(self, limit: int, lease_seconds: float, now: datetime) -> list[Leased]:
+        self._bell.look()
+        leased, due = self._do(lambda ledger: ledger.lease(limit, lease_seconds, now))
+        if due is not None:
+            self._bell.expect((due - now).total_seconds())
+        return list(leased)
+
+    def ack(self, acks: Sequence[tuple[str, str]], now: datetime) -> AckResult:
+        result: AckResult = self._do(lambda ledger: ledger.ack(acks, now), wakes=True)
+        return result
+
+    def nack(self, id: str, lease: str, reason: str, retry_seconds: float, now: datetime) -> bool:
+        return bool(self._do(lambda ledger: ledger.nack(id, lease, reason, retry_seconds, now), wakes=True))
+
+    def wait(self, timeout: float) -> bool:
+        return self._bell.wait(timeout)
+
+    def stats(self, now: datetime) -> Stats:
+        stats: Stats = self._do(lambda ledger: ledger.stats(now))
+        return stats
+
+    def note_poll(self, now: datetime) -> None:
+        if self._noted_at is not None and abs(now - self._noted_at) < POLL_NOTED_EVERY:
+            return
+        self._noted_at = now
+        with contextlib.suppress(QueueUnavailable):
+            self._post(lambda ledger: ledger.set("last_poll_at", utc_text(now)))
+            if self._housekept_at is None or abs(now - self._housekept_at) >= HOUSEKEEP_EVERY:
+                self._housekept_at = now
+                self._post(lambda ledger: ledger.housekeep(now))
+
+    def mode(self) -> Mode:
+        mode: Mode = self._do(lambda ledger: ledger.mode())
+        return mode
+
+    def set_mode(self, mode: Mode) -> None:
+        if mode not in MODES:
+            raise ValueError(f"the mode must be one of {', '.join(MODES)}, was {mode!r}")
+        self._do(lambda ledger: ledger.set("mode", mode), wakes=True)
+
+    def refuse(self, refused: Refused) -> None:
+        self._do(lambda ledger: ledger.refuse(refused))
+
+    def refused(self, limit: int) -> list[Refused]:
+        return list(self._do(lambda ledger: ledger.refused(limit)))
+
+    def dead(self, limit: int) -> list[DeadLetter]:
+        return list(self._do(lambda ledger: ledger.dead(limit)))
+
+    def requeue(self, id: str, now: datetime) -> bool:
+        return bool(self._do(lambda ledger: ledger.requeue(id), wakes=True))
+
+    def purge(self, state: Literal["pending", "dead"], before: datetime, now: datetime) -> int:
+        return sum(iter(lambda: self._do(lambda ledger: ledger.purge(state, before, now)), 0))
+
+    def last_position(self, symbol: str) -> Position | None:
+        position: Position | None = self._do(lambda ledger: ledger.last_position(symbol))
+        return position
+
+    def housekeep(self, now: datetime) -> int:
+        return int(self._do(lambda ledger: ledger.housekeep(now)))
