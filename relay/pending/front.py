@@ -51,6 +51,8 @@ class Front:
 
     def lease(self, limit: int, lease_seconds: float, now: datetime) -> list[Leased]:
         self._bell.look()
+        if limit < 1:
+            return []
         leased, due = self._do(lambda ledger: ledger.lease(limit, lease_seconds, now))
         if due is not None:
             self._bell.expect((due - now).total_seconds())

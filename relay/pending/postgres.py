@@ -286,6 +286,8 @@ class Wakeups:
                 told_at = self._prove(told_at)
                 for notify in connection.notifies(timeout=0.5):
                     self._hear(notify.payload)
+                    if self._closed.is_set():
+                        return
                 self._bell.recheck_seconds = RECHECK_SECONDS if self._is_proved() else POLLING_SECONDS
 
     def _prove(self, told_at: float) -> float:
@@ -304,8 +306,11 @@ class Wakeups:
             self._bell.ring()
 
     def _notify(self) -> None:
-        while self._news.wait() and not self._closed.is_set():
+        is_last = False  # the last one wakes our own listener, so that it ends
+        while not is_last:
+            self._news.wait()
             self._news.clear()
+            is_last = self._closed.is_set()
             with contextlib.suppress(psycopg.Error), self._database.pool.connection() as connection:
                 connection.execute(NOTIFY, {"channel": CHANNEL, "payload": self._me})
             self._closed.wait(NOTIFY_SECONDS)

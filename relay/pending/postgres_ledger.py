@@ -146,7 +146,7 @@ class Ledger:
             ready = self._run("lock_ready", limit=limit)
         row = stored.fetchone()
         mode = rules.as_mode(row[0] if row else "open")
-        if mode == "paused" or limit < 1:
+        if mode == "paused":
             return "paused", []
         if mode == "close-only":
             return mode, self._closing(limit, now)

@@ -87,7 +87,7 @@ class Ledger:
     def lease(self, limit: int, seconds: float, now: datetime) -> tuple[list[Leased], datetime | None]:
         """Return what is leased, and when something held falls due if nothing is."""
         mode = self.mode()
-        if mode == "paused" or limit < 1:
+        if mode == "paused":
             return [], None
         self._run("release", **_span(now))
         while True:

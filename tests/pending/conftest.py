@@ -1,0 +1,76 @@
+"""Every test of the port runs on both engines, each as one instance and as two over one database."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relay.pending import open_pending
+from relay.pending.base import Pending
+from tests.pending.pg import PostgresServer, running_postgres
+
+TABLES = "pending_signals, pending_symbols, pending_refused, pending_settings"
+Opener = Callable[..., Pending]
+
+
+class Alternating:
+    """Two instances over one database; every call goes to the other one."""
+
+    def __init__(self, *queues: Pending) -> None:
+        self._turns = itertools.cycle(queues)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(next(self._turns), name)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def shared_database(postgres: PostgresServer) -> str:
+    return postgres.new_database()
+
+
+@pytest.fixture
+def queue_url(request: pytest.FixtureRequest, engine: str, tmp_path: Path) -> str:
+    """Return the URL of an empty queue."""
+    if engine == "sqlite":
+        return f"sqlite:///{tmp_path / 'pending.db'}"
+    server = request.getfixturevalue("postgres")
+    url: str = request.getfixturevalue("shared_database")
+    name = url.rpartition("/")[2].partition("?")[0]
+    if server.run_sql("SELECT to_regclass('pending_signals')", name)[0][0]:
+        server.run_sql(f"TRUNCATE {TABLES} RESTART IDENTITY", name)
+    return url
+
+
+@pytest.fixture
+def opener(queue_url: str) -> Iterator[Opener]:
+    """Return a function that opens the queue, and opens it again."""
+    opened = []
+
+    def open_it(**options: Any) -> Pending:
+        opened.append(open_pending(queue_url, **options))
+        return opened[-1]
+
+    yield open_it
+    for queue in opened:
+        queue.close()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def engine(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(params=[1, 2], ids=["alone", "two"])
+def queue(request: pytest.FixtureRequest, opener: Opener) -> Any:
+    """Return an empty queue: one instance, or two in turn."""
+    return opener() if request.param == 1 else Alternating(opener(), opener())

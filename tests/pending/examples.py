@@ -1,0 +1,48 @@
+"""Signals for tests: name only what matters."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from relay.pending.base import Leased, NewSignal, Pending
+
+START = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
+_numbers = itertools.count(1)
+
+
+def at(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+def signal(
+    symbol: str = "EURUSD", *, key: str | None = None, what: object = None, now: datetime = START, **fields: Any
+) -> NewSignal:
+    """Return a new signal; the same `what` makes the same fingerprint, none a fingerprint of its own."""
+    number = next(_numbers)
+    content = hashlib.sha256(repr(number if what is None else what).encode()).hexdigest()
+    defaults: dict[str, Any] = {
+        "id": f"{number:026d}", "symbol": symbol, "action": "open", "dedupe_key": key, "fingerprint": content,
+        "received_at": now, "expires_at": now + timedelta(seconds=90), "headers": {"webhook-id": str(number)},
+        "payload": f'{{"n":{number}}}',
+    }  # fmt: skip
+    return NewSignal(**(defaults | fields))
+
+
+def fill(queue: Pending, *symbols: str, **fields: Any) -> list[str]:
+    """Put one signal a symbol and return their ids."""
+    return [queue.put(signal(symbol, **fields), fields.get("now", START)).id for symbol in symbols]
+
+
+def take(queue: Pending, now: datetime = START, *, limit: int = 10, seconds: float = 10) -> list[Leased]:
+    return queue.lease(limit, seconds, now)
+
+
+def ids(leased: list[Leased]) -> list[str]:
+    return [one.id for one in leased]
+
+
+def acks(leased: list[Leased]) -> list[tuple[str, str]]:
+    return [(one.id, one.lease) for one in leased]

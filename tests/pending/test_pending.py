@@ -1,0 +1,535 @@
+"""The contract of the pending queue: what every engine promises, alone and as two over one database."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from common.errors import DuplicateConflict, QueueFull
+from relay.pending.base import KEY_WINDOW, Refused
+from relay.pending.rules import EXHAUSTED, OVERTAKEN
+from tests.pending.conftest import Opener
+from tests.pending.examples import START, acks, at, fill, ids, signal, take
+
+DAYS = timedelta(days=1)
+
+
+# accepting
+
+
+def test_what_was_put_is_there_for_another_instance(opener: Opener) -> None:
+    new = signal(headers={"webhook-id": "1", "webhook-signature": "v1,é"}, payload='{"ü":"\\u0000"}')
+    opener().put(new, START)
+    (leased,) = take(opener())
+    assert (leased.id, leased.headers, leased.payload) == (new.id, new.headers, new.payload)
+    assert (leased.attempt, leased.received_at) == (1, START)
+
+
+def test_put_answers_with_its_own_id(queue: Any) -> None:
+    new = signal()
+    accepted = queue.put(new, START)
+    assert (accepted.id, accepted.duplicate) == (new.id, False)
+
+
+@pytest.mark.parametrize("after", [timedelta(0), timedelta(days=29), KEY_WINDOW - timedelta(microseconds=1)])
+def test_same_key_and_signal_is_a_duplicate_for_30_days(queue: Any, after: timedelta) -> None:
+    first = queue.put(signal(key="k", what="a"), START)
+    again = queue.put(signal(key="k", what="a"), START + after)
+    assert (again.id, again.duplicate) == (first.id, True)
+    assert queue.stats(START).depth == 1
+
+
+def test_a_key_is_free_again_after_30_days(queue: Any) -> None:
+    queue.put(signal(key="k", what="a"), START)
+    later = START + KEY_WINDOW
+    again = queue.put(signal(key="k", what="b", now=later), later)
+    assert not again.duplicate
+    assert queue.put(signal(key="k", what="b"), later).id == again.id
+
+
+def test_same_key_with_another_signal_is_a_conflict_and_stores_nothing(queue: Any) -> None:
+    queue.put(signal(key="k", what="a"), START)
+    with pytest.raises(DuplicateConflict, match="'k'"):
+        queue.put(signal("GBPUSD", key="k", what="b"), START)
+    assert queue.stats(START).depth == 1
+
+
+def test_a_duplicate_is_known_after_its_ack(queue: Any) -> None:
+    first = queue.put(signal(key="k", what="a"), START)
+    queue.ack(acks(take(queue)), START)
+    assert queue.put(signal(key="k", what="a"), at(5)).id == first.id
+    assert take(queue, at(6)) == []
+
+
+def test_without_key_an_equal_signal_within_30_s_is_a_resend(queue: Any) -> None:
+    first = queue.put(signal(what="a"), START)
+    for seconds in (5, 10, 29.9):
+        assert queue.put(signal(what="a", now=at(seconds)), at(seconds)).id == first.id
+
+
+def test_a_resend_does_not_prolong_the_30_s(queue: Any) -> None:
+    queue.put(signal(what="a"), START)
+    assert queue.put(signal(what="a", now=at(20)), at(20)).duplicate
+    assert not queue.put(signal(what="a", now=at(30)), at(30)).duplicate
+
+
+def test_without_key_only_the_newest_of_the_symbol_counts(queue: Any) -> None:
+    for what in ("a", "b", "a"):
+        assert not queue.put(signal(what=what), START).duplicate
+
+
+def test_signals_of_other_symbols_do_not_matter_to_a_resend(queue: Any) -> None:
+    queue.put(signal(what="a"), START)
+    queue.put(signal("GBPUSD", what="b"), START)
+    assert queue.put(signal(what="a"), at(1)).duplicate
+
+
+def test_a_key_makes_an_equal_signal_a_new_one(queue: Any) -> None:
+    queue.put(signal(key="1", what="a"), START)
+    assert not queue.put(signal(key="2", what="a"), START).duplicate
+
+
+def test_putting_the_same_id_again_is_no_duplicate_but_our_own_second_try(queue: Any) -> None:
+    new = signal(key="k")
+    assert not queue.put(new, START).duplicate
+    assert not queue.put(new, START).duplicate
+    assert queue.stats(START).depth == 1
+
+
+def test_a_full_queue_refuses_new_signals_and_knows_duplicates(opener: Opener) -> None:
+    queue = opener(max_depth=2)
+    first = queue.put(signal(key="k", what="a"), START)
+    fill(queue, "GBPUSD")
+    with pytest.raises(QueueFull, match="2 signals wait, the limit is 2"):
+        queue.put(signal(), START)
+    assert queue.put(signal(key="k", what="a"), START).id == first.id
+    queue.ack(acks(take(queue, limit=1)), START)
+    assert not queue.put(signal(), START).duplicate
+
+
+def test_text_that_cannot_be_stored_is_refused_before_the_database() -> None:
+    for field in ("symbol", "dedupe_key", "payload"):
+        with pytest.raises(ValueError, match=field):
+            signal(**{field: "a\0b"})
+
+
+# order and leases
+
+
+def test_signals_come_in_order_of_acceptance_across_symbols(queue: Any) -> None:
+    put = fill(queue, "EURUSD", "GBPUSD", "EURUSD", "AAPL", "GBPUSD")
+    assert ids(take(queue, limit=3)) == put[:3]
+
+
+def test_several_of_one_symbol_come_in_one_answer(queue: Any) -> None:
+    put = fill(queue, "EURUSD", "EURUSD", "EURUSD")
+    assert ids(take(queue)) == put
+
+
+def test_behind_a_leased_signal_its_symbol_waits_and_others_go_on(queue: Any) -> None:
+    first, _, other = fill(queue, "EURUSD", "EURUSD", "GBPUSD")
+    assert ids(take(queue, limit=1)) == [first]
+    assert ids(take(queue)) == [other]
+
+
+def test_after_the_ack_the_next_of_the_symbol_comes(queue: Any) -> None:
+    _, second = fill(queue, "EURUSD", "EURUSD")
+    queue.ack(acks(take(queue, limit=1)), START)
+    assert ids(take(queue)) == [second]
+
+
+def test_nothing_is_delivered_again_after_its_ack(queue: Any) -> None:
+    put = fill(queue, "EURUSD", "GBPUSD")
+    leased = take(queue)
+    assert queue.ack(acks(leased), START).acked == put
+    assert take(queue, at(1_000)) == []
+    assert queue.stats(START).depth == 0
+
+
+def test_a_lease_ends_exactly_after_its_time(queue: Any) -> None:
+    fill(queue, "EURUSD")
+    take(queue, seconds=10)
+    assert take(queue, at(9.999999)) == []
+    assert [one.attempt for one in take(queue, at(10))] == [2]
+
+
+def test_a_lost_answer_brings_the_same_signals_in_the_same_order(queue: Any) -> None:
+    put = fill(queue, "EURUSD", "GBPUSD", "EURUSD")
+    take(queue, seconds=10)
+    assert ids(take(queue, at(10))) == put
+
+
+def test_an_old_lease_cannot_ack_what_another_has(queue: Any) -> None:
+    (id,) = fill(queue, "EURUSD")
+    old = take(queue)
+    new = take(queue, at(10))
+    assert queue.ack(acks(old), at(11)).stale == [id]
+    assert queue.ack(acks(new), at(11)).acked == [id]
+
+
+def test_a_late_ack_counts_while_nobody_else_has_it(queue: Any) -> None:
+    (id,) = fill(queue, "EURUSD")
+    leased = take(queue)
+    assert queue.ack(acks(leased), at(60)).acked == [id]
+    assert take(queue, at(61)) == []
+
+
+def test_ack_is_idempotent_whatever_the_lease(queue: Any) -> None:
+    (id,) = fill(queue, "EURUSD")
+    leased = take(queue)
+    for given in (acks(leased), acks(leased), [(id, "another")], acks(leased) * 2):
+        assert set(queue.ack(given, START).acked) == {id}
+    assert queue.stats(START).depth == 0
+
+
+def test_unknown_ids_are_stale(queue: Any) -> None:
+    result = queue.ack([("nobody", "x"), ("a\0b", "y")][:1], START)
+    assert (result.acked, result.stale) == ([], ["nobody"])
+
+
+def test_acks_of_one_symbol_out_of_order_leave_the_rest_in_order(queue: Any) -> None:
+    first, _, third = fill(queue, "EURUSD", "EURUSD", "EURUSD")
+    leased = take(queue)
+    queue.ack(acks(leased[1:2]), START)
+    assert take(queue, at(1)) == []
+    assert ids(take(queue, at(10))) == [first, third]
+
+
+def test_age_is_no_reason_not_to_deliver(queue: Any) -> None:
+    put = fill(queue, "EURUSD")
+    assert ids(take(queue, START + 40 * DAYS)) == put
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_limit_below_one_leases_nothing(queue: Any, limit: int) -> None:
+    fill(queue, "EURUSD")
+    assert take(queue, limit=limit) == []
+
+
+# giving back
+
+
+def test_a_nacked_signal_waits_for_its_retry_and_its_symbol_with_it(queue: Any) -> None:
+    first, second, other = fill(queue, "EURUSD", "EURUSD", "GBPUSD")
+    (leased,) = take(queue, limit=1)
+    assert queue.nack(leased.id, leased.lease, "later", 30, START)
+    assert ids(take(queue, at(29))) == [other]
+    assert ids(take(queue, at(30))) == [first, second]
+
+
+def test_a_nack_without_delay_is_leasable_at_once(queue: Any) -> None:
+    fill(queue, "EURUSD")
+    (leased,) = take(queue)
+    assert queue.nack(leased.id, leased.lease, "again", 0, START)
+    assert [one.attempt for one in take(queue)] == [2]
+
+
+def test_an_earlier_signal_does_not_wait_for_the_retry_of_a_later_one(queue: Any) -> None:
+    first, second = fill(queue, "EURUSD", "EURUSD")
+    leased = take(queue, seconds=10)
+    queue.nack(second, leased[1].lease, "later", 60, START)
+    assert ids(take(queue, at(10))) == [first]
+    assert take(queue, at(15)) == []
+
+
+def test_a_nack_with_a_lost_lease_changes_nothing(queue: Any) -> None:
+    (id,) = fill(queue, "EURUSD")
+    old = take(queue)[0]
+    new = take(queue, at(10))
+    assert not queue.nack(id, old.lease, "mine", 0, at(10))
+    assert queue.ack(acks(new), at(11)).acked == [id]
+    assert not queue.nack(id, new[0].lease, "late", 0, at(11))
+    assert not queue.nack("nobody", "x", "?", 0, START)
+
+
+def test_after_a_nack_the_lease_acks_no_more(queue: Any) -> None:
+    (id,) = fill(queue, "EURUSD")
+    (leased,) = take(queue)
+    queue.nack(id, leased.lease, "no", 5, START)
+    assert queue.ack(acks([leased]), START).stale == [id]
+
+
+# dead letters
+
+
+def exhaust(queue: Any, reason: str | None = None) -> Any:
+    """Lease one signal five times without an ack; return the last lease."""
+    for turn in range(5):
+        (leased, *_) = take(queue, at(10 * turn), limit=1, seconds=10)
+        if reason is not None:
+            assert queue.nack(leased.id, leased.lease, reason, 0, at(10 * turn))
+    return leased
+
+
+def test_after_five_leases_a_signal_is_dead_and_the_next_goes_on(queue: Any) -> None:
+    first, second = fill(queue, "EURUSD", "EURUSD")
+    exhaust(queue)
+    assert ids(take(queue, at(50))) == [second]
+    (dead,) = queue.dead(10)
+    assert (dead.id, dead.reason, dead.attempts, dead.dead_at) == (first, EXHAUSTED, 5, at(50))
+    stats = queue.stats(at(50))
+    assert (stats.depth, stats.leased, stats.dead) == (1, 1, 1)
+
+
+def test_the_fifth_nack_kills_with_its_reason(queue: Any) -> None:
+    fill(queue, "EURUSD")
+    exhaust(queue, "unknown symbol\0")
+    assert [dead.reason for dead in queue.dead(10)] == ["unknown symbol\u2400"]
+    assert take(queue, at(1_000)) == []
+
+
+def test_more_dead_than_the_limit_do_not_hide_the_living(queue: Any) -> None:
+    symbols = [f"S{number}" for number in range(6)]
+    fill(queue, *symbols)
+    for turn in range(5):
+        assert len(take(queue, at(10 * turn), seconds=10)) == 6
+    living = fill(queue, "AAPL")
+    assert ids(take(queue, at(50), limit=2)) == living
+    assert queue.stats(at(50)).dead == 6
+
+
+def test_the_last_holder_may_still_ack_a_dead_letter(queue: Any) -> None:
+    fill(queue, "EURUSD")
+    leased = exhaust(queue)
+    assert take(queue, at(50)) == []
+    assert queue.ack([(leased.id, leased.lease)], at(51)).acked == [leased.id]
+    assert queue.dead(10) == []
+    assert queue.stats(at(52)).depth == 0
+
+
+def test_requeue_gives_all_attempts_back_and_the_old_place(queue: Any) -> None:
+    first, second = fill(queue, "EURUSD", "EURUSD")
+    exhaust(queue)
+    take(queue, at(50), seconds=10)
+    assert queue.requeue(first, at(55))
+    assert [(one.id, one.attempt) for one in take(queue, at(60))] == [(first, 1), (second, 2)]
+    assert queue.dead(10) == []
+
+
+def test_requeue_knows_only_dead_letters(queue: Any) -> None:
+    (id,) = fill(queue, "EURUSD")
+    assert not queue.requeue(id, START)
+    assert not queue.requeue("nobody", START)
+    queue.ack(acks(take(queue)), START)
+    assert not queue.requeue(id, START)
+
+
+def test_dead_letters_come_longest_dead_first(queue: Any) -> None:
+    put = fill(queue, "EURUSD", "GBPUSD")
+    exhaust(queue)
+    take(queue, at(50), limit=1)
+    for turn in range(5):
+        take(queue, at(100 + 10 * turn))
+    take(queue, at(200))
+    assert [dead.id for dead in queue.dead(10)] == put
+    assert len(queue.dead(1)) == 1
+
+
+# purge and housekeeping
+
+
+def test_purge_discards_what_waits_and_keeps_what_is_leased(queue: Any) -> None:
+    _, waiting = fill(queue, "EURUSD", "EURUSD")
+    (leased,) = take(queue, limit=1)
+    assert queue.purge("pending", at(1), at(1)) == 1
+    assert queue.ack(acks([leased]), at(2)).acked == [leased.id]
+    assert take(queue, at(1_000)) == []
+    assert queue.ack([(waiting, "x")], at(2)).stale == [waiting]
+    assert queue.stats(at(2)).depth == 0
+
+
+def test_purge_spares_what_came_later(queue: Any) -> None:
+    fill(queue, "EURUSD", "GBPUSD")
+    young = fill(queue, "EURUSD", now=at(10))
+    assert queue.purge("pending", at(10), at(11)) == 2
+    assert ids(take(queue, at(11))) == young
+
+
+def test_purged_signals_are_still_known_as_duplicates(queue: Any) -> None:
+    queue.put(signal(key="k", what="a"), START)
+    queue.purge("pending", at(1), at(1))
+    assert queue.put(signal(key="k", what="a"), at(2)).duplicate
+    assert take(queue, at(3)) == []
+
+
+def test_purge_of_dead_letters(queue: Any) -> None:
+    (first,) = fill(queue, "EURUSD")
+    exhaust(queue, "no")
+    assert queue.purge("dead", at(1), at(60)) == 1
+    assert queue.dead(10) == []
+    assert not queue.requeue(first, at(60))
+
+
+def test_purge_goes_through_more_than_one_chunk(queue: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.pending.rules.PURGE_CHUNK", 2)
+    fill(queue, "EURUSD", "GBPUSD", "EURUSD", "AAPL", "EURUSD")
+    assert queue.purge("pending", at(1), at(1)) == 5
+    assert queue.stats(START).depth == 0
+
+
+def test_housekeeping_forgets_acked_signals_after_30_days_and_nothing_else(queue: Any) -> None:
+    done, dead, waiting = fill(queue, "EURUSD", "GBPUSD", "AAPL")
+    queue.ack(acks(take(queue, limit=1)), START)
+    (leased,) = take(queue, limit=1)
+    for turn in range(5):
+        queue.nack(dead, leased.lease, "no", 0, at(turn))
+        (leased, *_) = take(queue, at(turn), limit=1) if turn < 4 else [None]
+    assert forget_at(queue, START + KEY_WINDOW) == 0
+    assert forget_at(queue, START + KEY_WINDOW + 2 * DAYS) == 1
+    assert queue.ack([(done, "x")], START).stale == [done]
+    assert [one.id for one in queue.dead(10)] == [dead]
+    assert ids(take(queue, START + 40 * DAYS)) == [waiting]
+
+
+def forget_at(queue: Any, now: Any) -> int:
+    """Housekeep every day up to now, as a queue does that is running."""
+    day, forgotten = START, 0
+    while day < now:
+        day = min(day + DAYS, now)
+        forgotten += queue.housekeep(day)
+    return forgotten
+
+
+def test_a_clock_a_year_ahead_does_not_cost_the_memory(queue: Any) -> None:
+    first = queue.put(signal(key="k", what="a"), START)
+    queue.ack(acks(take(queue)), START)
+    queue.housekeep(at(1))
+    assert queue.housekeep(START + 365 * DAYS) == 0
+    assert queue.put(signal(key="k", what="a"), at(60)).id == first.id
+
+
+# clock jumps
+
+
+def test_a_clock_set_back_an_hour_holds_nothing_back_for_an_hour(queue: Any) -> None:
+    put = fill(queue, "EURUSD", "EURUSD", now=at(3600))
+    take(queue, at(3600), seconds=10)
+    assert ids(take(queue, START)) == put
+
+
+def test_a_clock_set_back_keeps_acked_signals_acked_and_the_order(queue: Any) -> None:
+    _, second = fill(queue, "EURUSD", "EURUSD", now=at(3600))
+    queue.ack(acks(take(queue, at(3600), limit=1)), at(3600))
+    later = fill(queue, "EURUSD", now=START)
+    assert ids(take(queue, START)) == [second, *later]
+
+
+def test_a_clock_set_back_makes_no_second_signal_of_a_resend(queue: Any) -> None:
+    queue.put(signal(what="a", now=at(10)), at(10))
+    assert queue.put(signal(what="a", now=START), START).duplicate
+
+
+def test_a_clock_that_jumps_ahead_ends_leases_and_loses_nothing(queue: Any) -> None:
+    (id,) = fill(queue, "EURUSD")
+    old = take(queue)
+    new = take(queue, START + 365 * DAYS)
+    assert queue.ack(acks(old), START).stale == [id]
+    assert queue.ack(acks(new), START).acked == [id]
+
+
+# kill switch
+
+
+def test_paused_accepts_and_holds(queue: Any) -> None:
+    queue.set_mode("paused")
+    put = fill(queue, "EURUSD")
+    assert (queue.mode(), queue.stats(START).mode, take(queue)) == ("paused", "paused", [])
+    queue.set_mode("open")
+    assert ids(take(queue)) == put
+
+
+def test_close_only_delivers_closes_and_holds_opens(queue: Any) -> None:
+    queue.set_mode("close-only")
+    (opened,) = fill(queue, "EURUSD")
+    closes = fill(queue, "GBPUSD", "AAPL", action="close")
+    assert ids(take(queue)) == closes
+    queue.set_mode("open")
+    assert ids(take(queue)) == [opened]
+
+
+def test_close_only_never_lets_an_overtaken_open_follow(queue: Any) -> None:
+    queue.set_mode("close-only")
+    (overtaken,) = fill(queue, "EURUSD")
+    (close,) = fill(queue, "EURUSD", action="close")
+    (later,) = fill(queue, "EURUSD")
+    leased = take(queue)
+    assert ids(leased) == [close]
+    assert [(dead.id, dead.reason) for dead in queue.dead(10)] == [(overtaken, OVERTAKEN)]
+    queue.ack(acks(leased), START)
+    queue.set_mode("open")
+    assert ids(take(queue)) == [later]
+    assert queue.stats(START).depth == 1
+
+
+def test_close_only_waits_for_an_open_that_is_leased(queue: Any) -> None:
+    fill(queue, "EURUSD")
+    leased = take(queue)
+    queue.set_mode("close-only")
+    close = fill(queue, "EURUSD", action="close")
+    assert take(queue) == []
+    queue.ack(acks(leased), START)
+    assert ids(take(queue)) == close
+
+
+def test_an_unknown_mode_is_refused(queue: Any) -> None:
+    with pytest.raises(ValueError, match="close-only"):
+        queue.set_mode("closed")
+
+
+# the owner's side
+
+
+def test_refused_alerts_are_kept_newest_first_and_bounded(queue: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("sqlite_ledger", "postgres_ledger"):
+        monkeypatch.setattr(f"relay.pending.{module}.REFUSED_KEPT", 3)
+    for number in range(5):
+        queue.refuse(Refused(at(number), "malformed", f"why {number}", "ü\0\ud800" * 2_000))
+    kept = queue.refused(10)
+    assert [(one.at, one.reason) for one in kept] == [(at(n), f"why {n}") for n in (4, 3, 2)]
+    assert 2_000 < len(kept[0].body.encode()) <= 2_048
+    assert kept[0].body.startswith("ü\u2400?ü")
+
+
+def test_the_sender_s_position_is_remembered_and_given_back_with_the_next_put(queue: Any) -> None:
+    assert queue.last_position("EURUSD") is None
+    assert queue.put(signal(position="long 5"), START).previous is None
+    assert queue.put(signal(action="reset", now=at(1)), at(1)).previous == "long 5"
+    assert queue.put(signal(position="flat", now=at(2)), at(2)).previous == "long 5"
+    assert (queue.last_position("EURUSD").position, queue.last_position("EURUSD").at) == ("flat", at(2))
+    assert queue.last_position("GBPUSD") is None
+
+
+def test_stats_count_what_is_there(queue: Any) -> None:
+    empty = queue.stats(START)
+    assert (empty.depth, empty.oldest_at, empty.accepted_total, empty.latency_p50_seconds) == (0, None, 0, None)
+    fill(queue, "EURUSD", "GBPUSD")
+    fill(queue, "AAPL", now=at(1))
+    queue.ack(acks(take(queue, at(2), limit=1)), at(3))
+    take(queue, at(4), limit=1)
+    stats = queue.stats(at(5))
+    assert (stats.depth, stats.leased, stats.dead, stats.accepted_total) == (2, 1, 0, 3)
+    assert (stats.oldest_at, stats.latency_p50_seconds, stats.latency_p99_seconds) == (START, 3.0, 3.0)
+    assert stats.oldest_at.utcoffset() == timedelta(0)
+
+
+def test_the_last_poll_is_noted(queue: Any, eventually: Any) -> None:
+    queue.note_poll(START)
+    assert eventually(lambda: queue.stats(START).last_poll_at) == START
+
+
+def test_ready_proves_a_write_and_names_the_wake_ups(queue: Any, engine: str) -> None:
+    ready = queue.ready()
+    assert ready.engine == {"sqlite": "sqlite", "postgres": "postgresql"}[engine]
+    assert ready.wakeups in ("in-process", "notify", "polling")
+
+
+def test_a_closed_queue_says_so(opener: Opener) -> None:
+    from common.errors import QueueUnavailable
+
+    queue = opener()
+    fill(queue, "EURUSD")
+    queue.close()
+    with pytest.raises(QueueUnavailable, match="closed"):
+        fill(queue, "EURUSD")
