@@ -1,0 +1,117 @@
+"""A waiting poll learns of a signal at once: in the same process, in another one, and when the wake-up is lost."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from relay.pending.base import Pending
+from tests.pending.conftest import Opener
+from tests.pending.examples import START, acks, fill, take
+
+
+def time_to_wake(waiting: Pending, act: Callable[[], Any], timeout: float = 5) -> float:
+    """Return how long after `act` a thread that found nothing is told to look again."""
+    woken: list[float] = []
+    asleep = threading.Event()
+
+    def poll() -> None:
+        while not take(waiting):
+            asleep.set()
+            waiting.wait(timeout)
+        woken.append(time.monotonic())
+
+    thread = threading.Thread(target=poll)
+    thread.start()
+    assert asleep.wait(timeout)
+    acted = time.monotonic()
+    act()
+    thread.join(timeout)
+    assert woken, "the poll was not woken"
+    return woken[0] - acted
+
+
+def test_a_put_wakes_a_poll_of_the_same_process(opener: Opener) -> None:
+    queue = opener()
+    assert time_to_wake(queue, lambda: fill(queue, "EURUSD")) < 0.5
+
+
+def test_a_put_wakes_a_poll_of_another_instance(opener: Opener, eventually: Any) -> None:
+    waiting, other = opener(), opener()
+    eventually(lambda: waiting.ready().wakeups in ("notify", "in-process"))
+    assert time_to_wake(waiting, lambda: fill(other, "EURUSD")) < 0.5
+
+
+def test_a_nack_and_the_end_of_its_retry_wake_a_poll(opener: Opener) -> None:
+    queue = opener()
+    fill(queue, "EURUSD")
+    (leased,) = take(queue)
+    assert time_to_wake(queue, lambda: queue.nack(leased.id, leased.lease, "no", 0, START)) < 0.5
+
+
+def test_going_on_after_a_pause_wakes_a_poll(opener: Opener) -> None:
+    queue = opener()
+    queue.set_mode("paused")
+    fill(queue, "EURUSD")
+    assert time_to_wake(queue, lambda: queue.set_mode("open")) < 0.5
+
+
+def test_what_arrives_between_the_look_and_the_wait_is_not_missed(opener: Opener) -> None:
+    queue = opener()
+    assert take(queue) == []
+    fill(queue, "EURUSD")
+    began = time.monotonic()
+    assert queue.wait(5)
+    assert time.monotonic() - began < 0.5
+
+
+def test_without_any_wake_up_the_poll_looks_again_within_a_second(opener: Opener) -> None:
+    queue = opener()
+    take(queue)
+    queue.wait(0.2)  # whatever the opening rang
+    take(queue)
+    began = time.monotonic()
+    assert queue.wait(5)
+    assert 0.2 < time.monotonic() - began < 1.5
+
+
+def test_the_wait_ends_when_a_lease_does(opener: Opener) -> None:
+    queue = opener()
+    fill(queue, "EURUSD")
+    take(queue, seconds=0.3)
+    while queue.wait(0.05):  # the put and the opening rang
+        assert take(queue) == []
+    take(queue)
+    began = time.monotonic()
+    assert queue.wait(5)
+    assert 0.2 < time.monotonic() - began < 0.9
+
+
+def test_a_wait_that_is_over_says_no(opener: Opener) -> None:
+    queue = opener()
+    fill(queue, "EURUSD")
+    queue.ack(acks(take(queue)), START)
+    take(queue)
+    while queue.wait(0.1):
+        take(queue)
+    assert not queue.wait(0)
+
+
+@pytest.mark.parametrize("engine", ["sqlite"])
+def test_other_processes_are_watched_only_while_somebody_waits(opener: Opener) -> None:
+    queue: Any = opener()
+    take(queue)
+    assert queue._writer._idle_seconds() is None
+    thread = threading.Thread(target=queue.wait, args=(0.3,))
+    thread.start()
+    try:
+        deadline = time.monotonic() + 2
+        while queue._writer._idle_seconds() is None and time.monotonic() < deadline:
+            pass
+        assert queue._writer._idle_seconds() <= 0.05
+    finally:
+        thread.join()
