@@ -30,11 +30,12 @@ class Position:
     traded: Decimal = ZERO  # the part that belongs to our trade
     ignored: Decimal = ZERO  # the part that the owner told us to leave alone
     trade_id: int | None = None
+    is_elsewhere: bool = False  # in another account of the same login: no business of ours
 
     @property
     def unknown(self) -> Decimal:
         """The part that the journal does not know."""
-        return self.position - self.traded - self.ignored
+        return ZERO if self.is_elsewhere else self.position - self.traded - self.ignored
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,20 @@ class Trade:
 
 
 @dataclass(frozen=True, slots=True)
+class Connection:
+    """Which account the executor trades, in what mode of its own, and since when it is connected (or not)."""
+
+    account: str = ""
+    mode: str = ""
+    since: str = ""  # UTC, ISO 8601
+
+    @property
+    def is_paper(self) -> bool:
+        """Whether no real money moves (source: IBKR, paper accounts are named DU… and DF…)."""
+        return self.account.startswith(("DU", "DF"))
+
+
+@dataclass(frozen=True, slots=True)
 class Dashboard:
     """Everything the page shows; `status`, `account` and `positions` are the names of feature F9."""
 
@@ -82,7 +97,7 @@ class Dashboard:
     account: Mapping[str, Any]
     positions: tuple[Position, ...]
     is_connected: bool = False
-    connection: Mapping[str, Any] | None = None
+    connection: Connection = Connection()
     reported_at: datetime | None = None  # when the executor last published
     problem: str = ""  # why the journal cannot be read
     open_trades: tuple[Trade, ...] = ()
@@ -99,14 +114,16 @@ class Dashboard:
 
     @property
     def unknown_positions(self) -> tuple[Position, ...]:
-        """Positions that need the owner's choice; one with a trade under way is still settling."""
-        return tuple(p for p in self.positions if p.unknown and p.trade_id is None)
+        """Positions that need the owner's choice; one whose trade is being entered or closed is still settling."""
+        settled = {trade.row.id for trade in self.open_trades if trade.row.state == "open"}
+        return tuple(p for p in self.positions if p.unknown and (p.trade_id is None or p.trade_id in settled))
 
 
 def build(look: Look, now: datetime) -> Dashboard:
     """Return the dashboard of one look at the journal."""
     content = look.content
-    positions = _positions(content)
+    connection = _connection(content)
+    positions = _positions(content, connection.account)
     contracts = _mapping(content.live.get("contracts"))
     opened = tuple(_trade(row, positions, contracts) for row in content.open_trades)
     closed = tuple(_trade(row, (), contracts) for row in content.closed_trades)
@@ -117,7 +134,7 @@ def build(look: Look, now: datetime) -> Dashboard:
         is_connected=connected,
         account=_account(content),
         positions=positions,
-        connection=_mapping(content.live.get("connection")),
+        connection=connection,
         reported_at=reported_at,
         problem=look.problem,
         open_trades=opened,
@@ -163,19 +180,26 @@ def _account(content: Content) -> dict[str, Any]:
     return {str(name): value for name, value in _mapping(content.live.get("account")).items()}
 
 
-def _positions(content: Content) -> tuple[Position, ...]:
+def _connection(content: Content) -> Connection:
+    said = _mapping(content.live.get("connection"))
+    return Connection(*(str(said.get(name) or "") for name in ("account", "mode", "since")))
+
+
+def _positions(content: Content, ours: str) -> tuple[Position, ...]:
     live = content.live.get("positions")
     rows = live.value if live and isinstance(live.value, list) else []
-    found = [_position(row, content) for row in rows if isinstance(row, Mapping)]
+    found = [_position(row, content, ours) for row in rows if isinstance(row, Mapping)]
     return tuple(sorted((p for p in found if p.position), key=lambda p: (p.symbol, p.con_id)))
 
 
-def _position(row: Mapping[str, Any], content: Content) -> Position:
+def _position(row: Mapping[str, Any], content: Content, ours: str) -> Position:
+    account = str(row.get("account") or ours)
     position = Position(
         symbol=str(row.get("symbol", "")),
         position=decimal(row.get("position")) or ZERO,
         avgCost=decimal(row.get("avgCost")) or ZERO,
-        account=str(row.get("account") or ""),
+        account=account,
+        is_elsewhere=bool(ours) and account != ours,
         con_id=int(decimal(row.get("con_id")) or 0),
         market_price=decimal(row.get("market_price")),
         unrealized=decimal(row.get("unrealized")),

@@ -45,7 +45,7 @@ WISHES: dict[CommandKind, Wish] = {
         "Adopt", "Go on with what the broker shows for {symbol}?",
         "What the broker holds now becomes the quantity of trade {trade_id}, and trading goes on. "
         "Check in TWS that this is what you want.",
-        "Adopt and go on"),
+        "Adopt and go on", is_grave=False),
     CommandKind.FLATTEN: Wish(
         "Flatten", "Close everything of the {symbol} trade?",
         "The orders of trade {trade_id} are cancelled, and what the broker shows of it is closed at market.",
@@ -63,7 +63,7 @@ WISHES: dict[CommandKind, Wish] = {
         "Adopt", "Make your {symbol} position a trade?",
         "From now on signals close it like a trade that was opened here. "
         "It has no stop-loss unless you set one in TWS.",
-        "Adopt as a trade"),
+        "Adopt as a trade", is_grave=False),
 }  # fmt: skip
 
 STATES = {

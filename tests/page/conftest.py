@@ -1,12 +1,78 @@
-"""The seed under the name `page_seed`, so that test modules can import it whatever else is called `tests`."""
+"""The seed under the name `page_seed` (importable whatever else is called `tests`), and a page over it."""
 
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from common.clock import FakeClock
+from executor.commands import Command
+from executor.status import PageSettings, create_app
+
 _SPEC = importlib.util.spec_from_file_location("page_seed", Path(__file__).with_name("seed.py"))
-_MODULE = importlib.util.module_from_spec(_SPEC)
-sys.modules["page_seed"] = _MODULE
-_SPEC.loader.exec_module(_MODULE)
+page_seed = importlib.util.module_from_spec(_SPEC)
+sys.modules["page_seed"] = page_seed
+_SPEC.loader.exec_module(page_seed)
+
+
+@dataclass
+class Desk:
+    """Stands where the trading loop is: keeps what it was asked, answers or raises what the test says."""
+
+    commands: list[Command] = field(default_factory=list)
+    answer: str | Exception = "the close of trade 4 is under way"
+
+    def submit(self, command: Command) -> str:
+        self.commands.append(command)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+@dataclass
+class Bench:
+    """A page over a journal of its own, with everything a test may turn."""
+
+    path: Path
+    clock: FakeClock
+    desk: Desk
+    settings: PageSettings = PageSettings(version="0.1.0", relay_url="https://relay.example.net")
+
+    def app(self, **changes: object) -> Flask:
+        return create_app(self.path, self.desk.submit, replace(self.settings, **changes), self.clock)
+
+    def client(self, **changes: object) -> FlaskClient:
+        return self.app(**changes).test_client()
+
+    def seed(self) -> object:
+        return page_seed.Seed(self.path, self.clock.now())
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    """A page whose journal does not exist yet."""
+    return Bench(tmp_path / "trade_state.db", FakeClock(page_seed.NOW), Desk())
+
+
+@pytest.fixture
+def busy(bench: Bench) -> Bench:
+    """A page over a busy morning."""
+    page_seed.morning(bench.path, bench.clock.now())
+    return bench
+
+
+@pytest.fixture
+def csrf():
+    """Return a function that finds the CSRF token in a page."""
+
+    def find(client: FlaskClient) -> str:
+        return re.search(r'name="csrf_token" value="([0-9a-f]+)"', client.get("/").text)[1]
+
+    return find

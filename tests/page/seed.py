@@ -27,9 +27,11 @@ class Seed:
         self.now = now
         self.db = sqlite3.connect(path, isolation_level=None)
         self.db.execute("PRAGMA journal_mode = WAL")
+        self.db.execute("PRAGMA synchronous = OFF")
         if not self.db.execute("SELECT 1 FROM sqlite_master").fetchone():
             self.db.executescript(SCHEMA.read_text(encoding="utf-8"))
         self.fills = 0
+        self.later: list[tuple[float, str, dict[str, Any]]] = []
 
     def ago(self, seconds: float | None) -> str | None:
         return None if seconds is None else utc_text(self.now - timedelta(seconds=seconds))
@@ -46,7 +48,7 @@ class Seed:
         """Write a trade that was received so many seconds ago, ordered 7 ms and filled 48 ms after that."""
         values = {
             "timestamp": self.ago(received - 0.004), "symbol": symbol, "signal": side, "position_size": size,
-            "state": "open", "signal_id": f"01SEED{received:.0f}", "account": ACCOUNT, "con_id": con_id, "asked": size,
+            "state": "open", "signal_id": f"01SEED{received:.3f}", "account": ACCOUNT, "con_id": con_id, "asked": size,
             "received_at": self.ago(received), "valid_until": self.ago(received - 90),
             "sent_at": self.ago(received - 0.0071), "filled_at": self.ago(received - 0.0553),
         } | more  # fmt: skip
@@ -64,14 +66,21 @@ class Seed:
                  order_ref=f"sx1:{trade:016d}{leg}1", trade_id=trade, account=ACCOUNT, con_id=0, side=side,
                  quantity=quantity, price=price, at=self.ago(ago), commission=commission)  # fmt: skip
 
-    def signal(self, symbol: str, received: float, action: str = "open", **more: Any) -> int:
+    def signal(self, symbol: str, received: float, action: str = "open", **more: Any) -> None:
         values = {"signal_id": f"01SIGNAL{received:.3f}", "payload": "{}", "received_at": self.ago(received),
                   "arrived_at": self.ago(received - 0.003), "action": action, "symbol": symbol, "state": "done",
                   "decided_at": self.ago(received - 0.005)} | more  # fmt: skip
-        return self.row("inbox", **values)
+        self.later.append((received, "inbox", values))
 
-    def event(self, ago: float, symbol: str, kind: str, details: str, trade: int | None = None) -> int:
-        return self.row("events", at=self.ago(ago), kind=kind, symbol=symbol, trade_id=trade, details=details)
+    def event(self, ago: float, symbol: str, kind: str, details: str, trade: int | None = None) -> None:
+        values = {"at": self.ago(ago), "kind": kind, "symbol": symbol, "trade_id": trade, "details": details}
+        self.later.append((ago, "events", values))
+
+    def write(self) -> None:
+        """Write the signals and events that were told so far, in the order of time."""
+        for _, table, values in sorted(self.later, key=lambda one: -one[0]):
+            self.row(table, **values)
+        self.later.clear()
 
     def alarm(self, kind: str, level: str, text: str, ago: float, symbol: str = "") -> int:
         return self.row("alarms", key=f"{kind} {symbol}", kind=kind, level=level, symbol=symbol, text=text,
@@ -83,7 +92,7 @@ def connected(seed: Seed) -> None:
     seed.live("connection", {"status": "connected", "text": "TWS at 127.0.0.1:7497", "account": ACCOUNT, "mode": "ready",
                              "since": utc_text(seed.now - timedelta(hours=6, minutes=1))})  # fmt: skip
     seed.live("account", {"NetLiquidation": "1004217.36", "TotalCashValue": "978420.11", "BuyingPower": "3913680.44",
-                          "UnrealizedPnL": "163.20", "RealizedPnL": "-41.85", "GrossPositionValue": "25797.25",
+                          "UnrealizedPnL": "195.92", "RealizedPnL": "-41.85", "GrossPositionValue": "25797.25",
                           "AvailableFunds": "996106.90", "MaintMarginReq": "8110.46", "Cushion": "0.9919", "Currency": "USD"})  # fmt: skip
 
 
@@ -133,7 +142,7 @@ def morning(path: Path, now: datetime = NOW) -> None:
     seed.live("contracts", {name: {"multiplier": "1", "currency": "USD"} for name in ("AAPL", "MSFT", "NVDA")})
     seed.live("positions", [
         position("EURUSD", EURUSD, "10000", "1.18912", "1.19243", "33.10"),
-        position("USDJPY", USDJPY, "-25000", "154.218", "154.102", "18.82"),
+        position("USDJPY", USDJPY, "-25000", "154.218", "154.102", "2900.00"),
         position("AAPL", AAPL, "40", "231.4125", "234.19", "111.10"),
         position("MSFT", MSFT, "15", "418.2", "421.04", "42.60"),
         position("NVDA", NVDA, "8", "140.31", "139.10", "-9.68"),
@@ -141,6 +150,7 @@ def morning(path: Path, now: datetime = NOW) -> None:
     seed.row("ignored_holdings", account=ACCOUNT, con_id=MSFT, symbol="MSFT", quantity="15", chosen_at=seed.ago(90000))
     seed.row("blocks", account=ACCOUNT, con_id=GBPUSD, symbol="GBPUSD", side="buy", since=seed.ago(3980),
              reason="took profit: the same side waits for an opposite entry or your release")  # fmt: skip
+    seed.write()
     seed.db.close()
 
 
@@ -190,7 +200,7 @@ def _held_apple(seed: Seed) -> None:
     evidence = {"what": "the close order was sent and TWS was lost before it answered", "journal": "long 40, close of 40 sent",
                 "broker": {"position": "40", "open orders": [], "executions today": ["bought 40 at 231.41, 14:19:22 UTC"]},
                 "looked": "twice, 3 s apart, every part to its end"}  # fmt: skip
-    trade = seed.trade("AAPL", AAPL, "buy", "40", 770, entry_price="231.4125", stop_wanted=1, sl_price="228", state="hold",
+    trade = seed.trade("AAPL", AAPL, "buy", "40", 770, entry_price="231.4125", stop_wanted=1, state="hold",
                        hold_reason="The close order's fate is not known: it is neither open nor executed, and the position stands.",
                        evidence=json.dumps(evidence), unprotected_at=seed.ago(71))  # fmt: skip
     seed.order(trade, "E", "buy", "40", "filled")
@@ -201,7 +211,7 @@ def _held_apple(seed: Seed) -> None:
     seed.signal("AAPL", 82, action="close", state="closing", reason="AAPL is on hold: the close waits for your choice", trade_id=trade)
     seed.event(80.9, "AAPL", "close sent", "sell 40 at market; the stop-loss was cancelled first", trade)
     seed.event(70.2, "AAPL", "hold", "the close order's fate is not known; your choice is on this page", trade)
-    seed.alarm("hold", "page", "trade 6 waits for your choice: the close order's fate is not known", 70, "AAPL")
+    seed.alarm("hold", "page", "the trade waits for your choice on this page: the close order's fate is not known", 70, "AAPL")
     seed.alarm("unprotected", "page", "40 shares have no working stop-loss since 14:30:57 UTC", 61, "AAPL")
     seed.alarm("clock", "warn", "this machine's clock is 3.1 s behind the relay's: set it, entries are refused above 30 s", 400)
 

@@ -1,0 +1,288 @@
+"""What the page, its JSON and its metrics say, on a busy morning and on an empty one."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+from page_seed import ACCOUNT, AAPL, EURUSD, HOSTILE, connected, position
+
+
+def text_of(client, path="/"):
+    answer = client.get(path)
+    assert answer.status_code == 200, answer.text
+    return answer.text
+
+
+def api(bench):
+    return bench.client().get("/api/status").json
+
+
+def test_page_shows_the_bracket_of_an_open_trade(busy):
+    html = text_of(busy.client())
+    assert all(shown in html for shown in ("1.18912", "1.18", "1.20", "1.19243", "+33.10"))
+    assert "stop-loss of 10,000 works at the broker" in html
+
+
+def test_page_shows_every_kind_of_verdict_with_its_reason(busy):
+    html = text_of(busy.client())
+    assert all(f">{word}</span>" in html for word in ("entered", "ignored", "refused", "expired", "closing"))
+    assert "a buy trade in EURUSD is already open since 14:06 UTC" in html
+
+
+def test_hostile_text_stays_text(busy):
+    html = text_of(busy.client())
+    assert HOSTILE not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+    assert "<img src=x" not in html
+
+
+def test_trade_log_is_newest_first(busy):
+    log = api(busy)["trade_log"]
+    assert [line["timestamp"] for line in log] == sorted((line["timestamp"] for line in log), reverse=True)
+
+
+def test_api_carries_what_the_page_shows(busy):
+    body = api(busy)
+    assert set(body) == {"version", "status", "connected", "problem", "connection", "account", "positions", "open_trades",
+                         "closed_trades", "signals", "trade_log", "blocks", "alarms"}  # fmt: skip
+    euro = next(trade for trade in body["open_trades"] if trade["symbol"] == "EURUSD")
+    assert (euro["held"], euro["entry_price"], euro["tp_price"], euro["unrealized"]) == ("10000", "1.18912", "1.2", "33.10")
+    assert euro["milliseconds"] == {"received_to_order": pytest.approx(7.1), "order_to_fill": pytest.approx(48.2)}
+    assert euro["protection"]["level"] == "good"
+
+
+def test_closed_trade_shows_its_result_and_fees(busy):
+    pound = next(trade for trade in api(busy)["closed_trades"] if trade["symbol"] == "GBPUSD")
+    assert (pound["result"], pound["currency"], pound["commission"]) == ("43.20000", "USD", "2.0")
+    assert pound["tp_hit"] is True
+
+
+def test_result_of_a_contract_with_unknown_multiplier_is_per_unit(bench):
+    seed = bench.seed()
+    trade = seed.trade("ES", 1, "sell", "2", 60, entry_price="6000", exit_price="5990.5", state="closed", closed=1)
+    seed.order(trade, "E", "sell", "2", "filled")
+    assert [(t["result"], t["per_unit"]) for t in api(bench)["closed_trades"]] == [("9.5", True)]
+    seed.live("contracts", {"ES": {"multiplier": "50", "currency": "USD"}})
+    assert [(t["result"], t["per_unit"]) for t in api(bench)["closed_trades"]] == [("950.0", False)]
+
+
+def test_unrealised_of_a_trade_beside_own_holdings_counts_the_trade_alone(bench):
+    seed = bench.seed()
+    connected(seed)
+    seed.order(seed.trade("EURUSD", EURUSD, "buy", "10000", 60, entry_price="1.18"), "E", "buy", "10000", "filled")
+    seed.live("positions", [position("EURUSD", EURUSD, "30000", "1.10", "1.19", "2700")])
+    [trade], [row] = api(bench)["open_trades"], api(bench)["positions"]
+    assert trade["unrealized"] == "100.00"
+    assert row["unknown"] == "20000"
+
+
+# fmt: off
+@pytest.mark.parametrize(("more", "stop", "level", "words"), [
+    ({"stop_wanted": 0},                 None,        "none", "no stop-loss was asked for"),
+    ({"stop_wanted": 1},                 "working",   "good", "works at the broker"),
+    ({"stop_wanted": 1},                 "sending",   "wait", "has not confirmed"),
+    ({"stop_wanted": 1},                 "cancelled", "wait", "has not confirmed"),
+    ({"stop_wanted": 1, "state": "closing"}, "cancelled", "wait", "so that it can be closed"),
+    ({"stop_wanted": 1, "unprotected_at": "2026-11-23T14:32:00.000000Z"}, "working", "bad", "since 14:32:00 UTC"),
+])
+# fmt: on
+def test_protection_in_words(bench, more, stop, level, words):
+    seed = bench.seed()
+    trade = seed.trade("AAPL", AAPL, "buy", "40", 60, entry_price="230", **more)
+    seed.order(trade, "E", "buy", "40", "filled")
+    if stop:
+        seed.order(trade, "S", "sell", "40", stop, "220")
+    [shown] = api(bench)["open_trades"]
+    assert shown["protection"]["level"] == level
+    assert words in shown["protection"]["text"]
+
+
+def test_stop_of_another_size_is_not_called_protection(bench):
+    seed = bench.seed()
+    trade = seed.trade("AAPL", AAPL, "buy", "40", 60, entry_price="230", stop_wanted=1)
+    seed.order(trade, "E", "buy", "40", "filled")
+    seed.order(trade, "T", "sell", "40", "working", "240", filled="15")
+    seed.order(trade, "S", "sell", "40", "working", "220")
+    assert api(bench)["open_trades"][0]["protection"] == {
+        "level": "wait", "text": "the stop-loss covers 40 of 25; it is being resized"}  # fmt: skip
+
+
+def test_positions_tell_whose_they_are(busy):
+    rows = {row["symbol"]: row for row in api(busy)["positions"]}
+    assert rows["EURUSD"]["trade_id"] and rows["EURUSD"]["unknown"] == "0"
+    assert (rows["MSFT"]["ignored"], rows["MSFT"]["unknown"]) == ("15", "0")
+    assert rows["NVDA"]["unknown"] == "8"
+    html = text_of(busy.client())
+    assert 'action="/symbols/NVDA/ignore"' in html
+    assert 'action="/symbols/MSFT/ignore"' not in html
+
+
+def test_position_of_another_account_is_nobodys_choice(bench):
+    seed = bench.seed()
+    connected(seed)
+    seed.live("positions", [position("NVDA", 7, "8", "1", "1", "0") | {"account": "DU7654321"}])
+    assert api(bench)["positions"][0]["unknown"] == "0"
+    assert "/symbols/NVDA/ignore" not in text_of(bench.client())
+
+
+def test_hold_shows_evidence_and_the_three_choices(busy):
+    html = text_of(busy.client())
+    assert "executions today" in html and "bought 40 at 231.41, 14:19:22 UTC" in html
+    for wish in ("adopt", "flatten", "dismiss"):
+        assert f'/{wish}" class="wish"' in html
+
+
+def test_alarms_come_loudest_first(busy):
+    assert [alarm["level"] for alarm in api(busy)["alarms"]] == ["page", "page", "warn"]
+    assert 'class="alarm page"' in text_of(busy.client())
+
+
+def test_status_begins_with_connected_or_disconnected(busy):
+    assert api(busy)["status"] == "connected: TWS at 127.0.0.1:7497"
+    seed = busy.seed()
+    seed.live("connection", {"status": "disconnected", "text": "disconnected: refused at 127.0.0.1:7497"})
+    assert api(busy)["status"] == "disconnected: refused at 127.0.0.1:7497"
+
+
+def test_silent_executor_is_called_disconnected(busy):
+    client = busy.client()
+    before = client.get("/").headers["ETag"]
+    busy.clock.advance(16)
+    assert client.get("/api/status").json["status"] == "disconnected: the executor has not reported since 14:32:07 UTC"
+    assert client.get("/").headers["ETag"] != before
+    assert client.get("/healthz").status_code == 503
+
+
+def test_unchanged_page_is_not_sent_again(busy):
+    client = busy.client()
+    tag = client.get("/").headers["ETag"]
+    assert client.get("/", headers={"If-None-Match": tag}).status_code == 304
+    busy.seed().live("connection", json.loads('{"status": "connected", "text": "TWS at 127.0.0.1:7497"}'), ago=0)
+    assert client.get("/", headers={"If-None-Match": tag}).status_code == 200
+
+
+def test_same_news_again_is_no_news(busy):
+    client = busy.client()
+    tag = client.get("/").headers["ETag"]
+    connected(busy.seed())
+    assert client.get("/", headers={"If-None-Match": tag}).status_code == 304
+
+
+def test_page_is_compressed_for_who_can_read_it(busy):
+    answer = busy.client().get("/", headers={"Accept-Encoding": "gzip"})
+    assert answer.headers["Content-Encoding"] == "gzip"
+    assert len(answer.data) < 20_000
+
+
+def test_empty_journal_says_that_nothing_happened_yet(bench):
+    connected(bench.seed())
+    html = text_of(bench.client())
+    assert all(words in html for words in ("No trade is open", "No signal has arrived yet", "The broker shows no position"))
+
+
+# fmt: off
+BROKEN = {
+    "missing":        (lambda path: None,                                              "there is no journal"),
+    "not a database": (lambda path: path.write_bytes(b"not a journal" * 100),          "damaged or no journal"),
+    "empty":          (lambda path: path.write_bytes(b""),                             "other tables"),
+    "a folder":       (lambda path: path.mkdir(),                                      "cannot be read"),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_page_answers_without_a_readable_journal(bench, name):
+    spoil, words = BROKEN[name]
+    spoil(bench.path)
+    client = bench.client()
+    assert words in text_of(client)
+    assert client.get("/api/status").json["status"].startswith("disconnected: ")
+    assert client.get("/healthz").status_code == 503
+    assert "executor_journal_readable 0.0" in text_of(client, "/metrics")
+
+
+def test_page_keeps_what_it_saw_when_the_journal_goes_bad(busy):
+    client = busy.client()
+    text_of(client)
+    for path in busy.path.parent.glob("trade_state.db*"):
+        path.unlink()
+    html = text_of(client)
+    assert "there is no journal" in html and "1.18912" in html
+
+
+def test_page_says_that_another_program_holds_the_journal(busy):
+    client = busy.client()
+    thief = sqlite3.connect(busy.path, isolation_level=None)
+    thief.execute("PRAGMA locking_mode = EXCLUSIVE")
+    thief.execute("BEGIN EXCLUSIVE")
+    html = text_of(client)
+    thief.close()
+    assert "is locked by another program" in html
+    assert "1.18912" in text_of(client)
+
+
+@pytest.mark.parametrize("value", ["[]", "{}", '"text"', "null", "no json", '[{"symbol": 7, "position": "x"}, 3]', "[[]]"])
+def test_odd_live_values_do_no_harm(busy, value):
+    for key in ("connection", "account", "positions", "contracts"):
+        busy.seed().row("live", key=key, value=value, at=busy.seed().ago(0))
+    client = busy.client()
+    text_of(client)
+    text_of(client, "/api/status")
+
+
+def test_page_reads_on_while_the_executor_writes(busy):
+    seed = busy.seed()
+    seed.db.execute("BEGIN IMMEDIATE")
+    seed.event(0, "EURUSD", "late", "not committed yet")
+    seed.write()
+    assert "not committed yet" not in text_of(busy.client())
+    seed.db.execute("COMMIT")
+    assert "not committed yet" in text_of(busy.client())
+
+
+def test_page_never_writes_the_journal(busy):
+    before = busy.path.read_bytes()
+    client = busy.client()
+    for path in ("/", "/api/status", "/metrics", "/healthz"):
+        text_of(client, path)
+    assert busy.path.read_bytes() == before
+
+
+def test_metrics_count_what_the_journal_holds(busy):
+    lines = text_of(busy.client(), "/metrics").splitlines()
+    for line in ("executor_connected 1.0", "executor_open_trades 3.0", "executor_trades_on_hold 1.0",
+                 'executor_alarms{level="page"} 2.0', 'executor_signals_total{outcome="refused"} 2.0',
+                 "executor_received_to_order_seconds_count 7.0", 'executor_order_to_fill_seconds_bucket{le="0.05"} 6.0'):  # fmt: skip
+        assert line in lines, line
+
+
+OWN_TEMPLATE = """<style>b { color: red }</style><h1>{{ dashboard_data.status }}</h1>
+{% for name, value in dashboard_data.account.items() %}<i>{{ name }}={{ value }}</i>{% endfor %}
+{{ dashboard_data.account.NetLiquidation }}
+{% for p in dashboard_data.positions %}<b>{{ p.symbol }}|{{ p.position }}|{{ "%.2f"|format(p.avgCost) }}</b>{% endfor %}
+{% for line in trade_log %}<p>{{ line.timestamp }}|{{ line.symbol }}|{{ line.action }}|{{ line.details }}</p>{% endfor %}"""
+
+
+def test_a_template_of_ones_own_needs_only_the_four_names(busy, tmp_path: Path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "index.html").write_text(OWN_TEMPLATE, encoding="utf-8")
+    html = text_of(busy.client(templates=str(tmp_path / "mine")))
+    assert "<h1>connected: TWS at 127.0.0.1:7497</h1>" in html
+    assert "<i>NetLiquidation=1004217.36</i>" in html
+    assert "<b>EURUSD|10000|1.19</b>" in html
+    assert "|EURUSD|entry filled|bought 10,000 at 1.18912</p>" in html
+    assert HOSTILE not in html
+
+
+def test_a_mistake_in_ones_own_template_is_named(busy, tmp_path: Path):
+    (tmp_path / "index.html").write_text("fine\n{% for %}", encoding="utf-8")
+    answer = busy.client(templates=str(tmp_path)).get("/")
+    assert answer.status_code == 500
+    assert "line 2" in answer.text
+
+
+def test_account_is_shown(busy):
+    assert ACCOUNT in text_of(busy.client())
