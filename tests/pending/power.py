@@ -131,7 +131,10 @@ class Connection:
             raise sqlite3.OperationalError(str(exc)) from exc
 
     def close(self) -> None:
-        self._connection.close()
+        try:
+            self._connection.close()
+        except apsw.Error as exc:
+            raise sqlite3.OperationalError(str(exc)) from exc
 
 
 _names = iter(range(1_000_000))
