@@ -19,7 +19,7 @@ from datetime import datetime
 from typing import Any
 
 import psycopg
-from psycopg_pool import ConnectionPool
+from psycopg_pool import ConnectionPool, PoolTimeout
 
 from common.clock import SystemClock
 from common.errors import BridgeError, QueueUnavailable
@@ -31,7 +31,8 @@ from relay.pending.postgres_ledger import QUERIES, Ledger, Put, UnknownSymbols
 from relay.pending.queries import migrations
 from relay.pending.writer import GroupWriter, Ticket, seal_all
 
-TRY_SECONDS = 1.2  # how long one call tries again after a lost connection
+TRY_SECONDS = 0.8  # how long one call begins new tries after a lost connection
+CONNECT_SECONDS = 0.7  # how long it waits for a connection; together less than a sender waits
 PAUSE_SECONDS = 0.05  # between such tries
 DEPTH_SECONDS = 1.0  # how old the known depth may be while it is far from the cap
 NOTIFY_SECONDS = 0.005  # at most one NOTIFY in so long
@@ -163,9 +164,11 @@ class Database:
     def __init__(self, url: str) -> None:
         self._has_schema = False
         self._closed = threading.Event()
+        self._refusal: psycopg.Error | None = None  # why there is no connection; the pool only says that
         self.pool = ConnectionPool(
-            url, kwargs=CONNECTION, min_size=0, max_size=4, timeout=1.0, reconnect_timeout=1.0, open=True
-        )
+            url, connection_class=self._watched_class(), kwargs=CONNECTION, min_size=0, max_size=4,
+            timeout=CONNECT_SECONDS, reconnect_timeout=1.0, open=True,
+        )  # fmt: skip
 
     def run(self, work: Work, deadline: float, seal: Callable[[], bool] = lambda: True) -> Any:
         """Do the work in a transaction, commit, return its result; again if the connection is lost.
@@ -188,7 +191,7 @@ class Database:
                 error = exc
             if _clock.monotonic() >= deadline or not isinstance(error, psycopg.OperationalError):
                 kind = MaybeStored if unknown else QueueUnavailable
-                raise kind(_describe(error, unknown)) from error
+                raise kind(_describe(self._cause_of(error), unknown)) from error
             self._closed.wait(PAUSE_SECONDS)
 
     def _once(self, work: Work, seal: Callable[[], bool]) -> Any:
@@ -201,6 +204,25 @@ class Database:
                     raise Withdrawn
                 _commit(connection)
             return result
+
+    def _cause_of(self, error: BaseException | None) -> BaseException | None:
+        return self._refusal or error if isinstance(error, PoolTimeout) else error
+
+    def _watched_class(self) -> type[psycopg.Connection[Any]]:
+        """Return a class of connections that notes here why one could not be made."""
+        database = self
+
+        class Watched(psycopg.Connection[Any]):
+            @classmethod
+            def connect(cls, *words: Any, **settings: Any) -> Any:
+                database._refusal = None
+                try:
+                    return super().connect(*words, **settings)
+                except psycopg.Error as exc:
+                    database._refusal = exc
+                    raise
+
+        return Watched
 
     def _ensure_schema(self, connection: psycopg.Connection[Any]) -> None:
         if not self._has_schema:

@@ -1,5 +1,5 @@
 -- name: begin
-SELECT set_config('statement_timeout', '1500', true), set_config('lock_timeout', '1000', true),
+SELECT set_config('statement_timeout', '1000', true), set_config('lock_timeout', '700', true),
     set_config('idle_in_transaction_session_timeout', '5000', true),
     set_config('synchronous_commit', CASE current_setting('synchronous_commit')
         WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)

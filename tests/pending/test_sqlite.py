@@ -19,7 +19,7 @@ from relay.pending.sqlite import SqlitePending, open_connection
 from tests.pending.examples import START, acks, fill, ids, signal, take
 from tests.pending.power import new_disk, open_on
 
-IN_TIME = 1.95  # the sender must be answered within 2 s
+IN_TIME = 2.0  # so soon the sender must be answered
 
 
 @pytest.fixture
