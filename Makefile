@@ -50,6 +50,9 @@ fmt: $(DEV)  ## Format, and mend what the linter can mend
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
+bench: $(DEV)  ## How fast it is, beside the simplest thing that does the same; WRITE=1 puts it into docs/performance.md
+	@$(PY) -m bench $(PARTS) $(if $(WRITE),--write)
+
 lock: $(DEV)  ## Compile the locks anew from pyproject.toml
 	$(PY) -m deploy.lock
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from deploy.local import HOST, ROOT, accepts, answers, child_environment, free_port, fresh_secrets
+from deploy.local import HOST, accepts, answers, child_environment, free_port, fresh_secrets
 
 SECRETS = fresh_secrets()
 SECRET = SECRETS["RELAY_WEBHOOK_SECRETS"]
@@ -97,4 +97,4 @@ def bare_echo(folder: Path) -> Iterator[Server]:
         yield server
 
 
-__all__ = ["HOST", "ROOT", "SECRET", "SECRETS", "Server", "bare_echo", "relay", "running", "spawn", "stop"]
+__all__ = ["HOST", "SECRET", "SECRETS", "Server", "bare_echo", "free_port", "relay", "running", "spawn", "stop"]

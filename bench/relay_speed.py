@@ -1,0 +1,122 @@
+"""(b) durable accepts beside a bare echo, (c) start to the first accepted webhook, and the relay under a crowd."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+
+from bench.load import MakeRequest, Outcome, load, numbered, percentile, post
+from bench.report import Row
+from bench.servers import HOST, SECRET, Server, bare_echo, free_port, relay, spawn, stop
+from tests.pending.pg import running_postgres
+
+ROUNDS, SECONDS = 5, 3.0
+
+
+def alert(number: int) -> bytes:
+    """Return an open signal that differs from every other."""
+    return (
+        b'{"secret":"%s","action":"open","symbol":"EURUSD","side":"buy","quantity":10000,"tp":1.2,"sl":1.18,"id":"b-%d"}'
+        % (SECRET.encode(), number)
+    )
+
+
+def alerts() -> MakeRequest:
+    """Return a maker of webhooks."""
+    return numbered("/webhook", alert)
+
+
+@contextlib.contextmanager
+def servers(folder: Path) -> Iterator[dict[str, Server]]:
+    """Run the echo and a relay on each engine, side by side."""
+    with contextlib.ExitStack() as stack:
+        database = stack.enter_context(running_postgres()).new_database()
+        found = {"bare echo": stack.enter_context(bare_echo(_sub(folder, "echo")))}
+        found["SQLite"] = stack.enter_context(relay(_sub(folder, "sqlite")))
+        found["PostgreSQL"] = stack.enter_context(relay(_sub(folder, "postgres"), database))
+        yield found
+
+
+def _sub(folder: Path, name: str) -> Path:
+    (folder / name).mkdir()
+    return folder / name
+
+
+def accepted(outcome: Outcome) -> Outcome:
+    """Return the outcome; anything but 202 spoils the measurement."""
+    if set(outcome.statuses) != {202}:
+        raise RuntimeError(f"not every alert was accepted: {dict(outcome.statuses)}")
+    return outcome
+
+
+def measure() -> Iterator[Row]:
+    """Yield every row of this part."""
+    with tempfile.TemporaryDirectory() as name, servers(Path(name)) as found:
+        make = alerts()
+        for server in found.values():
+            load(server.port, make, 16, seconds=1)  # warm
+        yield from _throughput(found, make)
+        yield from _crowd(found, make)
+        yield Row("memory of the relay after all this", f"{found['SQLite'].memory():.0f} MiB", "at most 60 MiB")
+    yield _start()
+
+
+def _throughput(found: dict[str, Server], make: MakeRequest) -> Iterator[Row]:
+    rates: dict[str, list[float]] = {name: [] for name in found}
+    slow: dict[str, list[float]] = {name: [] for name in found}
+    for _ in range(ROUNDS):
+        for name, server in found.items():
+            outcome = accepted(load(server.port, make, 64, seconds=SECONDS))
+            rates[name].append(outcome.rate)
+            slow[name].append(outcome.percentile(0.99))
+    for name, aim in (("bare echo", ""), ("SQLite", "at least 0.8"), ("PostgreSQL", "at least 0.7")):
+        ratio = median(mine / bare for mine, bare in zip(rates[name], rates["bare echo"], strict=True))
+        value = f"{median(rates[name]):.0f}/s, p99 {median(slow[name]):.0f} ms"
+        yield Row(f"(b) 64 connections, {name}", value + (f", ratio {ratio:.2f}" if aim else ""), aim)
+
+
+def _crowd(found: dict[str, Server], make: MakeRequest) -> Iterator[Row]:
+    port = found["SQLite"].port
+    many = accepted(load(port, make, 256, seconds=SECONDS))
+    value = f"{many.rate:.0f}/s, p50 {many.percentile(0.5):.0f}, p99 {many.percentile(0.99):.0f} ms"
+    yield Row("256 connections, SQLite", value, "p99 at most 500 ms")
+    burst = [accepted(load(port, make, 500, each=1)).seconds for _ in range(3)]
+    yield Row("500 alerts in the same instant, SQLite", f"all accepted after {median(burst):.2f} s", "1.5 s")
+
+
+def _start() -> Row:
+    with tempfile.TemporaryDirectory() as name:
+        times = [_first_accept(Path(name)) for _ in range(7)]
+    value = f"p50 {median(times):.0f} ms, slowest {percentile(times, 1):.0f} ms"
+    return Row("(c) start of the relay to its first accepted webhook", value, "under 600 ms")
+
+
+def _first_accept(folder: Path) -> float:
+    port = free_port()
+    started = time.perf_counter()
+    process = spawn(["relay", "--host", HOST, "--port", str(port)], folder, "start.log")
+    try:
+        while not _is_accepted(port, alert(time.perf_counter_ns())):
+            if time.perf_counter() - started > 20:
+                raise RuntimeError((folder / "start.log").read_text("utf-8")[-2000:])
+            time.sleep(0.002)
+        return (time.perf_counter() - started) * 1000
+    finally:
+        stop(process)
+
+
+def _is_accepted(port: int, body: bytes) -> bool:
+    try:
+        with socket.create_connection((HOST, port), 2) as client:
+            client.sendall(post("/webhook", body))
+            return client.recv(4096)[9:12] == b"202"
+    except OSError:
+        return False
+
+
+MEASURES: dict[str, Callable[[], Iterator[Row]]] = {"relay": measure}

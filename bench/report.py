@@ -1,0 +1,57 @@
+"""How results are shown: a table on the console, the same in docs/performance.md."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+BEGIN, END = "<!-- figures: written by make bench WRITE=1 -->", "<!-- end of figures -->"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One result, with the aim it is held against."""
+
+    what: str
+    value: str
+    aim: str = ""
+
+
+def show(rows: Iterable[Row]) -> list[Row]:
+    """Print each row as it comes, then all as a table; return them."""
+    console, kept = Console(), []
+    for row in rows:
+        kept.append(row)
+        console.print(f"{row.what}: [bold]{row.value}[/bold]")
+    table = Table("measured", "result", "aim")
+    for row in kept:
+        table.add_row(row.what, row.value, row.aim)
+    console.print(table)
+    return kept
+
+
+def machine() -> str:
+    """Return what was measured on, in words."""
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        lines = info.read_text("utf-8").splitlines()
+        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), model)
+    python = platform.python_version()
+    return f"{model}, {os.cpu_count()} cores, {platform.system()} {platform.release()}, Python {python}"
+
+
+def write(page: Path, rows: list[Row], day: str) -> None:
+    """Replace the figures in a page."""
+    text = page.read_text("utf-8")
+    head, _, rest = text.partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    lines = [BEGIN, "", f"Measured on {day} on {machine()}.", "", "| measured | result | aim |", "|---|---|---|"]
+    lines += [f"| {row.what} | {row.value} | {row.aim} |" for row in rows]
+    page.write_text("\n".join([head + lines[0], *lines[1:], "", END]) + tail, "utf-8")
