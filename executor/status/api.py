@@ -47,15 +47,13 @@ def _fields(row: object, names: str) -> Json:
 
 
 def _position(one: Position) -> Json:
-    return _fields(
-        one, "symbol position avgCost account con_id market_price unrealized ignored unknown trade_id"
-    )
+    return _fields(one, "symbol position avgCost account con_id market_price unrealized ignored unknown trade_id")
 
 
 def _trade(one: Trade) -> Json:
     names = (
-        "id timestamp symbol side size held account con_id state closed entry_price exit_price tp_price sl_price tp_hit "
-        "signal_id exit_reason hold_reason evidence received_at sent_at filled_at closed_at commission"
+        "id timestamp symbol side size held account con_id state closed entry_price exit_price tp_price sl_price "
+        "tp_hit signal_id exit_reason hold_reason evidence received_at sent_at filled_at closed_at commission"
     )
     return {
         **_fields(one.row, names),

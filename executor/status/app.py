@@ -91,9 +91,7 @@ def _check_request() -> None:
 
 def _add_headers(response: Response) -> Response:
     response.headers.update(security.HEADERS)
-    response.headers["Content-Security-Policy"] = security.content_policy(
-        bool(current_page().settings.templates)
-    )
+    response.headers["Content-Security-Policy"] = security.content_policy(bool(current_page().settings.templates))
     if request.endpoint == "static":
         response.headers["Cache-Control"] = "no-cache"
     return response

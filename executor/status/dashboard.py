@@ -234,9 +234,7 @@ def _trade(row: TradeRow, positions: tuple[Position, ...], contracts: Mapping[st
     )
 
 
-def _unrealized(
-    row: TradeRow, position: Position | None, multiplier: Decimal | None
-) -> tuple[Decimal | None, bool]:
+def _unrealized(row: TradeRow, position: Position | None, multiplier: Decimal | None) -> tuple[Decimal | None, bool]:
     """Return the result so far, and whether it is the broker's own figure (nothing is held beside the trade)."""
     if position is None or not row.held:
         return None, False

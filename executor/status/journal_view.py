@@ -112,9 +112,9 @@ def _read(db: sqlite3.Connection) -> queries.Content:
 # What SQLite's message begins with → what the owner reads.
 _PROBLEMS = {
     "unable to open": "the journal {path} cannot be opened: is the executor running, and is --db right?",
-    "no such table": "the journal {path} has other tables than this version reads: start the executor of this version",
-    "no such column": "the journal {path} has other columns than this version reads: start the executor of this version",
-    "database is locked": "the journal {path} is locked by another program: close what holds it; shown is what was read last",
+    "no such table": "the journal {path} has other tables than this version reads: start its executor",
+    "no such column": "the journal {path} has other columns than this version reads: start its executor",
+    "database is locked": "the journal {path} is locked by another: close what holds it (this is its last state)",
     "file is not a database": "the journal {path} is damaged or no journal: stop the executor and restore a backup",
     "database disk image": "the journal {path} is damaged: stop the executor and restore a backup",
     "attempt to write a readonly": "the journal {path} cannot be read without its executor: start the executor",

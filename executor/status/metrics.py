@@ -50,9 +50,7 @@ def registry_of(page: Page) -> CollectorRegistry:
 
 
 def _moment(dashboard: Dashboard) -> Iterator[Metric]:
-    yield _gauge(
-        "executor_connected", "1 while TWS is connected and the executor reports", dashboard.is_connected
-    )
+    yield _gauge("executor_connected", "1 while TWS is connected and the executor reports", dashboard.is_connected)
     yield _gauge("executor_journal_readable", "1 while the journal can be read", not dashboard.problem)
     yield _gauge("executor_open_trades", "trades not finished", len(dashboard.open_trades))
     yield _gauge("executor_trades_on_hold", "trades that wait for the owner's choice", len(dashboard.held))

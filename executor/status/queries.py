@@ -175,9 +175,7 @@ _ORDERS = "SELECT * FROM orders WHERE trade_id = ? ORDER BY leg, attempt"
 _COMMISSIONS = "SELECT commission FROM fills WHERE trade_id = ?"
 _SIGNALS = "SELECT * FROM inbox ORDER BY seq DESC LIMIT ?"
 _LOG = "SELECT id, at, symbol, kind, details, trade_id FROM events ORDER BY id DESC LIMIT ?"
-_ALARMS = (
-    "SELECT * FROM alarms WHERE cleared_at IS NULL ORDER BY level = 'page' DESC, raised_at DESC, id DESC"
-)
+_ALARMS = "SELECT * FROM alarms WHERE cleared_at IS NULL ORDER BY level = 'page' DESC, raised_at DESC, id DESC"
 _BLOCKS = "SELECT * FROM blocks ORDER BY since DESC"
 _OUTCOMES = "SELECT coalesce(outcome, state), count(*) FROM inbox GROUP BY 1"
 # How long trades took, in seconds, over the whole journal: count, sum, and how many took at most each of 12 bounds.

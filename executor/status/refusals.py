@@ -19,9 +19,7 @@ class Refusal(BridgeError):
 
     code = "refused"
 
-    def __init__(
-        self, status: int, kind: str, title: str, detail: str, retry_after: int | None = None
-    ) -> None:
+    def __init__(self, status: int, kind: str, title: str, detail: str, retry_after: int | None = None) -> None:
         super().__init__(detail)
         self.status, self.kind, self.title, self.detail = status, kind, title, detail
         self.retry_after = retry_after
@@ -53,9 +51,7 @@ def from_http(error: HTTPException) -> Refusal:
     status = error.code or 500
     name = HTTPStatus(status).phrase
     detail = (
-        "the page is at /"
-        if status == HTTPStatus.NOT_FOUND
-        else f"{name.lower()} for {request.method} {request.path}"
+        "the page is at /" if status == HTTPStatus.NOT_FOUND else f"{name.lower()} for {request.method} {request.path}"
     )
     return Refusal(status, name.lower().replace(" ", "-"), name, detail)
 

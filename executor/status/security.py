@@ -71,8 +71,12 @@ class Guard:
             Refusal: 421 unknown-host.
         """
         if not self._is_ours(_host_name(request.host)):
-            raise Refusal(421, "unknown-host", "This page is not known under that name",
-                          f"open it as {self._settings.address}; a further name is allowed with --flask-allow-host NAME")  # fmt: skip
+            raise Refusal(
+                421,
+                "unknown-host",
+                "This page is not known under that name",
+                f"open it as {self._settings.address}, or allow this name with EXECUTOR_PAGE_HOSTS",
+            )
 
     def check_login(self) -> None:
         """Refuse who is not logged in, where a login is asked for.
@@ -99,8 +103,13 @@ class Guard:
         """
         wrong = self._guesses(request.remote_addr or "")
         if len(wrong) >= GUESSES:
-            raise Refusal(429, "too-many-guesses", "Too many wrong logins",
-                          f"wait {GUESS_WINDOW:g} seconds, then log in with the right token", retry_after=int(GUESS_WINDOW))  # fmt: skip
+            raise Refusal(
+                429,
+                "too-many-guesses",
+                "Too many wrong logins",
+                f"wait {GUESS_WINDOW:g} seconds, then log in with the right token",
+                retry_after=int(GUESS_WINDOW),
+            )
         right = same_secret(token, [self._settings.login_token or secrets.token_hex()])
         if not right:
             wrong.append(self._clock.monotonic())
@@ -114,8 +123,12 @@ class Guard:
         """
         said = request.form.get("csrf_token") or request.headers.get("X-CSRF-Token", "")
         if not same_secret(said, [self.csrf_token]):
-            raise Refusal(403, "csrf", "This button was not pressed on this page",
-                          "reload the page and press it again (it was made before the executor's last start, or elsewhere)")  # fmt: skip
+            raise Refusal(
+                403,
+                "csrf",
+                "This button was not pressed on this page",
+                "reload the page and press it again: the executor was started anew meanwhile",
+            )
 
     def log_in(self, response: Response) -> None:
         """Let the browser keep the session; not readable by scripts, not sent by other sites' requests."""
@@ -129,9 +142,7 @@ class Guard:
             address = ip_address(name.strip("[]"))
         except ValueError:
             return False
-        return (
-            address.is_loopback or not self._settings.is_local
-        )  # a number cannot be rebound by anybody's DNS
+        return address.is_loopback or not self._settings.is_local  # a number cannot be rebound by anybody's DNS
 
     def _guesses(self, address: str) -> deque[float]:
         """Return the times of this address's recent wrong logins; memory stays bounded whoever comes."""

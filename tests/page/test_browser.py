@@ -15,7 +15,9 @@ from page_seed import HOSTILE, open_eurusd
 from executor.commands import Command, CommandKind, CommandRefused
 from executor.status import PageServer, serve
 
-selenium = pytest.importorskip("selenium", reason="NOTICE: selenium is not installed, the page is not tried in a browser")
+selenium = pytest.importorskip(
+    "selenium", reason="NOTICE: selenium is not installed, the page is not tried in a browser"
+)
 from selenium import webdriver  # noqa: E402
 from selenium.webdriver.chrome.service import Service  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
@@ -23,11 +25,15 @@ from selenium.webdriver.common.keys import Keys  # noqa: E402
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 CHROMEDRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(not (CHROMIUM and CHROMEDRIVER),
-                                reason="NOTICE: no chromium and chromedriver here, the page is not tried in a browser")  # fmt: skip
-FLAGS = ("--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-         "--disable-component-update --disable-sync --disable-dev-shm-usage "
-         "--host-resolver-rules=MAP%20evil.example%20127.0.0.1")  # fmt: skip
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM and CHROMEDRIVER),
+    reason="NOTICE: no chromium and chromedriver here, the page is not tried in a browser",
+)
+FLAGS = (
+    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --disable-dev-shm-usage "
+    "--host-resolver-rules=MAP%20evil.example%20127.0.0.1"
+)
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +56,14 @@ class Reader:
 
     def open(self, width: int = 1280, dark: bool = False, zone: str = "UTC", host: str = "127.0.0.1") -> Reader:
         cdp = self.driver.execute_cdp_cmd
-        cdp("Emulation.setDeviceMetricsOverride", {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": False})
-        cdp("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]})
+        cdp(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": False},
+        )
+        cdp(
+            "Emulation.setEmulatedMedia",
+            {"features": [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]},
+        )
         cdp("Emulation.setTimezoneOverride", {"timezoneId": zone})
         self.driver.get_log("browser")
         self.driver.get(f"http://{host}:{self.server.port}/")
@@ -95,7 +107,10 @@ def test_hostile_text_is_shown_and_does_nothing(reader):
 
 def test_new_trade_appears_without_reloading_and_is_announced(reader, busy):
     reader.open()
-    reader.js("window.sameDocument = true; document.querySelector('#all-values').open = true; document.querySelector('#close-4').focus()")
+    reader.js(
+        "window.sameDocument = true; document.querySelector('#all-values').open = true;"
+        "document.querySelector('#close-4').focus()"
+    )
     seed = busy.seed()
     trade = seed.trade("CHFJPY", 14321010, "buy", "7000", 1, entry_price="171.15")
     seed.event(0, "CHFJPY", "entry filled", "bought 7,000 at 171.15", trade)
@@ -175,9 +190,10 @@ def test_without_scripts_a_button_asks_on_a_page_of_its_own(reader, busy):
     try:
         reader.open()
         reader.find("#close-4").click()
-        assert "Close the EURUSD trade?" in reader.find("h1").text and busy.desk.commands == []
+        reader.eventually(lambda: reader.driver.title == "Close the EURUSD trade?")
+        assert busy.desk.commands == []
         reader.find("button.grave").click()
-        assert reader.find("h1").text == "Done"
+        reader.eventually(lambda: reader.driver.title == "Done")
     finally:
         reader.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
     assert busy.desk.commands == [Command(CommandKind.CLOSE, trade_id=4)]
@@ -230,7 +246,7 @@ for (const node of document.querySelectorAll("body *")) {
   if (!says || !node.checkVisibility()) continue;
   const [a, b] = [light(colour(getComputedStyle(node).color)), light(ground(node))].sort((x, y) => y - x);
   const ratio = (a + .05) / (b + .05);
-  if (ratio < 4.5) faint.push(`${ratio.toFixed(2)} ${node.tagName}.${node.className}: ${node.textContent.trim().slice(0, 30)}`);
+  if (ratio < 4.5) faint.push(`${ratio.toFixed(2)} ${node.tagName}.${node.className}: ${node.textContent.trim()}`);
 }
 return faint;
 """
@@ -240,7 +256,9 @@ return faint;
 def test_every_text_stands_out_from_its_ground(reader, dark):
     reader.open(dark=dark)
     assert reader.sees("Open trades")
-    assert reader.js("return getComputedStyle(document.body).backgroundColor") == ("rgb(13, 17, 22)" if dark else "rgb(243, 244, 247)")
+    assert reader.js("return getComputedStyle(document.body).backgroundColor") == (
+        "rgb(13, 17, 22)" if dark else "rgb(243, 244, 247)"
+    )
     assert reader.js(CONTRASTS) == []
 
 
@@ -258,7 +276,9 @@ def test_screen_reader_finds_its_way(reader):
 def test_own_template_may_borrow_the_live_update(bench, tmp_path, chromium, eventually):
     (tmp_path / "index.html").write_text(
         "<title>mine</title><script src='/static/vendor/idiomorph-0.8.0.min.js' defer></script>"
-        "<script src='/static/page.js' defer></script><body><div id=live>{{ trade_log|length }} lines</div>", "utf-8")  # fmt: skip
+        "<script src='/static/page.js' defer></script><body><div id=live>{{ trade_log|length }} lines</div>",
+        "utf-8",
+    )
     open_eurusd(bench.seed())
     bench.settings = replace(bench.settings, templates=str(tmp_path))
     server = serve(bench.app(), "127.0.0.1", 0)

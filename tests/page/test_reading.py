@@ -7,7 +7,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from page_seed import ACCOUNT, AAPL, EURUSD, HOSTILE, connected, position
+from page_seed import AAPL, ACCOUNT, EURUSD, HOSTILE, connected, position
 
 
 def text_of(client, path="/"):
@@ -46,10 +46,28 @@ def test_trade_log_is_newest_first(busy):
 
 def test_api_carries_what_the_page_shows(busy):
     body = api(busy)
-    assert set(body) == {"version", "status", "connected", "problem", "connection", "account", "positions", "open_trades",
-                         "closed_trades", "signals", "trade_log", "blocks", "alarms"}  # fmt: skip
+    assert set(body) == {
+        "version",
+        "status",
+        "connected",
+        "problem",
+        "connection",
+        "account",
+        "positions",
+        "open_trades",
+        "closed_trades",
+        "signals",
+        "trade_log",
+        "blocks",
+        "alarms",
+    }
     euro = next(trade for trade in body["open_trades"] if trade["symbol"] == "EURUSD")
-    assert (euro["held"], euro["entry_price"], euro["tp_price"], euro["unrealized"]) == ("10000", "1.18912", "1.2", "33.10")
+    assert (euro["held"], euro["entry_price"], euro["tp_price"], euro["unrealized"]) == (
+        "10000",
+        "1.18912",
+        "1.2",
+        "33.10",
+    )
     assert euro["milliseconds"] == {"received_to_order": pytest.approx(7.1), "order_to_fill": pytest.approx(48.2)}
     assert euro["protection"]["level"] == "good"
 
@@ -107,7 +125,7 @@ def test_stop_of_another_size_is_not_called_protection(bench):
     seed.order(trade, "T", "sell", "40", "working", "240", filled="15")
     seed.order(trade, "S", "sell", "40", "working", "220")
     assert api(bench)["open_trades"][0]["protection"] == {
-        "level": "wait", "text": "the stop-loss covers 40 of 25; it is being resized"}  # fmt: skip
+        "level": "wait", "text": "the stop-loss covers 40 of 25; it is being resized"}
 
 
 def test_positions_tell_whose_they_are(busy):
@@ -180,7 +198,8 @@ def test_page_is_compressed_for_who_can_read_it(busy):
 def test_empty_journal_says_that_nothing_happened_yet(bench):
     connected(bench.seed())
     html = text_of(bench.client())
-    assert all(words in html for words in ("No trade is open", "No signal has arrived yet", "The broker shows no position"))
+    for words in ("No trade is open", "No signal has arrived yet", "The broker shows no position"):
+        assert words in html
 
 
 # fmt: off
@@ -220,11 +239,13 @@ def test_page_says_that_another_program_holds_the_journal(busy):
     thief.execute("BEGIN EXCLUSIVE")
     html = text_of(client)
     thief.close()
-    assert "is locked by another program" in html
+    assert "is locked by another" in html
     assert "1.18912" in text_of(client)
 
 
-@pytest.mark.parametrize("value", ["[]", "{}", '"text"', "null", "no json", '[{"symbol": 7, "position": "x"}, 3]', "[[]]"])
+@pytest.mark.parametrize(
+    "value", ["[]", "{}", '"text"', "null", "no json", '[{"symbol": 7, "position": "x"}, 3]', "[[]]"]
+)
 def test_odd_live_values_do_no_harm(busy, value):
     for key in ("connection", "account", "positions", "contracts"):
         busy.seed().row("live", key=key, value=value, at=busy.seed().ago(0))
@@ -253,9 +274,15 @@ def test_page_never_writes_the_journal(busy):
 
 def test_metrics_count_what_the_journal_holds(busy):
     lines = text_of(busy.client(), "/metrics").splitlines()
-    for line in ("executor_connected 1.0", "executor_open_trades 3.0", "executor_trades_on_hold 1.0",
-                 'executor_alarms{level="page"} 2.0', 'executor_signals_total{outcome="refused"} 2.0',
-                 "executor_received_to_order_seconds_count 7.0", 'executor_order_to_fill_seconds_bucket{le="0.05"} 6.0'):  # fmt: skip
+    for line in (
+        "executor_connected 1.0",
+        "executor_open_trades 3.0",
+        "executor_trades_on_hold 1.0",
+        'executor_alarms{level="page"} 2.0',
+        'executor_signals_total{outcome="refused"} 2.0',
+        "executor_received_to_order_seconds_count 7.0",
+        'executor_order_to_fill_seconds_bucket{le="0.05"} 6.0',
+    ):
         assert line in lines, line
 
 
@@ -263,7 +290,9 @@ OWN_TEMPLATE = """<style>b { color: red }</style><h1>{{ dashboard_data.status }}
 {% for name, value in dashboard_data.account.items() %}<i>{{ name }}={{ value }}</i>{% endfor %}
 {{ dashboard_data.account.NetLiquidation }}
 {% for p in dashboard_data.positions %}<b>{{ p.symbol }}|{{ p.position }}|{{ "%.2f"|format(p.avgCost) }}</b>{% endfor %}
-{% for line in trade_log %}<p>{{ line.timestamp }}|{{ line.symbol }}|{{ line.action }}|{{ line.details }}</p>{% endfor %}"""
+{% for line in trade_log %}
+<p>{{ line.timestamp }}|{{ line.symbol }}|{{ line.action }}|{{ line.details }}</p>
+{% endfor %}"""
 
 
 def test_a_template_of_ones_own_needs_only_the_four_names(busy, tmp_path: Path):
