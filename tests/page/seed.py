@@ -13,7 +13,8 @@ from typing import Any
 
 from common.clock import utc_text
 
-# fmt: off - the rows of tables, each on a line where it fits
+# The rows of tables, each on a line where it fits.
+# fmt: off
 SCHEMA = Path(__file__).parents[2] / "executor" / "schema.sql"
 NOW = datetime(2026, 11, 23, 14, 32, 8, 250_000, tzinfo=UTC)
 ACCOUNT = "DU1234567"
@@ -48,72 +49,32 @@ class Seed:
     def trade(self, symbol: str, con_id: int, side: str, size: str, received: float, **more: Any) -> int:
         """Write a trade that was received so many seconds ago, ordered 7 ms and filled 48 ms after that."""
         values = {
-            "timestamp": self.ago(received - 0.004),
-            "symbol": symbol,
-            "signal": side,
-            "position_size": size,
-            "state": "open",
-            "signal_id": f"01SEED{received:.3f}",
-            "account": ACCOUNT,
-            "con_id": con_id,
-            "asked": size,
-            "received_at": self.ago(received),
-            "valid_until": self.ago(received - 90),
-            "sent_at": self.ago(received - 0.0071),
-            "filled_at": self.ago(received - 0.0553),
+            "timestamp": self.ago(received - 0.004), "symbol": symbol, "signal": side, "position_size": size,
+            "state": "open", "signal_id": f"01SEED{received:.3f}", "account": ACCOUNT, "con_id": con_id, "asked": size,
+            "received_at": self.ago(received), "valid_until": self.ago(received - 90),
+            "sent_at": self.ago(received - 0.0071), "filled_at": self.ago(received - 0.0553),
         } | more
         return self.row("trades", **values)
 
-    def order(
-        self, trade: int, leg: str, side: str, quantity: str, state: str, price: str | None = None, **more: Any
-    ) -> None:
+    def order(self, trade: int, leg: str, side: str, quantity: str, state: str, price: str | None = None,
+              **more: Any) -> None:
         filled = quantity if state == "filled" else "0"
         kind = {"E": "MKT", "T": "LMT", "S": "STP", "R": "STP", "C": "MKT"}[leg]
-        self.row(
-            "orders",
-            order_ref=f"sx1:{trade:016d}{leg}1",
-            trade_id=trade,
-            leg=leg,
-            attempt=1,
-            account=ACCOUNT,
-            con_id=0,
-            side=side,
-            kind=kind,
-            quantity=quantity,
-            state=state,
-            **{"filled": filled, "price": price} | more,
-        )
+        self.row("orders", order_ref=f"sx1:{trade:016d}{leg}1", trade_id=trade, leg=leg, attempt=1, account=ACCOUNT,
+                 con_id=0, side=side, kind=kind, quantity=quantity, state=state, **{"filled": filled,
+                     "price": price} | more)
 
-    def fill(
-        self, trade: int, leg: str, side: str, quantity: str, price: str, ago: float, commission: str | None
-    ) -> None:
+    def fill(self, trade: int, leg: str, side: str, quantity: str, price: str, ago: float,
+             commission: str | None) -> None:
         self.fills += 1
-        self.row(
-            "fills",
-            exec_root=f"0000e0d5.{self.fills:08x}.01",
-            exec_id=f"0000e0d5.{self.fills:08x}.01.01",
-            order_ref=f"sx1:{trade:016d}{leg}1",
-            trade_id=trade,
-            account=ACCOUNT,
-            con_id=0,
-            side=side,
-            quantity=quantity,
-            price=price,
-            at=self.ago(ago),
-            commission=commission,
-        )
+        self.row("fills", exec_root=f"0000e0d5.{self.fills:08x}.01", exec_id=f"0000e0d5.{self.fills:08x}.01.01",
+                 order_ref=f"sx1:{trade:016d}{leg}1", trade_id=trade, account=ACCOUNT, con_id=0, side=side,
+                 quantity=quantity, price=price, at=self.ago(ago), commission=commission)
 
     def signal(self, symbol: str, received: float, action: str = "open", **more: Any) -> None:
-        values = {
-            "signal_id": f"01SIGNAL{received:.3f}",
-            "payload": "{}",
-            "received_at": self.ago(received),
-            "arrived_at": self.ago(received - 0.003),
-            "action": action,
-            "symbol": symbol,
-            "state": "done",
-            "decided_at": self.ago(received - 0.005),
-        } | more
+        values = {"signal_id": f"01SIGNAL{received:.3f}", "payload": "{}", "received_at": self.ago(received),
+                  "arrived_at": self.ago(received - 0.003), "action": action, "symbol": symbol, "state": "done",
+                  "decided_at": self.ago(received - 0.005)} | more
         self.later.append((received, "inbox", values))
 
     def event(self, ago: float, symbol: str, kind: str, details: str, trade: int | None = None) -> None:
@@ -127,117 +88,48 @@ class Seed:
         self.later.clear()
 
     def alarm(self, kind: str, level: str, text: str, ago: float, symbol: str = "") -> int:
-        return self.row(
-            "alarms",
-            key=f"{kind} {symbol}",
-            kind=kind,
-            level=level,
-            symbol=symbol,
-            text=text,
-            raised_at=self.ago(ago),
-            told_at=self.ago(ago - 1),
-        )
+        return self.row("alarms", key=f"{kind} {symbol}", kind=kind, level=level, symbol=symbol, text=text,
+                        raised_at=self.ago(ago), told_at=self.ago(ago - 1))
 
 
 def connected(seed: Seed) -> None:
     """The executor reports: connected to the paper account, as it does once a second."""
-    seed.live(
-        "connection",
-        {
-            "status": "connected",
-            "text": "TWS at 127.0.0.1:7497",
-            "account": ACCOUNT,
-            "mode": "ready",
-            "since": utc_text(seed.now - timedelta(hours=6, minutes=1)),
-        },
-    )
-    seed.live(
-        "account",
-        {
-            "NetLiquidation": "1004217.36",
-            "TotalCashValue": "978420.11",
-            "BuyingPower": "3913680.44",
-            "UnrealizedPnL": "195.92",
-            "RealizedPnL": "-41.85",
-            "GrossPositionValue": "25797.25",
-            "AvailableFunds": "996106.90",
-            "MaintMarginReq": "8110.46",
-            "Cushion": "0.9919",
-            "Currency": "USD",
-        },
-    )
+    seed.live("connection", {"status": "connected", "text": "TWS at 127.0.0.1:7497", "account": ACCOUNT,
+              "mode": "ready",
+                             "since": utc_text(seed.now - timedelta(hours=6, minutes=1))})
+    seed.live("account", {"NetLiquidation": "1004217.36", "TotalCashValue": "978420.11", "BuyingPower": "3913680.44",
+                          "UnrealizedPnL": "195.92", "RealizedPnL": "-41.85", "GrossPositionValue": "25797.25",
+                          "AvailableFunds": "996106.90", "MaintMarginReq": "8110.46", "Cushion": "0.9919",
+                              "Currency": "USD"})
 
 
 def position(symbol: str, con_id: int, quantity: str, cost: str, market: str, unrealized: str) -> dict[str, Any]:
-    return {
-        "symbol": symbol,
-        "con_id": con_id,
-        "account": ACCOUNT,
-        "position": quantity,
-        "avgCost": cost,
-        "market_price": market,
-        "unrealized": unrealized,
-    }
+    return {"symbol": symbol, "con_id": con_id, "account": ACCOUNT, "position": quantity, "avgCost": cost,
+            "market_price": market, "unrealized": unrealized}
 
 
 def open_eurusd(seed: Seed, received: float = 1520) -> int:
     """A bracket that stands: entry filled, both exits working."""
-    trade = seed.trade(
-        "EURUSD",
-        EURUSD,
-        "buy",
-        "10000",
-        received,
-        entry_price="1.18912",
-        tp_price="1.2",
-        sl_price="1.18",
-        stop_wanted=1,
-    )
+    trade = seed.trade("EURUSD", EURUSD, "buy", "10000", received, entry_price="1.18912", tp_price="1.2",
+                       sl_price="1.18",
+                       stop_wanted=1)
     seed.order(trade, "E", "buy", "10000", "filled")
     seed.order(trade, "T", "sell", "10000", "working", "1.2")
     seed.order(trade, "S", "sell", "10000", "working", "1.18")
     seed.fill(trade, "E", "buy", "10000", "1.18912", received - 0.055, "2.0")
-    seed.signal(
-        "EURUSD",
-        received,
-        side="buy",
-        quantity="10000",
-        tp="1.20",
-        sl="1.18",
-        outcome="entered",
-        trade_id=trade,
-        reason="no trade was open and no block was set",
-        note="London breakout, 5 min",
-    )
+    seed.signal("EURUSD", received, side="buy", quantity="10000", tp="1.20", sl="1.18", outcome="entered",
+                trade_id=trade,
+                reason="no trade was open and no block was set", note="London breakout, 5 min")
     return trade
 
 
-def closed_trade(
-    seed: Seed,
-    symbol: str,
-    con_id: int,
-    side: str,
-    size: str,
-    prices: tuple[str, str],
-    received: float,
-    closed: float,
-    **more: Any,
-) -> int:
+def closed_trade(seed: Seed, symbol: str, con_id: int, side: str, size: str, prices: tuple[str, str], received: float,
+                 closed: float, **more: Any) -> int:
     """A round trip that ended so many seconds ago."""
     entry, exit_ = prices
-    trade = seed.trade(
-        symbol,
-        con_id,
-        side,
-        size,
-        received,
-        entry_price=entry,
-        exit_price=exit_,
-        state="closed",
-        closed=1,
-        closed_at=seed.ago(closed),
-        **more,
-    )
+    trade = seed.trade(symbol, con_id, side, size, received, entry_price=entry, exit_price=exit_,
+                       state="closed", closed=1,
+                       closed_at=seed.ago(closed), **more)
     back = "sell" if side == "buy" else "buy"
     leg = {"take-profit": "T", "stop-loss": "S"}.get(more.get("exit_reason", ""), "C")
     seed.order(trade, "E", side, size, "filled")
@@ -258,95 +150,40 @@ def morning(path: Path, now: datetime = NOW) -> None:
     _held_apple(seed)
     _hostile(seed)
     seed.live("contracts", {name: {"multiplier": "1", "currency": "USD"} for name in ("AAPL", "MSFT", "NVDA")})
-    seed.live(
-        "positions",
-        [
-            position("EURUSD", EURUSD, "10000", "1.18912", "1.19243", "33.10"),
-            position("USDJPY", USDJPY, "-25000", "154.218", "154.102", "2900.00"),
-            position("AAPL", AAPL, "40", "231.4125", "234.19", "111.10"),
-            position("MSFT", MSFT, "15", "418.2", "421.04", "42.60"),
-            position("NVDA", NVDA, "8", "140.31", "139.10", "-9.68"),
-        ],
-    )
+    seed.live("positions", [
+        position("EURUSD", EURUSD, "10000", "1.18912", "1.19243", "33.10"),
+        position("USDJPY", USDJPY, "-25000", "154.218", "154.102", "2900.00"),
+        position("AAPL", AAPL, "40", "231.4125", "234.19", "111.10"),
+        position("MSFT", MSFT, "15", "418.2", "421.04", "42.60"),
+        position("NVDA", NVDA, "8", "140.31", "139.10", "-9.68"),
+    ])
     seed.row("ignored_holdings", account=ACCOUNT, con_id=MSFT, symbol="MSFT", quantity="15", chosen_at=seed.ago(90000))
-    seed.row(
-        "blocks",
-        account=ACCOUNT,
-        con_id=GBPUSD,
-        symbol="GBPUSD",
-        side="buy",
-        since=seed.ago(3980),
-        reason="took profit: the same side waits for an opposite entry or your release",
-    )
+    seed.row("blocks", account=ACCOUNT, con_id=GBPUSD, symbol="GBPUSD", side="buy", since=seed.ago(3980),
+             reason="took profit: the same side waits for an opposite entry or your release")
     seed.write()
     seed.db.close()
 
 
 def _earlier(seed: Seed) -> None:
-    closed_trade(
-        seed, "NVDA", NVDA, "buy", "20", ("139.42", "137.9"), 17200, 15800, exit_reason="stop-loss", stop_wanted=1
-    )
-    seed.signal(
-        "NVDA", 17200, side="buy", quantity="20", sl="137.90", outcome="entered", reason="no trade was open", trade_id=1
-    )
+    closed_trade(seed, "NVDA", NVDA, "buy", "20", ("139.42", "137.9"), 17200, 15800, exit_reason="stop-loss",
+                 stop_wanted=1)
+    seed.signal("NVDA", 17200, side="buy", quantity="20", sl="137.90", outcome="entered",
+                reason="no trade was open", trade_id=1)
     seed.event(15800, "NVDA", "stop-loss filled", "sold 20 at 137.90; the trade lost 30.40 USD", 1)
-    trade = closed_trade(
-        seed,
-        "GBPUSD",
-        GBPUSD,
-        "buy",
-        "15000",
-        ("1.26114", "1.26402"),
-        6400,
-        3980,
-        exit_reason="take-profit",
-        tp_hit=1,
-        stop_wanted=1,
-    )
-    seed.signal(
-        "GBPUSD",
-        6400,
-        side="buy",
-        quantity="15000",
-        tp="1.264",
-        outcome="entered",
-        reason="no trade was open",
-        trade_id=trade,
-    )
-    seed.event(
-        3980, "GBPUSD", "take-profit filled", "sold 15,000 at 1.26402; buys are blocked until an opposite entry", trade
-    )
-    seed.signal(
-        "GBPUSD",
-        2890,
-        side="buy",
-        quantity="15000",
-        tp="1.27",
-        outcome="refused",
-        reason="the last buy in GBPUSD took profit: a new buy is refused until the block is released",
-    )
+    trade = closed_trade(seed, "GBPUSD", GBPUSD, "buy", "15000", ("1.26114", "1.26402"), 6400, 3980,
+                         exit_reason="take-profit",
+                         tp_hit=1, stop_wanted=1)
+    seed.signal("GBPUSD", 6400, side="buy", quantity="15000", tp="1.264", outcome="entered",
+                reason="no trade was open", trade_id=trade)
+    seed.event(3980, "GBPUSD", "take-profit filled",
+               "sold 15,000 at 1.26402; buys are blocked until an opposite entry", trade)
+    seed.signal("GBPUSD", 2890, side="buy", quantity="15000", tp="1.27", outcome="refused",
+                reason="the last buy in GBPUSD took profit: a new buy is refused until the block is released")
     seed.event(2890, "GBPUSD", "refused", "a buy of 15,000: the side is blocked since the take-profit")
-    seed.trade(
-        "AMD",
-        4391,
-        "buy",
-        "12",
-        12600,
-        state="void",
-        closed=1,
-        closed_at=seed.ago(12510),
-        filled_at=None,
-        exit_reason=None,
-        position_size="12",
-    )
-    seed.signal(
-        "AMD",
-        12600,
-        side="buy",
-        quantity="12",
-        outcome="expired",
-        reason="the market was closed; the entry was cancelled after 90 s",
-    )
+    seed.trade("AMD", 4391, "buy", "12", 12600, state="void", closed=1, closed_at=seed.ago(12510), filled_at=None,
+               exit_reason=None, position_size="12")
+    seed.signal("AMD", 12600, side="buy", quantity="12", outcome="expired",
+                reason="the market was closed; the entry was cancelled after 90 s")
 
 
 def _euro_log(seed: Seed, trade: int) -> None:
@@ -354,111 +191,60 @@ def _euro_log(seed: Seed, trade: int) -> None:
     seed.event(1519.993, "EURUSD", "entry sent", "buy 10,000 at market; take-profit 1.20, stop-loss 1.18", trade)
     seed.event(1519.945, "EURUSD", "entry filled", "bought 10,000 at 1.18912", trade)
     seed.event(1519.9, "EURUSD", "protected", "the stop-loss of 10,000 at 1.18 works at the broker", trade)
-    seed.signal(
-        "EURUSD",
-        610,
-        side="buy",
-        quantity="10000",
-        outcome="ignored",
-        reason="a buy trade in EURUSD is already open since 14:06 UTC",
-    )
+    seed.signal("EURUSD", 610, side="buy", quantity="10000", outcome="ignored",
+                reason="a buy trade in EURUSD is already open since 14:06 UTC")
     seed.event(610, "EURUSD", "ignored", "a buy trade in EURUSD is already open since 14:06 UTC")
 
 
 def _reversed_yen(seed: Seed) -> None:
-    old = closed_trade(
-        seed, "USDJPY", USDJPY, "buy", "25000", ("154.301", "154.219"), 5200, 931, exit_reason="reversal", stop_wanted=1
-    )
-    new = seed.trade(
-        "USDJPY",
-        USDJPY,
-        "sell",
-        "25000",
-        932,
-        entry_price="154.218",
-        sl_price="154.9",
-        tp_price="153.4",
-        stop_wanted=1,
-        sent_at=seed.ago(931.62),
-        filled_at=seed.ago(931.57),
-    )
+    old = closed_trade(seed, "USDJPY", USDJPY, "buy", "25000", ("154.301", "154.219"), 5200, 931,
+                       exit_reason="reversal", stop_wanted=1)
+    new = seed.trade("USDJPY", USDJPY, "sell", "25000", 932, entry_price="154.218", sl_price="154.9",
+                     tp_price="153.4", stop_wanted=1,
+                     sent_at=seed.ago(931.62), filled_at=seed.ago(931.57))
     seed.order(new, "E", "sell", "25000", "filled")
     seed.order(new, "T", "buy", "25000", "working", "153.4")
     seed.order(new, "S", "buy", "25000", "working", "154.9")
     seed.fill(new, "E", "sell", "25000", "154.218", 931, "2.0")
-    seed.signal(
-        "USDJPY",
-        932,
-        side="sell",
-        quantity="25000",
-        tp="153.40",
-        sl="154.90",
-        outcome="entered",
-        trade_id=new,
-        reason="reversal: the buy trade was closed first, then the sell was entered",
-    )
+    seed.signal("USDJPY", 932, side="sell", quantity="25000", tp="153.40", sl="154.90", outcome="entered", trade_id=new,
+                reason="reversal: the buy trade was closed first, then the sell was entered")
     seed.event(931.9, "USDJPY", "reversal", "exits cancelled and confirmed; closing 25,000", old)
     seed.event(931.7, "USDJPY", "closed", "sold 25,000 at 154.219; the trade lost 2,050 JPY", old)
     seed.event(931.57, "USDJPY", "entry filled", "sold 25,000 at 154.218", new)
 
 
 def _held_apple(seed: Seed) -> None:
-    evidence = {
-        "what": "the close order was sent and TWS was lost before it answered",
+    evidence = {"what": "the close order was sent and TWS was lost before it answered",
         "journal": "long 40, close of 40 sent",
-        "broker": {"position": "40", "open orders": [], "executions today": ["bought 40 at 231.41, 14:19:22 UTC"]},
-        "looked": "twice, 3 s apart, every part to its end",
-    }
-    trade = seed.trade(
-        "AAPL",
-        AAPL,
-        "buy",
-        "40",
-        770,
-        entry_price="231.4125",
-        stop_wanted=1,
-        state="hold",
-        hold_reason="The close order's fate is not known: it is neither open nor executed, and the position stands.",
-        evidence=json.dumps(evidence),
-        unprotected_at=seed.ago(71),
-    )
+                "broker": {"position": "40", "open orders": [],
+                    "executions today": ["bought 40 at 231.41, 14:19:22 UTC"]},
+                "looked": "twice, 3 s apart, every part to its end"}
+    trade = seed.trade("AAPL", AAPL, "buy", "40", 770, entry_price="231.4125", stop_wanted=1, state="hold",
+                       hold_reason="The close order's fate is not known: it is neither open nor executed, "
+                                   "and the position stands.",
+                       evidence=json.dumps(evidence), unprotected_at=seed.ago(71))
     seed.order(trade, "E", "buy", "40", "filled")
     seed.order(trade, "S", "sell", "40", "cancelled", "228")
     seed.order(trade, "C", "sell", "40", "sending")
     seed.fill(trade, "E", "buy", "40", "231.4125", 769, "1.0")
-    seed.signal(
-        "AAPL", 770, side="buy", quantity="40", sl="228", outcome="entered", reason="no trade was open", trade_id=trade
-    )
-    seed.signal(
-        "AAPL",
-        82,
-        action="close",
-        state="closing",
-        reason="AAPL is on hold: the close waits for your choice",
-        trade_id=trade,
-    )
+    seed.signal("AAPL", 770, side="buy", quantity="40", sl="228", outcome="entered", reason="no trade was open",
+                trade_id=trade)
+    seed.signal("AAPL", 82, action="close", state="closing",
+                reason="AAPL is on hold: the close waits for your choice", trade_id=trade)
     seed.event(80.9, "AAPL", "close sent", "sell 40 at market; the stop-loss was cancelled first", trade)
     seed.event(70.2, "AAPL", "hold", "the close order's fate is not known; your choice is on this page", trade)
-    seed.alarm(
-        "hold", "page", "the trade waits for your choice on this page: the close order's fate is not known", 70, "AAPL"
-    )
+    seed.alarm("hold", "page",
+               "the trade waits for your choice on this page: the close order's fate is not known", 70, "AAPL")
     seed.alarm("unprotected", "page", "40 shares have no working stop-loss since 14:30:57 UTC", 61, "AAPL")
-    seed.alarm(
-        "clock", "warn", "this machine's clock is 3.1 s behind the relay's: set it, entries are refused above 30 s", 400
-    )
+    seed.alarm("clock", "warn",
+               "this machine's clock is 3.1 s behind the relay's: set it, entries are refused above 30 s", 400)
 
 
 def _hostile(seed: Seed) -> None:
-    seed.signal(
-        HOSTILE,
-        130,
-        side="buy",
-        quantity="1",
-        outcome="refused",
-        note=f"\"'>{HOSTILE}<img src=x onerror=alert(1)>",
-        reason=f"{HOSTILE} is no symbol that is known here; say what it is in executor.toml, [contracts], with its "
-        "type, exchange and currency. " + "A long reason has to be read whole. " * 3,
-    )
+    seed.signal(HOSTILE, 130, side="buy", quantity="1", outcome="refused",
+                note=f"\"'>{HOSTILE}<img src=x onerror=alert(1)>",
+                reason=f"{HOSTILE} is no symbol that is known here; say what it is in executor.toml, [contracts], "
+                       "with its type, exchange and currency. " + "A long reason has to be read whole. " * 3)
     seed.event(130, HOSTILE, "refused", f"unknown symbol {HOSTILE}")
 
 
@@ -472,9 +258,8 @@ def _main() -> None:
     for old in path.parent.glob(path.name + "*"):
         old.unlink()
     morning(path, SystemClock().now())
-    server = serve(
-        create_app(path, lambda command: f"done: {command.kind}", PageSettings(version="0.1.0")), "127.0.0.1", port
-    )
+    server = serve(create_app(path, lambda command: f"done: {command.kind}", PageSettings(version="0.1.0")),
+        "127.0.0.1", port)
     print(f"http://127.0.0.1:{server.port}/")
     input()
 
