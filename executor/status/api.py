@@ -24,7 +24,7 @@ def status_body(dashboard: Dashboard, version: str) -> Json:
         "status": dashboard.status,
         "connected": dashboard.is_connected,
         "problem": dashboard.problem or None,
-        "connection": _fields(dashboard.connection, "account mode since"),
+        "connection": _fields(dashboard.connection, "account mode since stops"),
         "account": dict(dashboard.account),
         "positions": [_position(one) for one in dashboard.positions],
         "open_trades": [_trade(one) for one in dashboard.open_trades],

@@ -82,6 +82,7 @@ class Connection:
     account: str = ""
     mode: str = ""
     since: str = ""  # UTC, ISO 8601
+    stops: tuple[str, ...] = ()  # why nothing is sent, or no entry
 
     @property
     def is_paper(self) -> bool:
@@ -182,7 +183,14 @@ def _account(content: Content) -> dict[str, Any]:
 
 def _connection(content: Content) -> Connection:
     said = _mapping(content.live.get("connection"))
-    return Connection(*(str(said.get(name) or "") for name in ("account", "mode", "since")))
+    stops = said.get("stops")
+    account, mode, since = (str(said.get(name) or "") for name in ("account", "mode", "since"))
+    return Connection(
+        account,
+        mode,
+        since,
+        stops=tuple(map(str, stops)) if isinstance(stops, list) else (),
+    )
 
 
 def _positions(content: Content, ours: str) -> tuple[Position, ...]:

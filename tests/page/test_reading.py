@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from page_seed import AAPL, ACCOUNT, EURUSD, HOSTILE, connected, position
 
+from executor.journal import Journal
+
 
 def text_of(client, path="/"):
     answer = client.get(path)
@@ -315,3 +317,16 @@ def test_a_mistake_in_ones_own_template_is_named(busy, tmp_path: Path):
 
 def test_account_is_shown(busy):
     assert ACCOUNT in text_of(busy.client())
+
+
+def test_page_reads_what_the_journal_itself_writes(bench):
+    journal = Journal.open(bench.path, bench.clock)
+    journal.publish(
+        "connection", {"status": "connected", "text": "ready", "stops": ["entries wait: the clock is 31 s off"]}
+    )
+    journal.log("signal received", "buy 10,000 EURUSD", symbol="EURUSD")
+    html = text_of(bench.client())
+    journal.close()
+    assert "connected: ready" in html
+    assert "buy 10,000 EURUSD" in html
+    assert "entries wait: the clock is 31 s off" in html
