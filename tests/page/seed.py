@@ -139,16 +139,19 @@ def closed_trade(seed: Seed, symbol: str, con_id: int, side: str, size: str, pri
     return trade
 
 
-def morning(path: Path, now: datetime = NOW) -> None:
-    """Write the whole picture: bracket, reversal, block, hold, alarms, hostile text, every kind of verdict."""
+def morning(path: Path, now: datetime = NOW, troubled: bool = True) -> None:
+    """Write the whole picture: bracket, reversal, block, every kind of verdict; troubled: hold, alarms, hostile text."""
     seed = Seed(path, now)
     connected(seed)
     _earlier(seed)
     euro = open_eurusd(seed)
     _euro_log(seed, euro)
     _reversed_yen(seed)
-    _held_apple(seed)
-    _hostile(seed)
+    if troubled:
+        _held_apple(seed)
+        _hostile(seed)
+    else:
+        _quiet_apple(seed)
     seed.live("contracts", {name: {"multiplier": "1", "currency": "USD"} for name in ("AAPL", "MSFT", "NVDA")})
     seed.live("positions", [
         position("EURUSD", EURUSD, "10000", "1.18912", "1.19243", "33.10"),
@@ -238,6 +241,17 @@ def _held_apple(seed: Seed) -> None:
     seed.alarm("unprotected", "page", "40 shares have no working stop-loss since 14:30:57 UTC", 61, "AAPL")
     seed.alarm("clock", "warn",
                "this machine's clock is 3.1 s behind the relay's: set it, entries are refused above 30 s", 400)
+
+
+def _quiet_apple(seed: Seed) -> None:
+    trade = seed.trade("AAPL", AAPL, "buy", "40", 770, entry_price="231.4125", stop_wanted=1, sl_price="228", tp_price="238")
+    seed.order(trade, "E", "buy", "40", "filled")
+    seed.order(trade, "T", "sell", "40", "working", "238")
+    seed.order(trade, "S", "sell", "40", "working", "228")
+    seed.fill(trade, "E", "buy", "40", "231.4125", 769, "1.0")
+    seed.signal("AAPL", 770, side="buy", quantity="40", sl="228", tp="238", outcome="entered", trade_id=trade,
+                reason="no trade was open")
+    seed.event(769.95, "AAPL", "entry filled", "bought 40 at 231.4125", trade)
 
 
 def _hostile(seed: Seed) -> None:
