@@ -140,7 +140,7 @@ def closed_trade(seed: Seed, symbol: str, con_id: int, side: str, size: str, pri
 
 
 def morning(path: Path, now: datetime = NOW, troubled: bool = True) -> None:
-    """Write the whole picture: bracket, reversal, block, every kind of verdict; troubled: hold, alarms, hostile text."""
+    """Write a morning: bracket, reversal, block, every verdict; a troubled one has hold, alarms, hostile text too."""
     seed = Seed(path, now)
     connected(seed)
     _earlier(seed)
@@ -244,7 +244,8 @@ def _held_apple(seed: Seed) -> None:
 
 
 def _quiet_apple(seed: Seed) -> None:
-    trade = seed.trade("AAPL", AAPL, "buy", "40", 770, entry_price="231.4125", stop_wanted=1, sl_price="228", tp_price="238")
+    trade = seed.trade("AAPL", AAPL, "buy", "40", 770, entry_price="231.4125", stop_wanted=1, sl_price="228",
+                       tp_price="238")
     seed.order(trade, "E", "buy", "40", "filled")
     seed.order(trade, "T", "sell", "40", "working", "238")
     seed.order(trade, "S", "sell", "40", "working", "228")
