@@ -128,15 +128,20 @@ class Ledger:
 
     def lease(self, limit: int, seconds: float, now: datetime) -> tuple[list[Leased], datetime | None]:
         """Return what is leased, and when something held falls due if nothing is."""
-        while True:
-            mode, lines = self._lock_next(limit, now)
-            if mode == "paused":
-                return [], None
-            picked = rules.pick(lines, limit, now)
-            leased = self._lend(picked.leased, seconds, now)
-            self._advance(picked, mode, now)
-            if leased or not picked.exhausted:
-                return leased, None if leased else self._run("next_due").fetchone()[0]
+        mode, picked = self._pick(limit, now)
+        while picked.exhausted:
+            self._bury(picked.exhausted, now)
+            mode, picked = self._pick(limit, now)
+        if not picked.leased:
+            return [], self._run("next_due").fetchone()[0]
+        leased = self._lend(picked.leased, seconds, now)
+        last = {row.symbol: row.seq for row in picked.leased}
+        self._move_heads(self._overtake(last, now) if mode == "close-only" else dict.fromkeys(last, 0))
+        return leased, None
+
+    def _pick(self, limit: int, now: datetime) -> tuple[Mode, Picked]:
+        mode, lines = self._lock_next(limit, now)
+        return mode, rules.pick(lines, limit, now)
 
     def _lock_next(self, limit: int, now: datetime) -> tuple[Mode, list[Waiting]]:
         """Lock the symbols that are next, then read their lines, which nobody changes now."""
@@ -161,26 +166,23 @@ class Ledger:
 
     def _lend(self, rows: list[Waiting], seconds: float, now: datetime) -> list[Leased]:
         lease = new_id()
-        if rows:
-            until = rules.lease_end(now, seconds)
-            self._run("lease", seqs=[row.seq for row in rows], lease=lease, until=until)
+        self._run("lease", seqs=[row.seq for row in rows], lease=lease, until=rules.lease_end(now, seconds))
         return [
             Leased(row.id, lease, row.attempts + 1, row.received_at, json.loads(row.headers), row.payload)
             for row in rows
         ]
 
-    def _advance(self, picked: Picked, mode: Mode, now: datetime) -> None:
-        finished = Counter({symbol: picked.count(symbol) for symbol in picked.symbols()})
+    def _bury(self, rows: list[Waiting], now: datetime) -> None:
         # The lease stays: a late ack of the last holder still counts.
-        buried = [(row.seq, row.lease, rules.exhausted_reason(row)) for row in picked.exhausted]
-        self._finish(buried, "dead", now)
-        if mode == "close-only" and picked.leased:
-            last = {row.symbol: row.seq for row in picked.leased}
-            overtaken = self._run(
-                "overtake", symbols=list(last), seqs=list(last.values()), now=now, reason=rules.OVERTAKEN
-            )
-            finished.update(row[0] for row in overtaken.fetchall())
-        self._move_heads(finished)
+        self._finish([(row.seq, row.lease, rules.exhausted_reason(row)) for row in rows], "dead", now)
+        self._move_heads(Counter(row.symbol for row in rows))
+
+    def _overtake(self, last: dict[str, int], now: datetime) -> dict[str, int]:
+        """Set the opens aside that a delivery leaves behind; return symbol -> how many."""
+        symbols, seqs = list(last), list(last.values())
+        rows = self._run("overtake", symbols=symbols, seqs=seqs, now=now, reason=rules.OVERTAKEN).fetchall()
+        overtaken = Counter(row[0] for row in rows)
+        return {symbol: overtaken[symbol] for symbol in last}
 
     def ack(self, acks: Sequence[tuple[str, str]], now: datetime) -> AckResult:
         rows = self._lock_rows([id for id, _ in acks])

@@ -40,14 +40,6 @@ class Picked:
     leased: list[Waiting] = field(default_factory=list)
     exhausted: list[Waiting] = field(default_factory=list)
 
-    def count(self, symbol: str) -> int:
-        """Return how many of the exhausted ones are of this symbol."""
-        return sum(row.symbol == symbol for row in self.exhausted)
-
-    def symbols(self) -> list[str]:
-        """Return every symbol that changes, in order, once."""
-        return sorted({row.symbol for row in (*self.leased, *self.exhausted)})
-
 
 def is_held(until: datetime | None, now: datetime) -> bool:
     """Say whether a lease or a retry still holds a signal back.

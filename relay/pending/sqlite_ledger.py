@@ -89,18 +89,19 @@ class Ledger:
         mode = self.mode()
         if mode == "paused":
             return [], None
-        self._run("release", **_span(now))
-        while True:
-            picked = self._pick(mode, limit, now)
+        while (picked := self._pick(mode, limit, now)).exhausted:
             self._bury(picked.exhausted, now)
-            leased = self._lend(picked.leased, seconds, now)
-            self._advance(picked, mode, now)
-            if leased or not picked.exhausted:
-                return leased, None if leased else _instant(self._one("next_due")[0])
+        leased = self._lend(picked.leased, seconds, now)
+        last = {row.symbol: row.seq for row in picked.leased}
+        for symbol, seq in last.items():
+            overtaken = self._overtake(symbol, seq, now) if mode == "close-only" else 0
+            self._run("head", symbol=symbol, finished=overtaken)
+        return leased, None if leased else _instant(self._one("next_due")[0])
 
     def _pick(self, mode: Mode, limit: int, now: datetime) -> Picked:
         if mode == "close-only":
             return rules.pick(self._waiting("closing", **_span(now)), limit, now)
+        self._run("release", **_span(now))
         heads = self._run("ready", limit=limit).fetchall()
         lines = [self._waiting("line", symbol=symbol, head_seq=seq) for symbol, seq in heads]
         return rules.pick(heapq.merge(*lines, key=lambda row: row.seq), limit, now)
@@ -125,17 +126,14 @@ class Ledger:
         for row in rows:
             # The lease stays: a late ack of the last holder still counts.
             self._finish(row.seq, "dead", row.lease, rules.exhausted_reason(row), now)
+        for symbol, count in Counter(row.symbol for row in rows).items():
+            self._run("head", symbol=symbol, finished=count)
 
-    def _advance(self, picked: Picked, mode: Mode, now: datetime) -> None:
-        for symbol in picked.symbols():
-            overtaken = self._overtake(picked, symbol, now) if mode == "close-only" else 0
-            self._run("head", symbol=symbol, finished=picked.count(symbol) + overtaken)
-
-    def _overtake(self, picked: Picked, symbol: str, now: datetime) -> int:
-        """Set the opens aside that this delivery leaves behind; return how many."""
-        last = max((row.seq for row in picked.leased if row.symbol == symbol), default=0)
-        fields = {"symbol": symbol, "seq": last, "now": utc_text(now), "reason": rules.OVERTAKEN}
-        return self._run("overtake", **fields).rowcount
+    def _overtake(self, symbol: str, seq: int, now: datetime) -> int:
+        """Set the opens aside that a delivery leaves behind; return how many."""
+        return self._run(
+            "overtake", symbol=symbol, seq=seq, now=utc_text(now), reason=rules.OVERTAKEN
+        ).rowcount
 
     def ack(self, acks: Sequence[tuple[str, str]], now: datetime) -> AckResult:
         result, finished = AckResult([], []), Counter[str]()
