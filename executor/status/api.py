@@ -89,4 +89,4 @@ def _block(one: BlockRow) -> Json:
 
 
 def _alarm(one: AlarmRow) -> Json:
-    return _fields(one, "id kind level symbol text raised_at told_at")
+    return _fields(one, "id key kind level symbol text raised_at told_at")

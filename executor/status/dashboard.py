@@ -126,8 +126,9 @@ def build(look: Look, now: datetime) -> Dashboard:
     connection = _connection(content)
     positions = _positions(content, connection.account)
     contracts = _mapping(content.live.get("contracts"))
-    opened = tuple(_trade(row, positions, contracts) for row in content.open_trades)
-    closed = tuple(_trade(row, (), contracts) for row in content.closed_trades)
+    bare = frozenset(alarm.key for alarm in content.alarms if alarm.kind == "unprotected")
+    opened = tuple(_trade(row, positions, contracts, bare) for row in content.open_trades)
+    closed = tuple(_trade(row, (), contracts, frozenset()) for row in content.closed_trades)
     reported_at = last_report(content)
     connected, status = _status(look, reported_at, now)
     return Dashboard(
@@ -225,14 +226,14 @@ def _is_in(trade: TradeRow, position: Position) -> bool:
     return trade.symbol == position.symbol
 
 
-def _trade(row: TradeRow, positions: tuple[Position, ...], contracts: Mapping[str, Any]) -> Trade:
+def _trade(row: TradeRow, positions: tuple[Position, ...], contracts: Mapping[str, Any], bare: frozenset[str]) -> Trade:
     position = next((p for p in positions if p.trade_id == row.id), None)
     multiplier, currency = _contract(row.symbol, contracts)
     unrealized, is_exact = _unrealized(row, position, multiplier)
     result = _gain(row, row.exit_price, multiplier and multiplier * row.entered)
     return Trade(
         row=row,
-        protection=protection(row),
+        protection=protection(row, f"unprotected:{row.id}" in bare),
         delays=Delays(_ms(row.received_at, row.sent_at), _ms(row.sent_at, row.filled_at)),
         market_price=position.market_price if position else None,
         unrealized=None if row.closed else unrealized,
@@ -292,13 +293,15 @@ def gauge(trade: Trade) -> Gauge | None:
     return Gauge(place(row.entry_price) or 0, *map(place, prices[1:]))
 
 
-def protection(row: TradeRow) -> Protection:
+def protection(row: TradeRow, is_alarmed: bool) -> Protection:
     """Return whether the stop that was asked for stands at the broker, in words.
 
-    The first that speaks wins: a missing stop outranks everything, and a trade that holds nothing needs none.
+    The first that speaks wins: the alarm of a missing stop outranks everything, and a trade that holds nothing
+    needs none. A stop that is missing for less than the alarm's time is on its way.
     """
-    if row.unprotected_at is not None:
-        return Protection("bad", f"NOT PROTECTED: no working stop since {row.unprotected_at:%H:%M:%S} UTC")
+    since = f" since {row.unprotected_at:%H:%M:%S} UTC" if row.unprotected_at else ""
+    if is_alarmed:
+        return Protection("bad", f"NOT PROTECTED: no working stop{since}")
     if not row.stop_wanted:
         return Protection("none", "no stop-loss was asked for")
     stops = [order for order in row.orders if order.leg in "SR"]
@@ -311,7 +314,7 @@ def protection(row: TradeRow) -> Protection:
         return Protection("wait", "the stop-loss goes out with the entry")
     if working:
         return Protection("wait", f"the stop-loss covers {working:,f} of {row.held:,f}; it is being resized")
-    return Protection("wait", "the broker has not confirmed the stop-loss yet")
+    return Protection("wait", f"the broker has not confirmed the stop-loss yet{since and ': none works' + since}")
 
 
 def _ms(start: datetime | None, end: datetime | None) -> float | None:

@@ -126,6 +126,7 @@ class AlarmRow:
     """One alarm that is not cleared; level "page" or "warn"."""
 
     id: int
+    key: str  # kind:object
     kind: str
     level: str
     symbol: str
@@ -253,7 +254,7 @@ def _log(row: sqlite3.Row) -> LogRow:
 
 
 def _alarm(row: sqlite3.Row) -> AlarmRow:
-    return AlarmRow(**_plain(row, "id kind level symbol text"), **_instants(row, "raised_at told_at"))
+    return AlarmRow(**_plain(row, "id key kind level symbol text"), **_instants(row, "raised_at told_at"))
 
 
 def _block(row: sqlite3.Row) -> BlockRow:

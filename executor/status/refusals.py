@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
-from flask import Response, current_app, json, render_template, request
+from flask import Response, json, render_template, request
 from werkzeug.exceptions import HTTPException
 
 from common.errors import BridgeError
@@ -58,8 +58,7 @@ def from_http(error: HTTPException) -> Refusal:
 
 def from_bug(error: Exception) -> Refusal:
     """Return the refusal for an error of ours; the log has where it happened, the reader does not."""
-    current = current_app.name
-    log.exception("page_failed", app=current, path=request.path)
+    log.exception("page_failed", path=request.path, error=type(error).__name__)
     return Refusal(
         500, "internal", "The page could not be made", "the executor's log says why; trading is not affected"
     )

@@ -7,6 +7,7 @@ stays open, so nothing breaks when a laptop sleeps. Only a button may wait, for 
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 from typing import Any
 
@@ -16,8 +17,16 @@ from waitress.wasyncore import close_all, loop
 
 from common.errors import ConfigError
 
-_THREADS = 8
 _TURN_SECONDS = 0.2
+_LIMITS: dict[str, Any] = {
+    "threads": 8,
+    "connection_limit": 200,
+    "channel_timeout": 60,
+    "cleanup_interval": 10,
+    "max_request_body_size": 64 * 1024,
+    "clear_untrusted_proxy_headers": True,
+    "ident": "",
+}
 
 
 class PageServer:
@@ -25,12 +34,12 @@ class PageServer:
 
     def __init__(self, app: Flask, host: str, port: int) -> None:
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a short queue is no news
-        self._sockets: dict[int, Any] = {}
-        self._stopping = threading.Event()
+        listening = _listen(host, port)
+        self.port = int(listening.getsockname()[1])
         self._app = app
-        self._server = _listen(app, host, port, self._sockets)
-        self.port = int(self._server.effective_listen[0][1] if hasattr(self._server, "effective_listen")
-                        else self._server.effective_port)  # fmt: skip
+        self._stopping = threading.Event()
+        self._sockets: dict[int, Any] = {}
+        self._server = create_server(app, map=self._sockets, sockets=[listening], **_LIMITS)
         self._thread = threading.Thread(target=self._run, name="page", daemon=True)
 
     def start(self) -> None:
@@ -47,7 +56,7 @@ class PageServer:
 
     def _run(self) -> None:
         while self._sockets and not self._stopping.is_set():
-            loop(timeout=_TURN_SECONDS, map=self._sockets, count=1)
+            loop(timeout=_TURN_SECONDS, use_poll=True, map=self._sockets, count=1)
 
 
 def serve(app: Flask, host: str, port: int) -> PageServer:
@@ -61,13 +70,13 @@ def serve(app: Flask, host: str, port: int) -> PageServer:
     return server
 
 
-def _listen(app: Flask, host: str, port: int, sockets: dict[int, Any]) -> Any:
+def _listen(host: str, port: int) -> socket.socket:
     try:
-        return create_server(
-            app, map=sockets, host=host, port=port, threads=_THREADS, ident="", connection_limit=200,
-            channel_timeout=60, cleanup_interval=10, max_request_body_size=64 * 1024,
-            clear_untrusted_proxy_headers=True,
-        )  # fmt: skip
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"the page cannot listen on {host}:{port} ({error}): is another executor running? "
-                          "Choose another with --flask-port and --flask-host") from error  # fmt: skip
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, *_, address = min(found, key=lambda info: info[0] != socket.AF_INET)
+        return socket.create_server(address[:2], family=family, backlog=128)
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            f"the page cannot listen on {host}:{port} ({error}): is another executor running? "
+            "Choose another place with --flask-port or --flask-host"
+        ) from error

@@ -87,8 +87,8 @@ class Seed:
             self.row(table, **values)
         self.later.clear()
 
-    def alarm(self, kind: str, level: str, text: str, ago: float, symbol: str = "") -> int:
-        return self.row("alarms", key=f"{kind} {symbol}", kind=kind, level=level, symbol=symbol, text=text,
+    def alarm(self, kind: str, level: str, text: str, ago: float, symbol: str = "", about: object = "") -> int:
+        return self.row("alarms", key=f"{kind}:{about}", kind=kind, level=level, symbol=symbol, text=text,
                         raised_at=self.ago(ago), told_at=self.ago(ago - 1))
 
 
@@ -162,7 +162,7 @@ def morning(path: Path, now: datetime = NOW, troubled: bool = True) -> None:
     ])
     seed.row("ignored_holdings", account=ACCOUNT, con_id=MSFT, symbol="MSFT", quantity="15", chosen_at=seed.ago(90000))
     seed.row("blocks", account=ACCOUNT, con_id=GBPUSD, symbol="GBPUSD", side="buy", since=seed.ago(3980),
-             reason="took profit: the same side waits for an opposite entry or your release")
+             reason="its last trade took profit")
     seed.write()
     seed.db.close()
 
@@ -237,8 +237,8 @@ def _held_apple(seed: Seed) -> None:
     seed.event(80.9, "AAPL", "close sent", "sell 40 at market; the stop-loss was cancelled first", trade)
     seed.event(70.2, "AAPL", "hold", "the close order's fate is not known; your choice is on this page", trade)
     seed.alarm("hold", "page",
-               "the trade waits for your choice on this page: the close order's fate is not known", 70, "AAPL")
-    seed.alarm("unprotected", "page", "40 shares have no working stop-loss since 14:30:57 UTC", 61, "AAPL")
+               "the trade waits for your choice on this page: the close order's fate is not known", 70, "AAPL", trade)
+    seed.alarm("unprotected", "page", "40 shares have no working stop-loss since 14:30:57 UTC", 61, "AAPL", trade)
     seed.alarm("clock", "warn",
                "this machine's clock is 3.1 s behind the relay's: set it, entries are refused above 30 s", 400)
 

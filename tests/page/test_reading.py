@@ -99,6 +99,9 @@ def test_unrealised_of_a_trade_beside_own_holdings_counts_the_trade_alone(bench)
     assert row["unknown"] == "20000"
 
 
+SINCE = "2026-11-23T14:32:00.000000Z"
+
+
 # fmt: off
 @pytest.mark.parametrize(("more", "stop", "level", "words"), [
     ({"stop_wanted": 0},                 None,        "none", "no stop-loss was asked for"),
@@ -106,7 +109,7 @@ def test_unrealised_of_a_trade_beside_own_holdings_counts_the_trade_alone(bench)
     ({"stop_wanted": 1},                 "sending",   "wait", "has not confirmed"),
     ({"stop_wanted": 1},                 "cancelled", "wait", "has not confirmed"),
     ({"stop_wanted": 1, "state": "closing"}, "cancelled", "wait", "so that it can be closed"),
-    ({"stop_wanted": 1, "unprotected_at": "2026-11-23T14:32:00.000000Z"}, "working", "bad", "since 14:32:00 UTC"),
+    ({"stop_wanted": 1, "unprotected_at": SINCE}, "cancelled", "wait", "none works since 14:32:00 UTC"),
 ])
 # fmt: on
 def test_protection_in_words(bench, more, stop, level, words):
@@ -118,6 +121,11 @@ def test_protection_in_words(bench, more, stop, level, words):
     [shown] = api(bench)["open_trades"]
     assert shown["protection"]["level"] == level
     assert words in shown["protection"]["text"]
+
+
+def test_missing_stop_is_shouted_while_its_alarm_stands(busy):
+    [apple] = (trade for trade in api(busy)["open_trades"] if trade["symbol"] == "AAPL")
+    assert apple["protection"] == {"level": "bad", "text": "NOT PROTECTED: no working stop since 14:30:57 UTC"}
 
 
 def test_stop_of_another_size_is_not_called_protection(bench):

@@ -1,0 +1,116 @@
+"""The page on its real server: buttons and readers do not block each other, and it starts and ends cleanly."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import requests
+
+from common.errors import ConfigError
+from executor.status import PageServer, serve
+
+
+@pytest.fixture
+def server(busy) -> Iterator[PageServer]:
+    server = serve(busy.app(), "127.0.0.1", 0)
+    yield server
+    server.close()
+
+
+def ask(server: PageServer, path: str = "/", **more: object) -> requests.Response:
+    return requests.get(f"http://127.0.0.1:{server.port}{path}", timeout=5, **more)
+
+
+def test_a_taken_port_is_one_clear_mistake(busy, server):
+    with pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1:{server.port} .*--flask-port"):
+        serve(busy.app(), "127.0.0.1", server.port)
+
+
+def test_closing_ends_the_threads_and_frees_the_port(busy):
+    before = set(threading.enumerate())
+    server = serve(busy.app(), "127.0.0.1", 0)
+    with requests.Session() as session:
+        session.get(f"http://127.0.0.1:{server.port}/", timeout=5)
+        server.close()
+    assert [thread for thread in set(threading.enumerate()) - before if thread.is_alive()] == []
+    serve(busy.app(), "127.0.0.1", server.port).close()
+
+
+def test_a_name_will_do_as_well_as_an_address(busy):
+    server = serve(busy.app(), "localhost", 0)
+    assert ask(server, "/healthz").status_code == 200
+    server.close()
+
+
+def test_readers_are_served_while_a_button_waits(busy, server, csrf):
+    answered = threading.Event()
+    busy.desk.submit = lambda command: answered.wait(5) and "done"
+    server._app.extensions["page"].submit = busy.desk.submit
+    token = csrf(server._app.test_client())
+    with ThreadPoolExecutor() as pool:
+        url = f"http://127.0.0.1:{server.port}/trades/4/close"
+        waiting = pool.submit(requests.post, url, data={"csrf_token": token, "confirm": "yes", "step": "do"}, timeout=8)
+        for _ in range(20):
+            assert ask(server).status_code == 200
+        assert not waiting.done()
+        answered.set()
+        assert waiting.result().status_code == 200
+
+
+def test_a_button_gets_through_a_crowd_of_readers(busy, server, csrf):
+    token, stop = csrf(server._app.test_client()), threading.Event()
+
+    def read() -> int:
+        count = 0
+        with requests.Session() as session:
+            while not stop.is_set():
+                session.get(f"http://127.0.0.1:{server.port}/", timeout=5)
+                count += 1
+        return count
+
+    with ThreadPoolExecutor(12) as pool:
+        readers = [pool.submit(read) for _ in range(12)]
+        began = time.monotonic()
+        url = f"http://127.0.0.1:{server.port}/trades/4/close"
+        answer = requests.post(url, data={"csrf_token": token, "confirm": "yes", "step": "do"}, timeout=5)
+        took = time.monotonic() - began
+        stop.set()
+    assert answer.status_code == 200 and len(busy.desk.commands) == 1
+    assert took < 2 and all(reader.result() > 0 for reader in readers)
+
+
+def test_silent_connections_keep_nobody_out(server):
+    silent = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(60)]
+    for connection in silent:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: lo")
+    assert ask(server).status_code == 200
+    for connection in silent:
+        connection.close()
+
+
+@pytest.mark.parametrize("raw", [
+    b"GET / HTTP/1.1\r\n\r\n",
+    b"GET / HTTP/1.0\r\n\r\n",
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    b"GET / HTTP/1.1\r\nHost: a\r\nHost: 127.0.0.1\r\n\r\n",
+    b"POST /trades/4/close HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: x\r\n\r\n",
+])  # fmt: skip
+def test_odd_requests_get_no_page(server, raw):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+        connection.sendall(raw)
+        connection.shutdown(socket.SHUT_WR)
+        answer = connection.makefile("rb").read()
+    assert b"DU1234567" not in answer
+    assert b"Traceback" not in answer
+
+
+def test_forwarding_headers_of_strangers_count_for_nothing(server):
+    answer = ask(
+        server, headers={"Host": "evil.example", "X-Forwarded-Host": "127.0.0.1", "Forwarded": "host=localhost"}
+    )
+    assert answer.status_code == 421
