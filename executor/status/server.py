@@ -17,7 +17,7 @@ from waitress.wasyncore import close_all, loop
 
 from common.errors import ConfigError
 
-_TURN_SECONDS = 0.2
+_TURN_SECONDS = 1.0
 _LIMITS: dict[str, Any] = {
     "threads": 8,
     "connection_limit": 200,
@@ -48,6 +48,7 @@ class PageServer:
     def close(self) -> None:
         """Stop serving, within a second; requests under way get no answer."""
         self._stopping.set()
+        self._server.pull_trigger()
         if self._thread.is_alive():
             self._thread.join(timeout=2)
         close_all(self._sockets, ignore_all=True)

@@ -61,10 +61,18 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path / "trade_state.db", FakeClock(page_seed.NOW), Desk())
 
 
+@pytest.fixture(scope="session")
+def morning(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The journal of a busy morning, made once."""
+    path = tmp_path_factory.mktemp("seed") / "trade_state.db"
+    page_seed.morning(path)
+    return path.read_bytes()
+
+
 @pytest.fixture
-def busy(bench: Bench) -> Bench:
+def busy(bench: Bench, morning: bytes) -> Bench:
     """A page over a busy morning."""
-    page_seed.morning(bench.path, bench.clock.now())
+    bench.path.write_bytes(morning)
     return bench
 
 
