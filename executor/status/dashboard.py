@@ -62,8 +62,8 @@ class Trade:
     """One trade as the page shows it."""
 
     row: TradeRow
-    protection: Protection
     delays: Delays
+    protection: Protection = Protection("none", "")
     market_price: Decimal | None = None
     unrealized: Decimal | None = None
     result: Decimal | None = None  # of a closed trade, before commissions
@@ -126,11 +126,17 @@ def build(look: Look, now: datetime) -> Dashboard:
     connection = _connection(content)
     positions = _positions(content, connection.account)
     contracts = _mapping(content.live.get("contracts"))
-    bare = frozenset(alarm.key for alarm in content.alarms if alarm.kind == "unprotected")
-    opened = tuple(_trade(row, positions, contracts, bare) for row in content.open_trades)
-    closed = tuple(_trade(row, (), contracts, frozenset()) for row in content.closed_trades)
     reported_at = last_report(content)
     connected, status = _status(look, reported_at, now)
+    bare = frozenset(alarm.key for alarm in content.alarms if alarm.kind == "unprotected")
+    closed = tuple(_trade(row, (), contracts) for row in content.closed_trades)
+    opened = tuple(
+        replace(
+            _trade(row, positions, contracts),
+            protection=protection(row, is_alarmed=f"unprotected:{row.id}" in bare, is_seen=connected),
+        )
+        for row in content.open_trades
+    )
     return Dashboard(
         status=status,
         is_connected=connected,
@@ -226,14 +232,13 @@ def _is_in(trade: TradeRow, position: Position) -> bool:
     return trade.symbol == position.symbol
 
 
-def _trade(row: TradeRow, positions: tuple[Position, ...], contracts: Mapping[str, Any], bare: frozenset[str]) -> Trade:
+def _trade(row: TradeRow, positions: tuple[Position, ...], contracts: Mapping[str, Any]) -> Trade:
     position = next((p for p in positions if p.trade_id == row.id), None)
     multiplier, currency = _contract(row.symbol, contracts)
     unrealized, is_exact = _unrealized(row, position, multiplier)
     result = _gain(row, row.exit_price, multiplier and multiplier * row.entered)
     return Trade(
         row=row,
-        protection=protection(row, f"unprotected:{row.id}" in bare),
         delays=Delays(_ms(row.received_at, row.sent_at), _ms(row.sent_at, row.filled_at)),
         market_price=position.market_price if position else None,
         unrealized=None if row.closed else unrealized,
@@ -293,11 +298,12 @@ def gauge(trade: Trade) -> Gauge | None:
     return Gauge(place(row.entry_price) or 0, *map(place, prices[1:]))
 
 
-def protection(row: TradeRow, is_alarmed: bool) -> Protection:
+def protection(row: TradeRow, *, is_alarmed: bool, is_seen: bool) -> Protection:
     """Return whether the stop that was asked for stands at the broker, in words.
 
     The first that speaks wins: the alarm of a missing stop outranks everything, and a trade that holds nothing
-    needs none. A stop that is missing for less than the alarm's time is on its way.
+    needs none. A stop that is missing for less than the alarm's time is on its way. While the broker is not
+    seen, nothing is claimed of the present.
     """
     since = f" since {row.unprotected_at:%H:%M:%S} UTC" if row.unprotected_at else ""
     if is_alarmed:
@@ -306,6 +312,8 @@ def protection(row: TradeRow, is_alarmed: bool) -> Protection:
         return Protection("none", "no stop-loss was asked for")
     stops = [order for order in row.orders if order.leg in "SR"]
     working = sum((s.quantity - s.filled for s in stops if s.state == "working"), ZERO)
+    if working and working == row.held and not is_seen:
+        return Protection("wait", f"stop-loss of {working:,f} worked at the broker when it was last seen")
     if working and working == row.held:
         return Protection("good", f"stop-loss of {working:,f} works at the broker")
     if row.state in ("cancelling", "closing"):

@@ -39,7 +39,7 @@ class PageServer:
         self._app = app
         self._stopping = threading.Event()
         self._sockets: dict[int, Any] = {}
-        self._server = create_server(app, map=self._sockets, sockets=[listening], **_LIMITS)
+        self._server: Any = create_server(app, map=self._sockets, sockets=[listening], **_LIMITS)
         self._thread = threading.Thread(target=self._run, name="page", daemon=True)
 
     def start(self) -> None:

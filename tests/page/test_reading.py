@@ -114,6 +114,7 @@ SINCE = "2026-11-23T14:32:00.000000Z"
 # fmt: on
 def test_protection_in_words(bench, more, stop, level, words):
     seed = bench.seed()
+    connected(seed)
     trade = seed.trade("AAPL", AAPL, "buy", "40", 60, entry_price="230", **more)
     seed.order(trade, "E", "buy", "40", "filled")
     if stop:
@@ -126,6 +127,13 @@ def test_protection_in_words(bench, more, stop, level, words):
 def test_missing_stop_is_shouted_while_its_alarm_stands(busy):
     [apple] = (trade for trade in api(busy)["open_trades"] if trade["symbol"] == "AAPL")
     assert apple["protection"] == {"level": "bad", "text": "NOT PROTECTED: no working stop since 14:30:57 UTC"}
+
+
+def test_nothing_is_claimed_of_a_stop_while_the_broker_is_away(busy):
+    busy.seed().live("connection", {"status": "disconnected", "text": "TWS restarts"})
+    euro = next(trade for trade in api(busy)["open_trades"] if trade["symbol"] == "EURUSD")
+    assert euro["protection"]["level"] == "wait"
+    assert euro["protection"]["text"] == "stop-loss of 10,000 worked at the broker when it was last seen"
 
 
 def test_stop_of_another_size_is_not_called_protection(bench):
