@@ -223,7 +223,7 @@ def trade_symbol(db: sqlite3.Connection, trade_id: int) -> str | None:
 
 
 def _trade(db: sqlite3.Connection, row: sqlite3.Row) -> TradeRow:
-    paid = [fill["commission"] for fill in db.execute(_COMMISSIONS, (row["id"],))]
+    paid = [_number(fill["commission"]) for fill in db.execute(_COMMISSIONS, (row["id"],))]
     values: dict[str, Any] = {
         **_plain(row, "id symbol account con_id state signal_id exit_reason close_cause hold_reason"),
         **_numbers(row, "reduced entry_price exit_price tp_price sl_price"),
@@ -233,7 +233,7 @@ def _trade(db: sqlite3.Connection, row: sqlite3.Row) -> TradeRow:
         "size": _number(row["position_size"]),
         "evidence": _json(row["evidence"]),
         "orders": tuple(_order(order) for order in db.execute(_ORDERS, (row["id"],))),
-        "commission": sum(map(Decimal, paid), ZERO) if paid and None not in paid else None,
+        "commission": None if not paid or None in paid else sum(filter(None, paid), ZERO),
     }
     return TradeRow(**values)
 

@@ -34,6 +34,7 @@ SYMBOL_WISHES = {
     "ignore": CommandKind.IGNORE_POSITION,
     "adopt": CommandKind.ADOPT_POSITION,
 }
+_LARGEST_ID = 2**63 - 1  # of SQLite
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 
 
@@ -46,7 +47,7 @@ def register(app: Flask) -> None:
     app.add_url_rule("/login", view_func=login, methods=["GET", "POST"])
     app.add_url_rule("/webhook", view_func=gone, methods=_METHODS)
     app.add_url_rule("/webhook/<path:_rest>", view_func=gone, methods=_METHODS)
-    app.add_url_rule("/trades/<int:trade_id>/<wish>", view_func=trade_button, methods=["POST"])
+    app.add_url_rule(f"/trades/<int(max={_LARGEST_ID}):trade_id>/<wish>", view_func=trade_button, methods=["POST"])
     app.add_url_rule("/symbols/<symbol>/<wish>", view_func=symbol_button, methods=["POST"])
 
 

@@ -219,6 +219,7 @@ def test_hostile_symbol_in_an_address_stays_text(busy, csrf):
     ("POST", "/trades/4/explode",   404, "not-found"),
     ("POST", "/symbols/NVDA/close", 404, "not-found"),
     ("POST", "/trades/999/close",   404, "no-such-trade"),
+    ("POST", f"/trades/{2**70}/close", 404, "not-found"),
     ("GET",  "/trades/4/close",     405, "method-not-allowed"),
     ("PUT",  "/api/status",         405, "method-not-allowed"),
 ])
