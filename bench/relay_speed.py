@@ -6,7 +6,7 @@ import contextlib
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
@@ -117,6 +117,3 @@ def _is_accepted(port: int, body: bytes) -> bool:
             return client.recv(4096)[9:12] == b"202"
     except OSError:
         return False
-
-
-MEASURES: dict[str, Callable[[], Iterator[Row]]] = {"relay": measure}
