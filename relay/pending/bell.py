@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 
+LEAST_SECONDS = 0.01  # of a wait, so that no poll spins
 RECHECK_SECONDS = 1.0  # a wake-up may get lost (another machine, a dropped connection); look anyway
 
 
@@ -38,7 +39,7 @@ class Bell:
 
     def expect(self, seconds: float) -> None:
         """Remember, for this thread, that something falls due in so many seconds."""
-        self._local.due = max(0.0, min(seconds, self.recheck_seconds))
+        self._local.due = max(LEAST_SECONDS, min(seconds, self.recheck_seconds))
 
     def wait(self, timeout: float) -> bool:
         """Block until a ring since this thread's last look, its due time, or the timeout.

@@ -129,8 +129,8 @@ class Ledger:
     def lease(self, limit: int, seconds: float, now: datetime) -> tuple[list[Leased], datetime | None]:
         """Return what is leased, and when something held falls due if nothing is."""
         mode, picked = self._pick(limit, now)
-        while picked.exhausted:
-            self._bury(picked.exhausted, now)
+        while not picked.is_final:
+            self._clear_heads(picked, now)
             mode, picked = self._pick(limit, now)
         if not picked.leased:
             return [], self._run("next_due").fetchone()[0]
@@ -172,10 +172,11 @@ class Ledger:
             for row in rows
         ]
 
-    def _bury(self, rows: list[Waiting], now: datetime) -> None:
+    def _clear_heads(self, picked: Picked, now: datetime) -> None:
         # The lease stays: a late ack of the last holder still counts.
-        self._finish([(row.seq, row.lease, rules.exhausted_reason(row)) for row in rows], "dead", now)
-        self._move_heads(Counter(row.symbol for row in rows))
+        buried = [(row.seq, row.lease, rules.exhausted_reason(row)) for row in picked.exhausted]
+        self._finish(buried, "dead", now)
+        self._move_heads(picked.heads_to_move())
 
     def _overtake(self, last: dict[str, int], now: datetime) -> dict[str, int]:
         """Set the opens aside that a delivery leaves behind; return symbol -> how many."""

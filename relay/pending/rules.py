@@ -5,6 +5,7 @@ The engines lock and read, ask here, write, commit.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -35,10 +36,19 @@ class Waiting:
 
 @dataclass(slots=True)
 class Picked:
-    """Which signals to lease, and which have used up their leases."""
+    """Which signals to lease; or, first, what stands at the head of a line and must not."""
 
     leased: list[Waiting] = field(default_factory=list)
     exhausted: list[Waiting] = field(default_factory=list)
+    held_heads: list[str] = field(default_factory=list)  # symbols that were taken for ready
+
+    @property
+    def is_final(self) -> bool:
+        return not self.exhausted and not self.held_heads
+
+    def heads_to_move(self) -> dict[str, int]:
+        """Return symbol -> how many of its signals are finished."""
+        return dict.fromkeys(self.held_heads, 0) | Counter(row.symbol for row in self.exhausted)
 
 
 def is_held(until: datetime | None, now: datetime) -> bool:
@@ -51,22 +61,29 @@ def is_held(until: datetime | None, now: datetime) -> bool:
 
 
 def pick(rows: Iterable[Waiting], limit: int, now: datetime) -> Picked:
-    """Choose what to lease from unfinished signals in order of acceptance.
+    """Choose what to lease from the lines of ready symbols, in order of acceptance.
 
-    1. Behind a signal that is held, all later ones of its symbol wait.
+    1. Behind a signal that is held, all later ones of its symbol wait. A held
+       one at the head of its line means that the clock was set back since
+       its symbol was found ready.
     2. A signal without leases left is exhausted; those behind it go on.
     3. Otherwise it is leased, until there are `limit`.
+
+    Only a final choice may be leased: else symbols took part that are not
+    ready, perhaps in the place of others.
     """
-    picked, blocked = Picked(), set[str]()
+    picked, begun, blocked = Picked(), set[str](), set[str]()
     for row in rows:
         if row.symbol in blocked:
             continue
         if is_held(row.held_until, now):
             blocked.add(row.symbol)
+            picked.held_heads += [row.symbol] if row.symbol not in begun else []
         elif row.attempts >= MAX_ATTEMPTS:
             picked.exhausted.append(row)
         else:
             picked.leased.append(row)
+        begun.add(row.symbol)
         if len(picked.leased) >= limit:
             break
     return picked

@@ -89,8 +89,8 @@ class Ledger:
         mode = self.mode()
         if mode == "paused":
             return [], None
-        while (picked := self._pick(mode, limit, now)).exhausted:
-            self._bury(picked.exhausted, now)
+        while not (picked := self._pick(mode, limit, now)).is_final:
+            self._clear_heads(picked, now)
         leased = self._lend(picked.leased, seconds, now)
         last = {row.symbol: row.seq for row in picked.leased}
         for symbol, seq in last.items():
@@ -99,9 +99,9 @@ class Ledger:
         return leased, None if leased else _instant(self._one("next_due")[0])
 
     def _pick(self, mode: Mode, limit: int, now: datetime) -> Picked:
+        self._run("release", **_span(now))
         if mode == "close-only":
             return rules.pick(self._waiting("closing", **_span(now)), limit, now)
-        self._run("release", **_span(now))
         heads = self._run("ready", limit=limit).fetchall()
         lines = [self._waiting("line", symbol=symbol, head_seq=seq) for symbol, seq in heads]
         return rules.pick(heapq.merge(*lines, key=lambda row: row.seq), limit, now)
@@ -122,12 +122,12 @@ class Ledger:
             for row in rows
         ]
 
-    def _bury(self, rows: list[Waiting], now: datetime) -> None:
-        for row in rows:
+    def _clear_heads(self, picked: Picked, now: datetime) -> None:
+        for row in picked.exhausted:
             # The lease stays: a late ack of the last holder still counts.
             self._finish(row.seq, "dead", row.lease, rules.exhausted_reason(row), now)
-        for symbol, count in Counter(row.symbol for row in rows).items():
-            self._run("head", symbol=symbol, finished=count)
+        for symbol, finished in picked.heads_to_move().items():
+            self._run("head", symbol=symbol, finished=finished)
 
     def _overtake(self, symbol: str, seq: int, now: datetime) -> int:
         """Set the opens aside that a delivery leaves behind; return how many."""

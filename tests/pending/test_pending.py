@@ -421,6 +421,16 @@ def test_a_clock_set_back_makes_no_second_signal_of_a_resend(queue: Any) -> None
     assert queue.put(signal(what="a", now=START), START).duplicate
 
 
+def test_a_clock_set_back_into_a_lease_that_had_ended_hides_no_other_symbol(queue: Any) -> None:
+    first, other = fill(queue, "EURUSD", "GBPUSD")
+    take(queue, seconds=10)
+    assert ids(take(queue, at(10), limit=1, seconds=300)) == [first]
+    queue.ack(acks(take(queue, at(310), limit=1)), at(310))
+    (late,) = fill(queue, "AAPL")
+    assert ids(take(queue, at(5), limit=1)) == [late]
+    assert ids(take(queue, at(10), limit=1)) == [other]
+
+
 def test_a_clock_that_jumps_ahead_ends_leases_and_loses_nothing(queue: Any) -> None:
     (id,) = fill(queue, "EURUSD")
     old = take(queue)
