@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
@@ -262,22 +262,22 @@ def queues(engine: str, request: pytest.FixtureRequest, tmp_path: Path) -> Itera
     return postgres_queues(request.getfixturevalue("postgres"))
 
 
-def run_machine(queues: Iterator[Any], examples: int, steps: int) -> None:
+def run_machine(queues: Iterator[Any], examples: int, steps: int, *phases: Phase) -> None:
     Machine.open_queue = staticmethod(lambda: next(queues))
     run_state_machine_as_test(
         Machine,
         settings=settings(
             max_examples=examples, stateful_step_count=steps, deadline=None, print_blob=True,
-            suppress_health_check=list(HealthCheck), database=None,
+            suppress_health_check=list(HealthCheck), database=None, phases=[Phase.generate, *phases],
         ),
     )  # fmt: skip
 
 
 def test_any_sequence_of_calls_agrees_with_the_model(queues: Iterator[Any], engine: str) -> None:
-    run_machine(queues, 40 if engine == "sqlite" else 20, 40)
+    run_machine(queues, 40 if engine == "sqlite" else 15, 40)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_many_long_sequences_of_calls_agree_with_the_model(queues: Iterator[Any]) -> None:
-    run_machine(queues, 500, 60)
+    run_machine(queues, 500, 60, Phase.shrink)

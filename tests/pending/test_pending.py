@@ -227,11 +227,14 @@ def test_a_nack_without_delay_is_leasable_at_once(queue: Any) -> None:
 
 
 def test_an_earlier_signal_does_not_wait_for_the_retry_of_a_later_one(queue: Any) -> None:
-    first, second = fill(queue, "EURUSD", "EURUSD")
+    first, second, third = fill(queue, "EURUSD", "EURUSD", "EURUSD")
     leased = take(queue, seconds=10)
     queue.nack(second, leased[1].lease, "later", 60, START)
-    assert ids(take(queue, at(10))) == [first]
-    assert take(queue, at(15)) == []
+    retried = take(queue, at(10))
+    assert ids(retried) == [first]
+    queue.ack(acks(retried), at(11))
+    assert take(queue, at(59)) == []
+    assert ids(take(queue, at(60))) == [second, third]
 
 
 def test_a_nack_with_a_lost_lease_changes_nothing(queue: Any) -> None:
@@ -429,6 +432,11 @@ def test_a_clock_set_back_into_a_lease_that_had_ended_hides_no_other_symbol(queu
     (late,) = fill(queue, "AAPL")
     assert ids(take(queue, at(5), limit=1)) == [late]
     assert ids(take(queue, at(10), limit=1)) == [other]
+
+
+def test_a_clock_set_back_an_hour_makes_no_resend_of_a_new_signal(queue: Any) -> None:
+    queue.put(signal(what="a", now=at(3600)), at(3600))
+    assert not queue.put(signal(what="a", now=START), START).duplicate
 
 
 def test_a_clock_that_jumps_ahead_ends_leases_and_loses_nothing(queue: Any) -> None:
