@@ -34,6 +34,9 @@ help:  ## This list
 run: $(RUN)  ## Relay, paper TWS and executor on this machine, with a page to look at; Ctrl-C ends it
 	@$(PY) -m deploy.local
 
+demo: $(RUN)  ## Beside a running make run: a short story with prices that move
+	@$(PY) -m deploy.demo
+
 test: $(DEV)  ## All tests but the long proofs
 	$(PY) -m pytest -n 2 --dist loadscope $(TESTS)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import doctest
 import importlib
 import pkgutil
 import re
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -120,3 +122,16 @@ def test_the_makefile_lists_every_target() -> None:
 def test_locks_name_no_machine_and_no_registry() -> None:
     for lock in ROOT.glob("requirements*.txt"):
         assert not re.search(r"https?:|file:|--(index|find|extra)", lock.read_text("utf-8")), lock.name
+
+
+def test_every_table_and_column_of_the_journal_is_documented() -> None:
+    page = (ROOT / "docs" / "reference" / "journal.md").read_text("utf-8")
+    with contextlib.closing(sqlite3.connect(":memory:")) as db:
+        db.executescript((ROOT / "executor" / "schema.sql").read_text("utf-8"))
+        tables = [row[0] for row in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        columns = {(table, row[1]) for table in tables for row in db.execute(f"PRAGMA table_info({table})")}
+    sections = {section.split("\n", 1)[0].strip(): section for section in page.split("\n## ")}
+    for table, column in columns:
+        if not table.startswith("sqlite_"):
+            place = sections.get(table) or next(row for row in page.splitlines() if row.startswith(f"| `{table}` |"))
+            assert f"`{column}`" in place, f"{table}.{column}"
