@@ -86,6 +86,14 @@ class Run:
             self.seen |= {whole, *whole.children(recursive=True)}
         return self.seen
 
+    def command_lines(self) -> dict[psutil.Process, list[str]]:
+        """Return the arguments of every process of the run."""
+        found = {}
+        for process in self.note_processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found[process] = process.cmdline()
+        return found
+
     def wait_ready(self, seconds: float = 40) -> Run:
         """Wait for the banner's last line."""
         self.wait_for(lambda: "Ctrl-C" in self.text, seconds)

@@ -44,7 +44,7 @@ def test_every_way_to_end_it_leaves_no_process(make_run: Start, end: Callable[[R
 
 def test_interrupted_while_starting_leaves_no_process(make_run: Start) -> None:
     run = make_run()
-    run.wait_for(lambda: len(run.note_processes()) >= 3)
+    run.wait_for(lambda: any("executor.paper" in arguments for arguments in run.command_lines().values()))
     interrupt_terminal(run)
     run.ended()
     assert "Traceback" not in run.text
@@ -119,7 +119,7 @@ def test_taken_port_is_said_in_one_line_with_the_mend(make_run: Start, trap: soc
 
 def test_part_that_dies_ends_all_and_is_named(make_run: Start) -> None:
     run = make_run().wait_ready()
-    (victim,) = [p for p in run.note_processes() if "executor.paper" in p.cmdline()]
+    (victim,) = [process for process, arguments in run.command_lines().items() if "executor.paper" in arguments]
     victim.kill()
     assert run.ended() != 0
     assert "the paper TWS ended with code" in run.text
