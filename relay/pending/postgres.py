@@ -29,7 +29,7 @@ from relay.pending.bell import RECHECK_SECONDS, Bell
 from relay.pending.front import Front, Job, Work
 from relay.pending.postgres_ledger import QUERIES, Ledger, Put, UnknownSymbols
 from relay.pending.queries import migrations
-from relay.pending.writer import GroupWriter, Ticket, seal_all
+from relay.pending.writer import GroupWriter, Ticket, fail_all, seal_all
 
 TRY_SECONDS = 0.8  # how long one call begins new tries after a lost connection
 CONNECT_SECONDS = 0.7  # how long it waits for a connection; together less than a sender waits
@@ -48,8 +48,8 @@ CONNECTION: dict[str, Any] = {
 }  # fmt: skip
 
 _clock = SystemClock()
-# The pool warns at every try to reconnect; the relay says it once, by its own error.
-logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+# It warns at every try to reconnect; the relay says it once, by its own error.
+logging.getLogger("psycopg").setLevel(logging.ERROR)
 
 
 class PostgresPending(Front):
@@ -98,8 +98,7 @@ class PostgresPending(Front):
             try:
                 tickets = self._store_once(tickets, deadline)
             except QueueUnavailable as exc:
-                for ticket in tickets:
-                    ticket.answer(type(exc)(str(exc)))
+                fail_all(tickets, exc)
                 return
 
     def _store_once(self, tickets: list[Ticket[Put]], deadline: float) -> list[Ticket[Put]]:
@@ -200,9 +199,10 @@ class Database:
             with connection.pipeline():
                 connection.execute(QUERIES["begin"].encode())
                 result = work(Ledger(connection))
-                if not seal():
-                    raise Withdrawn
-                _commit(connection)
+            # Every answer is in: from here on only the commit itself can be in doubt.
+            if not seal():
+                raise Withdrawn
+            _commit(connection)
             return result
 
     def _cause_of(self, error: BaseException | None) -> BaseException | None:

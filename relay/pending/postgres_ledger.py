@@ -35,6 +35,7 @@ from relay.pending.base import (
     Position,
     Refused,
     Stats,
+    is_storable,
     storable,
 )
 from relay.pending.queries import load_queries
@@ -216,6 +217,7 @@ class Ledger:
 
     def _lock_rows(self, ids: list[str]) -> dict[str, Row]:
         """Lock the symbols of these signals and return id -> (seq, symbol, state, lease, attempts)."""
+        ids = [id for id in ids if is_storable(id)]  # nobody has another
         with self._connection.pipeline():
             self._run("lock_symbols_of", ids=ids)
             rows = self._run("by_ids", ids=ids)

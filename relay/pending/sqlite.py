@@ -21,7 +21,7 @@ from relay.pending.base import DEFAULT_MAX_DEPTH, Accepted, MaybeStored, NewSign
 from relay.pending.front import Front, Job, Work
 from relay.pending.queries import migrations
 from relay.pending.sqlite_ledger import Ledger
-from relay.pending.writer import GroupWriter, Ticket, seal_all
+from relay.pending.writer import GroupWriter, Ticket, fail_all, seal_all
 
 LOCK_SECONDS = 1.0  # how long another process may hold the write lock before we give up
 WATCH_SECONDS = 0.02  # how often another process's commits are looked for while a poll waits
@@ -119,8 +119,7 @@ class SqlitePending(Front):
 
     def _fail(self, tickets: list[Ticket[Job]], error: QueueUnavailable) -> None:
         self._disconnect()  # rolls back; the next batch starts afresh
-        for ticket in tickets:
-            ticket.answer(error)
+        fail_all(tickets, error)
 
     def _answer(self, tickets: list[Ticket[Job]], outcomes: list[Any]) -> None:
         for ticket, outcome in zip(tickets, outcomes, strict=True):

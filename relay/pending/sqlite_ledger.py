@@ -33,6 +33,7 @@ from relay.pending.base import (
     Position,
     Refused,
     Stats,
+    is_storable,
     storable,
 )
 from relay.pending.queries import load_queries
@@ -138,7 +139,7 @@ class Ledger:
     def ack(self, acks: Sequence[tuple[str, str]], now: datetime) -> AckResult:
         result, finished = AckResult([], []), Counter[str]()
         for id, lease in acks:
-            row = self._run("by_id", id=id).fetchone()
+            row = self._find(id)
             if row is None or not rules.may_ack(row[2], row[3], lease):
                 result.stale.append(id)
                 continue
@@ -152,7 +153,7 @@ class Ledger:
         return result
 
     def nack(self, id: str, lease: str, reason: str, retry_seconds: float, now: datetime) -> bool:
-        row = self._run("by_id", id=id).fetchone()
+        row = self._find(id)
         if row is None or row[2:4] != ("leased", lease):
             return False
         seq, symbol, _, _, attempts = row
@@ -164,6 +165,11 @@ class Ledger:
             self._run("give_back", seq=seq, until=until, reason=storable(reason))
         self._run("head", symbol=symbol, finished=int(exhausted))
         return True
+
+    def _find(self, id: str) -> Row | None:
+        """Return (seq, symbol, state, lease, attempts), None for an id that nobody has."""
+        row: Row | None = self._run("by_id", id=id).fetchone() if is_storable(id) else None
+        return row
 
     def _finish(self, seq: int, state: str, lease: str | None, reason: str | None, now: datetime) -> None:
         self._run("finish", seq=seq, state=state, lease=lease, reason=reason, now=utc_text(now))
@@ -181,7 +187,7 @@ class Ledger:
         ]
 
     def requeue(self, id: str) -> bool:
-        row = self._run("by_id", id=id).fetchone()
+        row = self._find(id)
         if row is None or row[2] != "dead":
             return False
         self._run("revive", seq=row[0])

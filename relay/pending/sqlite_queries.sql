@@ -82,7 +82,7 @@ SELECT seq, symbol FROM signals WHERE state = 'dead' AND done_at IS NOT NULL AND
 -- name: forget
 DELETE FROM signals WHERE seq IN (
     SELECT seq FROM signals WHERE state = :state AND done_at IS NOT NULL AND done_at < :before
-    AND received_at < :before ORDER BY done_at LIMIT 1000)
+    AND received_at < :before ORDER BY done_at LIMIT 2000)
 
 -- name: dead
 SELECT id, symbol, action, received_at, done_at, attempts, reason, payload FROM signals

@@ -57,6 +57,12 @@ def seal_all(tickets: list[Ticket[Job]]) -> list[Ticket[Job]]:
     return [ticket for ticket in tickets if ticket.seal()]
 
 
+def fail_all(tickets: list[Ticket[Job]], error: QueueUnavailable) -> None:
+    """Answer every ticket with the same error, each with its own copy: a raised one gets a traceback."""
+    for ticket in tickets:
+        ticket.answer(type(error)(str(error)))
+
+
 class GroupWriter(Generic[Job]):
     """Hands the tickets that came in meanwhile to `run`, in its own thread, batch after batch.
 

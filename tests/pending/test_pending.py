@@ -184,9 +184,14 @@ def test_ack_is_idempotent_whatever_the_lease(queue: Any) -> None:
     assert queue.stats(START).depth == 0
 
 
-def test_unknown_ids_are_stale(queue: Any) -> None:
-    result = queue.ack([("nobody", "x"), ("a\0b", "y")][:1], START)
-    assert (result.acked, result.stale) == ([], ["nobody"])
+@pytest.mark.parametrize("id", ["nobody", "", "a\0b", "\ud800"])
+def test_an_id_that_nobody_has_is_stale_whatever_it_is(queue: Any, id: str) -> None:
+    (known,) = fill(queue, "EURUSD")
+    lease = take(queue)[0].lease
+    result = queue.ack([(id, "\0"), (known, lease)], START)
+    assert (result.acked, result.stale) == ([known], [id])
+    assert not queue.nack(id, lease, "no", 0, START)
+    assert not queue.requeue(id, START)
 
 
 def test_acks_of_one_symbol_out_of_order_leave_the_rest_in_order(queue: Any) -> None:
