@@ -10,9 +10,9 @@ from pathlib import Path
 
 import click
 
-from bench import queue_speed, relay_speed, report
+from bench import order_speed, queue_speed, relay_speed, report
 
-PARTS = {"relay": relay_speed.measure, "queue": queue_speed.measure}
+PARTS = {"order": order_speed.measure, "relay": relay_speed.measure, "queue": queue_speed.measure}
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 
 

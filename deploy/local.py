@@ -18,10 +18,11 @@ import sys
 import threading
 import time
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import IO
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
@@ -124,18 +125,17 @@ class Part:
     name: str
     arguments: list[str]
     is_ready: Callable[[], bool]
+    output: IO[bytes] | None = None
     process: subprocess.Popen[bytes] | None = None
 
     def start(self, folder: Path, environment: Mapping[str, str]) -> None:
         """Start it in a process group of its own, so that Ctrl-C reaches only us and we end them in order."""
         command = [sys.executable, "-m", *self.arguments]
+        start = partial(subprocess.Popen, command, cwd=folder, env=environment, stdout=self.output, stderr=self.output)
         if sys.platform == "win32":
-            group = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
-            self.process = subprocess.Popen(command, cwd=folder, env=environment, **group)
+            self.process = start(creationflags=subprocess.CREATE_NEW_PROCESS_GROUP)
         else:
-            self.process = subprocess.Popen(
-                command, cwd=folder, env=environment, process_group=0, preexec_fn=_end_with_parent
-            )
+            self.process = start(process_group=0, preexec_fn=_end_with_parent)
 
     def check_alive(self) -> None:
         """Raise RunError if the process has ended by itself."""
@@ -200,7 +200,7 @@ def is_connected(body: bytes) -> bool:
     return str(json.loads(body).get("status", "")).startswith("connected")
 
 
-def parts(ports: Ports, folder: Path) -> list[Part]:
+def parts(ports: Ports, folder: Path, paper_options: Sequence[str], output: IO[bytes] | None) -> list[Part]:
     """Return the three in the order of starting."""
     data = folder.parent
     relay = ["relay", "--host", HOST, "--port", str(ports.relay)]
@@ -210,12 +210,12 @@ def parts(ports: Ports, folder: Path) -> list[Part]:
     executor += ["--relay-url", f"http://{HOST}:{ports.relay}", "--db", str(data / "trade_state.paper.db")]
     if (data / "executor.toml").exists():
         executor += ["--config", str(data / "executor.toml")]
-    paper = ["executor.paper", "--port", str(ports.tws), "--control-port", str(ports.control)]
+    paper = ["executor.paper", "--port", str(ports.tws), "--control-port", str(ports.control), *paper_options]
     page = f"http://{HOST}:{ports.page}"
     return [
-        Part("paper TWS", paper, lambda: accepts(ports.control)),
-        Part("relay", relay, lambda: answers(f"http://{HOST}:{ports.relay}/readyz")),
-        Part("executor", executor, lambda: answers(f"{page}/api/status", is_connected)),
+        Part("paper TWS", paper, lambda: accepts(ports.control), output),
+        Part("relay", relay, lambda: answers(f"http://{HOST}:{ports.relay}/readyz"), output),
+        Part("executor", executor, lambda: answers(f"{page}/api/status", is_connected), output),
     ]
 
 
@@ -223,12 +223,19 @@ def parts(ports: Ports, folder: Path) -> list[Part]:
 
 
 class Run:
-    """The three processes, from start to end."""
+    """The three processes, from start to end. Their databases are in `data`; they write to `output`, or here."""
 
-    def __init__(self, ports: Ports, own: Mapping[str, str], data: Path) -> None:
+    def __init__(
+        self,
+        ports: Ports,
+        own: Mapping[str, str],
+        data: Path,
+        paper_options: Sequence[str] = (),
+        output: IO[bytes] | None = None,
+    ) -> None:
         self.ports, self.own, self.folder = ports, own, data / ".run"
         self.stopping = threading.Event()
-        self.parts = parts(ports, self.folder)
+        self.parts = parts(ports, self.folder, paper_options, output)
         self._parent = os.getppid()
 
     def stop(self, *_: object) -> None:
