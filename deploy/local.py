@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
@@ -126,7 +126,7 @@ class Part:
     arguments: list[str]
     is_ready: Callable[[], bool]
     output: IO[bytes] | None = None
-    process: subprocess.Popen[bytes] | None = None
+    process: subprocess.Popen[Any] | None = None
 
     def start(self, folder: Path, environment: Mapping[str, str]) -> None:
         """Start it in a process group of its own, so that Ctrl-C reaches only us and we end them in order."""
