@@ -1,7 +1,9 @@
 #!/bin/sh
 # Make the virtual environment $1 with the newest Python of 3.13, 3.12, 3.11 that really runs.
 # A command that exists but fails (a version manager's shim, a Python without venv) is passed over.
+# One that works already is kept, whoever made it.
 set -u
+"$1/bin/python" -c 'import sys, pip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1 && exit 0
 probe='import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))'
 for candidate in ${PYTHON:-python3.13 python3.12 python3.11 python3 python}; do
     if "$candidate" -c "$probe" >/dev/null 2>&1; then

@@ -37,6 +37,14 @@ def test_newest_python_that_runs_is_taken_and_a_broken_shim_passed_over(tmp_path
     assert subprocess.run([tmp_path / "venv" / "bin" / "python", "-c", ""], check=False).returncode == 0
 
 
+def test_environment_that_works_is_kept(tmp_path: Path) -> None:
+    command(tmp_path, "python3.13", f'exec "{sys.executable}" "$@"')
+    assert make_venv(tmp_path, target=tmp_path / "venv").returncode == 0
+    (tmp_path / "venv" / "mine").touch()
+    assert make_venv(tmp_path, target=tmp_path / "venv").returncode == 0
+    assert (tmp_path / "venv" / "mine").exists()
+
+
 def test_no_python_that_serves_is_said_with_the_mend(tmp_path: Path) -> None:
     command(tmp_path, "python3", 'test "$1" = --version && echo Python 3.9.2 || exit 1')
     done = make_venv(tmp_path, target=tmp_path / "venv")
