@@ -197,8 +197,8 @@ class Rotating:
         every: float = 1.0,
     ) -> None:
         self._secret, self._monotonic, self._check, self._every = secret, monotonic, check, every
-        self._stamp = _stamp(secret.file)
-        self._next = monotonic() + every
+        self._stamp: object = "never looked"  # the file may have changed since the start
+        self._next = monotonic()
         self.problem: str | None = None  # why the file's present content is not in force
 
     def current(self) -> Secret:

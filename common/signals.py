@@ -78,14 +78,28 @@ class PrevPosition:
     market_position: str
     size: Decimal | None
 
+    def __str__(self) -> str:
+        return self.market_position + (f" {decimal_text(self.size)}" if self.size else "")
+
+    def follows(self, position: str) -> bool:
+        """Tell whether this may be what `position`, told by the alert before, has become.
+
+        >>> PrevPosition("long", Decimal(5)).follows("long 5"), PrevPosition("flat", None).follows("long 5")
+        (True, False)
+        """
+        word, _, size = position.partition(" ")
+        sizes_differ = word != "flat" and self.size is not None and decimal_text(self.size) != size
+        return word == self.market_position and not sizes_differ
+
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """What a sender posted: the signal, the secret beside it, and a strategy's position before it."""
+    """What a sender posted: the signal, the secret beside it, a strategy's position before and after it."""
 
     signal: Signal
     secret: str | None
     prev: PrevPosition | None
+    position: str | None = None  # "long 5", "short 0.5", "flat"; None when it is no strategy alert
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +142,7 @@ def alert_from(fields: Mapping[str, object]) -> Alert:
         problems = _contradictions(values)
     if problems:
         raise MalformedSignal(problems)
-    return Alert(_signal(values), values.get("secret"), _prev(values))
+    return Alert(_signal(values), values.get("secret"), _prev(values), _position(values))
 
 
 def payload_text(envelope: Envelope) -> str:
@@ -360,6 +374,11 @@ def _signal(values: Mapping[str, Any]) -> Signal:
         return signal
     side, tp, sl = Side(values["side"]), values.get("tp"), values.get("sl")
     return replace(signal, side=side, quantity=values["quantity"], tp=tp, sl=sl)
+
+
+def _position(values: Mapping[str, Any]) -> str | None:
+    word = values.get("market_position")
+    return f"{word} {decimal_text(values['market_position_size'])}" if word in ("long", "short") else word
 
 
 def _prev(values: Mapping[str, Any]) -> PrevPosition | None:

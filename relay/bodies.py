@@ -1,0 +1,43 @@
+"""Reading a request's body: bounded, chunked or not, never silently cut."""
+
+from __future__ import annotations
+
+from flask import Request
+
+from common.errors import MalformedSignal, SignalTooLarge
+from relay.problems import LengthRequired
+
+MAX_BODY_BYTES = 16 * 1024
+
+
+def read_body(request: Request) -> bytes:
+    """Return the whole body.
+
+    Raises:
+        SignalTooLarge: It is longer than 16 KiB, whatever its Content-Length says.
+        LengthRequired: Neither Content-Length nor chunks say where it ends.
+        MalformedSignal: It ended before its Content-Length.
+    """
+    declared = request.environ.get("CONTENT_LENGTH")
+    if declared:
+        return _of_length(request, int(declared))
+    if not request.environ.get("wsgi.input_terminated"):
+        raise LengthRequired("send Content-Length")
+    if "HTTP_TRANSFER_ENCODING" not in request.environ:
+        raise LengthRequired("send Content-Length")
+    return _bounded(request.environ["wsgi.input"].read(MAX_BODY_BYTES + 1))
+
+
+def _of_length(request: Request, length: int) -> bytes:
+    if length > MAX_BODY_BYTES:
+        raise SignalTooLarge(f"at most {MAX_BODY_BYTES} bytes, was {length}")
+    body = _bounded(request.environ["wsgi.input"].read(length))
+    if len(body) != length:
+        raise MalformedSignal(f"the body ended after {len(body)} of {length} bytes")
+    return body
+
+
+def _bounded(body: bytes) -> bytes:
+    if len(body) > MAX_BODY_BYTES:
+        raise SignalTooLarge(f"at most {MAX_BODY_BYTES} bytes")
+    return body

@@ -1,0 +1,76 @@
+"""What the endpoints share, and what one relay counts. None of it decides whether a signal is right."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from threading import BoundedSemaphore, Event, Lock
+
+from flask import Request
+
+from common.clock import Clock
+from common.errors import UnauthenticSignal
+from common.logs import get_logger
+from relay.credentials import Credentials
+from relay.failures import FailureCounter
+from relay.pending.base import Pending
+from relay.problems import TooManyFailures
+from relay.settings import RelaySettings
+
+log = get_logger(__name__)
+THREADS_FOR_SENDERS = 16  # long polls never take these
+MOST_NOTICES = 100
+
+
+class Tally:
+    """Counts by name, safe between threads; read by /metrics."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._lock = Lock()
+
+    def add(self, name: str) -> None:
+        with self._lock:
+            self._counts[name] += 1
+
+    def read(self) -> dict[str, int]:
+        with self._lock:
+            return dict(self._counts)
+
+
+@dataclass
+class Relay:
+    """One relay process: its settings, its queue, and what it counts."""
+
+    settings: RelaySettings
+    pending: Pending
+    clock: Clock
+    credentials: Credentials
+    failures: FailureCounter = field(default_factory=FailureCounter)
+    accepted: Tally = field(default_factory=Tally)  # "queued", "duplicate", "missed"
+    refused: Tally = field(default_factory=Tally)  # by code
+    notices: deque[dict[str, str]] = field(default_factory=lambda: deque(maxlen=MOST_NOTICES))
+    closing: Event = field(default_factory=Event)  # set when the server stops: polls end at once
+
+    def __post_init__(self) -> None:
+        self.polls = BoundedSemaphore(self.settings.threads - THREADS_FOR_SENDERS)
+
+    def unauthentic(self, request: Request) -> UnauthenticSignal | TooManyFailures:
+        """Count a wrong or missing credential; return the error to answer with."""
+        address = request.remote_addr or ""
+        failures, retry_after = self.failures.add(address, self.clock.monotonic())
+        if failures == 1 or retry_after and failures % 1000 == 61:
+            path = _first_part(request.path)
+            log.warning("credential_refused", address=address, failures=failures, path=path)
+        return TooManyFailures(retry_after) if retry_after else UnauthenticSignal("no valid credential")
+
+
+def bearer(request: Request) -> str | None:
+    """Return the token of `Authorization: Bearer …`, or None."""
+    scheme, _, token = request.environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" and token.strip() else None
+
+
+def _first_part(path: str) -> str:
+    """Return as much of a path as can hold no secret."""
+    return "/" + path.split("/", 2)[1] if path.startswith(("/webhook", "/v1")) else "/"

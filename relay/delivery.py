@@ -1,0 +1,236 @@
+"""What the executor calls: lease, ack, nack.
+
+A poll holds one thread; so many threads are kept free of polls that an alert never waits for one. Just
+before leasing it is checked that the client is still there: a signal is not lent to nobody.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Blueprint, Request, Response, request
+
+from common import strict_json
+from common.clock import utc_text
+from common.errors import LeaseLost, MalformedSignal, Problem
+from common.logs import get_logger
+from relay.bodies import read_body
+from relay.context import Relay, bearer
+from relay.pending.base import MAX_LEASE_SECONDS, MAX_RETRY_SECONDS, Leased
+from relay.problems import reply
+
+log = get_logger(__name__)
+MOST_LEASED, LONGEST_WAIT_SECONDS, MOST_ACKS = 100, 55.0, 200
+ID_LIMIT, REASON_LIMIT = 200, 500
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """One executor's question: how many, how long it waits, and for how long it wants them."""
+
+    limit: int
+    wait_seconds: float
+    lease_seconds: float
+
+
+def blueprint(relay: Relay) -> Blueprint:
+    """Return the endpoints of the executor."""
+    web = Blueprint("delivery", __name__, url_prefix="/v1")
+
+    def executor_only() -> None:
+        if not relay.credentials.is_executor(bearer(request)):
+            raise relay.unauthentic(request)
+
+    def lease() -> Response:
+        poll = read_poll(_fields(request))
+        relay.pending.note_poll(relay.clock.now())
+        signals = _wait_for_signals(relay, poll, lambda: is_connected(request.environ))
+        value: dict[str, object] = {"signals": [_signal(each) for each in signals]}
+        if relay.notices:
+            value["notices"] = [relay.notices.popleft() for _ in range(len(relay.notices))]
+        return _dated(relay, value)
+
+    def ack() -> Response:
+        result = relay.pending.ack(read_acks(_fields(request)), relay.clock.now())
+        log.info("signals_acked", acked=",".join(result.acked), stale=",".join(result.stale))
+        return _dated(relay, {"acked": result.acked, "stale": result.stale})
+
+    def nack() -> Response:
+        id, token, reason, retry_seconds = read_nack(_fields(request))
+        if not relay.pending.nack(id, token, reason, retry_seconds, relay.clock.now()):
+            raise LeaseLost(f"{id} is leased to somebody else, finished, or unknown")
+        log.info("signal_given_back", id=id, reason=reason, retry_seconds=retry_seconds)
+        return _dated(relay, {"status": "returned", "id": id})
+
+    web.before_request(executor_only)
+    for endpoint in (lease, ack, nack):
+        web.post(f"/{endpoint.__name__}", provide_automatic_options=False)(endpoint)
+    return web
+
+
+def _wait_for_signals(relay: Relay, poll: Poll, connected: Callable[[], bool]) -> list[Leased]:
+    """Return the next signals, waiting for the first as long as asked, or [].
+
+    Ends early when the client is gone, when the server stops, and without waiting at all when as many
+    polls wait as may wait.
+    """
+    waits = poll.wait_seconds > 0 and relay.polls.acquire(blocking=False)
+    try:
+        until = relay.clock.monotonic() + (poll.wait_seconds if waits else 0)
+        while connected() and not relay.closing.is_set():
+            found = relay.pending.lease(poll.limit, poll.lease_seconds, relay.clock.now())
+            left = until - relay.clock.monotonic()
+            if found or left <= 0:
+                return found
+            relay.pending.wait(left)
+        return []
+    finally:
+        if waits:
+            relay.polls.release()
+
+
+def is_connected(environ: dict[str, Any]) -> bool:
+    """Tell whether the client of this request is still there, as far as its socket shows.
+
+    A client that vanished without a word (power, network) cannot be told from a silent one; the lease then
+    runs out and the signal is given away again.
+    """
+    asked = environ.get("waitress.client_disconnected")
+    if asked is not None:
+        return not asked()
+    connection = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
+    return True if connection is None else _is_open(connection)
+
+
+def _is_open(connection: socket.socket) -> bool:
+    timeout = connection.gettimeout()
+    try:
+        connection.setblocking(False)
+        return connection.recv(1, socket.MSG_PEEK) != b""
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        connection.settimeout(timeout)
+
+
+def _signal(leased: Leased) -> dict[str, object]:
+    return {
+        "id": leased.id,
+        "lease": leased.lease,
+        "attempt": leased.attempt,
+        "received_at": utc_text(leased.received_at),
+        "headers": leased.headers,
+        "payload": leased.payload,
+    }
+
+
+def _dated(relay: Relay, value: dict[str, object]) -> Response:
+    """Return an answer that carries the relay's clock to the millisecond, for measuring the skew."""
+    response = reply(200, value)
+    response.headers["Relay-Time"] = utc_text(relay.clock.now())
+    return response
+
+
+# --- reading what the executor sends ----------------------------------------------------------------
+
+
+def _fields(request: Request) -> dict[str, object]:
+    value = strict_json.loads(read_body(request))
+    if not isinstance(value, dict):
+        raise MalformedSignal("must be one JSON object")
+    return value
+
+
+def read_poll(fields: dict[str, object]) -> Poll:
+    """Return the poll that fields ask for; what is not given has a default."""
+    reading = _Reading(fields)
+    poll = Poll(
+        int(reading.number("limit", 10, 1, MOST_LEASED, whole=True)),
+        reading.number("wait_seconds", 20, 0, LONGEST_WAIT_SECONDS),
+        reading.number("lease_seconds", 30, 1, MAX_LEASE_SECONDS),
+    )
+    reading.finish()
+    return poll
+
+
+def read_acks(fields: dict[str, object]) -> list[tuple[str, str]]:
+    """Return the (id, lease) pairs to finish."""
+    reading = _Reading(fields)
+    pairs = []
+    for item in reading.items("acks", MOST_ACKS):
+        inner = _Reading(item, reading.problems, "acks.")
+        pairs.append((inner.text("id", ID_LIMIT), inner.text("lease", ID_LIMIT)))
+        inner.refuse_unknown()
+    reading.finish()
+    return pairs
+
+
+def read_nack(fields: dict[str, object]) -> tuple[str, str, str, float]:
+    """Return the id, lease, reason and seconds to the next try of a signal that is given back."""
+    reading = _Reading(fields)
+    found = (
+        reading.text("id", ID_LIMIT),
+        reading.text("lease", ID_LIMIT),
+        reading.text("reason", REASON_LIMIT, default="given back"),
+        reading.number("retry_seconds", 0, 0, MAX_RETRY_SECONDS),
+    )
+    reading.finish()
+    return found
+
+
+class _Reading:
+    """Reads one object's fields and collects every problem."""
+
+    def __init__(self, fields: object, problems: list[Problem] | None = None, prefix: str = "") -> None:
+        self.problems: list[Problem] = [] if problems is None else problems
+        self._prefix, self._known = prefix, set[str]()
+        self._fields: dict[str, object] = fields if isinstance(fields, dict) else {}
+        if not isinstance(fields, dict):
+            self.problems.append(Problem(prefix.rstrip("."), "must hold objects"))
+
+    def number(self, name: str, default: float, low: float, high: float, whole: bool = False) -> float:
+        value = self._take(name, default)
+        plain = isinstance(value, int | float) or (
+            isinstance(value, strict_json.Number) and value.replace(".", "", not whole).isdecimal()
+        )
+        if plain and low <= float(value) <= high and len(str(value)) < 20:  # type: ignore[arg-type]
+            return float(value)  # type: ignore[arg-type]
+        kind = "a whole number" if whole else "a number"
+        self._refuse(name, f"must be {kind} from {low:g} to {high:g}")
+        return default
+
+    def text(self, name: str, limit: int, default: str | None = None) -> str:
+        value = self._take(name, default)
+        if isinstance(value, str) and not isinstance(value, strict_json.Number) and 1 <= len(value) <= limit:
+            return value
+        self._refuse(name, f"must be text of 1 to {limit} characters")
+        return ""
+
+    def items(self, name: str, most: int) -> list[object]:
+        value = self._take(name, None)
+        if isinstance(value, list) and len(value) <= most:
+            return value
+        self._refuse(name, f"must be a list of at most {most}")
+        return []
+
+    def refuse_unknown(self) -> None:
+        for name in sorted(set(self._fields) - self._known):
+            self._refuse(name[:40], "is not a field")
+
+    def finish(self) -> None:
+        """Raise MalformedSignal when there was any problem."""
+        self.refuse_unknown()
+        if self.problems:
+            raise MalformedSignal(self.problems)
+
+    def _take(self, name: str, default: object) -> object:
+        self._known.add(name)
+        return self._fields.get(name, default)
+
+    def _refuse(self, name: str, message: str) -> None:
+        self.problems.append(Problem(self._prefix + name, message))

@@ -1,0 +1,166 @@
+"""Is the relay alive, can it take alerts, does an executor fetch them; and the numbers behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from flask import Blueprint, Response, request
+
+from common.clock import utc_text
+from common.errors import QueueError
+from relay.context import Relay, bearer
+from relay.pending.base import MODES, Readiness, Stats
+from relay.problems import HEADERS, reply
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+
+READY_FOR_SECONDS = 1.0  # an outsider may ask as often as he likes: the disk is not asked each time
+
+
+def blueprint(relay: Relay) -> Blueprint:
+    """Return the endpoints for machines that watch."""
+    web = Blueprint("health", __name__)
+    readiness = _Readiness(relay)
+
+    def healthz() -> Response:
+        return reply(200, {"status": "ok"})
+
+    def readyz() -> Response:
+        ready, stats = readiness.check()
+        executor = executor_state(relay, stats, relay.clock.now())
+        return reply(200, {
+            "status": "ready",
+            "queue": {"engine": ready.engine, "wakeups": ready.wakeups, "detail": ready.detail},
+            "mode": stats.mode,
+            "executor": executor,
+            "alerts_missed": relay.accepted.read().get("missed", 0),
+        })  # fmt: skip
+
+    def metrics() -> Response:
+        if not relay.credentials.is_executor(bearer(request)):
+            raise relay.unauthentic(request)
+        return Response(metrics_text(relay), 200, HEADERS, "text/plain; version=0.0.4; charset=utf-8")
+
+    def openapi() -> Response:
+        from relay.openapi import DOCUMENT
+
+        return reply(200, DOCUMENT)
+
+    web.get("/healthz", provide_automatic_options=False)(healthz)
+    web.get("/readyz", provide_automatic_options=False)(readyz)
+    web.get("/metrics", provide_automatic_options=False)(metrics)
+    web.get("/openapi.json", provide_automatic_options=False)(openapi)
+    return web
+
+
+class _Readiness:
+    """Asks the queue at most once a second, one thread at a time."""
+
+    def __init__(self, relay: Relay) -> None:
+        self._relay, self._lock = relay, Lock()
+        self._until, self._last = -1.0, None  # type: float, tuple[Readiness, Stats] | None
+
+    def check(self) -> tuple[Readiness, Stats]:
+        """Return the state of the queue, at most a second old.
+
+        Raises:
+            QueueUnavailable: Alerts cannot be taken.
+        """
+        with self._lock:
+            if self._last is None or self._relay.clock.monotonic() >= self._until:
+                self._last = None
+                self._last = self._relay.pending.ready(), self._relay.pending.stats(self._relay.clock.now())
+                self._until = self._relay.clock.monotonic() + READY_FOR_SECONDS
+            return self._last
+
+
+def executor_state(relay: Relay, stats: Stats, now: datetime) -> str:
+    """Return "polling", "silent" (it asked, but not lately), or "never" (it has not asked yet)."""
+    if stats.last_poll_at is None:
+        return "never"
+    silent = (now - stats.last_poll_at).total_seconds() > relay.settings.executor_silent_seconds
+    return "silent" if silent else "polling"
+
+
+def metrics_text(relay: Relay) -> bytes:
+    """Return all numbers in Prometheus' text format. A queue that is away is told, not raised."""
+    from prometheus_client import CollectorRegistry, generate_latest
+
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collector(relay))
+    return generate_latest(registry)
+
+
+class _Collector:
+    """Reads the relay's own counts and the queue's numbers at each scrape."""
+
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._own()
+        now = self._relay.clock.now()
+        try:
+            stats = self._relay.pending.stats(now)
+        except QueueError:
+            yield _gauge("relay_queue_up", "1 when the queue answers.", 0)
+            return
+        yield _gauge("relay_queue_up", "1 when the queue answers.", 1)
+        yield from _queue_metrics(stats, now)
+        silent = executor_state(self._relay, stats, now) != "polling"
+        yield _gauge("relay_executor_silent", "1 when no executor has polled for too long.", int(silent))
+
+    def _own(self) -> Iterator[Metric]:
+        from prometheus_client.core import CounterMetricFamily
+
+        counts = self._relay.accepted.read()
+        for name, help in (
+            ("queued", "Signals accepted by this relay."),
+            ("duplicate", "Alerts that repeated a signal."),
+            ("missed", "Times a strategy alert showed that one before it never came."),
+        ):
+            yield CounterMetricFamily(f"relay_alerts_{name}", help, counts.get(name, 0))
+        refused = CounterMetricFamily("relay_requests_refused", "Refused requests by code.", labels=["code"])
+        for code, count in sorted(self._relay.refused.read().items()):
+            refused.add_metric([code], count)
+        yield refused
+
+
+def _queue_metrics(stats: Stats, now: datetime) -> Iterator[Metric]:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    yield _gauge("relay_queue_depth", "Signals accepted and not finished.", stats.depth)
+    yield _gauge("relay_queue_leased", "Signals on loan to an executor.", stats.leased)
+    yield _gauge("relay_queue_dead", "Dead letters.", stats.dead)
+    yield CounterMetricFamily("relay_queue_accepted", "Signals the queue ever took.", stats.accepted_total)
+    age = (now - stats.oldest_at).total_seconds() if stats.oldest_at else 0.0
+    yield _gauge("relay_queue_oldest_seconds", "Age of the oldest that is not finished.", max(0.0, age))
+    if stats.last_poll_at:
+        at = stats.last_poll_at.timestamp()
+        yield _gauge("relay_last_poll_timestamp_seconds", "When an executor last asked.", at)
+    latency = GaugeMetricFamily(
+        "relay_delivery_latency_seconds", "From acceptance to ack, newest 200.", labels=["quantile"]
+    )
+    for quantile, value in (("0.5", stats.latency_p50_seconds), ("0.99", stats.latency_p99_seconds)):
+        if value is not None:
+            latency.add_metric([quantile], value)
+    yield latency
+    mode = GaugeMetricFamily("relay_delivery_mode", "1 for the mode in force.", labels=["mode"])
+    for each in MODES:
+        mode.add_metric([each], int(stats.mode == each))
+    yield mode
+
+
+def _gauge(name: str, help: str, value: float) -> Any:
+    from prometheus_client.core import GaugeMetricFamily
+
+    return GaugeMetricFamily(name, help, value)
+
+
+def last_poll_text(stats: Stats) -> str | None:
+    """Return when an executor last asked, for people."""
+    return utc_text(stats.last_poll_at) if stats.last_poll_at else None

@@ -1,0 +1,199 @@
+"""POST /webhook: an alert comes in, and is safe before its sender hears so.
+
+The order of the steps is the promise: authenticate, validate, sign, commit, answer 2xx. A 503 means that
+nothing was stored, and the sender's resend is welcome.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from flask import Blueprint, Request, Response, request
+
+from common import strict_json
+from common.clock import utc_text
+from common.errors import DuplicateConflict, MalformedSignal, Problem, QueueError, SignalError
+from common.ids import new_id
+from common.logs import HIDDEN, get_logger, scrub
+from common.signals import ID_LIMIT, Action, Alert, Envelope, Signal, alert_from, payload_text
+from common.signing import sign
+from relay.addresses import is_within
+from relay.bodies import read_body
+from relay.context import Relay, bearer
+from relay.pending.base import Accepted, NewSignal, Refused, storable
+from relay.problems import AddressRefused, reply
+from relay.settings import networks
+
+log = get_logger(__name__)
+_SECRET_IN_TEXT = re.compile(r'("secret"\s*:\s*")((?:[^"\\]|\\.){1,512})')
+_SIGNATURE_HEADERS = {
+    "webhook-id": "HTTP_WEBHOOK_ID",
+    "webhook-timestamp": "HTTP_WEBHOOK_TIMESTAMP",
+    "webhook-signature": "HTTP_WEBHOOK_SIGNATURE",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """A request's body as it was sent, and decoded where it could be."""
+
+    body: bytes
+    fields: object
+    error: MalformedSignal | None
+    headers: dict[str, str]
+
+    @property
+    def secret(self) -> str | None:
+        """Return the secret in the body; from a body that is no JSON too, so that its sender is told why."""
+        if self.error is None:
+            found = self.fields.get("secret") if isinstance(self.fields, dict) else None
+            return found if isinstance(found, str) else None
+        match = _SECRET_IN_TEXT.search(self.body.decode("utf-8", "replace"))
+        return match[2] if match else None
+
+    def without_secret(self) -> str:
+        """Return the body as text with every secret taken out."""
+        if isinstance(self.fields, dict):
+            kept = {name: value for name, value in self.fields.items() if name != "secret"}
+            text = json.dumps(kept, ensure_ascii=False)
+        else:
+            text = _SECRET_IN_TEXT.sub(rf"\1{HIDDEN}", self.body.decode("utf-8", "replace"))
+        secret = self.secret
+        return scrub(text.replace(secret, HIDDEN) if secret else text)
+
+
+def blueprint(relay: Relay) -> Blueprint:
+    """Return the endpoints of senders."""
+    web = Blueprint("intake", __name__)
+    allowed = networks(relay.settings.allowed_addresses)
+
+    def receive(path_secret: str | None = None) -> Response:
+        """Take one alert: the whole way from bytes to the answer."""
+        if allowed and not is_within(request.remote_addr or "", allowed):
+            raise AddressRefused("not in RELAY_ALLOWED_ADDRESSES")
+        posted, now = _posted(request), relay.clock.now()
+        if not _is_sender(relay, posted, path_secret, now):
+            raise relay.unauthentic(request)
+        try:
+            return _accept(relay, posted, path_secret, now)
+        except SignalError as exc:
+            _keep_refused(relay, posted, exc, now)
+            raise
+
+    web.post("/webhook", provide_automatic_options=False)(receive)
+    web.add_url_rule("/webhook/<path_secret>", "by_path", receive, methods=["POST"], provide_automatic_options=False)
+    return web
+
+
+def _posted(request: Request) -> Posted:
+    body, environ = read_body(request), request.environ
+    headers = {name: environ[key] for name, key in _SIGNATURE_HEADERS.items() if key in environ}
+    try:
+        return Posted(body, strict_json.loads(body), None, headers)
+    except MalformedSignal as exc:
+        return Posted(body, None, exc, headers)
+
+
+def _is_sender(relay: Relay, posted: Posted, path_secret: str | None, now: datetime) -> bool:
+    """Tell whether any of the credentials that came with the request is right."""
+    known = relay.credentials
+    return (
+        known.is_sender(path_secret)
+        or known.is_sender(bearer(request))
+        or known.is_sender(posted.secret)
+        or known.has_signed(posted.headers, posted.body, now)
+    )
+
+
+def _accept(relay: Relay, posted: Posted, path_secret: str | None, now: datetime) -> Response:
+    alert = _alert(posted, path_secret)
+    new = new_signal(relay, alert, _key(posted, alert.signal), now)
+    stored = relay.pending.put(new, now)
+    relay.accepted.add("duplicate" if stored.duplicate else "queued")
+    log.info(
+        "signal_duplicate" if stored.duplicate else "signal_accepted",
+        id=stored.id, symbol=new.symbol, action=new.action,
+    )  # fmt: skip
+    if stored.duplicate:
+        return reply(200, {"status": "duplicate", "id": stored.id})
+    _notice_missed(relay, alert, stored, now)
+    return reply(202, {"status": "queued", "id": stored.id})
+
+
+def _alert(posted: Posted, path_secret: str | None) -> Alert:
+    if posted.error is not None:
+        raise posted.error
+    if not isinstance(posted.fields, dict):
+        raise MalformedSignal('must be one JSON object, like {"action":"close","symbol":"EURUSD"}')
+    alert = alert_from(posted.fields)
+    given = {name: getattr(alert.signal, name) or "" for name in ("note", "sender_id", "symbol")}
+    secrets = [secret for secret in (path_secret, bearer(request), posted.secret) if secret]
+    told = [name for name, text in given.items() if any(secret in text for secret in secrets)]
+    if told:
+        raise MalformedSignal(
+            [Problem("id" if name == "sender_id" else name, "must not hold the secret") for name in told]
+        )
+    return alert
+
+
+def _key(posted: Posted, signal: Signal) -> str | None:
+    """Return the sender's duplicate key: the `webhook-id` header, else the field `id`."""
+    key = posted.headers.get("webhook-id")
+    if key is None:
+        return signal.sender_id
+    if not 1 <= len(key) <= ID_LIMIT or not key.isprintable():
+        raise MalformedSignal([Problem("webhook-id", f"must be 1 to {ID_LIMIT} printable characters")])
+    return key
+
+
+def new_signal(relay: Relay, alert: Alert, key: str | None, now: datetime) -> NewSignal:
+    """Return a signal ready to store: stamped, signed, with its place among duplicates."""
+    signal = alert.signal
+    fresh = timedelta(seconds=relay.settings.signal_validity_seconds)
+    envelope = Envelope(new_id(), now, now + fresh if signal.action is Action.OPEN else None, signal)
+    payload = payload_text(envelope)
+    return NewSignal(
+        id=envelope.id,
+        symbol=signal.symbol,
+        action=signal.action.value,
+        dedupe_key=key,
+        fingerprint=fingerprint(signal),
+        received_at=now,
+        expires_at=envelope.expires_at,
+        headers=sign(relay.credentials.signing_keys(), envelope.id, int(now.timestamp()), payload),
+        payload=payload,
+        position=alert.position,
+    )
+
+
+def fingerprint(signal: Signal) -> str:
+    """Return what is equal for equal signals: the canonical fields, without the sender's id."""
+    data = replace(signal, sender_id=None).data()
+    return hashlib.sha256(json.dumps(data, separators=(",", ":")).encode()).hexdigest()
+
+
+def _notice_missed(relay: Relay, alert: Alert, stored: Accepted, now: datetime) -> None:
+    """Tell that an alert was missed when a strategy's previous position is not where the last one left it."""
+    if alert.prev is None or stored.previous is None or alert.prev.follows(stored.previous):
+        return
+    symbol, before = alert.signal.symbol, str(alert.prev)
+    text = f"An alert for {symbol} was missed: the strategy held {before}, its last alert told {stored.previous}."
+    relay.accepted.add("missed")
+    relay.notices.append({"kind": "alert-missed", "symbol": symbol, "text": text, "at": utc_text(now)})
+    log.warning("alert_missed", id=stored.id, symbol=symbol, held=before, told=stored.previous)
+
+
+def _keep_refused(relay: Relay, posted: Posted, error: SignalError, now: datetime) -> None:
+    """Keep a refused alert for its owner. That this fails never changes the sender's answer."""
+    if not isinstance(error, MalformedSignal | DuplicateConflict):
+        return
+    reason, body = scrub(error.message), posted.without_secret()
+    log.warning("alert_refused", code=error.code, reason=reason)
+    try:
+        relay.pending.refuse(Refused(now, error.code, storable(reason), storable(body)))
+    except QueueError as exc:
+        log.warning("refused_alert_not_kept", reason=exc.message)

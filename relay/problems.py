@@ -1,0 +1,149 @@
+"""Every refusal of the relay: RFC 9457 problem details with a stable code, from one table.
+
+`answer` is the one translator. A code never changes its meaning; docs/reference/http-api.md lists them all.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from flask import Response
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+
+from common.errors import BridgeError, MalformedSignal, Problem, SignalError
+from common.logs import get_logger, scrub
+
+log = get_logger(__name__)
+RETRY_SECONDS = 5  # what a sender is asked to wait when nothing could be stored
+# On every answer of the relay.
+HEADERS = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One row of the table of codes."""
+
+    status: int
+    title: str
+    mend: str  # who reads the documentation is told what to do
+
+
+# code -> what it means
+PROBLEMS: dict[str, Kind] = {
+    "malformed": Kind(400, "The body is not valid", "Mend every listed field."),
+    "unauthorized": Kind(401, "No valid credential", "Present one of the configured secrets or tokens."),
+    "address-refused": Kind(403, "This address may not post alerts", "Add it to RELAY_ALLOWED_ADDRESSES."),
+    "not-found": Kind(404, "There is nothing at this path", "Look at /openapi.json."),
+    "method-not-allowed": Kind(405, "This path does not take this method", "Look at the Allow header."),
+    "duplicate-conflict": Kind(409, "This id was used for another signal", "Use a new id for a new signal."),
+    "lease-lost": Kind(409, "The lease is not yours any more", "Do not act on it; poll again."),
+    "length-required": Kind(411, "The body's length is not given", "Send Content-Length."),
+    "too-large": Kind(413, "The body is too large", "Send at most 16 KiB."),
+    "too-many-failures": Kind(429, "Too many wrong credentials", "Wait, then send a right one."),
+    "internal": Kind(500, "The relay failed", "Look at its log; a repeated alert is taken once."),
+    "queue-full": Kind(503, "Too many signals wait", "Start the executor, or purge; then send again."),
+    "queue-unavailable": Kind(503, "The queue cannot be reached", "Nothing was stored; send again."),
+    "bad-request": Kind(400, "The request is not valid HTTP", "Send a well-formed request."),
+    "header-too-large": Kind(431, "The headers are too large", "Send shorter headers."),
+    "uri-too-long": Kind(414, "The path is too long", "Send a shorter path."),
+    "expectation-failed": Kind(417, "An expectation that is not met", "Send no Expect header."),
+    "unsupported-coding": Kind(501, "A transfer coding that is not supported", "Send Content-Length."),
+}
+# status of a library's own exception -> our code
+_BY_STATUS = {404: "not-found", 405: "method-not-allowed", 413: "too-large", 400: "bad-request"}
+_HEADERS_BY_STATUS = {
+    401: {"WWW-Authenticate": "Bearer"},
+    413: {"Connection": "close"},  # the rest of the body is not read
+    503: {"Retry-After": str(RETRY_SECONDS)},
+}
+
+
+class TooManyFailures(SignalError):
+    """An address sent more than 60 wrong credentials within a minute."""
+
+    code = "too-many-failures"
+    status = 429
+
+    def __init__(self, retry_after: int) -> None:
+        self.retry_after = retry_after
+        super().__init__("too many wrong credentials from this address")
+
+
+class AddressRefused(SignalError):
+    """The address filter is on and the sender's address is not in it."""
+
+    code = "address-refused"
+    status = 403
+
+
+class LengthRequired(SignalError):
+    """A body of unknown length."""
+
+    code = "length-required"
+    status = 411
+
+
+def reply(status: int, value: Mapping[str, object]) -> Response:
+    """Return a JSON answer with the headers that every answer has."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return Response(text, status, HEADERS, "application/json")
+
+
+def problem(
+    code: str,
+    detail: str = "",
+    problems: list[Problem] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """Return the answer for a code of the table."""
+    body, status = problem_text(code, detail, problems)
+    return Response(body, status, {**HEADERS, **(headers or {})}, "application/problem+json")
+
+
+def problem_text(code: str, detail: str = "", problems: list[Problem] | None = None) -> tuple[str, int]:
+    """Return the problem details for a code, without any secret in it, and the status."""
+    kind = PROBLEMS[code]
+    value: dict[str, object] = {
+        "type": f"urn:signal-relay:problem:{code}", "title": kind.title, "status": kind.status, "code": code,
+        "detail": detail or kind.mend,
+    }  # fmt: skip
+    if problems is not None:
+        value["problems"] = [{"field": each.field, "message": each.message} for each in problems]
+    return scrub(json.dumps(value, separators=(",", ":"))), kind.status
+
+
+def code_of(error: Exception) -> str:
+    """Return the code that an error is answered with."""
+    if isinstance(error, BridgeError) and error.code in PROBLEMS:
+        return error.code
+    return _BY_STATUS.get(error.code or 500, "internal") if isinstance(error, HTTPException) else "internal"
+
+
+def answer(error: Exception) -> Response:
+    """Translate any error into the answer that its sender gets."""
+    code = code_of(error)
+    if code == "internal":
+        log.exception("request_failed")
+    if isinstance(error, MalformedSignal):
+        return problem(code, "Every problem is listed in `problems`.", error.problems)
+    return problem(code, _detail(error, code), None, _extra_headers(error, code))
+
+
+def _detail(error: Exception, code: str) -> str:
+    """Return what may be told: nothing about a credential, nothing about the machine inside."""
+    return str(error) if code in ("duplicate-conflict", "length-required") else ""
+
+
+def _extra_headers(error: Exception, code: str) -> dict[str, str]:
+    if isinstance(error, TooManyFailures):
+        return {"Retry-After": str(error.retry_after)}
+    if isinstance(error, MethodNotAllowed):
+        return {"Allow": ", ".join(sorted(error.valid_methods or ()))}
+    return _HEADERS_BY_STATUS.get(PROBLEMS[code].status, {})

@@ -1,0 +1,116 @@
+"""Serve the relay in production form: gunicorn, or waitress where there is no gunicorn.
+
+The settings were measured under load (docs/performance.md): one process, many threads, since a process
+more would be a second writer to the same file; every limit tight; nothing a stranger sends is believed.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from flask import Flask
+
+from common.logs import get_logger
+from relay.pending import open_pending
+from relay.settings import RelaySettings
+
+log = get_logger(__name__)
+KEEP_ALIVE_SECONDS = 75  # longer than a poll's answer is away, and than a proxy keeps a connection
+CONNECTIONS = 2048
+
+
+def serve(settings: RelaySettings) -> None:
+    """Serve until SIGTERM or Ctrl-C."""
+    if os.name == "nt":
+        _serve_waitress(settings)
+    else:
+        _serve_gunicorn(settings)
+
+
+def make_app(settings: RelaySettings) -> Flask:
+    """Return the application over its opened queue, with the watch over the executor running."""
+    from relay.app import create_app
+    from relay.watch import ExecutorWatch
+
+    app = create_app(settings, open_pending(settings.queue_url, max_depth=settings.max_depth))
+    ExecutorWatch(app.extensions["relay"]).start()
+    return app
+
+
+def gunicorn_options(settings: RelaySettings) -> dict[str, Any]:
+    """Return gunicorn's configuration."""
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return {
+        "bind": [f"{host}:{settings.port}"],
+        "worker_class": "relay.worker.RelayWorker",
+        "workers": 1,
+        "threads": settings.threads,
+        "worker_connections": CONNECTIONS,
+        "backlog": 2048,  # a bar closes and everybody sends at once
+        "keepalive": KEEP_ALIVE_SECONDS,
+        "timeout": 120,  # the main loop must give a sign of life; requests are not what is timed
+        "graceful_timeout": 5,
+        "limit_request_line": 2048,
+        "limit_request_fields": 50,
+        "limit_request_field_size": 8190,
+        "forwarder_headers": "",  # else a peer on loopback may rewrite the path
+        "forwarded_allow_ips": "",
+        "secure_scheme_headers": {},
+        "accesslog": None,  # its lines would hold the secret of a path
+        "logger_class": "relay.worker.ServerLog",
+        "proc_name": "relay",
+        "control_socket_disable": True,
+        "post_worker_init": _tell_listening,
+        "worker_exit": _close_queue,
+    }
+
+
+def _serve_gunicorn(settings: RelaySettings) -> None:
+    from gunicorn.app.base import BaseApplication
+
+    class Server(BaseApplication):  # type: ignore[misc]
+        """gunicorn as a library: the options from our settings, nothing from files or the environment."""
+
+        def load_config(self) -> None:
+            for name, value in gunicorn_options(settings).items():
+                self.cfg.set(name, value)
+
+        def load(self) -> Flask:
+            return make_app(settings)
+
+    Server().run()
+
+
+def _tell_listening(worker: Any) -> None:
+    for listener in worker.sockets:
+        host, port = listener.getsockname()[:2]
+        log.info("relay_listening", host=host, port=port, pid=worker.pid)
+
+
+def _close_queue(server: Any, worker: Any) -> None:
+    relay = getattr(worker.wsgi, "extensions", {}).get("relay")
+    if relay:
+        relay.closing.set()
+        relay.pending.close()
+
+
+def _serve_waitress(settings: RelaySettings) -> None:
+    import waitress
+
+    app = make_app(settings)
+    log.info("relay_listening", host=settings.host, port=settings.port, server="waitress")
+    waitress.serve(
+        app,
+        host=settings.host,
+        port=settings.port,
+        threads=settings.threads,
+        ident=None,
+        connection_limit=CONNECTIONS,
+        channel_timeout=KEEP_ALIVE_SECONDS,
+        channel_request_lookahead=1,  # so that a poll can ask whether its client is gone
+        max_request_header_size=32 * 1024,
+        max_request_body_size=64 * 1024,
+        clear_untrusted_proxy_headers=False,  # ours judges X-Forwarded-For, by hops
+        _quiet=True,
+    )

@@ -1,0 +1,25 @@
+"""`python -m relay serve`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from common.logs import configure, never_log
+from common.settings import click_options, speaking
+from relay.settings import RelaySettings
+
+
+@click.command()
+@click_options(RelaySettings)
+@speaking
+def serve(**flags: Any) -> None:
+    """Serve the relay (this is the default)."""
+    settings = RelaySettings.load(flags)
+    configure("relay", json=settings.log_json)
+    if settings.alarm_urls:
+        never_log(*settings.alarm_urls.items())
+    from relay.server import serve as run
+
+    run(settings)

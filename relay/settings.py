@@ -1,0 +1,125 @@
+"""The relay's settings, each once: flag, environment name, default, meaning."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from common.settings import ProgramSettings, Secret, setting
+from common.signing import SigningKeys
+
+# Where TradingView sends from; source: TradingView support, "How to configure webhook alerts".
+TRADINGVIEW = ("52.89.214.238", "34.212.75.30", "54.218.53.128", "52.32.178.7")
+# Peers that may speak for a sender when RELAY_PROXY_HOPS says that there is a proxy.
+NEAR = ("127.0.0.0/8", "::1", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
+PRESETS = {"tradingview": TRADINGVIEW, "near": NEAR}
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def networks(words: tuple[str, ...]) -> tuple[Network, ...]:
+    """Return the networks that addresses, CIDR ranges and preset names mean.
+
+    >>> networks(("tradingview",))[0]
+    IPv4Network('52.89.214.238/32')
+
+    Raises:
+        ValueError: One is neither.
+    """
+    found: list[Network] = []
+    for word in words:
+        for text in PRESETS.get(word.lower(), (word,)):
+            try:
+                found.append(ipaddress.ip_network(text))
+            except ValueError:
+                raise ValueError(
+                    f"must be addresses, ranges like 10.0.0.0/8, or {', '.join(PRESETS)}, was {word[:40]!r}"
+                ) from None
+    return tuple(found)
+
+
+def queue_url(url: str) -> None:
+    """Raise ValueError for a URL that no engine of ours will ever open."""
+    if url.startswith(("postgresql://", "postgres://")):
+        if not find_spec("psycopg"):
+            raise ValueError("names PostgreSQL, which needs: pip install 'signal-executor[postgres]'")
+    elif not url.startswith("sqlite:///") or len(url) == len("sqlite:///"):
+        raise ValueError("must be sqlite:///FILE or postgresql://HOST/DATABASE")
+
+
+def _signing_keys(secret: Secret) -> None:
+    SigningKeys.parse(",".join(secret.items()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelaySettings(ProgramSettings):
+    """Everything that `python -m relay` can be told."""
+
+    env_prefix = "RELAY_"
+
+    host: str = setting("127.0.0.1", help="Address to listen on.")
+    port: int = setting(
+        8080, help="Port to listen on; 0 takes a free one.", minimum=0, maximum=65535, also_env=("PORT",)
+    )
+    queue_url: str = setting(
+        "sqlite:///pending.db", help="The pending queue: sqlite:///FILE or postgresql://…", check=queue_url
+    )
+    webhook_secrets: Secret = setting(help="What senders present, a list, newest first.")
+    sender_signing_secrets: Secret | None = setting(
+        None, help="whsec_… keys of senders that sign, a list, newest first.", check=_signing_keys
+    )
+    signing_secrets: Secret = setting(
+        help="whsec_… keys shared with the executor, a list, newest first.", check=_signing_keys
+    )
+    executor_tokens: Secret = setting(help="Bearer tokens of the executor, a list, newest first.")
+    signal_validity_seconds: float = setting(
+        90.0, help="How long an entry stays fresh after it was received.", minimum=1, maximum=86400
+    )
+    max_depth: int = setting(100_000, help="Signals that may wait; beyond it senders are answered 503.", minimum=1)
+    allowed_addresses: tuple[str, ...] = setting(
+        (),
+        help='Addresses or ranges that may post alerts, or "tradingview"; empty allows all. '
+        "A filter beside the secret, never in its place.",
+        check=networks,
+    )
+    proxy_hops: int | None = setting(
+        None,
+        help="Proxies before the relay that add to X-Forwarded-For; 0 when senders connect directly.",
+        minimum=0,
+        maximum=10,
+    )
+    trusted_proxies: tuple[str, ...] = setting(
+        ("near",),
+        help='From which addresses a proxy is believed; "near" is this machine and private networks.',
+        check=networks,
+    )
+    executor_silent_seconds: float = setting(
+        120.0, help="After so long without a poll the executor counts as away.", minimum=5
+    )
+    alarm_urls: Secret | None = setting(None, help="Apprise URLs that are told when the executor is away, a list.")
+    threads: int = setting(64, help="Requests handled at the same time.", minimum=20, maximum=1000)
+    log_json: bool = setting(False, help="Write the log as JSON lines.")
+
+    def problems(self) -> list[str]:
+        """Return what would make the address filter see the wrong addresses."""
+        allowed = networks(self.allowed_addresses)
+        if not allowed:
+            return []
+        if self.proxy_hops is None:
+            return [
+                "--proxy-hops / RELAY_PROXY_HOPS must be set when RELAY_ALLOWED_ADDRESSES is: "
+                "0 when senders connect directly, 1 behind one proxy such as Caddy"
+            ]
+        if self.proxy_hops == 0 and _loopback(self.host) and not any(net.is_loopback for net in allowed):
+            return [
+                f"--allowed-addresses lets nobody in: {self.host} is reached from this machine only, and "
+                "RELAY_PROXY_HOPS is 0; set it to the number of proxies"
+            ]
+        return []
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
