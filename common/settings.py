@@ -79,18 +79,20 @@ def setting(
     maximum: float | None = None,
     choices: tuple[str, ...] = (),
     check: Callable[[Any], object] | None = None,
+    secret: bool = False,
 ) -> Any:
     """Declare one setting. Its type decides how its text is read; without a default it is required.
 
     Args:
         flag: False for none (a Secret never has one: other users can read command lines), a text for
             another name than the field's.
+        secret: The text may hold a secret (a URL with a password): never shown, and `NAME_FILE` works.
         env: False for a setting that only the command line may give.
         also_env: Further environment names, looked at after the own one.
         check: Called with the value; raises ValueError (or ConfigError) with the mend.
     """
     meta: dict[str, Any] = {"help": help, "flag": flag, "env": env, "also_env": also_env, "choices": choices}
-    meta |= {"minimum": minimum, "maximum": maximum, "check": check}
+    meta |= {"minimum": minimum, "maximum": maximum, "check": check, "secret": secret}
     return dataclasses.field(default=default, metadata=meta)
 
 
@@ -144,11 +146,13 @@ def describe(cls: type[ProgramSettings]) -> list[Row]:
 
 def redacted(settings: ProgramSettings) -> dict[str, str]:
     """Return all settings as text, secrets as "[secret]" (or "" where there is none)."""
-    values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
-    return {
-        name: "" if value is None or (isinstance(value, Secret) and not value) else str(value)
-        for name, value in values.items()
-    }
+    return {field.name: _redacted(field, getattr(settings, field.name)) for field in dataclasses.fields(settings)}
+
+
+def _redacted(field: dataclasses.Field[Any], value: Any) -> str:
+    if value is None or (isinstance(value, Secret) and not value):
+        return ""
+    return "[secret]" if field.metadata["secret"] else str(value)
 
 
 def click_options(cls: type[ProgramSettings]) -> Callable[[F], F]:
@@ -367,7 +371,7 @@ def _row(cls: type[ProgramSettings], field: dataclasses.Field[Any], kind: Any) -
     env = (cls.env_prefix + field.name.upper(), *meta["also_env"]) if meta["env"] else ()
     required = field.default is dataclasses.MISSING
     default = "" if required or field.default is None else field.default
-    return Row(field.name, name, env, default, meta["help"], kind is Secret, required)
+    return Row(field.name, name, env, default, meta["help"], kind is Secret or meta["secret"], required)
 
 
 def _names(row: Row) -> str:

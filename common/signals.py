@@ -322,9 +322,7 @@ def _checked(
 
 def _unknown(fields: Mapping[str, object], allowed: set[str], where: str = "") -> list[Problem]:
     return [
-        Problem(
-            name[:40], f"is not a field{where}; allowed: action, {', '.join(sorted(allowed - {'secret'}))}"
-        )
+        Problem(name[:40], f"is not a field{where}; allowed: action, {', '.join(sorted(allowed - {'secret'}))}")
         for name in fields
         if name not in allowed and name != "action"
     ]

@@ -18,9 +18,7 @@ from common.errors import ConfigError, StaleSignal, UnauthenticSignal
 
 PREFIX = "whsec_"
 SHORTEST_KEY, LONGEST_KEY, MOST_SIGNATURES = 24, 64, 16
-_ID = re.compile(
-    r"[!-+/-~\-]{1,128}", re.ASCII
-)  # visible, no dot (it separates), no comma (two headers joined)
+_ID = re.compile(r"[!-+/-~\-]{1,128}", re.ASCII)  # visible, no dot (it separates), no comma (two headers joined)
 _TIMESTAMP = re.compile(r"0|[1-9][0-9]{0,11}", re.ASCII)
 _SIGNATURE = re.compile(r"[a-z0-9]{1,8},[A-Za-z0-9+/]{1,128}={0,2}", re.ASCII)
 HEADERS = ("webhook-id", "webhook-timestamp", "webhook-signature")
@@ -93,9 +91,7 @@ def sign(keys: SigningKeys, id: str, timestamp: int, payload: str | bytes) -> di
         ValueError: The id holds a dot, a comma or anything invisible: its signature could be moved.
     """
     if not _ID.fullmatch(id) or not _TIMESTAMP.fullmatch(str(timestamp)):
-        raise ValueError(
-            f"cannot sign the id {id[:40]!r} at {timestamp}: 1 to 128 visible ASCII characters, no . ,"
-        )
+        raise ValueError(f"cannot sign the id {id[:40]!r} at {timestamp}: 1 to 128 visible ASCII characters, no . ,")
     found = keys.signatures(_content(id, str(timestamp), payload))
     signatures = " ".join("v1," + base64.b64encode(one).decode() for one in found)
     return dict(zip(HEADERS, (id, str(timestamp), signatures), strict=True))

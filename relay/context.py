@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from threading import BoundedSemaphore, Event, Lock
@@ -54,6 +55,14 @@ class Relay:
 
     def __post_init__(self) -> None:
         self.polls = BoundedSemaphore(self.settings.threads - THREADS_FOR_SENDERS)
+
+    def take_notices(self) -> list[dict[str, str]]:
+        """Return what the executor's owner should hear and was not told yet; each is told once."""
+        taken = []
+        with contextlib.suppress(IndexError):
+            while True:
+                taken.append(self.notices.popleft())
+        return taken
 
     def unauthentic(self, request: Request) -> UnauthenticSignal | TooManyFailures:
         """Count a wrong or missing credential; return the error to answer with."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from flask import Blueprint, Request, Response, request
@@ -40,35 +41,45 @@ def blueprint(relay: Relay) -> Blueprint:
     """Return the endpoints of the executor."""
     web = Blueprint("delivery", __name__, url_prefix="/v1")
 
+    @web.before_request
     def executor_only() -> None:
         if not relay.credentials.is_executor(bearer(request)):
             raise relay.unauthentic(request)
 
-    def lease() -> Response:
-        poll = read_poll(_fields(request))
-        relay.pending.note_poll(relay.clock.now())
-        signals = _wait_for_signals(relay, poll, lambda: is_connected(request.environ))
-        value: dict[str, object] = {"signals": [_signal(each) for each in signals]}
-        if relay.notices:
-            value["notices"] = [relay.notices.popleft() for _ in range(len(relay.notices))]
-        return _dated(relay, value)
-
-    def ack() -> Response:
-        result = relay.pending.ack(read_acks(_fields(request)), relay.clock.now())
-        log.info("signals_acked", acked=",".join(result.acked), stale=",".join(result.stale))
-        return _dated(relay, {"acked": result.acked, "stale": result.stale})
-
-    def nack() -> Response:
-        id, token, reason, retry_seconds = read_nack(_fields(request))
-        if not relay.pending.nack(id, token, reason, retry_seconds, relay.clock.now()):
-            raise LeaseLost(f"{id} is leased to somebody else, finished, or unknown")
-        log.info("signal_given_back", id=id, reason=reason, retry_seconds=retry_seconds)
-        return _dated(relay, {"status": "returned", "id": id})
-
-    web.before_request(executor_only)
     for endpoint in (lease, ack, nack):
-        web.post(f"/{endpoint.__name__}", provide_automatic_options=False)(endpoint)
+        view = partial(endpoint, relay)
+        web.add_url_rule(
+            f"/{endpoint.__name__}", endpoint.__name__, view, methods=["POST"], provide_automatic_options=False
+        )
     return web
+
+
+def lease(relay: Relay) -> Response:
+    """Answer a poll: with signals, with what the owner should hear, or with nothing when the time is up."""
+    poll = read_poll(_fields(request))
+    relay.pending.note_poll(relay.clock.now())
+    signals = _wait_for_signals(relay, poll, lambda: is_connected(request.environ))
+    value: dict[str, object] = {"signals": [_signal(each) for each in signals]}
+    notices = relay.take_notices()
+    if notices:
+        value["notices"] = notices
+    return _dated(relay, value)
+
+
+def ack(relay: Relay) -> Response:
+    """Finish signals that the executor has committed."""
+    result = relay.pending.ack(read_acks(_fields(request)), relay.clock.now())
+    log.info("signals_acked", acked=",".join(result.acked), stale=",".join(result.stale))
+    return _dated(relay, {"acked": result.acked, "stale": result.stale})
+
+
+def nack(relay: Relay) -> Response:
+    """Take one signal back, to be delivered again."""
+    id, token, reason, retry_seconds = read_nack(_fields(request))
+    if not relay.pending.nack(id, token, reason, retry_seconds, relay.clock.now()):
+        raise LeaseLost(f"{id} is leased to somebody else, finished, or unknown")
+    log.info("signal_given_back", id=id, reason=reason, retry_seconds=retry_seconds)
+    return _dated(relay, {"status": "returned", "id": id})
 
 
 def _wait_for_signals(relay: Relay, poll: Poll, connected: Callable[[], bool]) -> list[Leased]:
@@ -132,7 +143,7 @@ def _signal(leased: Leased) -> dict[str, object]:
 def _dated(relay: Relay, value: dict[str, object]) -> Response:
     """Return an answer that carries the relay's clock to the millisecond, for measuring the skew."""
     response = reply(200, value)
-    response.headers["Relay-Time"] = utc_text(relay.clock.now())
+    response.headers["X-Relay-Time"] = utc_text(relay.clock.now())
     return response
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 
 from common.logs import configure, never_log
-from common.settings import click_options, speaking
+from common.settings import Secret, click_options, speaking
 from relay.settings import RelaySettings
 
 
@@ -18,8 +19,7 @@ def serve(**flags: Any) -> None:
     """Serve the relay (this is the default)."""
     settings = RelaySettings.load(flags)
     configure("relay", json=settings.log_json)
-    if settings.alarm_urls:
-        never_log(*settings.alarm_urls.items())
+    never_log(urlsplit(settings.queue_url).password or "", *(settings.alarm_urls or Secret("")).items())
     from relay.server import serve as run
 
     run(settings)

@@ -62,7 +62,10 @@ class RelaySettings(ProgramSettings):
         8080, help="Port to listen on; 0 takes a free one.", minimum=0, maximum=65535, also_env=("PORT",)
     )
     queue_url: str = setting(
-        "sqlite:///pending.db", help="The pending queue: sqlite:///FILE or postgresql://…", check=queue_url
+        "sqlite:///pending.db",
+        help="The pending queue: sqlite:///FILE or postgresql://…",
+        check=queue_url,
+        secret=True,
     )
     webhook_secrets: Secret = setting(help="What senders present, a list, newest first.")
     sender_signing_secrets: Secret | None = setting(

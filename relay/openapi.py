@@ -1,0 +1,231 @@
+"""The relay described by OpenAPI 3.1, from the same tables that the code obeys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from common.signals import ID_LIMIT, NOTE_LIMIT, NUMBER_PATTERN, SECRET_LIMIT
+from relay import delivery
+from relay.pending.base import MAX_LEASE_SECONDS, MAX_RETRY_SECONDS
+from relay.problems import PROBLEMS
+
+Schema = dict[str, Any]
+_JSON, _PROBLEM = "application/json", "application/problem+json"
+
+
+def _object(properties: Schema, required: list[str], closed: bool = True, **more: Any) -> Schema:
+    found = {"type": "object", "properties": properties, "required": required, **more}
+    return {**found, "additionalProperties": False} if closed else found
+
+
+def _ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+_NUMBER: Schema = {
+    "description": "A JSON number or decimal text: at most 12 digits before and 20 after the point, no exponent.",
+    "oneOf": [
+        {"type": "number", "exclusiveMinimum": 0, "maximum": 999_999_999_999},
+        {"type": "string", "pattern": f"^{NUMBER_PATTERN}$"},
+    ],
+}
+_SIZE: Schema = {"oneOf": [{**_NUMBER["oneOf"][0], "exclusiveMinimum": -1, "minimum": 0}, _NUMBER["oneOf"][1]]}
+_POSITION: Schema = {"enum": ["long", "short", "flat"]}
+_COMMON: Schema = {
+    "symbol": {"type": "string", "minLength": 1, "maxLength": 60, "examples": ["EURUSD", "NASDAQ:AAPL", "BRK.B"]},
+    "id": {
+        "type": "string", "minLength": 1, "maxLength": ID_LIMIT,
+        "description": "The sender's duplicate key, good for 30 days.",
+    },
+    "note": {"type": "string", "maxLength": NOTE_LIMIT, "description": "Shown beside the signal."},
+    "secret": {"type": "string", "maxLength": SECRET_LIMIT, "format": "password", "writeOnly": True},
+}  # fmt: skip
+
+
+def _signal(action: str, properties: Schema, required: list[str]) -> Schema:
+    fields = {"action": {"const": action}, **_COMMON, **properties}
+    return _object(fields, ["action", "symbol", *required])
+
+
+_ID = {"type": "string", "pattern": "^[0-9A-Z]{26}$"}
+_TEXT: Schema = {"type": "string", "minLength": 1, "maxLength": delivery.ID_LIMIT}
+_SCHEMAS: dict[str, Schema] = {
+    "Open": _signal(
+        "open", {"side": {"enum": ["buy", "sell"]}, "quantity": _NUMBER, "tp": _NUMBER, "sl": _NUMBER},
+        ["side", "quantity"],
+    ),
+    "Close": _signal("close", {}, []),
+    "Reset": _signal("reset", {}, []),
+    "Strategy": _signal(
+        "strategy",
+        {
+            "market_position": _POSITION, "market_position_size": _SIZE, "prev_market_position": _POSITION,
+            "prev_market_position_size": _SIZE, "tp": _NUMBER, "sl": _NUMBER,
+        },
+        ["market_position", "market_position_size"],
+    ),
+    "Alert": {"oneOf": [_ref(name) for name in ("Open", "Close", "Reset", "Strategy")]},
+    "Queued": _object({"status": {"const": "queued"}, "id": _ID}, ["status", "id"]),
+    "Duplicate": _object({"status": {"const": "duplicate"}, "id": _ID}, ["status", "id"]),
+    "Poll": _object(
+        {
+            "limit": {"type": "integer", "minimum": 1, "maximum": delivery.MOST_LEASED, "default": 10},
+            "wait_seconds": {
+                "type": "number", "minimum": 0, "maximum": delivery.LONGEST_WAIT_SECONDS, "default": 20,
+                "description": "The answer may come sooner.",
+            },
+            "lease_seconds": {"type": "number", "minimum": 1, "maximum": MAX_LEASE_SECONDS, "default": 30},
+        },
+        [],
+    ),
+    "Leased": _object(
+        {
+            "id": _ID, "lease": _TEXT, "attempt": {"type": "integer", "minimum": 1},
+            "received_at": {"type": "string", "format": "date-time"},
+            "headers": _object(
+                {name: {"type": "string"} for name in ("webhook-id", "webhook-timestamp", "webhook-signature")},
+                ["webhook-id", "webhook-timestamp", "webhook-signature"],
+            ),
+            "payload": {"type": "string", "description": "The exact text that is signed."},
+        },
+        ["id", "lease", "attempt", "received_at", "headers", "payload"],
+    ),
+    "Notice": _object(
+        {name: {"type": "string"} for name in ("kind", "symbol", "text", "at")}, ["kind", "symbol", "text", "at"]
+    ),
+    "Leases": _object(
+        {
+            "signals": {"type": "array", "items": _ref("Leased")},
+            "notices": {"type": "array", "items": _ref("Notice"), "description": "What the owner should hear."},
+        },
+        ["signals"],
+    ),
+    "Acks": _object(
+        {
+            "acks": {
+                "type": "array", "maxItems": delivery.MOST_ACKS,
+                "items": _object({"id": _TEXT, "lease": _TEXT}, ["id", "lease"]),
+            }
+        },
+        ["acks"],
+    ),
+    "Acked": _object(
+        {name: {"type": "array", "items": {"type": "string"}} for name in ("acked", "stale")}, ["acked", "stale"]
+    ),
+    "Nack": _object(
+        {
+            "id": _TEXT, "lease": _TEXT,
+            "reason": {"type": "string", "minLength": 1, "maxLength": delivery.REASON_LIMIT},
+            "retry_seconds": {"type": "number", "minimum": 0, "maximum": MAX_RETRY_SECONDS, "default": 0},
+        },
+        ["id", "lease"],
+    ),
+    "Returned": _object({"status": {"const": "returned"}, "id": {"type": "string"}}, ["status", "id"]),
+    "Health": _object({"status": {"const": "ok"}}, ["status"]),
+    "Ready": _object(
+        {
+            "status": {"const": "ready"},
+            "queue": _object(
+                {name: {"type": "string"} for name in ("engine", "wakeups", "detail")},
+                ["engine", "wakeups", "detail"],
+            ),
+            "mode": {"enum": ["open", "paused", "close-only"]},
+            "executor": {"enum": ["polling", "silent", "never"]},
+            "alerts_missed": {"type": "integer", "minimum": 0},
+        },
+        ["status", "queue", "mode", "executor", "alerts_missed"],
+    ),
+    "Problem": _object(
+        {
+            "type": {"type": "string"}, "title": {"type": "string"}, "status": {"type": "integer"},
+            "code": {"enum": sorted(PROBLEMS)}, "detail": {"type": "string"},
+            "problems": {
+                "type": "array",
+                "items": _object({"field": {"type": "string"}, "message": {"type": "string"}}, ["field", "message"]),
+            },
+        },
+        ["type", "title", "status", "code", "detail"],
+    ),
+}  # fmt: skip
+
+
+def _answers(answers: dict[int, str], refusals: list[int]) -> Schema:
+    """Return the responses of an operation: what it answers, and the statuses of its refusals."""
+    found = {
+        str(status): {"description": name, "content": {_JSON: {"schema": _ref(name)}}}
+        for status, name in answers.items()
+    }
+    for status in refusals:
+        codes = [code for code, kind in PROBLEMS.items() if kind.status == status]
+        description = "; ".join(f"`{code}`: {PROBLEMS[code].title}" for code in codes)
+        found[str(status)] = {"description": description, "content": {_PROBLEM: {"schema": _ref("Problem")}}}
+    return found
+
+
+def _operation(summary: str, body: str | None, responses: Schema, security: list[Schema]) -> Schema:
+    found: Schema = {"summary": summary, "responses": responses, "security": security}
+    if body:
+        found["requestBody"] = {"required": True, "content": {_JSON: {"schema": _ref(body)}}}
+    return found
+
+
+_SENDER: list[Schema] = [{}, {"bearer": []}, {"signature": []}]  # {}: the secret is in the body
+_EXECUTOR: list[Schema] = [{"executorToken": []}]
+_POSTED = [400, 401, 403, 409, 411, 413, 429, 503]
+_CALLED = [400, 401, 411, 413, 429, 503]
+_INTAKE = _answers({202: "Queued", 200: "Duplicate"}, _POSTED)
+_PATH_SECRET = {
+    "name": "secret", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1},
+    "description": "For senders that can change neither body nor headers.",
+}  # fmt: skip
+
+
+def _paths() -> Schema:
+    bearer = _EXECUTOR
+    return {
+        "/webhook": {"post": _operation("Post an alert", "Alert", _INTAKE, _SENDER)},
+        "/webhook/{secret}": {
+            "parameters": [_PATH_SECRET],
+            "post": _operation("Post an alert, the secret in the path", "Alert", _INTAKE, []),
+        },
+        "/v1/lease": {"post": _operation("Fetch signals", "Poll", _answers({200: "Leases"}, _CALLED), bearer)},
+        "/v1/ack": {"post": _operation("Finish signals", "Acks", _answers({200: "Acked"}, _CALLED), bearer)},
+        "/v1/nack": {
+            "post": _operation("Give one back", "Nack", _answers({200: "Returned"}, [*_CALLED, 409]), bearer)
+        },
+        "/healthz": {"get": _operation("Is the process alive", None, _answers({200: "Health"}, []), [])},
+        "/readyz": {"get": _operation("Can it take alerts", None, _answers({200: "Ready"}, [503]), [])},
+        "/metrics": {
+            "get": _operation("Numbers for Prometheus", None, {
+                "200": {"description": "text format", "content": {"text/plain": {"schema": {"type": "string"}}}},
+                **_answers({}, [401, 429]),
+            }, bearer)
+        },
+        "/openapi.json": {"get": _operation("This description", None, {
+            "200": {"description": "OpenAPI 3.1", "content": {_JSON: {"schema": {"type": "object"}}}}
+        }, [])},
+    }  # fmt: skip
+
+
+DOCUMENT: Schema = {
+    "openapi": "3.1.0",
+    "info": {
+        "title": "Signal relay",
+        "version": "1",
+        "description": "Alerts in, signed signals out. Every refusal is a problem (RFC 9457) with a stable code.",
+    },
+    "paths": _paths(),
+    "components": {
+        "schemas": _SCHEMAS,
+        "securitySchemes": {
+            "bearer": {"type": "http", "scheme": "bearer", "description": "One of RELAY_WEBHOOK_SECRETS."},
+            "executorToken": {
+                "type": "http", "scheme": "bearer", "description": "One of RELAY_EXECUTOR_TOKENS.",
+            },
+            "signature": {
+                "type": "apiKey", "in": "header", "name": "webhook-signature",
+                "description": "Standard Webhooks v1, with webhook-id and webhook-timestamp.",
+            },
+        },
+    },
+}  # fmt: skip

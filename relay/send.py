@@ -1,0 +1,83 @@
+"""`python -m relay send`: post a signal from any system, without quoting."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from common.settings import ProgramSettings, Secret, click_options, setting, speaking
+from relay.settings import RelaySettings
+
+# action -> its further arguments
+_ARGUMENTS = {"open": ("side", "quantity"), "close": (), "reset": ()}
+_OPTIONS = ("tp", "sl", "id", "note")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SendSettings(ProgramSettings):
+    """Where to send, and with which secret: the relay's own settings are understood."""
+
+    env_prefix = "RELAY_"
+    url: str | None = setting(None, help="The relay's address; without it the one on this machine.")
+    port: int = setting(RelaySettings.port, help="The relay's port on this machine.", also_env=("PORT",))
+    webhook_secrets: Secret = setting(help="The sender's secret; the first of a list is used.")
+
+
+@click.command()
+@click.argument("action", type=click.Choice(sorted(_ARGUMENTS)))
+@click.argument("symbol")
+@click.argument("rest", nargs=-1, metavar="[SIDE QUANTITY]")
+@click.option("--tp", help="Take-profit price.")
+@click.option("--sl", help="Stop-loss price.")
+@click.option("--id", help="Duplicate key: the same id is taken once.")
+@click.option("--note", help="Shown beside the signal.")
+@click_options(SendSettings)
+@speaking
+def send(action: str, symbol: str, rest: tuple[str, ...], url: str | None, port: str | None, **options: str) -> None:
+    """Post one signal, such as: send open EURUSD buy 10000 --tp 1.20 --sl 1.18"""
+    settings = SendSettings.load({"url": url, "port": port})
+    signal = _signal(action, symbol, rest, options)
+    address = (settings.url or f"http://127.0.0.1:{settings.port}").rstrip("/")
+    status, answer = _post(address + "/webhook", signal, settings.webhook_secrets.items()[0])
+    _tell(status, answer)
+
+
+def _signal(action: str, symbol: str, rest: tuple[str, ...], options: dict[str, str]) -> dict[str, str]:
+    names = _ARGUMENTS[action]
+    if len(rest) != len(names):
+        usage = " ".join(["send", action, "SYMBOL", *map(str.upper, names)])
+        raise click.UsageError(f"expected: {usage}")
+    given = {name: options[name] for name in _OPTIONS if options.get(name) is not None}
+    return {"action": action, "symbol": symbol, **dict(zip(names, rest, strict=True)), **given}
+
+
+def _post(url: str, signal: dict[str, str], secret: str) -> tuple[int, dict[str, Any]]:
+    import requests
+
+    with requests.Session() as session:
+        session.trust_env = False  # else ~/.netrc may replace the credential
+        try:
+            response = session.post(
+                url, json=signal, headers={"Authorization": f"Bearer {secret}"}, timeout=10, allow_redirects=False
+            )
+        except requests.RequestException as exc:
+            raise click.ClickException(f"no answer from {url}: {type(exc).__name__}. Is the relay running?") from exc
+    try:
+        answer = response.json()
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise click.ClickException(f"{url} answered {response.status_code}, but it is no relay of ours")
+    return response.status_code, answer
+
+
+def _tell(status: int, answer: dict[str, Any]) -> None:
+    if status in (200, 202):
+        click.echo(json.dumps(answer))
+        return
+    lines = [f"refused ({status} {answer.get('code')}): {answer.get('title')}. {answer.get('detail', '')}"]
+    lines += [f"  {each.get('field')}: {each.get('message')}" for each in answer.get("problems", [])]
+    raise click.ClickException("\n".join(lines))
