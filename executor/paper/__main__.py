@@ -1,0 +1,112 @@
+"""`python -m executor.paper`: the built-in paper TWS on a TCP port."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from common.clock import SystemClock
+from executor.paper import contracts, scenario
+from executor.paper.control import ControlServer
+from executor.paper.exchange import Exchange
+from executor.paper.server import LOOPBACK, PaperServer
+from executor.paper.store import FileStore, NoStore
+from executor.paper.truth import Truth
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The command line."""
+
+    host: str
+    port: int
+    control_port: int | None
+    seed: int
+    volatility: float
+    quiet: bool
+    state: Path | None
+    truth: Path | None
+    scenario: Path | None
+    contracts: Path | None
+    accounts: str
+
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command()
+@click.option("--host", default=LOOPBACK, show_default=True, help="Address to listen on.")
+@click.option("--port", default=7497, show_default=True, help="TWS API port; 0: a free one.")
+@click.option(
+    "--control-port", type=int, help="Port that moves prices and reads the books, on loopback; 0: a free one."
+)
+@click.option("--seed", default=1, show_default=True, help="Seed of the random walk.")
+@click.option(
+    "--volatility", default=0.3, show_default=True, help="Chance of a move by one tick in a second; 0: still."
+)
+@click.option("--quiet", is_flag=True, help="Print the ready line only.")
+@click.option("--state", type=_FILE, help="Keep orders, positions and ids in this file, over restarts.")
+@click.option("--truth", type=_FILE, help="Append what was accepted and filled to this file, as JSON lines.")
+@click.option("--scenario", type=_FILE, help="Steps to play: triggers and faults (TOML or JSON).")
+@click.option("--contracts", type=_FILE, help="More instruments, such as futures (TOML or JSON).")
+@click.option("--accounts", default="DU1234567", show_default=True, help="Accounts of the login, comma-separated.")
+def main(**options: object) -> None:
+    """Run a paper TWS that any TWS API client can connect to."""
+    try:
+        asyncio.run(run(Options(**options)))  # type: ignore[arg-type]
+    except KeyboardInterrupt:
+        pass
+    except (contracts.ContractError, scenario.ScenarioError) as error:
+        sys.exit(f"paper TWS: {error}")
+    except OSError as error:
+        sys.exit(
+            f"paper TWS: cannot start: {error.strerror or error}; is another TWS running on port {options['port']}?"
+        )
+
+
+async def run(options: Options) -> None:
+    """Serve until told to stop. Raises OSError, ContractError or ScenarioError if it cannot start."""
+    server = build(options)
+    control = ControlServer(server) if options.control_port is not None else None
+    over = asyncio.Event()
+    server.stopping = over.set
+    await server.start(options.host, options.port)
+    if control:
+        await control.start(options.control_port or 0)
+    if options.scenario:
+        scenario.play(server, scenario.load(options.scenario))
+    if not options.quiet:
+        click.echo(f"Accounts {options.accounts}; trades {len(list(server.exchange.floor.catalog))} instruments.")
+    click.echo(f"paper TWS ready port={server.port} control={control.port if control else 'none'}")
+    for name in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C arrives as KeyboardInterrupt
+            asyncio.get_running_loop().add_signal_handler(name, over.set)
+    await over.wait()
+    if control:
+        await control.stop()
+    await server.stop()
+
+
+def build(options: Options) -> PaperServer:
+    """Put the parts together."""
+    more = contracts.load(options.contracts) if options.contracts else []
+    exchange = Exchange(
+        SystemClock(),
+        accounts=[name.strip() for name in options.accounts.split(",") if name.strip()],
+        seed=options.seed,
+        volatility=options.volatility,
+        instruments=[*contracts.BUILT_IN, *more],
+        truth=Truth(options.truth),
+        store=FileStore(options.state) if options.state else NoStore(),
+    )
+    return PaperServer(exchange)
+
+
+if __name__ == "__main__":
+    main()

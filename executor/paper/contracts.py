@@ -1,0 +1,225 @@
+"""The instruments that can be traded, and how a client's description of a contract finds them.
+
+EURUSD (12087792), AAPL (265598), MSFT (272093), AMZN (3691937) and QQQ, SPY carry IBKR's own conIds; the
+others keep the number written here for ever, so that journals stay valid.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from pathlib import Path
+
+ONE = Decimal(1)
+
+
+class ContractError(Exception):
+    """A contract of the configuration cannot be used; the text says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instrument:
+    """One thing to trade. `rules`: (from price, tick) in rising order; `commission` is per contract."""
+
+    con_id: int
+    symbol: str
+    sec_type: str
+    exchange: str
+    currency: str
+    price: Decimal
+    primary: str = ""
+    local_symbol: str = ""
+    trading_class: str = ""
+    multiplier: Decimal = ONE
+    expiry: str = ""
+    long_name: str = ""
+    rule_id: int = 26
+    rules: tuple[tuple[Decimal, Decimal], ...] = ((Decimal(0), Decimal("0.01")),)
+    commission: Decimal = Decimal("0.85")
+    margin: Decimal = Decimal("0.25")
+
+    @property
+    def name(self) -> str:
+        """Return the spelling that people use: EURUSD, AAPL, BRK B, MESM6."""
+        return self.symbol + self.currency if self.sec_type == "CASH" else self.local_symbol or self.symbol
+
+    @property
+    def multiplier_text(self) -> str:
+        return "" if self.multiplier == 1 else format(self.multiplier.normalize(), "f")
+
+    def tick(self, price: Decimal) -> Decimal:
+        """Return the smallest price step at this price."""
+        return [step for edge, step in self.rules if edge <= max(price, self.rules[0][0])][-1]
+
+    def on_tick(self, price: Decimal) -> bool:
+        return price % self.tick(price) == 0
+
+
+def _fx(con_id: int, pair: str, price: str, tick: str = "0.00005", rule: int = 239) -> Instrument:
+    base, quote = pair[:3], pair[3:]
+    return Instrument(con_id, base, "CASH", "IDEALPRO", quote, Decimal(price), "", f"{base}.{quote}",
+                      f"{base}.{quote}", long_name=f"{base}/{quote}", rule_id=rule,
+                      rules=((Decimal(0), Decimal(tick)),), margin=Decimal("0.0334"))  # fmt: skip
+
+
+def _stock(con_id: int, symbol: str, primary: str, price: str, name: str, currency: str = "USD") -> Instrument:
+    return Instrument(con_id, symbol, "STK", "SMART", currency, Decimal(price), primary, symbol,
+                      "NMS" if primary == "NASDAQ" else symbol, long_name=name)  # fmt: skip
+
+
+BUILT_IN: tuple[Instrument, ...] = (
+    _fx(12087792, "EURUSD", "1.19"), _fx(12087797, "GBPUSD", "1.34"), _fx(14433401, "AUDUSD", "0.655"),
+    _fx(39453441, "NZDUSD", "0.595"), _fx(15016062, "USDCAD", "1.395"), _fx(12087820, "USDCHF", "0.805"),
+    _fx(15016059, "USDJPY", "155", "0.005", 59), _fx(12087807, "EURGBP", "0.888"),
+    _fx(14321016, "EURJPY", "184.45", "0.005", 59), _fx(14321010, "GBPJPY", "207.7", "0.005", 59),
+    _fx(12087817, "EURCHF", "0.958"), _fx(37893488, "USDSEK", "9.5"), _fx(28027110, "USDNOK", "10.1"),
+    _stock(265598, "AAPL", "NASDAQ", "263.5", "APPLE INC"),
+    _stock(272093, "MSFT", "NASDAQ", "408.5", "MICROSOFT CORP"),
+    _stock(3691937, "AMZN", "NASDAQ", "220", "AMAZON.COM INC"),
+    _stock(208813719, "GOOGL", "NASDAQ", "300", "ALPHABET INC-CL A"),
+    _stock(208813720, "GOOG", "NASDAQ", "301", "ALPHABET INC-CL C"),
+    _stock(107113386, "META", "NASDAQ", "600", "META PLATFORMS INC-CLASS A"),
+    _stock(4815747, "NVDA", "NASDAQ", "180", "NVIDIA CORP"),
+    _stock(76792991, "TSLA", "NASDAQ", "400", "TESLA INC"),
+    _stock(15124833, "NFLX", "NASDAQ", "110", "NETFLIX INC"),
+    _stock(4391, "AMD", "NASDAQ", "210", "ADVANCED MICRO DEVICES"),
+    _stock(270639, "INTC", "NASDAQ", "36", "INTEL CORP"),
+    _stock(268084, "CSCO", "NASDAQ", "76", "CISCO SYSTEMS INC"),
+    _stock(11017, "PEP", "NASDAQ", "147", "PEPSICO INC"),
+    _stock(274105, "QCOM", "NASDAQ", "165", "QUALCOMM INC"),
+    _stock(266093, "ADBE", "NASDAQ", "325", "ADOBE INC"),
+    _stock(272800, "ORCL", "NYSE", "200", "ORACLE CORP"),
+    _stock(8314, "IBM", "NYSE", "300", "INTL BUSINESS MACHINES CORP"),
+    _stock(1520593, "JPM", "NYSE", "300", "JPMORGAN CHASE & CO"),
+    _stock(10098, "BAC", "NYSE", "52", "BANK OF AMERICA CORP"),
+    _stock(72063691, "BRK B", "NYSE", "505", "BERKSHIRE HATHAWAY INC-CL B"),
+    _stock(49462172, "V", "NYSE", "330", "VISA INC-CLASS A SHARES"),
+    _stock(8719, "JNJ", "NYSE", "205", "JOHNSON & JOHNSON"),
+    _stock(13824, "PG", "NYSE", "148", "PROCTER & GAMBLE CO/THE"),
+    _stock(13977, "XOM", "NYSE", "117", "EXXON MOBIL CORP"),
+    _stock(8894, "KO", "NYSE", "72", "COCA-COLA CO/THE"),
+    _stock(6459, "DIS", "NYSE", "104", "WALT DISNEY CO/THE"),
+    _stock(7930, "HD", "NYSE", "345", "HOME DEPOT INC"),
+    _stock(9408, "MCD", "NYSE", "310", "MCDONALD'S CORP"),
+    _stock(13272, "WMT", "NYSE", "105", "WALMART INC"),
+    _stock(9599491, "F", "NYSE", "13", "FORD MOTOR CO"),
+    _stock(756733, "SPY", "ARCA", "660", "SPDR S&P 500 ETF TRUST"),
+    _stock(320227571, "QQQ", "NASDAQ", "590", "INVESCO QQQ TRUST SERIES 1"),
+    _stock(195014116, "SHOP", "NASDAQ", "145", "SHOPIFY INC - CLASS A"),
+    _stock(195014119, "SHOP", "TSE", "202", "SHOPIFY INC - CLASS A", "CAD"),
+)  # fmt: skip
+
+
+class Catalog:
+    """Every instrument of this server, found by conId or by description."""
+
+    def __init__(self, instruments: Iterable[Instrument] = BUILT_IN) -> None:
+        self._by_id = {instrument.con_id: instrument for instrument in instruments}
+
+    def __iter__(self) -> Iterator[Instrument]:
+        return iter(self._by_id.values())
+
+    def __getitem__(self, con_id: int) -> Instrument:
+        return self._by_id[con_id]
+
+    def add(self, instrument: Instrument) -> None:
+        self._by_id[instrument.con_id] = instrument
+
+    def named(self, name: str) -> Instrument:
+        """Return the instrument that people call this (EURUSD, EUR.USD, BRK B, BRK.B, a conId).
+
+        Raises:
+            ContractError: There is none; the text says what was asked.
+        """
+        wanted = name.upper().replace("/", ".")
+        for one in self._by_id.values():
+            spellings = {one.name, one.local_symbol, one.symbol if one.sec_type != "CASH" else "", str(one.con_id)}
+            if wanted in spellings or wanted.replace(".", " ") in spellings:
+                return one
+        raise ContractError(f"no instrument is called {name!r}")
+
+    def find(self, query: Mapping[str, str]) -> list[Instrument]:
+        """Return what matches a client's contract fields; an empty list is TWS's error 200."""
+        con_id = query.get("con_id", "")
+        if con_id not in ("", "0"):
+            found = self._by_id.get(int(con_id)) if con_id.isdigit() else None
+            return [found] if found else []
+        if not (query.get("symbol") or query.get("local_symbol")):
+            return []
+        return [one for one in self._by_id.values() if _matches(one, query)]
+
+    def samples(self, pattern: str) -> list[Instrument]:
+        """Return what a search by the beginning of symbol or name finds, at most 16 as TWS does."""
+        wanted = pattern.upper()
+        return [one for one in self._by_id.values()
+                if one.symbol.startswith(wanted) or wanted in one.long_name.upper()][:16]  # fmt: skip
+
+
+def _matches(one: Instrument, query: Mapping[str, str]) -> bool:
+    exchanges = {"", one.exchange, one.primary} if one.sec_type == "STK" else {"", one.exchange}
+    wanted = {
+        "symbol": {"", one.symbol, one.symbol.replace(" ", ".")},
+        "sec_type": {one.sec_type},
+        "exchange": exchanges,
+        "primary": {"", one.primary, one.exchange},
+        "currency": {"", one.currency},
+        "local_symbol": {"", one.local_symbol},
+        "trading_class": {"", one.trading_class},
+        "multiplier": {"", one.multiplier_text, str(one.multiplier)},
+    }
+    return one.expiry.startswith(query.get("expiry", "")) and all(
+        query.get(name, "").upper() in allowed for name, allowed in wanted.items())  # fmt: skip
+
+
+def load(path: Path) -> list[Instrument]:
+    """Return the instruments of a TOML or JSON file: a list `contract` of tables.
+
+    Needed are symbol, sec_type, exchange, price; con_id is made from the description when absent.
+
+    Raises:
+        ContractError: A table is incomplete or a value makes no sense.
+    """
+    raw = path.read_text("utf-8")
+    content = json.loads(raw) if path.suffix == ".json" else tomllib.loads(raw)
+    return [from_table(table) for table in content.get("contract", [])]
+
+
+def from_table(table: Mapping[str, object]) -> Instrument:
+    """Return the instrument of one table of the configuration. Raises ContractError with the reason."""
+    values = {name: str(value) for name, value in table.items()}
+    missing = [name for name in ("symbol", "sec_type", "exchange", "price") if name not in values]
+    if missing:
+        raise ContractError(f"contract {values.get('symbol', '?')}: missing {', '.join(missing)}")
+    try:
+        return _build(values)
+    except (ValueError, ArithmeticError) as error:
+        raise ContractError(f"contract {values['symbol']}: {error}") from error
+
+
+def _build(values: dict[str, str]) -> Instrument:
+    tick = Decimal(values.get("tick", "0.01"))
+    sec_type = values["sec_type"]
+    plain = Instrument(
+        con_id=int(values.get("con_id", _stable_id(values))),
+        symbol=values["symbol"], sec_type=sec_type, exchange=values["exchange"],
+        currency=values.get("currency", "USD"), price=Decimal(values["price"]),
+        rule_id=int(values.get("rule_id", "900")), rules=((Decimal(0), tick),),
+        margin=Decimal(values.get("margin", "0.25" if sec_type == "STK" else "0.05")),
+    )  # fmt: skip
+    texts = {name: values[name] for name in ("primary", "local_symbol", "trading_class", "expiry", "long_name")
+             if name in values}  # fmt: skip
+    numbers = {name: Decimal(values[name]) for name in ("multiplier", "commission") if name in values}
+    full = replace(plain, local_symbol=plain.symbol, trading_class=plain.symbol, long_name=plain.symbol)
+    return replace(full, **texts, **numbers)  # type: ignore[arg-type]
+
+
+def _stable_id(values: Mapping[str, str]) -> int:
+    """Return a conId that depends on the description alone, so that it survives restarts."""
+    key = ".".join(values.get(name, "") for name in ("symbol", "sec_type", "exchange", "currency", "expiry"))
+    number = 0
+    for letter in key.encode():
+        number = (number * 131 + letter) % 99_999_989
+    return 900_000_000 + number

@@ -1,0 +1,327 @@
+"""Orders coming in: validate, hold, transmit, modify, cancel.
+
+An order with transmit=False is held by TWS in silence. A transmitting message sends its whole family: the
+parent is acknowledged first, then its children, and only then is anything matched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+
+from executor.paper.contracts import Instrument
+from executor.paper.events import Refused
+from executor.paper.faults import Fault
+from executor.paper.floor import Floor
+from executor.paper.matcher import Matcher, resting_status
+from executor.paper.orders import Order, OrderForm
+from executor.paper.validation import invalid, odd_lot, order_line, refusal, words
+
+MAX_ID = 2**31 - 1
+KEPT_FLAGS = ("orphan_children", "children_stay", "oca_ignored", "oca_double_fill")
+
+
+class Intake:
+    """Take orders and cancellations of clients and of the owner."""
+
+    def __init__(self, floor: Floor, matcher: Matcher) -> None:
+        self._floor = floor
+        self._matcher = matcher
+        self.connected = True  # False: TWS has lost IB's servers, what is sent waits in TWS
+
+    # -- placing ----------------------------------------------------------------------------------------------
+
+    def place(self, client_id: int, order_id: int, found: list[Instrument], form: OrderForm) -> Order | None:
+        """Take a placeOrder; return the order, or None if it was refused without a trace."""
+        code_words = self._refusal(client_id, order_id, found, form)
+        known = self._floor.book.by_handle(client_id, order_id) if order_id else None
+        if code_words is None and known is not None:
+            code_words = self._modify_refusal(known, found[0], form)
+        if code_words is not None:
+            self._say(client_id, order_id, *code_words)
+            return None
+        form = replace(form, account=form.account or next(iter(self._floor.books.accounts)))
+        if known is not None:
+            return self._modify(known, form)
+        return self._new(client_id, order_id, found[0], form)
+
+    def _say(self, client_id: int, order_id: int, code: int, text: str) -> None:
+        self._floor.truth.add(self._floor.now, "refused", clientId=client_id, orderId=order_id, code=code, words=text)
+        self._floor.emit(Refused(client_id, order_id, code, text))
+
+    def _refusal(self, client_id: int, order_id: int, found: list[Instrument],
+                 form: OrderForm) -> tuple[int, str] | None:  # fmt: skip
+        if self._floor.faults.standing("read_only"):
+            return invalid("The API interface is currently in Read-Only mode.")
+        if order_id > MAX_ID:
+            return 320, words(320)
+        if len(found) != 1:
+            return 200, words(200)
+        return refusal(form, found[0], list(self._floor.books.accounts)) or self._id_refusal(client_id, order_id, form)
+
+    def _id_refusal(self, client_id: int, order_id: int, form: OrderForm) -> tuple[int, str] | None:
+        book = self._floor.book
+        if not order_id or book.by_handle(client_id, order_id):
+            return None
+        if order_id < book.mark(client_id) and not self._floor.faults.standing("lax_ids"):
+            return 103, words(103)
+        return self._parent_refusal(client_id, form)
+
+    def _parent_refusal(self, client_id: int, form: OrderForm) -> tuple[int, str] | None:
+        if not form.parent_id:
+            return None
+        parent = self._floor.book.by_handle(client_id, form.parent_id)
+        if parent is None:
+            return 10006, words(10006)
+        if parent.status == "Filled":
+            return 135, words(135, id=form.parent_id)
+        if parent.done:
+            return 201, "Order rejected - reason:Parent order is being cancelled."
+        return None
+
+    def _new(self, client_id: int, order_id: int, one: Instrument, form: OrderForm) -> Order | None:
+        floor = self._floor
+        order = floor.book.new_order(client_id, order_id, one.con_id, form, floor.now)
+        self._link(order)
+        fault = floor.faults.take("reject", order, one.name)
+        if fault and not fault.word("then"):
+            floor.book.forget(order)
+            self._say(client_id, order_id, fault.whole("code"), fault.word("words") or words(fault.whole("code")))
+            return None
+        order.muted = floor.fault("lost_ack", order)
+        order.flags = frozenset(name for name in KEPT_FLAGS if floor.fault(name, order))
+        self._prepare(order, one)
+        if fault:
+            order.flags |= {"reject"}
+            order.done_text = f"{fault.whole('code')}\n{fault.word('then')}\n{fault.word('words')}"
+        if form.transmit:
+            self.transmit(order)
+        return order
+
+    def _link(self, order: Order) -> None:
+        floor, form = self._floor, order.form
+        order.oca_group, order.oca_type = form.oca_group, form.oca_type or (3 if form.oca_group else 0)
+        parent = floor.book.by_handle(order.client_id, form.parent_id) if form.parent_id else None
+        if parent:
+            order.parent = parent.perm_id
+            if not form.oca_group:  # source: recorded brackets share the parent's permId, type 3
+                order.oca_group, order.oca_type = str(parent.perm_id), 3
+        forced = floor.faults.take("oca_type", order, floor.instrument(order).name)
+        if forced:
+            order.oca_type = forced.whole("type")
+
+    def _prepare(self, order: Order, one: Instrument) -> None:
+        """Let the armed faults of partial and late fills settle on the order."""
+        partials = self._floor.faults.take("partials", order, one.name)
+        if partials:
+            order.pieces = [Decimal(str(size)) for size in partials.params["sizes"]]
+            order.piece_gap, order.pieces_then = partials.seconds("gap") or 0.0, partials.word("then")
+        delay = self._floor.faults.take("delay_fill", order, one.name)
+        if delay:
+            order.waits_until = self._floor.now + timedelta(seconds=delay.seconds() or 0.0)
+
+    def transmit(self, order: Order) -> None:
+        """Send an order to IB, with every held order of its bracket."""
+        for one in self._floor.book.family(order):
+            if one.held and not one.done:
+                one.held = False
+                self._accept(one)
+
+    def _accept(self, order: Order) -> None:
+        """Let IB's servers take an order: reject it, or acknowledge it with its warnings."""
+        floor = self._floor
+        if self._lose(order):
+            return
+        reason = self._rejection(order)
+        if reason:
+            self._reject(order, *reason)
+            return
+        if floor.fault("preset_tif", order):
+            order.form = replace(order.form, tif="DAY")
+            floor.refuse(order, 10349, words(10349))
+        parent = floor.book.parent_of(order)
+        if not self.connected:
+            order.status = "PendingSubmit"
+        elif parent and parent.status != "Filled" and not parent.filled:
+            order.status, order.why_held = "PreSubmitted", "child"
+        else:
+            order.status, order.why_held = resting_status(order)
+            self._hold_back(order)
+        floor.log("accepted", order)
+        floor.show(order)
+        self._warn(order)
+
+    def _lose(self, order: Order) -> bool:
+        fault = self._floor.faults.take("lose_order", order, self._floor.instrument(order).name)
+        if fault is None:
+            return False
+        order.lost, order.status = True, "PendingSubmit"
+        order.muted = order.muted or bool(fault.params["silent"])
+        self._floor.log("lost", order, why="never reached IB")
+        self._floor.show(order)
+        return True
+
+    def _rejection(self, order: Order) -> tuple[int, str, str] | None:
+        if "reject" in order.flags:
+            order.flags = order.flags - {"reject"}
+            code, then, text = order.done_text.split("\n", 2)
+            return int(code), then, text or words(int(code))
+        parent = self._floor.book.parent_of(order)
+        if parent and parent.done and not parent.filled:
+            return 201, "Cancelled", "Order rejected - reason:Parent order is being cancelled."
+        books, one = self._floor.books, self._floor.instrument(order)
+        needed = books.margin_needed(order.form.account, one, order.form.sign * order.quantity)
+        free = books.totals(order.form.account)["AvailableFunds"]
+        if needed > 0 and needed > free and not order.parent:
+            return 201, "Inactive", ("Order rejected - reason:We are unable to accept your order. Your Available Funds "
+                                     "are insufficient to cover the initial margin.")  # fmt: skip
+        return None
+
+    def _reject(self, order: Order, code: int, then: str, text: str) -> None:
+        """Report a rejection: the error, then openOrder and orderStatus (source: ib_insync issue 554)."""
+        floor = self._floor
+        floor.refuse(order, code, text)
+        order.status, order.why_held, order.done_at, order.done_text = then, "", floor.now, text
+        floor.log("rejected", order, code=code, words=text)
+        floor.show(order)
+        self._matcher.end_children(order)
+
+    def _hold_back(self, order: Order) -> None:
+        floor, one = self._floor, self._floor.instrument(order)
+        locate = floor.faults.take("locate", order, one.name)
+        if locate:
+            seconds = locate.seconds()
+            order.status, order.why_held = "PreSubmitted", "locate"
+            order.waits_until = floor.now + timedelta(seconds=seconds if seconds is not None else 3e8)
+            floor.refuse(order, 404, words(404))
+        elif not self._matcher.is_open(order):
+            order.status, order.why_held = "PreSubmitted", ""
+
+    def _warn(self, order: Order) -> None:
+        """Report the warnings that are no rejection: closed market, odd lot, and armed ones."""
+        floor, one, form = self._floor, self._floor.instrument(order), order.form
+        causes: list[tuple[int, str]] = []
+        closed = floor.faults.standing("closed_market")
+        if closed and not self._matcher.is_open(order):
+            until = closed.word("until")
+            causes.append((399, f"your order will not be placed at the exchange until {until}"))
+        small = odd_lot(form, one, order.quantity)
+        causes += [(399, small)] if small and not order.parent else []
+        for code, cause in causes:
+            floor.refuse(order, code, words(code, order=order_line(form, one, order.quantity), cause=cause))
+        armed = floor.faults.take("warn", order, one.name)
+        if armed:
+            floor.refuse(order, armed.whole("code"), armed.word("words") or words(armed.whole("code")))
+
+    # -- modifying --------------------------------------------------------------------------------------------
+
+    def _modify_refusal(self, order: Order, one: Instrument, form: OrderForm) -> tuple[int, str] | None:
+        floor = self._floor
+        if order.status == "Filled":
+            return 104, words(104)
+        if order.status == "Cancelled" or (order.held and floor.faults.standing("held_resend_103")):
+            return 103, words(103)
+        if (one.con_id, form.action) != (order.con_id, order.form.action):
+            return 105, words(105)
+        parent = floor.book.parent_of(order)
+        if form.parent_id and parent and parent.done and not order.held:
+            return 135, words(135, id=form.parent_id)  # source: ib_insync issue 647; 0 is what TWS wants here
+        if form.quantity is not None and form.quantity < order.filled:
+            return 201, "Order rejected - reason:The order size is below what is filled."
+        fault = floor.faults.take("reject_modify", order, one.name)
+        if fault:
+            return fault.whole("code"), fault.word("words") or words(fault.whole("code"))
+        return None
+
+    def _modify(self, order: Order, form: OrderForm) -> Order:
+        floor = self._floor
+        again = order.held or order.status == "Inactive"  # TWS transmits an inactive order anew
+        order.form = replace(form, parent_id=order.form.parent_id)
+        order.quantity = form.quantity or order.quantity
+        order.rested = order.triggered = False
+        if again:
+            order.held, order.status = True, "PendingSubmit"
+            floor.book.touch(order)
+            if form.transmit:
+                self.transmit(order)
+            return order
+        if order.why_held != "child":
+            order.status, order.why_held = resting_status(order)
+        floor.log("modified", order)
+        floor.show(order)
+        if order.remaining == 0:
+            self._matcher.end(order, "Cancelled", "Size reduced to what is filled", tell=False)
+        return order
+
+    # -- cancelling -------------------------------------------------------------------------------------------
+
+    def cancel(self, client_id: int, order_id: int, *, sees_all: bool = False) -> None:
+        """Take a cancelOrder. Another client's order can be cancelled by one that has asked for all orders
+        (source: recorded cross-client cancels), unless the knob `cross_client_cancel` refuses it."""
+        book, faults = self._floor.book, self._floor.faults
+        order = book.by_handle(client_id, order_id)
+        if order is None and sees_all and not faults.standing("cross_client_cancel"):
+            order = book.of_others(client_id, order_id)
+        if order is None or order.forgotten:
+            self._say(client_id, order_id, 10147, words(10147, id=order_id))
+        elif order.done and order.status != "Inactive":
+            self._say(client_id, order_id, 10148, words(10148, id=order_id, cause=order.status))
+        elif order.status == "PendingCancel":
+            self._say(client_id, order_id, 161, words(161, id=order.perm_id))
+        else:
+            self.cancel_order(order, client_id)
+
+    def cancel_order(self, order: Order, by: int) -> None:
+        """Cancel an order that can be cancelled, or do what an armed fault has it do."""
+        floor, name = self._floor, self._floor.instrument(order).name
+        to = by if by != order.client_id else None
+        refused = floor.faults.take("reject_cancel", order, name)
+        if refused:
+            code = refused.whole("code")
+            floor.emit(
+                Refused(
+                    by, order.order_id, code, refused.word("words") or words(code, id=order.order_id, cause="Filled")
+                )
+            )
+            return
+        race = floor.faults.take("cancel_race", order, name)
+        if race:
+            self._race(order, race, to)
+            return
+        slow = floor.faults.take("pending_cancel", order, name)
+        if slow:
+            order.status = "PendingCancel"
+            floor.show_status(order, to)
+        floor.after((slow.seconds() or 0.0) if slow else 0.0, lambda: self._finish_cancel(order, to))
+
+    def _finish_cancel(self, order: Order, to: int | None) -> None:
+        if order.done and order.status != "Inactive":
+            return
+        floor = self._floor
+        peers = floor.book.peers(order) if floor.fault("oca_cancel_spreads", order) else []
+        self._matcher.end(order, "Cancelled", "Cancelled by Trader", to=to)
+        for peer in peers:
+            self._matcher.end(peer, "Cancelled", "Cancelled by System")
+
+    def _race(self, order: Order, race: Fault, to: int | None) -> None:
+        """Let fills win against a cancellation: `fill`, `partial`, or `after` (a fill behind the Cancelled)."""
+        floor, then = self._floor, race.word("then")
+        quote = floor.market.quote(order.con_id)
+        price = order.form.limit_price or (quote.ask if order.form.action == "BUY" else quote.bid)
+        quantity = min(race.number("quantity") or order.remaining, order.remaining)
+        if then == "after":
+            self._matcher.end(order, "Cancelled", "Cancelled by Trader", to=to)
+            floor.after(race.seconds() or 0.0, lambda: self._matcher.fill(order, quantity, price))
+            return
+        order.status = "PendingCancel"
+        floor.show_status(order, to)
+        self._matcher.fill(order, quantity, price)
+        if not order.done:
+            self._matcher.end(order, "Cancelled", "Cancelled by Trader", to=to)
+
+    def cancel_all(self) -> None:
+        """Take a global cancel: every open order of every client and of the owner."""
+        for order in list(self._floor.book.live.values()):
+            if not order.done:
+                self._matcher.end(order, "Cancelled", "Cancelled by Trader")

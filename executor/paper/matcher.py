@@ -1,0 +1,287 @@
+"""Fills and what follows from them: stops that trigger, children that wake, OCA peers that shrink or die.
+
+Order of the messages of a fill, as recorded: execDetails, openOrder, orderStatus, commissionReport; then the
+children of a bracket; then the OCA peers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+
+from executor.paper.events import Commissioned, Executed, PositionMoved
+from executor.paper.faults import Fault
+from executor.paper.floor import Floor
+from executor.paper.market import Quote
+from executor.paper.orders import STOPS, ZERO, Execution, Order
+from executor.paper.validation import words
+
+
+class Matcher:
+    """Match working orders against the market of a floor."""
+
+    def __init__(self, floor: Floor) -> None:
+        self._floor = floor
+
+    def run(self) -> None:
+        """Fill whatever can be filled now, until nothing more moves."""
+        while any([self._try(order) for order in list(self._floor.book.live.values())]):
+            pass
+
+    def is_open(self, order: Order) -> bool:
+        """Tell whether the order's market trades now (the knob `closed_market` closes it)."""
+        fault = self._floor.faults.standing("closed_market")
+        if not fault:
+            return True
+        one, symbols = self._floor.instrument(order), fault.params["symbols"]
+        return bool(symbols) and one.name not in symbols and one.sec_type not in symbols
+
+    def _try(self, order: Order) -> bool:
+        if not order.working or order.status == "PendingCancel" or order.why_held == "child":
+            return False
+        if order.waits_until and order.waits_until > self._floor.now:
+            return False
+        if not self.is_open(order):
+            return False
+        changed = self._wake(order)
+        price = self._price(order, self._floor.market.quote(order.con_id))
+        quantity = self._size(order)
+        if price is not None and quantity > 0:
+            self.fill(order, quantity, price)
+            return True
+        order.rested = True
+        self._end_immediate(order)
+        return changed
+
+    def _wake(self, order: Order) -> bool:
+        """Show that a hold is over, or that a stop has been triggered."""
+        quote = self._floor.market.quote(order.con_id)
+        triggered = (
+            order.form.order_type in STOPS and not order.triggered and _triggers(order, quote, self._is_fx(order))
+        )
+        held = order.waits_until is not None or order.status == "PendingSubmit"
+        if not triggered and not held:
+            return False
+        order.triggered |= triggered
+        order.waits_until = None
+        before = order.status, order.why_held
+        order.status, order.why_held = resting_status(order)
+        if before != (order.status, order.why_held):
+            self._floor.show(order)
+        return True
+
+    def _is_fx(self, order: Order) -> bool:
+        return self._floor.instrument(order).sec_type == "CASH"
+
+    def _price(self, order: Order, quote: Quote) -> Decimal | None:
+        if order.form.order_type in STOPS and not order.triggered:
+            return None
+        touch = quote.ask if order.form.action == "BUY" else quote.bid
+        limit = order.form.limit_price
+        if order.form.order_type in ("MKT", "STP") or limit is None:
+            return touch
+        if (touch - limit) * order.form.sign > 0:
+            return None
+        return limit if order.rested else touch
+
+    def _size(self, order: Order) -> Decimal:
+        size = order.remaining
+        parent = self._floor.book.parent_of(order)
+        if parent and not parent.done and "children_stay" not in order.flags:
+            size = min(size, parent.filled - order.filled)
+        return min(size, order.pieces[0]) if order.pieces else size
+
+    def _end_immediate(self, order: Order) -> None:
+        if order.form.tif == "IOC":
+            order.status = "PendingCancel"  # source: recorded IOC orders, which get no error 202
+            self._floor.show_status(order)
+            self.end(order, "Cancelled", "Cancelled by System", tell=False)
+        elif order.form.tif == "FOK":
+            self.end(order, "Inactive", "Cancelled by System", tell=False)
+
+    # -- fills ------------------------------------------------------------------------------------------------
+
+    def fill(self, order: Order, quantity: Decimal, price: Decimal) -> None:
+        """Execute a quantity at a price, report it, and do what follows from it."""
+        floor = self._floor
+        execution = self._execute(order, quantity, price)
+        if order.remaining == 0:
+            order.status, order.done_at, order.done_text = "Filled", floor.now, "Filled Size: " + str(order.filled)
+        elif order.status not in ("PendingCancel", "Cancelled"):
+            order.status, order.why_held = "Submitted", ""
+        floor.book.touch(order)
+        self._report(order, execution)
+        floor.log_execution("filled", execution)
+        self._log_position(execution)
+        floor.emit(PositionMoved(execution.account, execution.con_id))
+        self._next_piece(order, quantity)
+        self._wake_children(order)
+        self._oca(order, quantity)
+
+    def _execute(self, order: Order, quantity: Decimal, price: Decimal) -> Execution:
+        floor, one = self._floor, self._floor.instrument(order)
+        order.filled += quantity
+        order.cost += quantity * price
+        order.last_price = price
+        total, currency = floor.books.commission(one, order.filled, order.cost)
+        due = total - order.commission
+        order.commission = total
+        account, signed = order.form.account, quantity * order.form.sign
+        realized = floor.books.apply(account, order.con_id, signed, price, due)
+        execution = Execution(
+            floor.book.new_exec_id(floor.now), order.perm_id, order.client_id, order.order_id, account,
+            order.con_id, order.form.action, quantity, price, floor.now, order.filled, order.average,
+            order.form.order_ref, one.primary or one.exchange, due, currency, realized)  # fmt: skip
+        floor.book.add_execution(execution)
+        return execution
+
+    def _report(self, order: Order, execution: Execution) -> None:
+        """Emit the messages of a fill in the recorded order, or as an armed fault has it."""
+        floor, symbol = self._floor, self._floor.instrument(order).name
+        late = floor.faults.take("status_first", order, symbol)
+        skipped = floor.faults.take("skip_status", order, symbol)
+        doubled = floor.faults.take("duplicate_status", order, symbol)
+        if late:
+            self._show_fill(order, skipped, doubled)
+        seconds = (late.seconds() or 0.0) if late else 0.0
+        floor.after(seconds, lambda: floor.emit(Executed(execution, order.muted)))
+        if not late:
+            self._show_fill(order, skipped, doubled)
+        floor.after(seconds, lambda: self._report_commission(order, execution))
+
+    def _show_fill(self, order: Order, skipped: Fault | None, doubled: Fault | None) -> None:
+        if skipped and skipped.word("kind") in ("", order.status):
+            return
+        self._floor.show(order)
+        for _ in range(doubled.whole("times") if doubled else 0):
+            self._floor.show_status(order)
+
+    def _report_commission(self, order: Order, execution: Execution) -> None:
+        floor, symbol = self._floor, self._floor.instrument(order).name
+        if floor.faults.take("no_commission", order, symbol):
+            return
+        unset = floor.faults.take("commission_unset", order, symbol)
+        late = floor.faults.take("commission_delay", order, symbol)
+        event = Commissioned(execution, None if unset else execution.commission, order.muted)
+        floor.after((late.seconds() or 0.0) if late else 0.0, lambda: floor.emit(event))
+
+    def _log_position(self, execution: Execution) -> None:
+        floor = self._floor
+        position = floor.books.accounts[execution.account].positions[execution.con_id]
+        floor.truth.add(floor.now, "position", account=execution.account, conId=execution.con_id,
+                        symbol=floor.instrument(execution).name, quantity=position.quantity,
+                        average=position.average)  # fmt: skip
+
+    def _next_piece(self, order: Order, quantity: Decimal) -> None:
+        if not order.pieces:
+            return
+        order.pieces.pop(0)
+        order.waits_until = self._floor.now + timedelta(seconds=order.piece_gap)
+        if order.pieces or order.done or order.pieces_then == "fill":
+            return
+        if order.pieces_then == "cancel":
+            self.end(order, "Cancelled", "Cancelled by System")
+        else:
+            order.waits_until = self._floor.now + timedelta(days=3650)
+
+    # -- brackets and OCA groups ------------------------------------------------------------------------------
+
+    def _wake_children(self, parent: Order) -> None:
+        floor = self._floor
+        for child in floor.book.children(parent):
+            if child.why_held != "child" or child.held:
+                continue
+            held = floor.faults.take("hold_children", child, floor.instrument(child).name)
+            if held is None:
+                self.wake_child(child)
+            elif held.seconds() is not None:
+                floor.after(held.seconds() or 0.0, lambda one=child: self.wake_child(one))  # type: ignore[misc]
+
+    def wake_child(self, child: Order) -> None:
+        """Let a child work: a limit becomes Submitted, a stop waits for its trigger."""
+        if child.done:
+            return
+        child.status, child.why_held = resting_status(child)
+        self._floor.show(child)
+
+    def _oca(self, order: Order, quantity: Decimal) -> None:
+        if "oca_ignored" in order.flags:
+            return
+        double = "oca_double_fill" in order.flags
+        for peer in self._floor.book.peers(order):
+            if double and not peer.done and peer.remaining:
+                peer.flags = peer.flags - {"oca_double_fill"}
+                self.fill(peer, peer.remaining, self._touch(peer))
+            elif order.oca_type == 1 or peer.remaining <= quantity:
+                self.end(peer, "Cancelled", "Cancelled by System")
+            else:
+                peer.quantity -= quantity
+                self._floor.show(peer)
+
+    def _touch(self, order: Order) -> Decimal:
+        quote = self._floor.market.quote(order.con_id)
+        return quote.ask if order.form.action == "BUY" else quote.bid
+
+    # -- the end of an order ----------------------------------------------------------------------------------
+
+    def end(self, order: Order, status: str, why: str, *, tell: bool = True, to: int | None = None) -> None:
+        """End an order that is not wholly filled: status, then error 202; its children follow it."""
+        floor = self._floor
+        order.status, order.why_held, order.held = status, "", False
+        order.done_at, order.done_text = floor.now, why
+        floor.show_status(order, to)
+        if tell:
+            floor.refuse(order, 202, words(202))
+        floor.log("cancelled" if status == "Cancelled" else "inactive", order, why=why)
+        self.end_children(order)
+
+    def end_children(self, parent: Order) -> None:
+        """Cancel the children of a parent that filled nothing; shrink them to what it did fill."""
+        for child in self._floor.book.children(parent):
+            if parent.filled == 0:
+                if "orphan_children" not in parent.flags:
+                    self.end(child, "Cancelled", "Parent order was cancelled")
+                else:
+                    self.wake_child(child)
+            elif child.quantity > parent.filled and "children_stay" not in child.flags:
+                child.quantity = parent.filled
+                self._floor.show(child)
+
+    def correct(self, old: Execution, quantity: Decimal, price: Decimal) -> Execution:
+        """Report an execution again, its id's last part raised; the books follow the correction."""
+        floor, order = self._floor, self._floor.book.orders[old.perm_id]
+        root, _, revision = old.exec_id.rpartition(".")
+        floor.books.apply(old.account, old.con_id, -old.sign * old.quantity, old.price, ZERO)
+        floor.books.apply(old.account, old.con_id, old.sign * quantity, price, ZERO)
+        order.filled += quantity - old.quantity
+        order.cost += quantity * price - old.quantity * old.price
+        new = replace(old, exec_id=f"{root}.{int(revision) + 1:02d}", quantity=quantity, price=price,
+                      cumulative=order.filled, average=order.average)  # fmt: skip
+        floor.book.add_execution(new)
+        floor.book.touch(order)
+        floor.emit(Executed(new, order.muted))
+        floor.emit(PositionMoved(new.account, new.con_id))
+        floor.log_execution("correction", new, corrects=old.exec_id)
+        self._log_position(new)
+        return new
+
+
+def resting_status(order: Order) -> tuple[str, str]:
+    """Return status and whyHeld of an order that works and waits for its price.
+
+    Source: recorded orders: a limit is Submitted, a stop PreSubmitted with `trigger`, a market order that buys
+    PreSubmitted and one that sells Submitted.
+    """
+    if order.form.order_type in STOPS and not order.triggered:
+        return "PreSubmitted", "trigger"
+    if order.form.order_type == "MKT" and order.form.action == "BUY" and not order.filled:
+        return "PreSubmitted", ""
+    return "Submitted", ""
+
+
+def _triggers(order: Order, quote: Quote, forex: bool) -> bool:
+    """Tell whether a stop's price is reached: by the last price, in forex by the side it would trade at."""
+    stop = order.form.aux_price
+    seen = (quote.ask if order.form.action == "BUY" else quote.bid) if forex else quote.last
+    return stop is not None and (seen - stop) * order.form.sign >= 0

@@ -1,0 +1,135 @@
+"""Orders and executions as the broker keeps them: data and small questions, no behaviour.
+
+The words of `status` are TWS's own (TWS API, orderStatus): PendingSubmit, PreSubmitted, Submitted,
+PendingCancel, Cancelled, Filled, Inactive.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from decimal import Decimal
+
+ZERO = Decimal(0)
+DONE = frozenset({"Cancelled", "Filled", "Inactive"})
+STOPS = frozenset({"STP", "STP LMT"})
+LIMITS = frozenset({"LMT", "STP LMT"})
+MANUAL = 0  # the client id of orders that the owner makes in TWS itself
+
+
+@dataclass(frozen=True, slots=True)
+class OrderForm:
+    """What was asked for: the fields of placeOrder that have an effect here. Unset numbers are None."""
+
+    action: str
+    quantity: Decimal | None
+    order_type: str
+    limit_price: Decimal | None = None
+    aux_price: Decimal | None = None
+    tif: str = "DAY"
+    oca_group: str = ""
+    oca_type: int = 0
+    account: str = ""
+    order_ref: str = ""
+    transmit: bool = True
+    parent_id: int = 0
+    outside_rth: bool = False
+    what_if: bool = False
+    extras: dict[str, str] = field(default_factory=dict)  # field name -> text, sent back as it came
+
+    @property
+    def sign(self) -> int:
+        return 1 if self.action == "BUY" else -1
+
+
+@dataclass(slots=True)
+class Order:
+    """One order. `held` means: not transmitted, so known to TWS only and not to IB's servers."""
+
+    perm_id: int
+    client_id: int
+    order_id: int
+    form: OrderForm
+    con_id: int
+    placed_at: datetime
+    quantity: Decimal
+    status: str = "PendingSubmit"
+    why_held: str = ""
+    held: bool = True
+    parent: int = 0  # permId of the parent order
+    oca_group: str = ""
+    oca_type: int = 0
+    filled: Decimal = ZERO
+    cost: Decimal = ZERO  # sum of price * quantity over the executions
+    last_price: Decimal = ZERO
+    commission: Decimal = ZERO
+    triggered: bool = False
+    rested: bool = False  # was looked at and not marketable: later fills are at its own limit
+    lost: bool = False  # never reached IB's servers; a restart of TWS forgets it
+    waits_until: datetime | None = None  # not matched before (market closed, locate, delayed fill)
+    done_at: datetime | None = None
+    done_text: str = ""
+    forgotten: bool = False  # completed on an earlier day: no request shows it any more
+    muted: bool = False  # its owner hears nothing of it until the next connection
+    pieces: list[Decimal] = field(default_factory=list)  # sizes of the next partial fills
+    piece_gap: float = 0.0  # seconds between them
+    pieces_then: str = "fill"  # what becomes of the rest: fill, cancel, rest
+    flags: frozenset[str] = frozenset()  # armed faults that stay with the order
+
+    @property
+    def remaining(self) -> Decimal:
+        return max(self.quantity - self.filled, ZERO)
+
+    @property
+    def average(self) -> Decimal:
+        return self.cost / self.filled if self.filled else ZERO
+
+    @property
+    def done(self) -> bool:
+        return self.status in DONE
+
+    @property
+    def working(self) -> bool:
+        return not self.done and not self.held and not self.lost
+
+    @property
+    def role(self) -> str:
+        """Return entry, take_profit or stop_loss, as far as the form of the order shows it."""
+        if self.form.order_type in STOPS:
+            return "stop_loss"
+        return "take_profit" if self.form.parent_id and self.form.order_type == "LMT" else "entry"
+
+    def copy(self) -> Order:
+        return replace(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """One fill. A correction has the same id but for its last part (`.01` becomes `.02`)."""
+
+    exec_id: str
+    perm_id: int
+    client_id: int
+    order_id: int
+    account: str
+    con_id: int
+    action: str
+    quantity: Decimal
+    price: Decimal
+    at: datetime
+    cumulative: Decimal
+    average: Decimal
+    order_ref: str = ""
+    exchange: str = ""
+    commission: Decimal = ZERO
+    currency: str = "USD"
+    realized: Decimal | None = None  # None: the fill opened a position
+    forgotten: bool = False
+
+    @property
+    def sign(self) -> int:
+        return 1 if self.action == "BUY" else -1
+
+    @property
+    def root(self) -> str:
+        return self.exec_id.rpartition(".")[0]

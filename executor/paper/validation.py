@@ -1,0 +1,123 @@
+"""Which orders TWS refuses before they reach IB, with its codes and words. Pure.
+
+Source of codes and words: IBKR Message Codes; 321 for an invalid type, 434, 110, 200 as recorded or reported in
+the issues of ib_insync; 10243 for fractional shares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+
+from executor.paper.contracts import Instrument
+from executor.paper.orders import LIMITS, STOPS, OrderForm
+
+Refusal = tuple[int, str]
+
+WORDS: dict[int, str] = {
+    103: "Duplicate order id",
+    104: "Cannot modify a filled order.",
+    105: "Order being modified does not match original order",
+    110: "The price does not conform to the minimum price variation for this contract.",
+    135: "Can't find order with id ={id}",
+    161: "Cancel attempted when order is not in a cancellable state. Order permId ={id}",
+    200: "No security definition has been found for the request",
+    201: "Order rejected - reason:We are unable to accept your order.",
+    202: "Order Canceled - reason:",
+    320: "Server error when reading an API client request.",
+    321: "Error validating request.-'bN' : cause - {cause}",
+    387: "Unsupported order type for this exchange and security type.",
+    399: "Order Message:\n{order}\nWarning: {cause}",
+    404: "Order held while securities are located.",
+    434: "The order size cannot be zero.",
+    435: "You must specify an account.",
+    10006: "Missing parent order.",
+    10147: "OrderId {id} that needs to be cancelled is not found.",
+    10148: "OrderId {id} that needs to be cancelled cannot be cancelled, state: {cause}.",
+    10243: "Fractional-sized order cannot be placed via API. Please refer to desktop version.",
+    10349: "Order TIF was set to DAY based on order preset.",
+}
+KNOWN_TYPES = frozenset({"MKT", "LMT", "STP", "STP LMT"})
+REAL_BUT_NOT_HERE = frozenset({"TRAIL", "TRAIL LIMIT", "MIT", "LIT", "MOC", "LOC", "MTL", "REL", "MIDPRICE",
+                               "PEG MKT", "PEG MID", "PEG BEST", "PEG BENCH", "PEG STK", "VOL"})  # fmt: skip
+KNOWN_TIFS = frozenset({"DAY", "GTC", "IOC", "FOK"})
+ODD_LOTS = {"EUR": 20_000, "GBP": 17_000, "AUD": 25_000, "NZD": 35_000, "USD": 25_000}  # IDEALPRO minimum
+
+
+def invalid(cause: str) -> Refusal:
+    return 321, WORDS[321].format(cause=cause)
+
+
+def words(code: int, **facts: object) -> str:
+    """Return TWS's words for a code; for an unknown one a neutral sentence."""
+    return WORDS.get(code, f"Order message {code}").format(**{"id": "", "cause": "", "order": ""} | facts)
+
+
+def refusal(form: OrderForm, one: Instrument, accounts: list[str]) -> Refusal | None:
+    """Return the first reason to refuse a form, or None."""
+    for check in _CHECKS:
+        found = check(form, one)
+        if found:
+            return found
+    return _account(form, accounts)
+
+
+def _action(form: OrderForm, one: Instrument) -> Refusal | None:
+    return None if form.action in ("BUY", "SELL") else invalid("Invalid action was entered")
+
+
+def _order_type(form: OrderForm, one: Instrument) -> Refusal | None:
+    if form.order_type in KNOWN_TYPES:
+        return None
+    if form.order_type in REAL_BUT_NOT_HERE:
+        return 387, WORDS[387]
+    return invalid("Invalid order type was entered")
+
+
+def _tif(form: OrderForm, one: Instrument) -> Refusal | None:
+    return None if form.tif in KNOWN_TIFS else invalid("Invalid time in force was entered")
+
+
+def _size(form: OrderForm, one: Instrument) -> Refusal | None:
+    if not form.quantity or form.quantity < 0:
+        return 434, WORDS[434]
+    if form.quantity % 1 == 0:
+        return None
+    return (10243, WORDS[10243]) if one.sec_type == "STK" else invalid("Order size does not conform to market rule")
+
+
+def _prices(form: OrderForm, one: Instrument) -> Refusal | None:
+    needed = [form.limit_price] if form.order_type in LIMITS else []
+    needed += [form.aux_price] if form.order_type in STOPS else []
+    for price in needed:
+        if price is None or price <= 0:
+            return invalid("Missing or invalid price value was entered")
+        if not one.on_tick(price):
+            return 110, WORDS[110]
+    return None
+
+
+def _account(form: OrderForm, accounts: list[str]) -> Refusal | None:
+    if form.account in accounts or (not form.account and len(accounts) == 1):
+        return None
+    return invalid("Invalid account code") if form.account else (435, WORDS[435])
+
+
+_CHECKS: tuple[Callable[[OrderForm, Instrument], Refusal | None], ...] = (_action, _order_type, _tif, _size, _prices)
+
+
+def order_line(form: OrderForm, one: Instrument, quantity: Decimal) -> str:
+    """Return the order as TWS words it in warnings: BUY 10,000 EUR.USD Forex."""
+    venue = {"CASH": "Forex", "STK": f"{one.primary}.{one.trading_class}"}.get(one.sec_type, one.exchange)
+    return f"{form.action} {quantity:,f} {one.local_symbol} {venue}"
+
+
+def odd_lot(form: OrderForm, one: Instrument, quantity: Decimal) -> str | None:
+    """Return the cause of the 399 that a small forex order gets (it still fills), or None."""
+    if one.sec_type != "CASH":
+        return None
+    least = ODD_LOTS.get(one.symbol, 25_000)
+    if quantity >= least:
+        return None
+    return (f"Your order size is below the {one.symbol} {least} IdealPro minimum and will be routed as an "
+            "odd lot order.")  # fmt: skip
