@@ -123,7 +123,7 @@ def _account(server: PaperServer, account: str = "") -> dict[str, str]:
 
 
 def _truth(server: PaperServer, since: int = 0) -> list[dict[str, Any]]:
-    return [entry for entry in server.exchange.floor.truth.entries if entry["n"] > since]
+    return [entry for entry in server.exchange.floor.truth.entries if entry["n"] > int(since)]
 
 
 # -- the owner ------------------------------------------------------------------------------------------------

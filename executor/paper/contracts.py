@@ -125,6 +125,9 @@ class Catalog:
     def __getitem__(self, con_id: int) -> Instrument:
         return self._by_id[con_id]
 
+    def has(self, con_id: int) -> bool:
+        return con_id in self._by_id
+
     def add(self, instrument: Instrument) -> None:
         self._by_id[instrument.con_id] = instrument
 

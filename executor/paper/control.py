@@ -20,7 +20,8 @@ LINE_LIMIT = 1 << 20
 # how words on the command line become parameters, where there are any without a name
 POSITIONAL = {
     "set_price": ("symbol", "price"), "move_price": ("symbol", "by"), "price": ("symbol",),
-    "set_quote": ("symbol", "bid", "ask", "last"), "manual_order": ("symbol", "action", "quantity", "order_type", "price"),
+    "set_quote": ("symbol", "bid", "ask", "last"),
+    "manual_order": ("symbol", "action", "quantity", "order_type", "price"),
     "manual_close": ("symbol", "quantity"), "manual_cancel": ("perm_id",), "fault": ("knob",), "clear": ("knob",),
     "truth": ("since",), "restart": ("down_seconds",), "farm": ("code", "name"), "advance": ("seconds",),
 }  # fmt: skip

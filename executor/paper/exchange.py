@@ -38,7 +38,8 @@ class Exchange:
 
     def __init__(self, clock: Clock, *, accounts: Sequence[str] = ("DU1234567",), seed: int = 0,
                  volatility: float = 0.0, instruments: Iterable[Instrument] = BUILT_IN,
-                 truth: Truth | None = None, store: Store | None = None, cash: Decimal = START_CASH) -> None:  # fmt: skip
+                 truth: Truth | None = None, store: Store | None = None,
+                 cash: Decimal = START_CASH) -> None:  # fmt: skip
         catalog = Catalog(instruments)
         market = Market(catalog, clock.now(), seed, volatility)
         books = Books(catalog, market, list(accounts), cash)
@@ -140,11 +141,10 @@ class Exchange:
 
     def restore_connection(self, code: int = 1102) -> None:
         """Have IB's servers back: 1102 with the data kept, 1101 with the subscriptions lost."""
-        said = {1101: "Connectivity between IB and Trader Workstation has been restored - data lost.",
-                1102: "Connectivity between IB and Trader Workstation has been restored - data maintained."}  # fmt: skip
+        kept = {1101: "data lost.", 1102: "data maintained."}[code]
         with self.turn():
-            self.intake.connected = True
-            self.floor.emit(Notice(code, said[code]))
+            self.floor.emit(Notice(code, f"Connectivity between IB and Trader Workstation has been restored - {kept}"))
+            self.intake.reconnect()
 
     def notice(self, code: int, words: str) -> None:
         with self.turn():
@@ -161,10 +161,11 @@ class Exchange:
         with self.turn():
             idle = [order for order in book.live.values() if not order.filled and order.client_id]
             for order in idle:
-                if order.held or order.lost or order in idle[len(idle) - lose_last_n :]:
+                if order.held or order.lost or "queued" in order.flags or order in idle[len(idle) - lose_last_n :]:
                     lost.append(order)
                     book.forget(order)
                     self.floor.log("lost", order, why="restart of TWS")
+            self.intake.forget_waiting()
             self._roll_back(lost, rollback_ids)
             self.floor.truth.add(self.floor.now, "restart", lost=len(lost))
         return lost
@@ -196,6 +197,7 @@ class Exchange:
     def turn(self) -> Iterator[None]:
         """Run one turn: match, save, deliver. A turn within a turn ends with the outer one."""
         self._depth += 1
+        self.floor.truth.holding = True
         try:
             yield
         finally:
@@ -206,6 +208,7 @@ class Exchange:
     def _settle(self) -> None:
         self.matcher.run()
         self._store.save(self.floor)
+        self.floor.truth.flush()
         events, self.floor.events = self.floor.events, []
         for event in events:
             self.on_event(event)

@@ -6,6 +6,7 @@ parent is acknowledged first, then its children, and only then is anything match
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -28,7 +29,8 @@ class Intake:
     def __init__(self, floor: Floor, matcher: Matcher) -> None:
         self._floor = floor
         self._matcher = matcher
-        self.connected = True  # False: TWS has lost IB's servers, what is sent waits in TWS
+        self.connected = True  # False: TWS has lost IB's servers
+        self._waiting: list[Callable[[], None]] = []  # what clients sent meanwhile
 
     # -- placing ----------------------------------------------------------------------------------------------
 
@@ -131,6 +133,12 @@ class Intake:
     def _accept(self, order: Order) -> None:
         """Let IB's servers take an order: reject it, or acknowledge it with its warnings."""
         floor = self._floor
+        order.flags = order.flags - {"queued"}
+        if order.done:
+            return
+        if not self.connected:
+            self._queue(order)
+            return
         if self._lose(order):
             return
         reason = self._rejection(order)
@@ -141,9 +149,7 @@ class Intake:
             order.form = replace(order.form, tif="DAY")
             floor.refuse(order, 10349, words(10349))
         parent = floor.book.parent_of(order)
-        if not self.connected:
-            order.status = "PendingSubmit"
-        elif parent and parent.status != "Filled" and not parent.filled:
+        if parent and parent.status != "Filled" and not parent.filled:
             order.status, order.why_held = "PreSubmitted", "child"
         else:
             order.status, order.why_held = resting_status(order)
@@ -151,6 +157,23 @@ class Intake:
         floor.log("accepted", order)
         floor.show(order)
         self._warn(order)
+
+    def _queue(self, order: Order) -> None:
+        """Keep an order in TWS until IB's servers are back; a restart of TWS forgets it."""
+        order.status, order.flags = "PendingSubmit", order.flags | {"queued"}
+        self._waiting.append(lambda: self._accept(order))
+        self._floor.show(order)
+
+    def reconnect(self) -> None:
+        """Send IB what waited for it."""
+        self.connected = True
+        waiting, self._waiting = self._waiting, []
+        for send in waiting:
+            send()
+
+    def forget_waiting(self) -> None:
+        """Lose what waited, as a restart of TWS does."""
+        self.connected, self._waiting = True, []
 
     def _lose(self, order: Order) -> bool:
         fault = self._floor.faults.take("lose_order", order, self._floor.instrument(order).name)
@@ -276,6 +299,11 @@ class Intake:
         """Cancel an order that can be cancelled, or do what an armed fault has it do."""
         floor, name = self._floor, self._floor.instrument(order).name
         to = by if by != order.client_id else None
+        if not self.connected and "queued" not in order.flags:
+            order.status = "PendingCancel"
+            floor.show_status(order, to)
+            self._waiting.append(lambda: self._finish_cancel(order, to))
+            return
         refused = floor.faults.take("reject_cancel", order, name)
         if refused:
             code = refused.whole("code")

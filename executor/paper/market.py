@@ -45,6 +45,7 @@ class Market:
         self._paths: dict[int, list[tuple[datetime, Decimal]]] = {}  # conId -> (when, price), soonest first
         self._quotes: dict[int, Quote] = {}
         self.volatility = volatility
+        self.dirty: set[int] = set()  # conIds whose quote changed since the last save
 
     def quote(self, con_id: int) -> Quote:
         if con_id not in self._quotes:
@@ -60,8 +61,13 @@ class Market:
     def set_quote(self, con_id: int, bid: Decimal, ask: Decimal, last: Decimal | None = None) -> None:
         old = self.quote(con_id)
         last = (bid + ask) / 2 if last is None else last
+        self.dirty.add(con_id)
         self._quotes[con_id] = replace(old, bid=bid, ask=ask, last=last,
                                        high=max(old.high, last), low=min(old.low, last))  # fmt: skip
+
+    def restore(self, con_id: int, quote: Quote) -> None:
+        """Bring back a quote that was saved."""
+        self._quotes[con_id] = quote
 
     def follow(self, con_id: int, path: Sequence[tuple[float, Decimal]], now: datetime) -> None:
         """Move the price along (seconds from now, price); the random walk rests until the path is done."""

@@ -40,6 +40,8 @@ class Matcher:
     def _try(self, order: Order) -> bool:
         if not order.working or order.status == "PendingCancel" or order.why_held == "child":
             return False
+        if "queued" in order.flags:
+            return False
         if order.waits_until and order.waits_until > self._floor.now:
             return False
         if not self.is_open(order):

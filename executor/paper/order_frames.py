@@ -41,7 +41,8 @@ def completed_order(order: Order, one: Instrument, at: str, parent_perm: int, ve
     """Return completedOrder; it carries neither orderId nor clientId. `at` is when it was completed."""
     form, extra = order.form, order.form.extras.get
     return [
-        101, *short_contract(one, one.exchange, "?"), *_basics(order), order.perm_id, form.outside_rth, 0, 0, "", *_fa(),
+        101, *short_contract(one, one.exchange, "?"), *_basics(order), order.perm_id,
+        form.outside_rth, 0, 0, "", *_fa(),
         extra("good_till_date", ""), "", "", "", 0, "", -1, "", "", "", "", "", UNSET_INTEGER, 0, 0, UNSET_INTEGER,
         order.oca_type, 0, "", 0, "None", "", 0, 0, 0, "", 0, 0, _trail_stop(order), "", "", 0, 0, 0, UNSET_INTEGER,
         UNSET_INTEGER, "", "", "", "IB", 0, 0, "", 0, order.status, 0, 0, 0, UNSET_DOUBLE, UNSET_DOUBLE, 0, 1, 0, "",

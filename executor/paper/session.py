@@ -58,9 +58,13 @@ class Session:
             return
         self.gateway.pump()
 
+    def is_paused(self) -> bool:
+        """Tell whether a freeze keeps this session from reading and writing."""
+        return self.paused
+
     def handle_next(self) -> bool:
         """Handle one message that waits; False if there is none or the session rests."""
-        if self.closed or self.paused or not self._inbox:
+        if self.closed or self.is_paused() or not self._inbox:
             return False
         fields = self._inbox.popleft()
         if not self.version:
@@ -70,9 +74,9 @@ class Session:
         if request is None:
             return True
         if not self.gateway.boundary(self, "in", "before", request.kind):
-            if self.paused:
+            if self.is_paused():
                 self._inbox.appendleft(fields)
-            return not self.paused
+            return not self.is_paused()
         self.gateway.count(self, "in", request.kind)
         self._handle(request)
         self.gateway.boundary(self, "in", "after", request.kind)
@@ -85,10 +89,7 @@ class Session:
             self.gateway.note(f"closed a connection: {error}")
             self.close()
             return
-        self._put([self.version_shown(), f"{self.floor.now:%Y%m%d %H:%M:%S} UTC"])
-
-    def version_shown(self) -> int:
-        return self.version
+        self._put([self.version, f"{self.floor.now:%Y%m%d %H:%M:%S} UTC"])
 
     def _read(self, fields: list[str]) -> Request | None:
         try:
@@ -147,13 +148,11 @@ class Session:
         kind = replies.kind(message)
         if self.closed or (kind.endswith("End") and self.floor.faults.take_end(kind)):
             return
-        if self.paused:
-            self._outbox.append(message)
-        elif self.gateway.boundary(self, "out", "before", kind):
+        if not self.is_paused() and self.gateway.boundary(self, "out", "before", kind):
             self._put(message)
             self.gateway.count(self, "out", kind)
             self.gateway.boundary(self, "out", "after", kind)
-        elif self.paused:
+        elif self.is_paused():
             self._outbox.append(message)
 
     def put_all(self, messages: Iterable[Message]) -> None:
@@ -169,7 +168,7 @@ class Session:
     def resume(self) -> None:
         """End a freeze: send what waited, then read what waited."""
         self.paused = False
-        while self._outbox and not self.paused and not self.closed:
+        while self._outbox and not self.is_paused() and not self.closed:
             self.put(self._outbox.popleft())
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ not survive a power cut.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,11 +15,13 @@ from pydantic import TypeAdapter
 
 from executor.paper.books import Account
 from executor.paper.floor import Floor
+from executor.paper.market import Quote
 from executor.paper.orders import Execution, Order
 
 _ORDER: TypeAdapter[Order] = TypeAdapter(Order)
 _EXECUTION: TypeAdapter[Execution] = TypeAdapter(Execution)
 _ACCOUNT: TypeAdapter[Account] = TypeAdapter(Account)
+_QUOTE: TypeAdapter[Quote] = TypeAdapter(Quote)
 
 
 class Store(Protocol):
@@ -40,6 +43,7 @@ class NoStore:
 
     def save(self, floor: Floor) -> None:
         floor.book.dirty.clear()
+        floor.market.dirty.clear()
 
     def close(self) -> None: ...
 
@@ -56,18 +60,26 @@ class FileStore:
     def load(self, floor: Floor) -> None:
         rows = self._db.execute("SELECT kind, key, body FROM kept ORDER BY kind, CAST(key AS INTEGER), key").fetchall()
         for kind, key, body in rows:
-            _LOADERS[kind](floor, key, body)
+            if kind in _LOADERS:
+                _LOADERS[kind](floor, key, body)
+        floor.truth.catch_up([json.loads(body) for kind, _, body in rows if kind == "truth"])
 
     def save(self, floor: Floor) -> None:
         book = floor.book
-        if not book.dirty:
+        if not book.dirty and not floor.market.dirty and not floor.truth.unwritten:
             return
         changed, gone = _rows(floor)
         self._db.execute("BEGIN IMMEDIATE")
         self._db.executemany("INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", changed)
         self._db.executemany("DELETE FROM kept WHERE kind = ? AND key = ?", gone)
+        self._db.execute("DELETE FROM kept WHERE kind = 'truth'")
+        self._db.executemany(
+            "INSERT INTO kept VALUES ('truth', ?, ?)",
+            [(str(one["n"]), json.dumps(one)) for one in floor.truth.unwritten],
+        )
         self._db.execute("COMMIT")
         book.dirty.clear()
+        floor.market.dirty.clear()
 
     def close(self) -> None:
         self._db.close()
@@ -79,6 +91,8 @@ def _rows(floor: Floor) -> tuple[list[tuple[str, str, Any]], list[tuple[str, str
         ("count", "perm", str(book.last_perm_id)), ("count", "exec", str(book.last_exec))]  # fmt: skip
     changed += [("account", one.name, _ACCOUNT.dump_json(one).decode()) for one in floor.books.accounts.values()]
     changed += [("mark", str(client), str(mark)) for client, mark in book.marks.items()]
+    changed += [("quote", str(con_id), _QUOTE.dump_json(floor.market.quote(con_id)).decode())
+                for con_id in floor.market.dirty]  # fmt: skip
     gone = []
     for kind, key in book.dirty:
         if kind == "order" and int(key) in book.orders:
@@ -117,5 +131,10 @@ def _load_mark(floor: Floor, key: str, body: str) -> None:
     floor.book.marks[int(key)] = int(body)
 
 
+def _load_quote(floor: Floor, key: str, body: str) -> None:
+    if floor.catalog.has(int(key)):
+        floor.market.restore(int(key), _QUOTE.validate_json(body))
+
+
 _LOADERS = {"order": _load_order, "execution": _load_execution, "account": _load_account, "count": _load_count,
-            "mark": _load_mark}  # fmt: skip
+            "mark": _load_mark, "quote": _load_quote}  # fmt: skip
