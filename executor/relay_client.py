@@ -1,0 +1,261 @@
+"""The relay, seen from home: lease, ack and nack over HTTPS, outward only; every signal's signature verified.
+
+Whatever the other side answers (a login page, endless bytes, a redirect), the outcome is signals or
+RelayUnavailable. A signal counts only with the relay's signature over its exact text, so that whoever can write
+to the relay's database, or sits on the way, cannot make an order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from common import strict_json
+from common.clock import Clock, parse_utc
+from common.errors import BridgeError, MalformedSignal, UnauthenticSignal
+from common.settings import Rotating, Secret
+from common.signals import Envelope, parse_payload
+from common.signing import HEADERS, SigningKeys, verify
+
+LEASE_SECONDS = 10  # short: the ack follows our own commit at once
+LIMIT = 10
+_CONNECT_SECONDS, _ANSWER_SECONDS = 5.0, 10.0
+_LARGEST_ANSWER = 2 * 1024 * 1024
+_CHUNK = 64 * 1024
+_LONGEST_PAUSE = 60.0
+
+
+class RelayUnavailable(BridgeError):
+    """The relay gave no usable answer; nothing is lost, it keeps what it has. Try again after a pause."""
+
+    code = "relay-unavailable"
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One leased signal: its envelope where signature and form are right, else what is wrong with it."""
+
+    id: str
+    lease: str
+    payload: str
+    envelope: Envelope | None
+    problem: str = ""
+    forged: bool = False  # the signature is wrong: never act on it, never ack it
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one lease brought, and by how many seconds the relay's clock is ahead of ours."""
+
+    deliveries: tuple[Delivery, ...]
+    skew_seconds: float | None
+
+
+class RelayClient:
+    """One connection to one relay. Not for two threads at once."""
+
+    def __init__(
+        self,
+        url: str,
+        token: Secret,
+        signing_secrets: Secret,
+        clock: Clock,
+        ca: Path | None = None,
+    ) -> None:
+        self._url, self._clock = url.rstrip("/"), clock
+        self._token = Rotating(token, clock.monotonic)
+        self._secrets = Rotating(signing_secrets, clock.monotonic, _keys)
+        self._keys_of: tuple[Secret, SigningKeys] | None = None
+        self._session = requests.Session()
+        self._session.trust_env = False  # no ~/.netrc in place of our token, no proxy from the environment
+        self._session.verify = str(ca) if ca else True
+        self._session.headers.update({"User-Agent": "signal-executor", "Accept": "application/json"})
+
+    def lease(self, wait_seconds: float) -> Answer:
+        """Lease what waits, after at most `wait_seconds`; every delivery verified.
+
+        Raises:
+            RelayUnavailable: No usable answer.
+        """
+        asked = {"limit": LIMIT, "wait_seconds": wait_seconds, "lease_seconds": LEASE_SECONDS}
+        body, headers = self._post("/v1/lease", asked, wait_seconds)
+        signals = body.get("signals")
+        if not isinstance(signals, list):
+            raise RelayUnavailable(f"{self._url} answered without signals; is this the relay?")
+        keys = self._keys()
+        return Answer(tuple(self._delivery(signal, keys) for signal in signals), self._skew(headers))
+
+    def ack(self, deliveries: list[Delivery]) -> list[str]:
+        """Say that these are committed here; the ids whose lease was over are returned (they come again)."""
+        acks = [{"id": delivery.id, "lease": delivery.lease} for delivery in deliveries]
+        body, _ = self._post("/v1/ack", {"acks": acks})
+        stale = body.get("stale")
+        return [str(id) for id in stale] if isinstance(stale, list) else []
+
+    def nack(self, delivery: Delivery, reason: str, retry_seconds: int) -> None:
+        """Give a signal back, with the reason; after five times the relay makes it a dead letter."""
+        given = {"id": delivery.id, "lease": delivery.lease, "reason": reason[:500], "retry_seconds": retry_seconds}
+        self._post("/v1/nack", given)
+
+    def close(self) -> None:
+        self._session.close()
+
+    # --- one delivery -------------------------------------------------------------------------------
+
+    def _keys(self) -> SigningKeys:
+        secret = self._secrets.current()
+        if self._keys_of is None or self._keys_of[0] != secret:
+            self._keys_of = secret, _keys(secret)
+        return self._keys_of[1]
+
+    def _delivery(self, signal: Any, keys: SigningKeys) -> Delivery:
+        if not isinstance(signal, dict):
+            raise RelayUnavailable(f"{self._url} answered with a signal that is no object; is this the relay?")
+        id, lease, payload = (str(signal.get(name, "")) for name in ("id", "lease", "payload"))
+        headers = signal.get("headers")
+        try:
+            signed = verify(keys, _headers(headers), payload)
+            if signed != id:
+                raise UnauthenticSignal(f"the signature is for the signal {signed}")
+            return Delivery(id, lease, payload, parse_payload(id, payload))
+        except UnauthenticSignal as exc:
+            return Delivery(id, lease, payload, None, str(exc), forged=True)
+        except MalformedSignal as exc:
+            return Delivery(id, lease, payload, None, str(exc))
+
+    # --- one request --------------------------------------------------------------------------------
+
+    def _post(self, path: str, body: Mapping[str, Any], wait: float = 0.0) -> tuple[dict[str, Any], Mapping[str, str]]:
+        deadline = self._clock.monotonic() + wait + _ANSWER_SECONDS
+        send: Callable[[], requests.Response] = lambda: self._session.post(  # noqa: E731 - sent once or twice
+            self._url + path,
+            json=body,
+            headers={"Authorization": f"Bearer {self._token.current().reveal()}"},
+            timeout=(_CONNECT_SECONDS, wait + _ANSWER_SECONDS),
+            allow_redirects=False,
+            stream=True,
+        )
+        try:
+            response = _once_more(send)
+            with response:
+                raw = self._read(response, deadline)
+        except requests.RequestException as exc:
+            raise RelayUnavailable(f"the relay {self._url} cannot be reached: {_why(exc)}") from exc
+        self._check(response, raw)
+        return self._object(raw), response.headers
+
+    def _read(self, response: requests.Response, deadline: float) -> bytes:
+        """Return the body, of bounded size and within a bounded time however slowly it drips."""
+        found = bytearray()
+        try:
+            while chunk := response.raw.read1(_CHUNK, decode_content=True):
+                found += chunk
+                if len(found) > _LARGEST_ANSWER:
+                    raise RelayUnavailable(f"{self._url} answered with more than {_LARGEST_ANSWER} bytes")
+                if self._clock.monotonic() > deadline:
+                    raise RelayUnavailable(f"{self._url} took too long over its answer")
+        except (OSError, ValueError, requests.packages.urllib3.exceptions.HTTPError) as exc:
+            raise RelayUnavailable(f"the answer of {self._url} broke off: {type(exc).__name__}") from exc
+        return bytes(found)
+
+    def _check(self, response: requests.Response, raw: bytes) -> None:
+        status = response.status_code
+        if status == 200:
+            return
+        retry_after = _seconds(response.headers.get("Retry-After"))
+        raise RelayUnavailable(self._refused(status, response.headers.get("Location", "")), retry_after)
+
+    def _refused(self, status: int, location: str) -> str:
+        if status in (401, 403):
+            return (
+                f"the relay {self._url} does not know our token ({status}); EXECUTOR_RELAY_TOKEN must be one of "
+                "its RELAY_EXECUTOR_TOKENS"
+            )
+        if 300 <= status < 400:
+            return f"{self._url} redirects to {location[:200]!r}, which is not followed; set --relay-url to it"
+        if status == 404:
+            return f"{self._url} is no relay (404); correct --relay-url"
+        return f"the relay {self._url} answered {status}"
+
+    def _object(self, raw: bytes) -> dict[str, Any]:
+        try:
+            body = strict_json.loads(raw)
+        except MalformedSignal as exc:
+            raise RelayUnavailable(f"{self._url} answered 200 but no JSON ({exc}); is this the relay?") from exc
+        if not isinstance(body, dict):
+            raise RelayUnavailable(f"{self._url} answered 200 but no JSON object; is this the relay?")
+        return body
+
+    def _skew(self, headers: Mapping[str, str]) -> float | None:
+        """Return how far the relay's clock is ahead; its `Date` counts whole seconds, so half of one is added."""
+        now = self._clock.now()
+        exact, rough = headers.get("X-Relay-Time"), headers.get("Date")
+        try:
+            if exact:
+                return (parse_utc(exact) - now).total_seconds()
+            if rough:
+                return (_date(rough) - now).total_seconds() + 0.5
+        except (ValueError, OverflowError):
+            return None
+        return None
+
+
+def _keys(secret: Secret) -> SigningKeys:
+    return SigningKeys.parse(",".join(secret.items()))
+
+
+def _headers(headers: Any) -> dict[str, str]:
+    found = headers if isinstance(headers, dict) else {}
+    return {name: str(found[name]) for name in HEADERS if name in found}
+
+
+def _once_more(send: Callable[[], requests.Response]) -> requests.Response:
+    """Send, and once more where the connection kept from last time turns out to be closed."""
+    try:
+        return send()
+    except requests.ConnectionError:
+        return send()
+
+
+def _date(text: str) -> datetime:
+    at = parsedate_to_datetime(text)
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def _seconds(text: str | None) -> float | None:
+    return min(float(text), _LONGEST_PAUSE) if text and text.isascii() and text.isdigit() else None
+
+
+def _why(error: requests.RequestException) -> str:
+    """Return in a few words why a request failed; the library's own text is nested and long."""
+    if isinstance(error, requests.exceptions.SSLError):
+        return "its certificate is not trusted (EXECUTOR_RELAY_CA names a private authority)"
+    if isinstance(error, requests.Timeout):
+        return "no answer in time"
+    text = str(error)
+    for sign, words in _SIGNS.items():
+        if sign in text:
+            return words
+    return type(error).__name__
+
+
+_SIGNS = {
+    "refused": "nothing listens there",
+    "Name or service": "its name is not known",
+    "getaddrinfo": "its name is not known",
+    "NameResolution": "its name is not known",
+    "unreachable": "the network is unreachable",
+    "reset": "the connection was reset",
+    "aborted": "it closed the connection",
+    "RemoteDisconnected": "it closed the connection",
+}

@@ -1,0 +1,213 @@
+"""A broker of a few lines for unit tests of the desk: it does what it is told, and answers at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from common.clock import FakeClock
+from common.errors import BrokerUnavailable
+from common.signals import Action, Envelope, Side, Signal, payload_text
+from executor.alarms import Alarms
+from executor.broker import Contract, Fill, Kind, OrderReport, Position, PriceStep, Refusal, Snapshot, Status, Ticket
+from executor.desk import Desk
+from executor.journal import Journal
+from executor.policy import Policy
+
+START = datetime(2026, 11, 23, 15, 0, tzinfo=UTC)
+ACCOUNT = "DU1234567"
+EURUSD = Contract(
+    12087792, "EURUSD", "CASH", "EUR", "USD", "IDEALPRO", price_steps=(PriceStep(Decimal(0), Decimal("0.00005")),)
+)
+AAPL = Contract(265598, "AAPL", "STK", "AAPL", "USD", "SMART")
+CONTRACTS = {c.symbol: c for c in (EURUSD, AAPL)}
+
+
+@dataclass
+class FakeBroker:
+    """Entries and closes fill at once at `market`; exits work until `hit`. Every knob is off by default."""
+
+    clock: FakeClock
+    market: Decimal | None = Decimal("1.19")
+    sent: list[Ticket] = field(default_factory=list)
+    orders: dict[int, OrderReport] = field(default_factory=dict)
+    tickets: dict[int, Ticket] = field(default_factory=dict)
+    fills: list[Fill] = field(default_factory=list)
+    quantity: dict[int, Decimal] = field(default_factory=dict)
+    silent: bool = False  # accept and say nothing
+    deaf: bool = False  # orders never arrive
+    gone: bool = False  # the transport is gone
+    fill_entries: bool = True
+    refuse: dict[str, tuple[int, str]] = field(default_factory=dict)  # leg letter → (code, text)
+    day: str = "2026-11-23"
+    floor: int = 1
+    desk: Desk | None = None
+
+    def order_id_floor(self) -> int:
+        return self.floor
+
+    def price(self, con_id: int) -> Decimal | None:
+        return self.market
+
+    def request_contract(self, symbol: str) -> None:
+        assert self.desk is not None
+        self.desk.on_contract(symbol, CONTRACTS.get(symbol, f"{symbol} is not known to IBKR"))
+
+    def send(self, ticket: Ticket) -> None:
+        if self.gone:
+            raise BrokerUnavailable("the connection is gone")
+        self.sent.append(ticket)
+        if self.deaf:
+            return
+        known = self.tickets.get(ticket.order_id)
+        self.tickets[ticket.order_id] = ticket
+        leg = ticket.order_ref[20]
+        if leg in self.refuse:
+            code, text = self.refuse[leg]
+            self._tell("on_refusal", Refusal(ticket.order_id, code, text))
+            return self._report(ticket.order_id, Status.INACTIVE)
+        filled = self.orders[ticket.order_id].filled if known else Decimal(0)
+        self._report(ticket.order_id, Status.WORKING, filled)
+        if ticket.transmit and not known:
+            self._release(ticket)
+
+    def _release(self, last: Ticket) -> None:
+        family = [t for t in self.tickets.values() if t.order_id == last.parent_id or t is last]
+        for ticket in family:
+            if ticket.kind is Kind.MARKET and self.fill_entries and self.orders[ticket.order_id].status.is_live:
+                self.execute(ticket.order_id, ticket.quantity, self.market or Decimal(1))
+
+    def cancel(self, order_id: int) -> None:
+        if order_id in self.orders and self.orders[order_id].status.is_live:
+            self._report(order_id, Status.CANCELLED, self.orders[order_id].filled)
+        else:
+            self._tell("on_refusal", Refusal(order_id, 10147, f"OrderId {order_id} that needs to be cancelled is not found."))
+
+    # ---- what the test makes happen ----
+
+    def execute(self, order_id: int, quantity: Decimal, price: Decimal) -> None:
+        """Fill part or all of an order."""
+        ticket, before = self.tickets[order_id], self.orders[order_id]
+        fill = Fill(
+            f"0000e0d5.{len(self.fills):08x}.01.01", ticket.order_ref, order_id, order_id + 1000, 1, ticket.contract.con_id,
+            ACCOUNT, ticket.side, quantity, price, self.clock.now(),
+        )  # fmt: skip
+        self.fills.append(fill)
+        self._move(ticket.contract, fill.signed)
+        filled = (before.filled or Decimal(0)) + quantity
+        done = filled == ticket.quantity
+        self._tell("on_fill", fill)
+        self._report(order_id, Status.FILLED if done else Status.WORKING, filled)
+
+    def hit(self, leg: str, quantity: Decimal | None = None, siblings: bool = True) -> None:
+        """Fill an exit at its price; the other exits are cancelled (OCA) where it filled wholly."""
+        ticket = next(t for t in self.tickets.values() if t.order_ref[20] == leg and self.orders[t.order_id].status.is_live)
+        self.execute(ticket.order_id, quantity or ticket.quantity, ticket.price or Decimal(1))
+        for other in list(self.tickets.values()):
+            same = other.oca_group == ticket.oca_group and other is not ticket and self.orders[other.order_id].status.is_live
+            if siblings and same and quantity is None:
+                self._report(other.order_id, Status.CANCELLED, self.orders[other.order_id].filled)
+
+    def by_hand(self, contract: Contract, signed: Decimal, price: Decimal) -> None:
+        """The owner trades in TWS: an execution that only a snapshot shows, and a position report."""
+        side = Side.BUY if signed > 0 else Side.SELL
+        ref = f"0000aaaa.{len(self.fills):08x}.01.01"
+        at = self.clock.now()
+        self.fills.append(Fill(ref, "", 0, 77, 0, contract.con_id, ACCOUNT, side, abs(signed), price, at))
+        self._move(contract, signed)
+
+    def cancel_by_hand(self, leg: str) -> None:
+        order_id = next(t.order_id for t in self.tickets.values() if t.order_ref[20] == leg)
+        self._report(order_id, Status.CANCELLED)
+
+    def snapshot(self) -> Snapshot:
+        """What a complete reading of the broker shows now."""
+        live = tuple(r for r in self.orders.values() if r.status.is_live)
+        done = tuple(replace(r, order_id=0, completed=True) for r in self.orders.values() if not r.status.is_live)
+        positions = tuple(
+            Position(ACCOUNT, c.con_id, c.symbol, self.quantity[c.con_id], Decimal(1))
+            for c in CONTRACTS.values()
+            if self.quantity.get(c.con_id)
+        )
+        return Snapshot(self.clock.now(), self.day, live, done, tuple(self.fills), positions)
+
+    def _move(self, contract: Contract, signed: Decimal) -> None:
+        self.quantity[contract.con_id] = self.quantity.get(contract.con_id, Decimal(0)) + signed
+        position = Position(ACCOUNT, contract.con_id, contract.symbol, self.quantity[contract.con_id], Decimal(1))
+        self._tell("on_position", position)
+
+    def _report(self, order_id: int, status: Status, filled: Decimal = Decimal(0)) -> None:
+        t = self.tickets[order_id]
+        report = OrderReport(
+            order_id, status, 1, order_id + 1000, t.order_ref, t.contract.con_id, ACCOUNT, t.side, t.kind.value, t.quantity,
+            filled, t.quantity - filled, t.price,
+        )  # fmt: skip
+        self.orders[order_id] = report
+        self._tell("on_order", report)
+
+    def _tell(self, what: str, fact: object) -> None:
+        if not self.silent and self.desk is not None:
+            getattr(self.desk, what)(fact)
+
+
+@dataclass
+class House:
+    """A desk with its journal, its fake broker and a clock that is moved by hand."""
+
+    clock: FakeClock
+    journal: Journal
+    broker: FakeBroker
+    desk: Desk
+    wanted: list[str]
+
+    @classmethod
+    def build(cls, path: str = ":memory:", policy: Policy | None = None, broker: FakeBroker | None = None) -> House:
+        clock = broker.clock if broker else FakeClock(START)
+        journal, wanted = Journal.open(path, clock), []
+        broker = broker or FakeBroker(clock)
+        desk = Desk(journal, broker, Alarms(journal), clock, policy or Policy(), ACCOUNT, 1, wanted.append)
+        broker.desk = desk
+        return cls(clock, journal, broker, desk, wanted)
+
+    def connect(self) -> House:
+        self.desk.reconciled(self.broker.snapshot())
+        return self
+
+    def restart(self, path: str = ":memory:") -> House:
+        """Another executor over the same journal file and broker."""
+        self.journal.close()
+        return House.build(path, self.desk.policy, self.broker)
+
+    def signal(self, action: str, symbol: str = "EURUSD", side: str | None = None, size: str | None = None, **prices: str) -> str:
+        """Post one signal as the relay would deliver it, and let the desk act."""
+        count = len(self.journal._rows("SELECT 1 FROM inbox"))
+        now = self.clock.now()
+        signal = Signal(
+            Action(action), symbol, Side(side) if side else None, Decimal(size) if size else None,
+            **{k: Decimal(v) for k, v in prices.items()},
+        )  # fmt: skip
+        envelope = Envelope(f"S{count}", now, None, signal)
+        self.journal.receive(envelope, payload_text(envelope))
+        self.desk.advance()
+        self.clock.advance(0.01)
+        return envelope.id
+
+    def pass_time(self, seconds: float, look: bool = True) -> None:
+        """Let the clock run with the desk's ticks; snapshots that it wants are taken, unless `look` is off."""
+        for _ in range(int(seconds * 2)):
+            self.clock.advance(0.5)
+            self.desk.tick()
+            if self.wanted and look:
+                self.wanted.clear()
+                self.desk.reconciled(self.broker.snapshot())
+
+    def outcome(self, signal_id: str) -> tuple[str | None, str | None]:
+        row = self.journal._rows("SELECT outcome, reason FROM inbox WHERE signal_id = ?", signal_id)[0]
+        return row["outcome"], row["reason"]
+
+    def trades(self) -> list[dict]:
+        return [dict(r) for r in self.journal._rows("SELECT * FROM trades ORDER BY id")]
+
+    def alarms(self) -> list[str]:
+        return [a["kind"] for a in self.journal.standing_alarms()]
