@@ -24,6 +24,7 @@ def create_app(settings: RelaySettings, pending: Pending, clock: Clock | None = 
     relay = Relay(settings, pending, clock, Credentials(settings, clock))
     app = Flask("relay", static_folder=None, template_folder=None)
     app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False
     app.extensions["relay"] = relay
     for part in (intake, delivery, health):
         app.register_blueprint(part.blueprint(relay))

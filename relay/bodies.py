@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Request
 
 from common.errors import MalformedSignal, SignalTooLarge
-from relay.problems import LengthRequired
+from relay.problems import BadFraming, LengthRequired
 
 MAX_BODY_BYTES = 16 * 1024
 
@@ -17,6 +17,7 @@ def read_body(request: Request) -> bytes:
         SignalTooLarge: It is longer than 16 KiB, whatever its Content-Length says.
         LengthRequired: Neither Content-Length nor chunks say where it ends.
         MalformedSignal: It ended before its Content-Length.
+        BadFraming: Its chunks are out of form.
     """
     declared = request.environ.get("CONTENT_LENGTH")
     if declared:
@@ -25,7 +26,11 @@ def read_body(request: Request) -> bytes:
         raise LengthRequired("send Content-Length")
     if "HTTP_TRANSFER_ENCODING" not in request.environ:
         raise LengthRequired("send Content-Length")
-    return _bounded(request.environ["wsgi.input"].read(MAX_BODY_BYTES + 1))
+    try:
+        body = request.environ["wsgi.input"].read(MAX_BODY_BYTES + 1)
+    except Exception as exc:  # each server has its own exceptions for this
+        raise BadFraming("the chunks of the body are out of form") from exc
+    return _bounded(body)
 
 
 def _of_length(request: Request, length: int) -> bytes:

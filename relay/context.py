@@ -13,7 +13,7 @@ from common.clock import Clock
 from common.errors import UnauthenticSignal
 from common.logs import get_logger
 from relay.credentials import Credentials
-from relay.failures import FailureCounter
+from relay.failures import ALLOWED_FAILURES, FailureCounter, LineLimit
 from relay.pending.base import Pending
 from relay.problems import TooManyFailures
 from relay.settings import RelaySettings
@@ -51,6 +51,7 @@ class Relay:
     accepted: Tally = field(default_factory=Tally)  # "queued", "duplicate", "missed"
     refused: Tally = field(default_factory=Tally)  # by code
     notices: deque[dict[str, str]] = field(default_factory=lambda: deque(maxlen=MOST_NOTICES))
+    lines: LineLimit = field(default_factory=LineLimit)  # of refused credentials
     closing: Event = field(default_factory=Event)  # set when the server stops: polls end at once
 
     def __post_init__(self) -> None:
@@ -67,8 +68,9 @@ class Relay:
     def unauthentic(self, request: Request) -> UnauthenticSignal | TooManyFailures:
         """Count a wrong or missing credential; return the error to answer with."""
         address = request.remote_addr or ""
-        failures, retry_after = self.failures.add(address, self.clock.monotonic())
-        if failures == 1 or retry_after and failures % 1000 == 61:
+        now = self.clock.monotonic()
+        failures, retry_after = self.failures.add(address, now)
+        if failures in (1, ALLOWED_FAILURES + 1) and self.lines.allows(now):
             path = _first_part(request.path)
             log.warning("credential_refused", address=address, failures=failures, path=path)
         return TooManyFailures(retry_after) if retry_after else UnauthenticSignal("no valid credential")

@@ -205,14 +205,11 @@ class _Reading:
             self.problems.append(Problem(prefix.rstrip("."), "must hold objects"))
 
     def number(self, name: str, default: float, low: float, high: float, whole: bool = False) -> float:
-        value = self._take(name, default)
-        plain = isinstance(value, int | float) or (
-            isinstance(value, strict_json.Number) and value.replace(".", "", not whole).isdecimal()
-        )
-        if plain and low <= float(value) <= high and len(str(value)) < 20:  # type: ignore[arg-type]
-            return float(value)  # type: ignore[arg-type]
-        kind = "a whole number" if whole else "a number"
-        self._refuse(name, f"must be {kind} from {low:g} to {high:g}")
+        value = self._take(name, strict_json.Number(default))
+        text = value if isinstance(value, strict_json.Number) and len(value) < 20 else ""
+        if text.replace(".", "", not whole).isdecimal() and low <= float(text) <= high:
+            return float(text)
+        self._refuse(name, f"must be {'a whole number' if whole else 'a number'} from {low:g} to {high:g}")
         return default
 
     def text(self, name: str, limit: int, default: str | None = None) -> str:

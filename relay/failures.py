@@ -40,6 +40,20 @@ class FailureCounter:
         return len(self._windows)
 
 
+class LineLimit:
+    """Lets at most so many log lines through a minute: a spray of requests fills no disk."""
+
+    def __init__(self, most: int = 60) -> None:
+        self._most, self._start, self._count = most, 0.0, 0
+
+    def allows(self, now: float) -> bool:
+        """Count one line; return whether it may be written. Two threads at once may let one more through."""
+        if now - self._start >= WINDOW_SECONDS:
+            self._start, self._count = now, 0
+        self._count += 1
+        return self._count <= self._most
+
+
 def address_group(address: str) -> str:
     """Return what is counted as one sender: an IPv4 address, or an IPv6 network of one customer (/64).
 

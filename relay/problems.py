@@ -58,11 +58,13 @@ PROBLEMS: dict[str, Kind] = {
 }
 # status of a library's own exception -> our code
 _BY_STATUS = {404: "not-found", 405: "method-not-allowed", 413: "too-large", 400: "bad-request"}
-_HEADERS_BY_STATUS = {
-    401: {"WWW-Authenticate": "Bearer"},
-    413: {"Connection": "close"},  # the rest of the body is not read
-    503: {"Retry-After": str(RETRY_SECONDS)},
-}
+_RETRY = {"Retry-After": str(RETRY_SECONDS)}
+_CLOSE = {"Connection": "close"}  # where the next request begins is not known
+# code -> headers beside those of every answer
+_MORE_HEADERS = {
+    "unauthorized": {"WWW-Authenticate": "Bearer"}, "bad-request": _CLOSE, "too-large": _CLOSE,
+    "queue-full": _RETRY, "queue-unavailable": _RETRY,
+}  # fmt: skip
 
 
 class TooManyFailures(SignalError):
@@ -88,6 +90,13 @@ class LengthRequired(SignalError):
 
     code = "length-required"
     status = 411
+
+
+class BadFraming(SignalError):
+    """A chunked body whose chunks are out of form."""
+
+    code = "bad-request"
+    status = 400
 
 
 def reply(status: int, value: Mapping[str, object]) -> Response:
@@ -146,4 +155,4 @@ def _extra_headers(error: Exception, code: str) -> dict[str, str]:
         return {"Retry-After": str(error.retry_after)}
     if isinstance(error, MethodNotAllowed):
         return {"Allow": ", ".join(sorted(error.valid_methods or ()))}
-    return _HEADERS_BY_STATUS.get(PROBLEMS[code].status, {})
+    return _MORE_HEADERS.get(code, {})

@@ -6,11 +6,14 @@ more would be a second writer to the same file; every limit tight; nothing a str
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 from typing import Any
 
 from flask import Flask
 
+from common.errors import ConfigError
 from common.logs import get_logger
 from relay.pending import open_pending
 from relay.settings import RelaySettings
@@ -18,10 +21,15 @@ from relay.settings import RelaySettings
 log = get_logger(__name__)
 KEEP_ALIVE_SECONDS = 75  # longer than a poll's answer is away, and than a proxy keeps a connection
 CONNECTIONS = 2048
+BACKLOG = 2048  # a bar closes and everybody sends at once
 
 
 def serve(settings: RelaySettings) -> None:
-    """Serve until SIGTERM or Ctrl-C."""
+    """Serve until SIGTERM or Ctrl-C.
+
+    Raises:
+        ConfigError: The address or port cannot be had.
+    """
     if os.name == "nt":
         _serve_waitress(settings)
     else:
@@ -38,16 +46,15 @@ def make_app(settings: RelaySettings) -> Flask:
     return app
 
 
-def gunicorn_options(settings: RelaySettings) -> dict[str, Any]:
+def gunicorn_options(settings: RelaySettings, listener: socket.socket) -> dict[str, Any]:
     """Return gunicorn's configuration."""
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return {
-        "bind": [f"{host}:{settings.port}"],
+        "bind": [f"fd://{listener.fileno()}"],
         "worker_class": "relay.worker.RelayWorker",
         "workers": 1,
         "threads": settings.threads,
         "worker_connections": CONNECTIONS,
-        "backlog": 2048,  # a bar closes and everybody sends at once
+        "backlog": BACKLOG,
         "keepalive": KEEP_ALIVE_SECONDS,
         "timeout": 120,  # the main loop must give a sign of life; requests are not what is timed
         "graceful_timeout": 5,
@@ -66,14 +73,36 @@ def gunicorn_options(settings: RelaySettings) -> dict[str, Any]:
     }
 
 
+def listening(settings: RelaySettings) -> socket.socket:
+    """Return a listening socket; gunicorn itself would say five times that the port is taken.
+
+    Raises:
+        ConfigError: The address or port cannot be had.
+    """
+    try:
+        kind = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        found = socket.socket(kind)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind((settings.host, settings.port))
+        found.listen(BACKLOG)
+    except OSError as exc:
+        where = f"{settings.host} port {settings.port}"
+        why = "is in use by another program" if exc.errno == errno.EADDRINUSE else f"cannot be had ({exc.strerror})"
+        raise ConfigError(f"--host, --port / RELAY_HOST, RELAY_PORT: {where} {why}; choose another") from exc
+    return found
+
+
 def _serve_gunicorn(settings: RelaySettings) -> None:
     from gunicorn.app.base import BaseApplication
+
+    listener = listening(settings)
+    options = gunicorn_options(settings, listener)
 
     class Server(BaseApplication):  # type: ignore[misc]
         """gunicorn as a library: the options from our settings, nothing from files or the environment."""
 
         def load_config(self) -> None:
-            for name, value in gunicorn_options(settings).items():
+            for name, value in options.items():
                 self.cfg.set(name, value)
 
         def load(self) -> Flask:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import re
 import selectors
 import socket
 import time
@@ -25,17 +24,12 @@ from gunicorn.http import errors, wsgi
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from common.logs import get_logger
-from relay.bodies import MAX_BODY_BYTES
+from relay.arrival import Arrival
 from relay.problems import HEADERS, PROBLEMS, problem_text
 
 log = get_logger(__name__)
 ARRIVE_SECONDS = 10.0  # a request that is not whole by then is dropped
 WRITE_SECONDS = 10.0  # a client that does not read its answer by then is dropped
-HEAD_BYTES = 32 * 1024
-_LENGTH = re.compile(rb"\r\ncontent-length[ \t]*:[ \t]*(\d{1,18})[ \t]*\r\n", re.IGNORECASE)
-_CODED = re.compile(rb"\r\ntransfer-encoding[ \t]*:", re.IGNORECASE)
-_EXPECT = re.compile(rb"\r\nexpect[ \t]*:[ \t]*100-continue", re.IGNORECASE)
-_CHUNK = re.compile(rb"([0-9a-fA-F]{1,8})[ \t]*(?:;[^\r\n]*)?\r\n")
 
 # what the parser refuses -> our code; anything else that it refuses is a bad request
 _CODES: dict[type[Exception], str] = {
@@ -44,42 +38,6 @@ _CODES: dict[type[Exception], str] = {
     errors.UnsupportedTransferCoding: "unsupported-coding",
     errors.ExpectationFailed: "expectation-failed",
 }
-
-
-def body_starts(received: bytearray) -> int | None:
-    """Return where the body begins, or None when the headers have not all arrived."""
-    end = received.find(b"\r\n\r\n")
-    return end + 4 if end >= 0 else None
-
-
-def is_whole(received: bytearray) -> bool:
-    """Tell whether all of a request is there, or so much that it will be refused anyway.
-
-    >>> is_whole(bytearray(b"POST / HTTP/1.1\\r\\nContent-Length: 2\\r\\n\\r\\n{"))
-    False
-    """
-    start = body_starts(received)
-    if start is None:
-        return len(received) > HEAD_BYTES or b"\n\n" in received
-    head = bytes(received[:start])
-    length = _LENGTH.search(head)
-    if _CODED.search(head):
-        return bool(length) or _chunks_end(received, start)
-    wanted = int(length[1]) if length else 0
-    return wanted > MAX_BODY_BYTES or len(received) - start >= wanted
-
-
-def _chunks_end(received: bytearray, at: int) -> bool:
-    """Tell whether the last chunk is there, or the chunks are out of form or too many."""
-    begin = at
-    while match := _CHUNK.match(received, at):
-        size = int(match[1], 16)
-        if size == 0:
-            return b"\r\n\r\n" in received[match.end() - 2 :]
-        at = match.end() + size + 2
-        if at - begin > MAX_BODY_BYTES * 2:
-            return True
-    return len(received) - at > 256  # no chunk begins like this
 
 
 class ServerLog(Logger):  # type: ignore[misc]
@@ -97,8 +55,7 @@ class _Connection(TConn):  # type: ignore[misc]
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.received = bytearray()
-        self.continued = False
+        self.arrival = Arrival()
         self.until = 0.0
 
 
@@ -141,7 +98,6 @@ class RelayWorker(ThreadWorker):  # type: ignore[misc]
 
     def _await_request(self, conn: _Connection) -> None:
         conn.until = time.monotonic() + ARRIVE_SECONDS  # noqa: TID251 gunicorn's own clock
-        conn.continued = False
         conn.sock.setblocking(False)
         self.arriving[conn] = None
         self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._receive, conn))
@@ -156,20 +112,13 @@ class RelayWorker(ThreadWorker):  # type: ignore[misc]
             data = b""
         if data == b"":
             return self._drop(conn)
-        conn.received += data or b""
-        if is_whole(conn.received):
+        if conn.arrival.add(data or b""):
             del self.arriving[conn]
             self.poller.unregister(client)
             return self.enqueue_req(conn)  # type: ignore[no-any-return]
-        return self._continue(conn)
-
-    def _continue(self, conn: _Connection) -> None:
-        """Tell a client that waits for it to send its body."""
-        start = body_starts(conn.received)
-        if start and not conn.continued and _EXPECT.search(bytes(conn.received[:start])):
-            conn.continued = True
+        if conn.arrival.take_expectation():
             with contextlib.suppress(OSError):
-                conn.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+                client.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _drop(self, conn: _Connection) -> None:
         del self.arriving[conn]
@@ -188,7 +137,7 @@ class RelayWorker(ThreadWorker):  # type: ignore[misc]
 
     def finish_request(self, conn: _Connection, future: Any) -> None:
         """After an answer: go on with what the client has sent of its next request, if anything."""
-        if not future.cancelled() and future.result() and conn.received:
+        if not future.cancelled() and future.result() and conn.arrival.received:
             self._await_request(conn)
             self._receive(conn, conn.sock)
         else:
@@ -201,11 +150,13 @@ class RelayWorker(ThreadWorker):  # type: ignore[misc]
         request = None
         try:
             conn.sock.settimeout(WRITE_SECONDS)
-            conn.parser = http.get_parser(self.cfg, _once(bytes(conn.received)), conn.client)
-            conn.received.clear()
+            arrival, conn.arrival = conn.arrival, Arrival()
+            if arrival.head_too_large:
+                raise errors.LimitRequestHeaders("headers")
+            conn.parser = http.get_parser(self.cfg, _once(bytes(arrival.received)), conn.client)
             request = next(conn.parser)
             keep = self.handle_request(request, conn) and conn.parser.finish_body()
-            conn.received += conn.parser.unreader.take_buffered()
+            conn.arrival.received += conn.parser.unreader.take_buffered()
             return bool(keep)
         except (errors.NoMoreData, StopIteration) as exc:
             self.log.debug("connection closed: %s", exc)

@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.relay.examples import Web
+from tests.relay.process import RelayProcess
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[Web]:
+    found = Web(tmp_path)
+    yield found
+    found.pending.close()
+
+
+@pytest.fixture(scope="module")
+def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RelayProcess]:
+    """A relay for a whole file of tests; each test uses symbols or ids of its own."""
+    found = RelayProcess(tmp_path_factory.mktemp("relay"))
+    yield found
+    found.stop()
+    assert "Traceback" not in found.log, found.log

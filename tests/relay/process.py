@@ -1,0 +1,141 @@
+"""The real relay as its own process, and raw sockets to talk to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal as signals
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from tests.relay.examples import AUTH, ENVIRONMENT, EXECUTOR
+
+ROOT = Path(__file__).parents[2]
+_LISTENING = re.compile(r"relay_listening .*port=(\d+)")
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Return an environment for a relay's process: nothing of ours but what is said here."""
+    known = {name: value for name, value in os.environ.items() if not name.startswith("RELAY_") and name != "PORT"}
+    return {**known, "PYTHONPATH": str(ROOT), **ENVIRONMENT, **more}
+
+
+def run_command(directory: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run one of the relay's commands to its end."""
+    command = [sys.executable, "-m", "relay", *arguments]
+    return subprocess.run(
+        command, cwd=directory, env=environment(**more), capture_output=True, text=True, timeout=30, check=False
+    )
+
+
+class RelayProcess:
+    """`python -m relay` on a free port, in a directory of its own."""
+
+    def __init__(self, directory: Path, *flags: str, **more: str) -> None:
+        self.directory = directory
+        directory.mkdir(exist_ok=True)
+        self.started_at = time.monotonic()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "relay", "--port", "0", *flags],
+            cwd=directory,
+            env=environment(**more),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.lines: list[str] = []
+        self._ready = threading.Event()
+        self.port = 0
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        assert self._ready.wait(15) and self.port, "\n".join(self.lines)
+
+    def _read(self) -> None:
+        assert self.process.stderr
+        for line in self.process.stderr:
+            self.lines.append(line)
+            found = _LISTENING.search(line)
+            if found:
+                self.port = int(found[1])
+                self._ready.set()
+        self._ready.set()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> str:
+        return "".join(self.lines)
+
+    def post(self, path: str, fields: Any, headers: dict[str, str] = AUTH, timeout: float = 30) -> requests.Response:
+        data = fields if isinstance(fields, bytes) else json.dumps(fields)
+        return requests.post(self.url + path, data=data, headers=headers, timeout=timeout)
+
+    def call(self, name: str, timeout: float = 30, **fields: Any) -> Any:
+        answer = self.post(f"/v1/{name}", fields, EXECUTOR, timeout)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=10)
+
+    def raw(self, data: bytes, timeout: float = 15) -> bytes:
+        """Send bytes on a connection of their own; return all that comes back until it closes or is idle."""
+        with self.connect() as client:
+            client.settimeout(timeout)
+            client.sendall(data)
+            return read_answer(client)
+
+    def stop(self, how: int = signals.SIGTERM) -> int:
+        """Stop it and return its exit code; its log is complete afterwards."""
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        code = self.process.wait(15)
+        self._reader.join(5)
+        if self.process.stderr:
+            self.process.stderr.close()
+        return code
+
+
+def read_answer(client: socket.socket) -> bytes:
+    """Return one HTTP answer, or what came before the connection closed."""
+    received = b""
+    try:
+        while True:
+            head, found, rest = received.partition(b"\r\n\r\n")
+            length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+            if found and length and len(rest) >= int(length[1]):
+                return received
+            data = client.recv(65536)
+            if not data:
+                return received
+            received += data
+    except ConnectionResetError:
+        return received
+
+
+def status(answer: bytes) -> int:
+    """Return the status of a raw answer, 0 when there was none."""
+    return int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/1.") else 0
+
+
+def http(
+    data: bytes, path: str = "/webhook", headers: tuple[bytes, ...] = (), method: bytes = b"POST", length: bool = True
+) -> bytes:
+    """Return the bytes of a request, authenticated unless `headers` say otherwise."""
+    lines = [method + b" " + path.encode() + b" HTTP/1.1", b"Host: relay"]
+    if not any(line.lower().startswith(b"authorization") for line in headers):
+        lines.append(b"Authorization: " + AUTH["Authorization"].encode())
+    lines += headers
+    if length:
+        lines.append(b"Content-Length: %d" % len(data))
+    return b"\r\n".join([*lines, b"", data])

@@ -1,0 +1,184 @@
+"""lease, ack, nack: what an executor may ask and what it gets."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from relay.delivery import read_acks, read_nack, read_poll
+from tests.relay.examples import AUTH, EXECUTOR, Web, signal
+
+
+def test_only_an_executor_may_fetch(web):
+    for headers in ({}, AUTH, {"Authorization": "Bearer x"}):
+        for name in ("lease", "ack", "nack"):
+            assert web.post(f"/v1/{name}", {}, headers).status_code == 401
+        assert web.get("/metrics", headers).status_code == 401
+    assert web.post("/webhook", signal(), EXECUTOR).status_code == 401, "and its token sends nothing"
+
+
+def test_signals_come_in_the_order_of_acceptance_and_an_ack_ends_them(web):
+    ids = [
+        web.send(symbol=symbol, side=side).json["id"] for symbol, side in [("A", "buy"), ("A", "sell"), ("B", "buy")]
+    ]
+    leased = web.lease()
+    assert [each["id"] for each in leased] == ids
+    acks = [{"id": each["id"], "lease": each["lease"]} for each in leased]
+    for _ in range(2):
+        assert web.call("ack", acks=acks).json == {"acked": ids, "stale": []}
+    web.clock.advance(3600)
+    assert web.lease() == []
+
+
+def test_a_lease_that_ran_out_is_stale_once_somebody_else_has_it(web):
+    web.send()
+    (first,) = web.lease(lease_seconds=10)
+    web.clock.advance(11)
+    (second,) = web.lease()
+    assert (second["id"], second["attempt"]) == (first["id"], 2) and second["lease"] != first["lease"]
+    assert web.call("ack", acks=[{"id": first["id"], "lease": first["lease"]}]).json["stale"] == [first["id"]]
+    assert second["headers"] == first["headers"], "signed once, at acceptance"
+
+
+def test_a_nack_gives_back_and_holds_the_symbol_until_the_retry(web):
+    web.send(), web.send(side="sell"), web.send(symbol="AAPL")
+    (leased,) = web.lease(limit=1)
+    given = {"id": leased["id"], "lease": leased["lease"], "reason": "TWS away", "retry_seconds": 60}
+    assert web.call("nack", **given).json == {"status": "returned", "id": leased["id"]}
+    assert [each["payload"].count("AAPL") for each in web.lease(lease_seconds=300)] == [1]
+    web.clock.advance(61)
+    assert [each["attempt"] for each in web.lease()] == [2, 1]
+    assert web.call("nack", **given).json["code"] == "lease-lost"
+
+
+def test_after_five_leases_a_signal_is_a_dead_letter(web):
+    web.send()
+    for _ in range(5):
+        (leased,) = web.lease(lease_seconds=1)
+        web.clock.advance(2)
+    assert web.lease() == [] and [each.id for each in web.pending.dead(10)] == [leased["id"]]
+
+
+def test_answers_tell_the_relays_clock(web):
+    assert web.call("lease", wait_seconds=0).headers["X-Relay-Time"] == "2026-11-23T09:15:00.000000Z"
+
+
+REFUSED = {
+    "limit 0": ("lease", {"limit": 0}),
+    "limit 101": ("lease", {"limit": 101}),
+    "limit 1.5": ("lease", {"limit": 1.5}),
+    "limit as text": ("lease", {"limit": "10"}),
+    "wait too long": ("lease", {"wait_seconds": 56}),
+    "wait negative": ("lease", {"wait_seconds": -1}),
+    "wait true": ("lease", {"wait_seconds": True}),
+    "lease 0": ("lease", {"lease_seconds": 0}),
+    "unknown field": ("lease", {"max": 1}),
+    "no acks": ("ack", {}),
+    "acks no list": ("ack", {"acks": {}}),
+    "ack no object": ("ack", {"acks": ["x"]}),
+    "ack without lease": ("ack", {"acks": [{"id": "x"}]}),
+    "ack with more": ("ack", {"acks": [{"id": "x", "lease": "y", "z": 1}]}),
+    "too many acks": ("ack", {"acks": [{"id": "x", "lease": "y"}] * 201}),
+    "ack id a number": ("ack", {"acks": [{"id": 5, "lease": "y"}]}),
+    "nack without id": ("nack", {"lease": "y", "reason": "r", "retry_seconds": 1}),
+    "nack for too long": ("nack", {"id": "x", "lease": "y", "reason": "r", "retry_seconds": 601}),
+}
+
+
+@pytest.mark.parametrize("name, fields", REFUSED.values(), ids=REFUSED.keys())
+def test_a_question_out_of_form_is_refused(web, name, fields):
+    answer = web.call(name, **fields)
+    assert answer.status_code == 400 and answer.json["problems"], answer.json
+
+
+def test_a_question_that_is_no_object_is_refused(web):
+    assert web.post("/v1/lease", b"[]", EXECUTOR).status_code == 400
+
+
+def test_what_is_not_asked_has_a_default():
+    assert (read_poll({}).limit, read_poll({}).wait_seconds, read_poll({}).lease_seconds) == (10, 20, 30)
+    assert read_acks({"acks": []}) == []
+    assert read_nack({"id": "a", "lease": "b"}) == ("a", "b", "given back", 0)
+
+
+# --- waiting, on the real server --------------------------------------------------------------------
+
+
+def in_background(function, *args, **kwargs):
+    """Run a call in a thread; return a function that waits for its result."""
+    results: list[object] = []
+    thread = threading.Thread(target=lambda: results.append(function(*args, **kwargs)))
+    thread.start()
+
+    def result():
+        thread.join(30)
+        assert results, "no answer"
+        return results[0]
+
+    return result
+
+
+def ack_all(relay, signals):
+    relay.call("ack", acks=[{"id": each["id"], "lease": each["lease"]} for each in signals])
+
+
+def test_a_waiting_poll_gets_a_signal_when_it_arrives(relay, eventually):
+    delays = []
+    for number in range(20):
+        waiting = in_background(relay.call, "lease", wait_seconds=10)
+        eventually(lambda: relay.process.poll() is None)
+        time.sleep(0.05)
+        sent = time.monotonic()
+        relay.post("/webhook", signal(symbol=f"WAKE{number}"))
+        signals = waiting()["signals"]
+        delays.append(time.monotonic() - sent)
+        ack_all(relay, signals)
+        assert len(signals) == 1
+    assert sorted(delays)[10] < 0.1, delays
+
+
+def test_a_poll_whose_client_is_gone_takes_nothing_with_it(relay):
+    """The client hangs up while it waits; the next signal goes to the next poll at once, as its first lease."""
+    for _ in range(3):
+        with relay.connect() as client:
+            question = b'{"wait_seconds":30,"lease_seconds":300}'
+            head = f"POST /v1/lease HTTP/1.1\r\nHost: x\r\nAuthorization: {EXECUTOR['Authorization']}\r\n"
+            client.sendall(head.encode() + b"Content-Length: %d\r\n\r\n" % len(question) + question)
+            time.sleep(0.1)
+    relay.post("/webhook", signal(symbol="GONE"))
+    (leased,) = relay.call("lease", wait_seconds=5)["signals"]
+    assert leased["attempt"] == 1
+    ack_all(relay, [leased])
+
+
+def test_long_polls_never_starve_webhooks(relay):
+    """More polls than threads are waiting: all of them are answered, and an alert does not wait for any."""
+    polls = [in_background(relay.call, "lease", wait_seconds=2, limit=1) for _ in range(80)]
+    time.sleep(0.5)
+    times = []
+    for number in range(20):
+        started = time.monotonic()
+        assert relay.post("/webhook", signal(symbol=f"HUNGRY{number}")).status_code == 202
+        times.append(time.monotonic() - started)
+    found = [each for poll in polls for each in poll()["signals"]]
+    ack_all(relay, found + relay.call("lease", wait_seconds=0, limit=100)["signals"])
+    assert sorted(times)[18] < 0.5, times
+
+
+def test_a_poll_ends_in_time_with_nothing(relay):
+    started = time.monotonic()
+    assert relay.call("lease", wait_seconds=0.3) == {"signals": []}
+    assert 0.25 < time.monotonic() - started < 1.5
+
+
+def test_the_kill_switch_holds_and_lets_go(tmp_path):
+    web = Web(tmp_path)
+    web.send(), web.post(data={"action": "close", "symbol": "AAPL"})
+    web.pending.set_mode("paused")
+    assert web.lease() == [] and web.get("/readyz").json["mode"] == "paused"
+    web.pending.set_mode("close-only")
+    assert [each["payload"].count('"close"') for each in web.lease()] == [1]
+    web.pending.set_mode("open")
+    assert len(web.lease()) == 1
