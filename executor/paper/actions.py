@@ -25,7 +25,7 @@ class ActionError(Exception):
     """There is no such action, or it cannot be done; the text says why."""
 
 
-def perform(server: PaperServer, name: str, **params: Any) -> Any:
+def perform(server: PaperServer, name: str, /, **params: Any) -> Any:
     """Do an action by name; a knob's name arms that knob.
 
     Raises:

@@ -87,7 +87,7 @@ class ControlClient:
         self._file: Any = None
         self._socket: socket.socket | None = None
 
-    def do(self, name: str, **params: Any) -> Any:
+    def do(self, name: str, /, **params: Any) -> Any:
         """Do one action and return its result. Raises ControlError with the reason if it was refused."""
         try:
             answer = self._ask({"do": name} | params)
@@ -129,7 +129,7 @@ class ControlClient:
         """Move a market; what the price reaches has filled when this returns."""
         self.do("set_price", symbol=symbol, price=str(price))
 
-    def fault(self, knob: str, **params: Any) -> None:
+    def fault(self, knob: str, /, **params: Any) -> None:
         """Arm a knob."""
         self.do("fault", knob=knob, **params)
 

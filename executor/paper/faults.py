@@ -104,7 +104,7 @@ class Faults:
     def __init__(self) -> None:
         self._armed: list[Fault] = []
 
-    def arm(self, name: str, *, count: int = 1, skip: int = 0, **given: Any) -> Fault:
+    def arm(self, name: str, /, *, count: int = 1, skip: int = 0, **given: Any) -> Fault:
         """Arm a knob for the next `count` matches after `skip` of them; a standing knob holds until cleared.
 
         Raises:

@@ -149,7 +149,7 @@ class Intake:
             order.form = replace(order.form, tif="DAY")
             floor.refuse(order, 10349, words(10349))
         parent = floor.book.parent_of(order)
-        if parent and parent.status != "Filled" and not parent.filled:
+        if parent and not parent.done and not parent.filled:
             order.status, order.why_held = "PreSubmitted", "child"
         else:
             order.status, order.why_held = resting_status(order)
@@ -191,7 +191,7 @@ class Intake:
             code, then, text = order.done_text.split("\n", 2)
             return int(code), then, text or words(int(code))
         parent = self._floor.book.parent_of(order)
-        if parent and parent.done and not parent.filled:
+        if parent and parent.done and not parent.filled and "orphan_children" not in parent.flags:
             return 201, "Cancelled", "Order rejected - reason:Parent order is being cancelled."
         books, one = self._floor.books, self._floor.instrument(order)
         needed = books.margin_needed(order.form.account, one, order.form.sign * order.quantity)

@@ -244,7 +244,7 @@ class Matcher:
             if parent.filled == 0:
                 if "orphan_children" not in parent.flags:
                     self.end(child, "Cancelled", "Parent order was cancelled")
-                else:
+                elif not child.held:
                     self.wake_child(child)
             elif child.quantity > parent.filled and "children_stay" not in child.flags:
                 child.quantity = parent.filled

@@ -49,7 +49,7 @@ class PaperServer:
         """Do what is due by the clock."""
         self.gateway.tick()
 
-    def fault(self, name: str, **params: Any) -> None:
+    def fault(self, name: str, /, **params: Any) -> None:
         """Arm a knob; see `faults` for their names. Raises KnobError for an unknown one."""
         self.exchange.floor.faults.arm(name, **params)
 
