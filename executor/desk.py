@@ -212,6 +212,7 @@ class Desk:
             self.forbid("link", f"TWS has lost IBKR: {text}")
             return
         self.forbid("link", None)
+        self.disconnected(f"TWS has IBKR again, reading everything anew: {text}")
         self.want_snapshot(f"TWS has IBKR again: {text}")
 
     @_guarded
