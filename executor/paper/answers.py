@@ -14,7 +14,7 @@ from executor.paper.order_frames import completed_order, open_order
 from executor.paper.orders import Execution, Order
 from executor.paper.requests import Request
 from executor.paper.validation import invalid, refusal, words
-from executor.paper.wire import UNSET_DOUBLE, text
+from executor.paper.wire import UNSET_DOUBLE, text, whole
 
 if TYPE_CHECKING:
     from executor.paper.session import Session
@@ -240,7 +240,7 @@ def _pnl(session: Session, request: Request) -> None:
 
 def _pnl_single(session: Session, request: Request) -> None:
     account, con_id = _known(session, request), request.args["con_id"]
-    if account and con_id.isdigit():
+    if account and con_id.isdecimal():
         session.feeds.singles[request.req_id] = account, int(con_id)
         numbers = account_values.pnl_single(session.floor.books, account, int(con_id))
         session.put(replies.pnl_single(request.req_id, numbers))
@@ -316,7 +316,7 @@ _NO_DATA = {
 
 
 def _market_data_type(session: Session, request: Request) -> None:
-    session.feeds.data_type = int(request.args["type"] or 1)
+    session.feeds.data_type = whole(request.args["type"]) or 1
 
 
 def _scanner_parameters(session: Session, request: Request) -> None:

@@ -148,7 +148,7 @@ class Catalog:
         """Return what matches a client's contract fields; an empty list is TWS's error 200."""
         con_id = query.get("con_id", "")
         if con_id not in ("", "0"):
-            found = self._by_id.get(int(con_id)) if con_id.isdigit() else None
+            found = self._by_id.get(int(con_id)) if con_id.isdecimal() else None
             return [found] if found else []
         if not (query.get("symbol") or query.get("local_symbol")):
             return []

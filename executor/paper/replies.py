@@ -150,7 +150,6 @@ _ORDER_TYPES = "ACTIVETIM,AD,ADJUST,ALERT,ALGO,BASKET,COND,DAY,GTC,IOC,LMT,MKT,O
 
 def contract_details(req_id: int, one: Instrument, hours: tuple[str, str, str], version: int) -> Message:
     """`hours`: time zone, trading hours, liquid hours."""
-    size = "1" if one.sec_type != "STK" else "0.0001"
     exchanges = f"{one.exchange},{one.primary}" if one.primary else one.exchange
     rules = ",".join([str(one.rule_id)] * (exchanges.count(",") + 1))
     old = [8] if version < 164 else []
@@ -159,7 +158,13 @@ def contract_details(req_id: int, one: Instrument, hours: tuple[str, str, str], 
             *([100] if version < 164 else []), one.multiplier_text, _ORDER_TYPES, exchanges, 1, 0, one.long_name,
             one.primary, one.expiry[:6], "", "", "", *hours, "", 0, 0, 1, "", "", rules, one.expiry,
             "COMMON" if one.sec_type == "STK" else "",
-            *([size, size, "1" if size == "1" else "100"] if version >= 164 else [])]  # fmt: skip
+            *_sizes(one, version)]  # fmt: skip
+
+
+def _sizes(one: Instrument, version: int) -> Message:
+    """Smallest size, its increment, the suggested increment; 163 knew the last one only."""
+    least, suggested = ("0.0001", "100") if one.sec_type == "STK" else ("1", "1")
+    return [least, least, suggested] if version >= 164 else [suggested] * (version == 163)
 
 
 def contract_details_end(req_id: int) -> Message:

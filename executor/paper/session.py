@@ -14,7 +14,7 @@ from executor.paper.feeds import Feeds
 from executor.paper.replies import Message
 from executor.paper.requests import Request, UnknownMessage, read
 from executor.paper.validation import words
-from executor.paper.wire import Receiver, WireError, frame, negotiate
+from executor.paper.wire import Receiver, WireError, frame, negotiate, whole
 
 if TYPE_CHECKING:
     from executor.paper.gateway import Gateway
@@ -103,6 +103,12 @@ class Session:
     def _handle(self, request: Request) -> None:
         if not self._within_rate():
             return
+        try:
+            self._obey(request)
+        except WireError as error:
+            self.error(request.req_id or -1, 320, f"{words(320)} - {error}")
+
+    def _obey(self, request: Request) -> None:
         if request.kind == "startApi":
             self._start(request)
         elif self.client_id is None:
@@ -111,7 +117,7 @@ class Session:
             answers.answer(self, request)
 
     def _start(self, request: Request) -> None:
-        client_id = int(request.args["client_id"] or 0)
+        client_id = whole(request.args["client_id"])
         if not self.gateway.claim(self, client_id):
             self.error(-1, 326, "Unable to connect as the client id is already in use. Retry with a unique client id.")
             self.close()

@@ -131,6 +131,6 @@ def number(field: str) -> Decimal | None:
         value = Decimal(field)
     except InvalidOperation:
         raise WireError(f"expected a number, found {field[:40]!r}") from None
-    if not value.is_finite():
+    if not value.is_finite() or abs(value.adjusted()) > 30:
         raise WireError(f"expected a finite number, found {field[:40]!r}")
     return value
