@@ -210,7 +210,8 @@ def parts(ports: Ports, folder: Path, paper_options: Sequence[str], output: IO[b
     executor += ["--relay-url", f"http://{HOST}:{ports.relay}", "--db", str(data / "trade_state.paper.db")]
     if (data / "executor.toml").exists():
         executor += ["--config", str(data / "executor.toml")]
-    paper = ["executor.paper", "--port", str(ports.tws), "--control-port", str(ports.control), *paper_options]
+    paper = ["executor.paper", "--port", str(ports.tws), "--control-port", str(ports.control)]
+    paper += ["--state", str(data / "paper_tws.json"), *paper_options]  # a later run finds the same broker
     page = f"http://{HOST}:{ports.page}"
     return [
         Part("paper TWS", paper, lambda: accepts(ports.control), output),

@@ -222,8 +222,6 @@ class Desk:
         if isinstance(answer, Contract):
             self.journal.remember_contract(symbol, answer.con_id)
         self.advance()
-        if isinstance(answer, str):
-            self.contracts.pop(symbol, None)  # ask again for the next signal: the configuration or TWS may have changed
 
     # ---- one turn ----
 
@@ -264,8 +262,13 @@ class Desk:
             symbol = row.signal.symbol
             if symbol in waiting and row.signal.action is not Action.RESET:
                 continue
-            if not self._decide_one(row.signal_id):
+            if not self._decide_one(row.signal_id) and not self._on_hold(symbol):
                 waiting.add(symbol)
+
+    def _on_hold(self, symbol: str) -> bool:
+        """Whether the symbol's trade waits for the owner: a kept close must not hide what comes after it."""
+        trade = self.journal.open_trade(self.account, self.journal.contract_id(symbol) or 0)
+        return trade is not None and trade.state is State.HOLD
 
     def _decide_one(self, signal_id: str) -> bool:
         """Take one signal as far as it goes; whether it is done. A close may finish at once: then it is decided again."""
@@ -279,6 +282,7 @@ class Desk:
     def _decide(self, row: InboxRow) -> Decision:
         contract = self._contract(row)
         if isinstance(contract, str):
+            self.contracts.pop(row.signal.symbol)  # the next signal asks again: the configuration or TWS may have changed
             return Done("refused", contract)
         con_id = contract.con_id if contract else self.journal.contract_id(row.signal.symbol)
         trade = self.journal.open_trade(self.account, con_id) if con_id is not None else None

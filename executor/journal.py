@@ -281,6 +281,10 @@ class Journal:
         """Set columns of a trade; instants and decimals are written as the journal writes them."""
         self._change("trades", "id", trade_id, values)
 
+    def note_first_fill(self, trade_id: int) -> None:
+        """Remember when the entry first filled."""
+        self._write("UPDATE trades SET filled_at = coalesce(filled_at, ?) WHERE id = ?", self._now(), trade_id)
+
     def change_order(self, order_ref: str, **values: object) -> None:
         """Set columns of an order."""
         self._change("orders", "order_ref", order_ref, values)
@@ -315,7 +319,7 @@ class Journal:
         """Record what the broker said of an order of ours. What it did not say stays as it was."""
         said = {
             "said": report.status.value, "said_filled": report.filled, "perm_id": report.perm_id or None,
-            "quantity": report.quantity, "price": report.price, "held": report.why_held or None,
+            "quantity": report.quantity, "price": report.price, "held": None if report.why_held in ("", "child", "trigger") else report.why_held,
         }  # fmt: skip
         self.change_order(order_ref, **{name: value for name, value in said.items() if value is not None})
 
@@ -480,7 +484,8 @@ def _trade(r: sqlite3.Row, orders: tuple[Order, ...]) -> Trade:
         asked=Decimal(r["asked"]), state=State(r["state"]), signal_id=r["signal_id"], received_at=parse_utc(r["received_at"]),
         valid_until=parse_utc(r["valid_until"]), timestamp=parse_utc(r["timestamp"]), stop_wanted=bool(r["stop_wanted"]),
         reduced=Decimal(r["reduced"]), close_cause=r["close_cause"], exit_reason=r["exit_reason"],
-        unprotected_at=_time(r["unprotected_at"]), loose_at=_time(r["loose_at"]), hold_reason=r["hold_reason"], orders=orders,
+        unprotected_at=_time(r["unprotected_at"]), loose_at=_time(r["loose_at"]), hold_reason=r["hold_reason"],
+        closes_forgiven=r["closes_forgiven"], orders=orders,
     )  # fmt: skip
 
 

@@ -10,8 +10,8 @@ from common.signals import Side, decimal_text
 
 from .broker import Snapshot, Status
 from .commands import Command, CommandKind, CommandRefused
-from .resolver import is_live_at_broker
-from .trades import ZERO, Event, State, Trade
+from .resolver import may_be_live
+from .trades import ZERO, Event, Leg, State, Trade
 
 if TYPE_CHECKING:
     from .desk import Desk
@@ -98,7 +98,7 @@ class Owner:
 
     def _dismiss(self, command: Command) -> str:
         trade, snapshot = self._on_hold(command)
-        if is_live_at_broker(trade, snapshot):
+        if any(may_be_live(order, snapshot) for order in trade.orders):
             raise CommandRefused(
                 f"orders of the trade in {trade.symbol} are still live: choose flatten, or cancel them in TWS first"
             )
@@ -113,13 +113,13 @@ class Owner:
         beside = self._journal.ignored().get((trade.account, trade.con_id), ZERO)
         shown = self._desk.shown(trade.con_id) - beside
         held = max(shown if trade.side is Side.BUY else -shown, ZERO)
-        self._journal.change_trade(trade.id, reduced=trade.entered - trade.exited - held)
+        closes = sum(1 for _ in trade.legs(Leg.CLOSE))
+        self._journal.change_trade(trade.id, reduced=trade.entered - trade.exited - held, closes_forgiven=closes)
         return held
 
     def _forget_live(self, trade: Trade, snapshot: Snapshot) -> None:
-        shown = {r.order_ref for r in snapshot.open_orders}
         for order in trade.live:
-            if order.order_ref not in shown:
+            if not may_be_live(order, snapshot):
                 self._journal.change_order(
                     order.order_ref,
                     said=Status.CANCELLED.value,

@@ -11,6 +11,7 @@ from decimal import Decimal
 
 from common.clock import Clock
 from common.logs import get_logger
+from common.signals import decimal_text
 
 from .alarms import Alarms
 from .broker import Fill, OrderReport, Refusal
@@ -23,6 +24,7 @@ log = get_logger(__name__)
 # Error codes that refuse nothing: code → what to do with the text. Source: IBKR Message Codes; order messages.
 HELD_CODES = frozenset({399, 404, 10349})  # a warning on a live order: shown, not a rejection
 LOOK_UP_CODES = frozenset({104, 105, 135, 136, 161, 10147, 10148, 10149})  # about a modify or cancel: look up the truth
+USUAL_HOLDS = ("child", "trigger")  # whyHeld of every bracket child and every stop: nothing to tell
 QUIET_CODES = frozenset(
     {202, 10167, *range(2100, 2200)}
 )  # 202 only announces the Cancelled status that comes beside it
@@ -58,7 +60,7 @@ class Recorder:
         return trade_id
 
     def _say_held(self, trade_id: int, order: Order, report: OrderReport) -> None:
-        if report.why_held and report.why_held != order.held:
+        if report.why_held and report.why_held not in (order.held, *USUAL_HOLDS):
             symbol = self._journal.trade(trade_id).symbol
             text = f"the broker holds the {order.leg.word} back: {report.why_held}"
             self._journal.log("held", text, symbol=symbol, trade_id=trade_id, order_ref=order.order_ref)
@@ -76,13 +78,15 @@ class Recorder:
 
     def _announce_fill(self, fill: Fill, order: Order, trade_id: int) -> None:
         trade = self._journal.trade(trade_id)
-        text = f"{order.leg.word} filled: {fill.side.value} {fill.quantity} {trade.symbol} at {fill.price}"
+        quantity, price = decimal_text(fill.quantity), decimal_text(fill.price)
+        text = f"{order.leg.word} filled: {fill.side.value} {quantity} {trade.symbol} at {price}"
         kind = f"{order.leg.word} filled"
         self._journal.log(
             kind, text, symbol=trade.symbol, trade_id=trade_id, signal_id=trade.signal_id, order_ref=order.order_ref
         )
-        log.info("filled", symbol=trade.symbol, leg=order.leg.word, quantity=str(fill.quantity), price=str(fill.price))
+        log.info("filled", symbol=trade.symbol, leg=order.leg.word, quantity=quantity, price=price)
         if order.leg is Leg.ENTRY:
+            self._journal.note_first_fill(trade.id)
             self._release_by_entry(trade)
 
     def _release_by_entry(self, trade: Trade) -> None:

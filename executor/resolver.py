@@ -221,7 +221,8 @@ class Resolver:
         }
 
 
-def is_live_at_broker(trade: Trade, snapshot: Snapshot) -> bool:
-    """Whether the broker shows any order of this trade alive."""
-    refs = {o.order_ref for o in trade.orders}
-    return any(r.order_ref in refs and r.status.is_live for r in snapshot.open_orders)
+def may_be_live(order: Order, snapshot: Snapshot) -> bool:
+    """Whether an order may be alive at the broker: the snapshot shows it, or is older than its sending."""
+    if any(r.order_ref == order.order_ref and r.status.is_live for r in snapshot.open_orders):
+        return True
+    return order.is_live and order.sent_at is not None and order.sent_at > snapshot.taken_at

@@ -108,7 +108,7 @@ def _with_trade(signal: Signal, view: View, trade: Trade) -> Decision:
             "ignored",
             f"a {trade.side.value} trade in {trade.symbol} is already open since {trade.timestamp:%H:%M} UTC",
         )
-    if trade.received_at >= view.received_at and not view.closed_here:
+    if trade.received_at > view.received_at and not view.closed_here:
         return Done("ignored", f"the trade in {trade.symbol} was opened by a later signal than this one")
     if trade.state in UNDER_WAY:
         return _while_closing(signal, view, trade)

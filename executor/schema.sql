@@ -54,6 +54,7 @@ CREATE TABLE trades (
     exit_reason    TEXT,                     -- take-profit, stop-loss, close signal, reversal, owner, by hand, liquidated, unknown
     close_cause    TEXT,                     -- why a close was asked
     hold_reason    TEXT,
+    closes_forgiven INTEGER NOT NULL DEFAULT 0, -- refused close orders after which the owner chose to go on
     evidence       TEXT,                     -- JSON: what was seen when it was put on hold
     unprotected_at TEXT,                     -- since when the wanted stop is missing
     loose_at       TEXT,                     -- since when orders are live though nothing is held

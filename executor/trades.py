@@ -199,6 +199,7 @@ class Trade:
     unprotected_at: datetime | None = None
     loose_at: datetime | None = None  # since when orders are live though nothing is held
     hold_reason: str | None = None
+    closes_forgiven: int = 0  # refused close orders after which the owner chose to go on
     orders: tuple[Order, ...] = ()
 
     @property
@@ -281,7 +282,7 @@ def _observed_at_rest(trade: Trade) -> Event | None:
 
 
 def _observed_closing(trade: Trade) -> Event | None:
-    closes = list(trade.legs(Leg.CLOSE))
+    closes = list(trade.legs(Leg.CLOSE))[trade.closes_forgiven :]
     return Event.REFUSED if closes and all(o.is_done for o in closes) else None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 import sys
 from dataclasses import dataclass
@@ -85,8 +84,10 @@ async def run(options: Options) -> None:
         click.echo(f"Accounts {options.accounts}; trades {len(list(server.exchange.floor.catalog))} instruments.")
     click.echo(f"paper TWS ready port={server.port} control={control.port if control else 'none'}")
     for name in (signal.SIGINT, signal.SIGTERM):
-        with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C arrives as KeyboardInterrupt
+        try:
             asyncio.get_running_loop().add_signal_handler(name, over.set)
+        except NotImplementedError:  # Windows: Ctrl-C arrives as KeyboardInterrupt
+            break
     await over.wait()
     if control:
         await control.stop()

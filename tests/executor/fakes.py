@@ -66,9 +66,9 @@ class FakeBroker:
         if leg in self.refuse:
             code, text = self.refuse[leg]
             self._tell("on_refusal", Refusal(ticket.order_id, code, text))
-            return self._report(ticket.order_id, Status.INACTIVE)
-        filled = self.orders[ticket.order_id].filled if known else Decimal(0)
-        self._report(ticket.order_id, Status.WORKING, filled)
+            self._report(ticket.order_id, Status.INACTIVE)
+        else:
+            self._report(ticket.order_id, Status.WORKING, self.orders[ticket.order_id].filled if known else Decimal(0))
         if ticket.transmit and not known:
             self._release(ticket)
 
