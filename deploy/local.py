@@ -285,6 +285,7 @@ class Run:
     def _announce(self) -> None:
         state = {"pid": os.getpid(), "relay": self.ports.relay, "page": self.ports.page}
         state["control"] = self.ports.control
+        state["journal"] = str(self.folder.parent / "trade_state.paper.db")
         (self.folder / "state.json").write_text(json.dumps(state), "utf-8")
         print(banner(self.ports, self.own["RELAY_WEBHOOK_SECRETS"].split(",")[0].strip()), flush=True)
 
