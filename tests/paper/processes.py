@@ -1,0 +1,61 @@
+"""The paper TWS as a process of its own, and environments with other client libraries."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+from executor.paper.control import ControlClient
+
+ROOT = Path(__file__).parents[2]
+
+
+class Paper:
+    """A running `python -m executor.paper` on free ports."""
+
+    def __init__(self, *options: object) -> None:
+        command = [sys.executable, "-m", "executor.paper", "--port", "0", "--control-port", "0", "--volatility", "0"]
+        self.process = subprocess.Popen([*command, *map(str, options)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout
+        self.lines = [self.process.stdout.readline()]
+        while not (ready := re.match(r"paper TWS ready port=(\d+) control=(\d+)", self.lines[-1])):
+            self.lines.append(self.process.stdout.readline())
+        self.port = int(ready[1])
+        self.control = ControlClient(int(ready[2]))
+
+    def kill(self) -> None:
+        """End it as a power cut ends a process."""
+        self.control.close()
+        self.process.kill()
+        self.process.communicate(timeout=10)
+
+    def end(self) -> int:
+        """End it politely and return its exit code."""
+        if self.process.poll() is None:
+            self.control.do("stop")
+        self.control.close()
+        self.process.communicate(timeout=10)
+        return self.process.returncode
+
+
+def environment(requirement: str) -> Path:
+    """Return the Python of an environment with this one library, made on first use; skip the test if that fails."""
+    folder = ROOT / f".venv-{requirement.partition('=')[0]}"
+    python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+    done = folder / "complete"
+    if done.exists():
+        return python
+    uv = Path(sys.executable).with_name("uv")
+    try:
+        venv.create(folder, with_pip=not uv.exists(), clear=True)
+        install = [uv, "pip", "install", "--python", python] if uv.exists() else [python, "-m", "pip", "install"]
+        subprocess.run([*map(str, install), "-q", requirement], check=True, capture_output=True, timeout=120)
+    except (OSError, subprocess.SubprocessError) as error:
+        pytest.skip(f"{requirement} could not be installed into {folder.name}: {error}")
+    done.write_text(requirement)
+    return python
