@@ -244,7 +244,7 @@ def _stopped(server: PaperServer) -> dict[str, object] | None:
 def _status(server: PaperServer) -> dict[str, Any]:
     gateway = server.gateway
     return {"port": server.port, "clients": [one.client_id for one in gateway.sessions],
-            "messages": dict(gateway.counts), "stopped": gateway.stopped, "notes": gateway.notes[-20:]}  # fmt: skip
+            "messages": dict(gateway.counts), "stopped": gateway.stopped, "notes": list(gateway.notes)}  # fmt: skip
 
 
 def _advance(server: PaperServer, seconds: float) -> None:

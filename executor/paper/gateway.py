@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -40,7 +40,7 @@ class Gateway:
         self.accepting = True
         self.hooks: list[OnMessage] = []  # called with direction, kind, running number of that direction
         self.counts: Counter[str] = Counter()  # direction -> messages so far
-        self.notes: list[str] = []  # what a log would want to know
+        self.notes: deque[str] = deque(maxlen=100)  # what a log would want to know
         self.stopped: dict[str, object] | None = None  # the boundary at which `stop_at` froze everything
         self.chores: list[Callable[[], None]] = []  # done between two messages, never in the middle of one
         self._pumping = False

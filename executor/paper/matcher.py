@@ -91,7 +91,7 @@ class Matcher:
         size = order.remaining
         parent = self._floor.book.parent_of(order)
         if parent and not parent.done and "children_stay" not in order.flags:
-            size = min(size, parent.filled - order.filled)
+            size = min(size, self._floor.book.share(parent, order) - order.filled)
         return min(size, order.pieces[0]) if order.pieces else size
 
     def _end_immediate(self, order: Order) -> None:
@@ -246,9 +246,15 @@ class Matcher:
                     self.end(child, "Cancelled", "Parent order was cancelled")
                 elif not child.held:
                     self.wake_child(child)
-            elif child.quantity > parent.filled and "children_stay" not in child.flags:
-                child.quantity = parent.filled
-                self._floor.show(child)
+            elif "children_stay" not in child.flags:
+                self._shrink(child, self._floor.book.share(parent, child))
+
+    def _shrink(self, child: Order, size: Decimal) -> None:
+        if size <= child.filled:
+            self.end(child, "Cancelled", "Cancelled by System")
+        elif child.quantity > size:
+            child.quantity = size
+            self._floor.show(child)
 
     def correct(self, old: Execution, quantity: Decimal, price: Decimal) -> Execution:
         """Report an execution again, its id's last part raised; the books follow the correction."""

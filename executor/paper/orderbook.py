@@ -77,6 +77,11 @@ class OrderBook:
     def children(self, order: Order) -> list[Order]:
         return [one for one in self.live.values() if one.parent == order.perm_id]
 
+    def share(self, parent: Order, child: Order) -> Decimal:
+        """Return how much a child may do in all: what its parent filled, less what its siblings did."""
+        others = (one.filled for one in self.orders.values() if one.parent == parent.perm_id and one is not child)
+        return max(parent.filled - sum(others, Decimal(0)), child.filled)
+
     def parent_of(self, order: Order) -> Order | None:
         return self.orders.get(order.parent)
 

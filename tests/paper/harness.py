@@ -93,13 +93,21 @@ class Api(Client):
         return order
 
     def bracket(
-        self, contract: Contract = EURUSD, first: int = 1, quantity: float = 20000, tp: float = 1.20, sl: float = 1.18, **more: Any
+        self,
+        contract: Contract = EURUSD,
+        first: int = 1,
+        quantity: float = 20000,
+        tp: float = 1.20,
+        sl: float = 1.18,
+        **more: Any,
     ) -> None:
         """Send a long bracket of market entry, limit and stop under the ids first, first+1, first+2."""
         ref = f"sx1:{first}:"
         common = {"tif": "GTC", **more}
         entry = MarketOrder("BUY", quantity, orderId=first, transmit=False, orderRef=ref + "E", **common)
-        take = LimitOrder("SELL", quantity, tp, orderId=first + 1, parentId=first, transmit=False, orderRef=ref + "T", **common)
+        take = LimitOrder(
+            "SELL", quantity, tp, orderId=first + 1, parentId=first, transmit=False, orderRef=ref + "T", **common
+        )
         stop = StopOrder("SELL", quantity, sl, orderId=first + 2, parentId=first, orderRef=ref + "S", **common)
         for order in (entry, take, stop):
             self.place(contract, order)

@@ -12,7 +12,7 @@ from ib_insync import LimitOrder, MarketOrder, StopOrder
 
 from executor.paper.books import commission_due
 from executor.paper.contracts import BUILT_IN, Catalog, ContractError, from_table
-from tests.paper.harness import AAPL, EURUSD, Api, Tws
+from tests.paper.harness import EURUSD, Api, Tws
 
 CATALOG = Catalog()
 
@@ -81,8 +81,17 @@ def test_equity_is_start_plus_results(orders: list[tuple[str, int, int]]) -> Non
     assert tws.position("AAPL") == sum(q if a == "BUY" else -q for a, q, _ in orders)
 
 
-@pytest.mark.parametrize(("name", "symbol"), [
-    ("EURUSD", "EUR"), ("EUR.USD", "EUR"), ("eur/usd", "EUR"), ("BRK B", "BRK B"), ("BRK.B", "BRK B"), ("265598", "AAPL")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "symbol"),
+    [
+        ("EURUSD", "EUR"),
+        ("EUR.USD", "EUR"),
+        ("eur/usd", "EUR"),
+        ("BRK B", "BRK B"),
+        ("BRK.B", "BRK B"),
+        ("265598", "AAPL"),
+    ],
+)
 def test_instruments_have_several_spellings(name: str, symbol: str) -> None:
     assert CATALOG.named(name).symbol == symbol
 
@@ -93,7 +102,9 @@ def test_con_ids_are_unique_and_stable() -> None:
     assert from_table(table).con_id == from_table(dict(table)).con_id
 
 
-@pytest.mark.parametrize("table", [{"symbol": "X"}, {"symbol": "X", "sec_type": "FUT", "exchange": "E", "price": "much"}])
+@pytest.mark.parametrize(
+    "table", [{"symbol": "X"}, {"symbol": "X", "sec_type": "FUT", "exchange": "E", "price": "much"}]
+)
 def test_incomplete_contract_is_named(table: dict[str, object]) -> None:
     with pytest.raises(ContractError, match="contract X"):
         from_table(table)
@@ -151,8 +162,14 @@ def test_good_executor_loses_what_its_stop_allows(tws: Tws, api: Api) -> None:
     assert tws.position() == 0 and -220 < tws.total("NetLiquidation") - 1_000_000 < -200
 
 
-@pytest.mark.parametrize(("bad", "left"), [
-    (exits_not_linked, -20000), (closed_before_the_exits_were_cancelled, -20000), (quantity_from_the_journal_alone, -20000)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("bad", "left"),
+    [
+        (exits_not_linked, -20000),
+        (closed_before_the_exits_were_cancelled, -20000),
+        (quantity_from_the_journal_alone, -20000),
+    ],
+)
 def test_bad_executor_is_left_with_a_position_that_loses(
     tws: Tws, api: Api, bad: Callable[[Tws, Api], None], left: int
 ) -> None:

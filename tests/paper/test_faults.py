@@ -132,7 +132,10 @@ def test_locate_holds_and_then_fills(tws: Tws, api: Api) -> None:
 def test_partials_come_in_their_sizes(tws: Tws, api: Api) -> None:
     tws.fault("partials", sizes=[3, 2], gap=1)
     api.place(AAPL, MarketOrder("BUY", 10, orderId=1))
-    assert [line for line in api.story() if "fill" in line or "Submitted" in line][-2:] == ["1 fill 3 @ 263.51", "1 Submitted"]
+    assert [line for line in api.story() if "fill" in line or "Submitted" in line][-2:] == [
+        "1 fill 3 @ 263.51",
+        "1 Submitted",
+    ]
     tws.advance(1.1)
     assert "1 fill 2 @ 263.51" in api.story()
     tws.advance(1.1)
@@ -351,7 +354,9 @@ def test_frozen_tws_hears_and_says_nothing(tws: Tws, api: Api) -> None:
     assert api.kinds() == ["currentTime"]
 
 
-@pytest.mark.parametrize("kind", ["openOrderEnd", "completedOrdersEnd", "execDetailsEnd", "positionEnd", "accountDownloadEnd"])
+@pytest.mark.parametrize(
+    "kind", ["openOrderEnd", "completedOrdersEnd", "execDetailsEnd", "positionEnd", "accountDownloadEnd"]
+)
 def test_missing_end(tws: Tws, api: Api, kind: str) -> None:
     tws.fault("missing_end", kind=kind)
     api.reqOpenOrders()

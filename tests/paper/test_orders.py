@@ -276,8 +276,12 @@ def test_executions_of_everybody_or_of_one_client(tws: Tws, api: Api) -> None:
 def test_executions_can_be_filtered(api: Api) -> None:
     api.place(AAPL, MarketOrder("BUY", 1, orderId=1))
     api.take()
-    for sent, expected in ((ExecutionFilter(symbol="MSFT"), 0), (ExecutionFilter(side="BUY", symbol="AAPL"), 1),
-                           (ExecutionFilter(time="20260413-10:29:00"), 1), (ExecutionFilter(time="20260413 10:31:00"), 0)):  # fmt: skip
+    for sent, expected in (
+        (ExecutionFilter(symbol="MSFT"), 0),
+        (ExecutionFilter(side="BUY", symbol="AAPL"), 1),
+        (ExecutionFilter(time="20260413-10:29:00"), 1),
+        (ExecutionFilter(time="20260413 10:31:00"), 0),
+    ):
         api.reqExecutions(7, sent)
         assert api.kinds().count("execDetails") == expected
 
@@ -323,3 +327,14 @@ def test_midnight_hides_the_day_and_ends_day_orders(tws: Tws, api: Api) -> None:
     api.reqCompletedOrders(False)
     assert api.kinds() == ["execDetailsEnd", "completedOrdersEnd"]
     assert tws.position("AAPL") == 1 and tws.clock.now() > START
+
+
+def test_exits_of_a_half_filled_parent_share_what_it_filled(tws: Tws, api: Api) -> None:
+    """5000 of 20000 are in; the stop sells them; the target must not sell them again."""
+    tws.fault("partials", sizes=[5000], then="rest", role="entry")
+    api.bracket()
+    tws.price("EURUSD", "1.1795")
+    tws.price("EURUSD", "1.2005")
+    assert tws.position() == 0
+    api.cancelOrder(1)
+    assert tws.live() == []

@@ -29,7 +29,9 @@ def test_state_and_truth_survive_a_kill(tmp_path: Path) -> None:
     first = Paper("--state", state, "--truth", truth, "--quiet")
     assert len(first.lines) == 1
     first.control.do("manual_order", symbol="EURUSD", action="BUY", quantity=20000)
-    first.control.do("manual_order", symbol="EURUSD", action="SELL", quantity=20000, order_type="STP", price="1.18", tif="GTC")
+    first.control.do(
+        "manual_order", symbol="EURUSD", action="SELL", quantity=20000, order_type="STP", price="1.18", tif="GTC"
+    )
     first.control.set_price("EURUSD", "1.195")
     before = [first.control.do(name) for name in ("positions", "orders", "executions", "cash", "account")]
     first.kill()
@@ -75,7 +77,11 @@ def test_truth_that_was_saved_but_not_written_is_written_later(tmp_path: Path) -
 def test_taken_port_is_said_in_one_line(tmp_path: Path) -> None:
     paper = Paper()
     ended = subprocess.run(
-        [sys.executable, "-m", "executor.paper", "--port", str(paper.port)], cwd=ROOT, capture_output=True, text=True, timeout=20
+        [sys.executable, "-m", "executor.paper", "--port", str(paper.port)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=20,
     )
     assert ended.returncode == 1 and ended.stderr.count("\n") == 1 and str(paper.port) in ended.stderr
     assert paper.end() == 0
@@ -83,7 +89,9 @@ def test_taken_port_is_said_in_one_line(tmp_path: Path) -> None:
 
 def test_contracts_and_two_accounts(tmp_path: Path) -> None:
     file = tmp_path / "more.toml"
-    file.write_text('[[contract]]\nsymbol="MES"\nsec_type="FUT"\nexchange="CME"\nprice="7000"\ntick="0.25"\nmultiplier=5\n')
+    file.write_text(
+        '[[contract]]\nsymbol="MES"\nsec_type="FUT"\nexchange="CME"\nprice="7000"\ntick="0.25"\nmultiplier=5\n'
+    )
     paper = Paper("--contracts", file, "--accounts", "DU1, DU2")
     paper.control.do("manual_order", symbol="MES", action="BUY", quantity=2, account="DU2")
     (held,) = paper.control.positions()
@@ -91,14 +99,23 @@ def test_contracts_and_two_accounts(tmp_path: Path) -> None:
     assert paper.control.do("account", account="DU1")["NetLiquidation"] == "1000000.00" and paper.end() == 0
 
 
-@pytest.mark.parametrize(("name", "content", "said"), [
-    ("--contracts", '[[contract]]\nsymbol="X"\n', "contract X: missing"), ("--scenario", '[[step]]\ndo="dance"\n', "'dance'"),
-    ("--scenario", "no toml", "file.toml")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("--contracts", '[[contract]]\nsymbol="X"\n', "contract X: missing"),
+        ("--scenario", '[[step]]\ndo="dance"\n', "'dance'"),
+        ("--scenario", "no toml", "file.toml"),
+    ],
+)
 def test_bad_file_is_said_in_one_line(tmp_path: Path, name: str, content: str, said: str) -> None:
     file = tmp_path / "file.toml"
     file.write_text(content)
     ended = subprocess.run(
-        [sys.executable, "-m", "executor.paper", "--port", "0", name, str(file)], cwd=ROOT, capture_output=True, text=True, timeout=20
+        [sys.executable, "-m", "executor.paper", "--port", "0", name, str(file)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=20,
     )
     assert ended.returncode == 1 and said in ended.stderr and "Traceback" not in ended.stderr
 
@@ -106,7 +123,8 @@ def test_bad_file_is_said_in_one_line(tmp_path: Path, name: str, content: str, s
 def test_scenario_acts_on_entries_messages_and_time(tws: Tws, tmp_path: Path) -> None:
     file = tmp_path / "story.toml"
     file.write_text(
-        '[[step]]\non = {event = "filled", action = "BUY"}\ndo = "set_price"\nwith = {symbol = "EURUSD", price = "1.2005"}\n'
+        '[[step]]\non = {event = "filled", action = "BUY"}\n'
+        'do = "set_price"\nwith = {symbol = "EURUSD", price = "1.2005"}\n'
         '[[step]]\non = {message = "reqCurrentTime", n = 2}\ndo = "disconnect"\n'
         '[[step]]\nat = 5\ndo = "set_price"\nwith = {symbol = "EURUSD", price = "1.15"}\n'
     )

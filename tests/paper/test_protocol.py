@@ -1,4 +1,4 @@
-"""The wire: versions, framing however it is chopped, rubbish, and what ib_insync's decoder makes of the long messages."""
+"""The wire: versions, framing however it is chopped, rubbish, and what ib_insync reads in the long messages."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ def greeting(offered: str) -> bytes:
     return b"API\0" + struct.pack(">I", len(offered)) + offered.encode()
 
 
-@pytest.mark.parametrize(("offered", "spoken"), [
-    ("v157..176", 176), ("v157..178", 176), ("v100..157", 157), ("v157..160 +PACEAPI", 160), ("v176", 176)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("offered", "spoken"),
+    [("v157..176", 176), ("v157..178", 176), ("v100..157", 157), ("v157..160 +PACEAPI", 160), ("v176", 176)],
+)
 def test_version_is_the_best_that_both_speak(offered: str, spoken: int) -> None:
     assert negotiate(offered) == spoken
 
@@ -34,7 +36,10 @@ def test_no_common_version_ends_the_connection(offered: str, tws: Tws) -> None:
     assert closed == [True]
 
 
-@given(st.lists(st.lists(st.text(st.characters(exclude_characters="\0", codec="utf-8")), min_size=1), max_size=5), st.data())
+@given(
+    st.lists(st.lists(st.text(st.characters(exclude_characters="\0", codec="utf-8")), min_size=1), max_size=5),
+    st.data(),
+)
 def test_messages_survive_any_chopping(messages: list[list[str]], data: st.DataObject) -> None:
     stream = b"API\0" + b"".join(frame(fields) for fields in messages)
     receiver, found, at = Receiver(), [], 0
@@ -60,7 +65,9 @@ def test_rubbish_at_the_start_closes_or_waits(data: bytes) -> None:
 
 
 @settings(max_examples=150)
-@given(st.sampled_from(sorted(TABLE)), st.lists(st.text(max_size=8).map(lambda word: word.replace("\0", "")), max_size=30))
+@given(
+    st.sampled_from(sorted(TABLE)), st.lists(st.text(max_size=8).map(lambda word: word.replace("\0", "")), max_size=30)
+)
 def test_rubbish_in_a_message_is_answered_and_survived(number: int, fields: list[str]) -> None:
     tws = Tws()
     api = tws.connect()
@@ -97,8 +104,13 @@ def test_every_field_of_an_order_finds_its_place(tws: Tws, api: Api) -> None:
     forms: list[OrderForm | None] = []
     api.session.receive = lambda data: forms.append(read(data[4:-1].decode().split("\0"), 176).order)  # type: ignore[method-assign]
     plain = {"action": "SELL", "totalQuantity": 3, "orderType": "LMT", "lmtPrice": 7.5, "ocaType": 2, "whatIf": True}
-    variants = [{}, {"algoStrategy": "Adaptive", "algoParams": [TagValue("p", "Urgent")]}, {"hedgeType": "D", "hedgeParam": "1"},
-                {"deltaNeutralOrderType": "LMT"}, {"scalePriceIncrement": 0.5}]  # fmt: skip
+    variants = [
+        {},
+        {"algoStrategy": "Adaptive", "algoParams": [TagValue("p", "Urgent")]},
+        {"hedgeType": "D", "hedgeParam": "1"},
+        {"deltaNeutralOrderType": "LMT"},
+        {"scalePriceIncrement": 0.5},
+    ]
     for more in variants:
         api.placeOrder(1, AAPL, Order(**plain, **more, ocaGroup="g", orderRef="r"))
     wanted = ("SELL", Decimal(3), "LMT", Decimal("7.5"), 2, True, "g", "r")
@@ -107,7 +119,9 @@ def test_every_field_of_an_order_finds_its_place(tws: Tws, api: Api) -> None:
 
 
 def test_open_order_says_what_was_asked_for(api: Api) -> None:
-    sent = StopOrder("SELL", 20000, 1.18, orderId=4, tif="GTC", orderRef="sx1:abc:S", outsideRth=True, account="DU1234567")
+    sent = StopOrder(
+        "SELL", 20000, 1.18, orderId=4, tif="GTC", orderRef="sx1:abc:S", outsideRth=True, account="DU1234567"
+    )
     api.place(EURUSD, sent)
     _, (order_id, contract, order, state) = api.take()[0]
     assert (order_id, contract.conId, contract.exchange, contract.localSymbol) == (4, 12087792, "IDEALPRO", "EUR.USD")
@@ -125,7 +139,9 @@ def test_older_versions_are_spoken_too(tws: Tws, version: bytes) -> None:
     api.reqCompletedOrders(False)
     api.reqMatchingSymbols(6, "AAPL")
     heard = api.take()
-    assert {"openOrder", "execDetails", "contractDetails", "completedOrder", "symbolSamples"} <= {name for name, _ in heard}
+    assert {"openOrder", "execDetails", "contractDetails", "completedOrder", "symbolSamples"} <= {
+        name for name, _ in heard
+    }
     details = next(args[1] for name, args in heard if name == "contractDetails")
     assert isinstance(details, ContractDetails) and details.contract and details.contract.conId == 265598
 

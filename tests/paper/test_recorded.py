@@ -35,7 +35,13 @@ def test_market_buy_is_presubmitted_then_fills(tws: Tws, api: Api) -> None:
     api.place(AAPL, MarketOrder("BUY", 1, orderId=1, tif="DAY"))
     heard = api.take()
     assert [line for name, args in heard if (line := _short(name, args))] == [
-        "openOrder PreSubmitted", "PreSubmitted", "exec BOT 1.0", "openOrder Filled", "Filled", "commission 1.0"]  # fmt: skip
+        "openOrder PreSubmitted",
+        "PreSubmitted",
+        "exec BOT 1.0",
+        "openOrder Filled",
+        "Filled",
+        "commission 1.0",
+    ]
     execution = next(args[2] for name, args in heard if name == "execDetails")
     assert execution.execId.count(".") == 3 and execution.execId.endswith(".01")
     assert execution.time == tws.clock.now()
@@ -116,7 +122,11 @@ def test_invalid_type_is_321_and_nothing_else(api: Api) -> None:
 def test_ioc_ends_without_202(api: Api) -> None:
     """api_ioc_fok_aapl: IOC goes PendingCancel, Cancelled; FOK goes Inactive; neither gets an error."""
     api.place(AAPL, LimitOrder("BUY", 1, 12.9, orderId=61, tif="IOC"))
-    assert [word for word in api.story() if "openOrder" not in word] == ["61 Submitted", "61 PendingCancel", "61 Cancelled"]
+    assert [word for word in api.story() if "openOrder" not in word] == [
+        "61 Submitted",
+        "61 PendingCancel",
+        "61 Cancelled",
+    ]
     api.place(AAPL, LimitOrder("BUY", 1, 12.9, orderId=62, tif="FOK"))
     assert api.story()[-1] == "62 Inactive"
 
@@ -168,7 +178,10 @@ def test_future_round_trip_reports_both_commissions() -> None:
     tws.exchange.set_quote("MESM6", Decimal("7039.25"), Decimal("7039.5"))
     api.place(contract, MarketOrder("SELL", 1, orderId=290))
     reports = [args[0] for name, args in api.take() if name == "commissionReport"]
-    assert [(one.commission, round(one.realizedPNL, 2)) for one in reports] == [(0.62, 1.7976931348623157e308), (0.62, -2.49)]
+    assert [(one.commission, round(one.realizedPNL, 2)) for one in reports] == [
+        (0.62, 1.7976931348623157e308),
+        (0.62, -2.49),
+    ]
 
 
 def test_completed_orders_carry_no_order_id(api: Api) -> None:
@@ -221,7 +234,11 @@ def test_contract_details_of_aapl(api: Api) -> None:
     api.reqContractDetails(9, AAPL)
     (_, (_, found)), end = api.take()
     assert end == ("contractDetailsEnd", (9,))
-    assert (found.contract.conId, found.contract.primaryExchange, found.contract.tradingClass) == (265598, "NASDAQ", "NMS")
+    assert (found.contract.conId, found.contract.primaryExchange, found.contract.tradingClass) == (
+        265598,
+        "NASDAQ",
+        "NMS",
+    )
     assert (found.longName, found.timeZoneId, found.minTick) == ("APPLE INC", "US/Eastern", 0.01)
     assert set(found.marketRuleIds.split(",")) == {"26"} and found.stockType == "COMMON"
     assert found.liquidHours.startswith("20260413:0930-20260413:1600;")
@@ -233,7 +250,10 @@ def test_delayed_data_is_a_warning_and_ticks_66_67(tws: Tws, api: Api) -> None:
     api.reqMarketDataType(3)
     api.reqMktData(5, EURUSD, "", False, False, [])
     heard = api.take()
-    assert heard[0] == ("error", (5, 10167, "Requested market data is not subscribed. Displaying delayed market data.", ""))
+    assert heard[0] == (
+        "error",
+        (5, 10167, "Requested market data is not subscribed. Displaying delayed market data.", ""),
+    )
     assert ("marketDataType", (5, 3)) in heard
     assert {args[1] for name, args in heard if name == "priceSizeTick"} >= {66, 67}
 

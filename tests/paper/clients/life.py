@@ -25,7 +25,7 @@ async def until(condition):
     raise SystemExit("it did not happen within five seconds")
 
 
-async def main():
+async def main():  # noqa: PLR0915 - one story, told in order
     ib = api.IB()
     codes = []
     ib.errorEvent += lambda number, code, *_: codes.append(code)
@@ -36,7 +36,9 @@ async def main():
     preview = await ib.whatIfOrderAsync(contract, api.MarketOrder("BUY", 20000))
     ids = [ib.client.getReqId() for _ in range(3)]
     entry = api.MarketOrder("BUY", 20000, orderId=ids[0], transmit=False, orderRef="sx1:x:E", tif="GTC")
-    take = api.LimitOrder("SELL", 20000, 1.20, orderId=ids[1], parentId=ids[0], transmit=False, orderRef="sx1:x:T", tif="GTC")
+    take = api.LimitOrder(
+        "SELL", 20000, 1.20, orderId=ids[1], parentId=ids[0], transmit=False, orderRef="sx1:x:T", tif="GTC"
+    )
     stop = api.StopOrder("SELL", 20000, 1.18, orderId=ids[2], parentId=ids[0], orderRef="sx1:x:S", tif="GTC")
     trades = [ib.placeOrder(contract, order) for order in (entry, take, stop)]
     await until(lambda: [one.orderStatus.status for one in trades] == ["Filled", "Submitted", "PreSubmitted"])

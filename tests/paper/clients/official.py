@@ -40,7 +40,9 @@ class App(EWrapper, EClient):
         self.put("detailsEnd")
 
     def openOrder(self, orderId, contract, order, orderState):
-        self.put("openOrder", orderId, order.orderRef, order.orderType, order.auxPrice, order.ocaType, orderState.status)
+        self.put(
+            "openOrder", orderId, order.orderRef, order.orderType, order.auxPrice, order.ocaType, orderState.status
+        )
 
     def orderStatus(self, orderId, status, filled, remaining, *rest):
         self.put("status", orderId, status, filled)
@@ -87,7 +89,14 @@ def say(**message):
 
 def order(action, kind, **fields):
     one = Order()
-    one.action, one.orderType, one.totalQuantity, one.tif, one.eTradeOnly, one.firmQuoteOnly = action, kind, 20000, "GTC", "", ""
+    one.action, one.orderType, one.totalQuantity, one.tif, one.eTradeOnly, one.firmQuoteOnly = (
+        action,
+        kind,
+        20000,
+        "GTC",
+        "",
+        "",
+    )
     for name, value in fields.items():
         setattr(one, name, value)
     return one
