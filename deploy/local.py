@@ -211,7 +211,7 @@ def parts(ports: Ports, folder: Path, paper_options: Sequence[str], output: IO[b
     if (data / "executor.toml").exists():
         executor += ["--config", str(data / "executor.toml")]
     paper = ["executor.paper", "--port", str(ports.tws), "--control-port", str(ports.control)]
-    paper += ["--state", str(data / "paper_tws.json"), *paper_options]  # a later run finds the same broker
+    paper += ["--state", str(folder / "paper_tws.json"), *paper_options]  # a later run finds the same broker
     page = f"http://{HOST}:{ports.page}"
     return [
         Part("paper TWS", paper, lambda: accepts(ports.control), output),

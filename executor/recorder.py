@@ -229,7 +229,7 @@ class Recorder:
 
     def _opened(self, trade: Trade) -> None:
         price, part = self._entry_price(trade), "" if trade.entered == trade.asked else f" of {trade.asked}"
-        text = f"{trade.side.value} {trade.entered}{part} {trade.symbol} entered at {price}"
+        text = f"{trade.side.value} {trade.entered}{part} {trade.symbol} entered at {_plain(price)}"
         self._journal.log("opened", text, symbol=trade.symbol, trade_id=trade.id, signal_id=trade.signal_id)
 
     def _void(self, trade: Trade) -> None:
@@ -256,7 +256,7 @@ class Recorder:
         self._journal.change_trade(
             trade.id, closed=1, closed_at=self._clock.now(), exit_reason=reason, tp_hit=tp_hit, exit_price=exit_price
         )
-        result = f" at {exit_price}" if exit_price is not None else "; the exit price is not known"
+        result = f" at {_plain(exit_price)}" if exit_price is not None else "; the exit price is not known"
         text = f"{trade.side.value} {trade.entered} {trade.symbol} closed by {reason}{result}"
         self._journal.log("closed", text, symbol=trade.symbol, trade_id=trade.id, signal_id=trade.signal_id)
         self._end_alarms(trade)
@@ -311,6 +311,10 @@ _HOLD_REASONS = {
     Event.FLIPPED: "its exits filled more than the trade held: the position may have turned over",
     Event.LATE_FILL: "an execution arrived for a trade that was already finished",
 }
+
+
+def _plain(price: Decimal | None) -> str:
+    return "an unknown price" if price is None else decimal_text(price)
 
 
 def _average(fills: Iterable[tuple[Decimal, Decimal]]) -> Decimal | None:
