@@ -1,70 +1,104 @@
-"""`python -m executor`: polls the relay, trades on TWS, shows the page."""
+"""`python -m executor`: trade, or one of the owner's commands."""
 
 from __future__ import annotations
 
-import asyncio
+import os
 import secrets
 import sys
+from dataclasses import replace
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
-from time import sleep
-from typing import Any
 
 import click
 
-from common.clock import SystemClock
+from common import logs
 from common.errors import BridgeError
-from common.logs import configure, never_log
-from common.settings import click_options, speaking
+from common.settings import ProgramSettings, Secret, click_options, speaking
+from executor.settings import ExecutorSettings, load_choices
 
-from .journal import Journal
-from .lock import JournalLock
-from .paper_child import PaperChild
-from .settings import ExecutorSettings, load_choices
+# command → the module and the name in it
+COMMANDS = {"run": ("executor.__main__", "run"), "doctor": ("executor.doctor", "doctor")}
+_TOKEN = "EXECUTOR_PAGE_TOKEN"  # noqa: S105 - a name
+
+
+class Commands(click.Group):
+    """The commands of the table; without one, or with only flags, it trades."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name, (module, _) in COMMANDS.items() if find_spec(module)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name == "run":
+            return run
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        module, name = COMMANDS[cmd_name]
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or args[0].startswith("-"):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=Commands)
+def main() -> None:
+    """Fetch signals from the relay and trade them at TWS."""
 
 
 @click.command()
 @click_options(ExecutorSettings)
 @speaking
-def main(**flags: Any) -> None:
-    """Take signals from the relay, trade them on TWS or IB Gateway, and show what happened on a page."""
+def run(**flags: object) -> None:
+    """Fetch signals from the relay and trade them at TWS or IB Gateway, until Ctrl-C.
+
+    `python -m executor doctor` checks the setup instead.
+    """
     settings = ExecutorSettings.load(flags)
     choices = load_choices(settings)
-    configure("executor", json=settings.log_json)
-    token = _page_token(settings)
-    never_log(token or "")
-    lock, paper, clock = JournalLock(settings.journal_path), PaperChild(settings.journal_path), SystemClock()
+    logs.configure("executor", json=settings.log_json)
+    settings = _with_page_token(settings)
+    _hide_secrets(settings)
+    from executor import runtime  # here: a mistake in the settings is told without loading the rest
+
     try:
-        lock.take(clock, sleep, tries=3)
-        journal = Journal.open(settings.journal_path, clock)
-        port = paper.start() if settings.paper else settings.ib_port
-        from .runtime import Executor
-
-        asyncio.run(_run(Executor, settings, choices, journal, port, clock, token))
+        runtime.run(settings, choices, _say_ready)
+    except KeyboardInterrupt:
+        sys.exit(130)
     except BridgeError as exc:
-        sys.exit(f"executor: {exc}")
-    finally:
-        paper.end()
-        lock.release()
+        if exc.code == "config":
+            raise
+        click.echo(f"executor: {exc}", err=True)
+        sys.exit(1)
 
 
-async def _run(executor: Any, *parts: Any) -> None:
-    await executor(*parts[:-1]).run(parts[-1])
+def _say_ready(link: str) -> None:
+    """Tell the person at the console where the page is; the login token in it goes nowhere else."""
+    click.echo(f"Status page: {link}")
 
 
-def _page_token(settings: ExecutorSettings) -> str | None:
-    """Return the page's login token; where one is needed and none is set, a new one is put into `.env`."""
-    if settings.page_is_local:
-        return None
-    if settings.page_token is not None:
-        return next(iter(settings.page_token.items()), None)
+def _with_page_token(settings: ExecutorSettings) -> ExecutorSettings:
+    """Return settings with a login token where the page needs one: a new one is kept in `.env` for the next start."""
+    if settings.page_is_local or settings.page_token:
+        return settings
     token = secrets.token_urlsafe(24)
-    env = Path(".env")
-    fresh = not env.exists()
-    with env.open("a", encoding="utf-8") as file:
-        file.write(f"EXECUTOR_PAGE_TOKEN={token}\n")
-    if fresh:
-        env.chmod(0o600)
-    return token
+    path = Path.cwd() / ".env"
+    line = f"\n# Login token of the status page, made at the first start.\n{_TOKEN}={token}\n"
+    try:
+        with open(path, "a", encoding="utf-8", opener=partial(os.open, mode=0o600)) as file:
+            file.write(line)
+    except OSError as exc:
+        click.echo(f"{path} cannot be written ({exc.strerror}): the page's login token is new at each start", err=True)
+    return replace(settings, page_token=Secret(token))
+
+
+def _hide_secrets(settings: ProgramSettings) -> None:
+    for value in vars(settings).values():
+        if isinstance(value, Secret):
+            logs.never_log(value.reveal(), *value.items())
 
 
 if __name__ == "__main__":

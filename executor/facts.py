@@ -34,17 +34,19 @@ STATUS = {
     "Inactive": Status.INACTIVE,
 }
 _SIDES = {"BUY": Side.BUY, "BOT": Side.BUY, "SELL": Side.SELL, "SLD": Side.SELL, "SSHORT": Side.SELL}
+# Why every exit of a bracket is held: its parent has not filled, its trigger price has not come.
+_USUAL = ("child", "trigger", "child,trigger")
 _PRICE_FIELD = {"LMT": "lmtPrice", "STP": "auxPrice"}
 
 
 def exact(value: Any) -> Decimal | None:
     """Return a number of the library as an exact decimal, None where TWS said nothing.
 
-    >>> exact(1.18), exact(1.7976931348623157e308), exact(""), exact("100")
+    >>> exact(1.18), exact(1.7976931348623157e308), exact(""), exact(100.0)
     (Decimal('1.18'), None, None, Decimal('100'))
     """
     try:
-        number = Decimal(str(value)) if value not in (None, "", _UNSET_INTEGER) else None
+        number = Decimal(str(value).removesuffix(".0")) if value not in (None, "", _UNSET_INTEGER) else None
     except InvalidOperation:
         return None
     return number if number is not None and number.is_finite() and abs(number) < _HUGE else None
@@ -103,9 +105,7 @@ def _common(order: Any, contract: Any) -> dict[str, Any]:
         "side": _SIDES.get(order.action),
         "kind": order.orderType or None,
         "quantity": exact(order.totalQuantity),
-        "price": exact(getattr(order, _PRICE_FIELD[order.orderType]))
-        if order.orderType in _PRICE_FIELD
-        else None,
+        "price": exact(getattr(order, _PRICE_FIELD[order.orderType])) if order.orderType in _PRICE_FIELD else None,
         "tif": order.tif or None,
     }
 
@@ -121,7 +121,7 @@ def from_order_status(
         perm_id=whole(perm_id),
         filled=exact(filled),
         remaining=exact(remaining),
-        why_held=why_held,
+        why_held="" if why_held in _USUAL else why_held,
     )
 
 

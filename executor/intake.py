@@ -1,102 +1,165 @@
-"""From the relay to the inbox: lease → verify → commit → act → ack. Nothing is acked before it is committed."""
+"""One turn of polling: lease, verify, commit to the inbox, act, and only then tell the relay that we have it.
+
+The order is the safety: an ack before the commit could lose a signal. A signal is acted on when it arrives, before
+the ack is on its way, since a second delivery finds it in the inbox.
+"""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import timedelta
 
-from common.clock import Clock
+from common.clock import Clock, parse_utc
 from common.errors import JournalError
 from common.logs import get_logger
-
-from .alarms import Alarms
-from .desk import Desk
-from .journal import Journal
-from .relay_client import Delivery, RelayClient, RelayUnavailable
-from .threads import in_thread
+from executor.alarms import Alarms
+from executor.desk import Desk
+from executor.journal import Journal
+from executor.relay_client import Answer, Delivery, RelayClient, RelayUnavailable
+from executor.threads import in_thread
 
 log = get_logger(__name__)
 
 WAIT_SECONDS = 20.0
-SKEW_ALARM, SKEW_STOP = 2.0, 30.0
-AWAY = timedelta(seconds=60)  # how long the relay may be away before its owner is told
-RETRY_SECONDS = 60
+_LONGEST_TURN = 40.0  # a turn that takes longer is given up, whatever the relay drips
+_PAUSES = (0.5, 1.0, 2.0, 5.0)  # after the first, second, … poll without a usable answer
+_HELD_BACK = 1.0
+_STORAGE_PAUSE = 5.0
+_AWAY_ALARM = 60.0
+_SKEW_ALARM, _SKEW_STOP = 2.0, 30.0
+_SAMPLES = 5
+_NACK_SECONDS = 60
+_BAD_SHOWN = timedelta(hours=1)
+_BAD = ("forged signal", "dead letter")  # kinds of alarm that end by themselves
 
 
 class Intake:
-    """One turn of polling at a time. The relay keeps whatever was not acked, and delivers it again."""
+    """Fetches signals. `held_back` says why none are to be fetched now, or None."""
 
-    def __init__(self, client: RelayClient, journal: Journal, desk: Desk, alarms: Alarms, clock: Clock) -> None:
-        self._client, self._journal, self._desk, self._alarms, self._clock = client, journal, desk, alarms, clock
-        self._away_since: datetime | None = None
-        self.relay_text = "not asked yet"
+    def __init__(
+        self,
+        client: RelayClient,
+        journal: Journal,
+        desk: Desk,
+        alarms: Alarms,
+        clock: Clock,
+        held_back: Callable[[], str | None],
+    ) -> None:
+        self._client, self._journal, self._desk = client, journal, desk
+        self._alarms, self._clock, self._held_back = alarms, clock, held_back
+        self._failures = 0
+        self._away_since: float | None = None
+        self._heard = False
+        self._skews: deque[float] = deque(maxlen=_SAMPLES)
+        self.last_poll: float | None = None  # by the monotonic clock
 
     async def turn(self) -> float:
-        """Wait for signals and take them in; the seconds to pause before the next turn.
+        """Poll once; return after how many seconds to poll again."""
+        if self._held_back():
+            return _HELD_BACK
+        try:
+            answer = await in_thread(self._client.lease, WAIT_SECONDS, timeout=_LONGEST_TURN)
+        except (RelayUnavailable, TimeoutError) as exc:
+            return self._away(exc)
+        self._back(answer)
+        return await self._take(answer.deliveries)
 
-        The commit comes before the orders, the orders before the ack: a signal that comes again is known by its id.
-        """
+    async def _take(self, deliveries: Sequence[Delivery]) -> float:
+        good = [each for each in deliveries if each.envelope is not None]
         try:
-            answer = await in_thread(self._client.lease, WAIT_SECONDS)
-        except RelayUnavailable as exc:
-            return self._relay_away(exc)
-        self._relay_back()
-        if answer.skew_seconds is not None:
-            self._judge_clock(answer.skew_seconds)
-        good = [d for d in answer.deliveries if d.envelope is not None]
-        try:
-            self._journal.receive_all([(d.envelope, d.payload) for d in good if d.envelope is not None])
+            self._commit(good)
+            for bad in deliveries:
+                if bad.envelope is None:
+                    await self._refuse(bad)
         except JournalError as exc:
-            self._desk.stopped_by(exc)
-            return 1.0  # not committed, so not acked: it comes again
+            self._desk.stopped_by(exc)  # nothing is acked: the relay keeps what it has
+            return _STORAGE_PAUSE
         if good:
-            log.info("signals_received", ids=",".join(d.id for d in good))
-            self._desk.advance()
-        await self._answer(good, [d for d in answer.deliveries if d.envelope is None])
+            await self._ack(good)
         return 0.0
 
-    async def _answer(self, good: list[Delivery], bad: list[Delivery]) -> None:
+    def _commit(self, good: list[Delivery]) -> None:
+        """Commit signals to the inbox, in one transaction, and act on them."""
+        if not good:
+            return
+        news = self._journal.receive_all([(d.envelope, d.payload) for d in good if d.envelope])
+        for delivery, new in zip(good, news, strict=True):
+            if new and delivery.envelope:
+                signal = delivery.envelope.signal
+                log.info("signal_received", action=signal.action.value, symbol=signal.symbol, signal_id=delivery.id)
+        self._desk.advance()
+
+    async def _ack(self, good: list[Delivery]) -> None:
         try:
-            if good:
-                await in_thread(self._client.ack, good)
-            for delivery in bad:
-                await self._refuse(delivery)
-        except RelayUnavailable as exc:
-            self._relay_away(exc)  # what was not acked comes again, and is known by its id
+            await in_thread(self._client.ack, good, timeout=_LONGEST_TURN)
+        except (RelayUnavailable, TimeoutError) as exc:
+            log.warning("ack_failed", reason=str(exc), then="the relay sends them again; they are known here")
 
     async def _refuse(self, delivery: Delivery) -> None:
+        """A signal that may not be acted on: said once, and never acked."""
         if delivery.forged:
-            text = f"signal {delivery.id} does not carry our relay's signature ({delivery.problem}): it is not acted on"
+            text = (
+                f"the relay delivered a signal ({delivery.id}) that was not signed with our key; it is not acted on: "
+                "either EXECUTOR_SIGNING_SECRETS and RELAY_SIGNING_SECRETS differ, or somebody wrote into the queue"
+            )
             self._alarms.raise_("forged signal", delivery.id, text)
             return
-        text = f"signal {delivery.id} is signed but cannot be read: {delivery.problem}. Update the older side"
+        text = f"a signed signal ({delivery.id}) cannot be read and is not acted on: {delivery.problem}"
         self._alarms.raise_("dead letter", delivery.id, text)
-        await in_thread(self._client.nack, delivery, delivery.problem, RETRY_SECONDS)
+        try:
+            await in_thread(self._client.nack, delivery, delivery.problem, _NACK_SECONDS, timeout=_LONGEST_TURN)
+        except (RelayUnavailable, TimeoutError) as exc:
+            log.warning("nack_failed", reason=str(exc))
 
-    # ---- the relay away and back ----
-
-    def _relay_away(self, exc: RelayUnavailable) -> float:
+    def tidy(self) -> None:
+        """End the alarms about single bad signals after an hour; called now and then."""
         now = self._clock.now()
-        self.relay_text = str(exc)
+        for alarm in self._journal.standing_alarms():
+            if alarm["kind"] in _BAD and now - parse_utc(alarm["raised_at"]) >= _BAD_SHOWN:
+                self._alarms.clear(alarm["kind"], alarm["key"].partition(":")[2], "said for an hour")
+
+    # --- the relay, there or away -------------------------------------------------------------------
+
+    def _away(self, error: Exception) -> float:
+        now = self._clock.monotonic()
+        text = str(error) or "the relay did not answer in time"
         if self._away_since is None:
             self._away_since = now
-            log.warning("relay_away", reason=str(exc))
-        elif now - self._away_since >= AWAY:
-            text = f"the relay cannot be reached since {self._away_since:%H:%M:%S} UTC: {exc}"
-            self._alarms.raise_("relay", "", text)
-        return exc.retry_after or 1.0
+            log.warning("relay_away", reason=text, then="trying on; alerts wait at the relay")
+        elif now - self._away_since > _AWAY_ALARM:
+            self._alarm_away(text)
+        self._failures += 1
+        asked = getattr(error, "retry_after", None)
+        return float(asked or _PAUSES[min(self._failures, len(_PAUSES)) - 1])
 
-    def _relay_back(self) -> None:
-        self.relay_text = "polling"
-        if self._away_since is not None:
-            log.info("relay_back", away_since=self._away_since.isoformat())
-            self._away_since = None
-        self._alarms.clear("relay", "", "the relay answers again")
+    def _alarm_away(self, text: str) -> None:
+        try:
+            self._alarms.raise_("relay", "", f"signals cannot be fetched for over a minute: {text}")
+        except JournalError as exc:
+            self._desk.stopped_by(exc)
+
+    def _back(self, answer: Answer) -> None:
+        self.last_poll = self._clock.monotonic()
+        if self._away_since is not None or not self._heard:
+            log.info("relay_polled" if not self._heard else "relay_back")
+        self._heard, self._away_since, self._failures = True, None, 0
+        try:
+            self._alarms.clear("relay", "", "signals are fetched again")
+            if answer.skew_seconds is not None:
+                self._judge_clock(answer.skew_seconds)
+        except JournalError as exc:
+            self._desk.stopped_by(exc)
 
     def _judge_clock(self, skew: float) -> None:
-        """Entries are judged by their age, so a clock that is far off must not enter."""
-        off = f"this machine's clock and the relay's differ by {abs(skew):.1f} s: set the clock (NTP)"
-        if abs(skew) > SKEW_ALARM:
-            self._alarms.raise_("clock", "", off)
-        else:
-            self._alarms.clear("clock", "", "the clocks agree again")
-        self._desk.stop_entries(f"{off}; no entry is sent" if abs(skew) > SKEW_STOP else None)
+        """Compare the relay's clock with ours: the smallest of the last differences counts, the rest is delay."""
+        self._skews.append(skew)
+        least = min(self._skews, key=abs)
+        if abs(least) > _SKEW_ALARM and len(self._skews) == _SAMPLES or abs(least) > _SKEW_STOP:
+            ahead = "behind" if least > 0 else "ahead of"
+            text = f"this computer's clock is {abs(least):.1f} s {ahead} the relay's; set the clock (NTP)"
+            self._alarms.raise_("clock", "", text)
+            self._desk.stop_entries(f"{text}; no entry above {_SKEW_STOP:.0f} s" if abs(least) > _SKEW_STOP else None)
+        elif abs(least) <= _SKEW_ALARM:
+            self._alarms.clear("clock", "", "the clock is right")
+            self._desk.stop_entries(None)

@@ -406,7 +406,7 @@ class Journal:
         """End an alarm with a closing word. False when it did not stand."""
         if not self._rows("SELECT 1 FROM alarms WHERE key = ? AND cleared_at IS NULL", key):
             return False
-        sql = "UPDATE alarms SET cleared_at = ?, cleared_text = ? WHERE key = ? AND cleared_at IS NULL"
+        sql = "UPDATE alarms SET cleared_at = ?, cleared_text = ?, try_after = NULL WHERE key = ? AND cleared_at IS NULL"
         return self._write(sql, self._now(), text, key).rowcount > 0
 
     def standing_alarms(self) -> list[dict[str, Any]]:

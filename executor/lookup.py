@@ -37,6 +37,10 @@ class Lookup:
         self._delayed: set[int] = set()  # con_ids whose live prices TWS refused
         self._first_price: dict[int, asyncio.Event] = {}
 
+    def known(self) -> list[Contract]:
+        """Return the contracts that were looked up so far."""
+        return list(self._known.values())
+
     def ask(self, symbol: str) -> None:
         """Answer `on_contract` for a symbol, now or when TWS is there."""
         if self._asked.get(symbol) is None:

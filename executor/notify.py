@@ -1,4 +1,8 @@
-"""Tells the owner: alarm rows of the journal go to the log and to wherever he wants them. Never holds up trading."""
+"""Tells the owner: alarms go from the journal to the log and to the channels he chose, repeated until they are over.
+
+Nothing here holds up trading: a channel is spoken to in a thread, for a bounded time, and what it does is no
+condition for anything.
+"""
 
 from __future__ import annotations
 
@@ -8,70 +12,107 @@ from typing import Any
 import requests
 
 from common.clock import Clock
-from common.logs import get_logger
+from common.errors import JournalError
+from common.logs import get_logger, scrub
 from common.settings import Secret
-
-from .journal import Journal
-from .threads import in_thread
+from executor.journal import Journal
+from executor.threads import in_thread
 
 log = get_logger(__name__)
 
 REPEAT = timedelta(minutes=15)
-TRY_AGAIN = timedelta(seconds=30)
-TELL_SECONDS = 20.0
-HEARTBEAT = timedelta(seconds=60)
+_RETRIES = tuple(timedelta(seconds=seconds) for seconds in (30, 60, 120, 300, 900))
+_SEND_SECONDS = 20.0
+_PING_SECONDS = 10.0
+_PINGED_WITHIN = 120.0
+
+
+class Channels:
+    """The owner's channels (Telegram, Discord, e-mail, …), by Apprise addresses."""
+
+    def __init__(self, urls: Secret | None) -> None:
+        self._urls = urls.items() if urls else ()
+
+    def __bool__(self) -> bool:
+        return bool(self._urls)
+
+    def send(self, title: str, text: str, *, failure: bool) -> bool:
+        """Send to all channels; whether at least one took it. Blocks."""
+        import apprise  # here: its many plugins cost time at every start
+
+        notifier = apprise.Apprise()
+        for url in self._urls:
+            if not notifier.add(url):
+                log.warning("channel_refused", channel=url.partition(":")[0], mend="correct EXECUTOR_NOTIFY_URLS")
+        kind = apprise.NotifyType.FAILURE if failure else apprise.NotifyType.SUCCESS
+        return any([each.notify(title=title, body=text, notify_type=kind) for each in notifier])
 
 
 class Notifier:
-    """Deliver alarms through Apprise, repeated until they are over, with a closing word."""
+    """Delivers alarm rows; `turn` is called about once a second."""
 
-    def __init__(self, journal: Journal, clock: Clock, urls: Secret | None, heartbeat: Secret | None) -> None:
-        self._journal, self._clock = journal, clock
-        self._urls = list(urls.items()) if urls else []
-        self._heartbeat = heartbeat
-        self._pinged_at = clock.now() - HEARTBEAT
+    def __init__(self, journal: Journal, channels: Channels, clock: Clock) -> None:
+        self._journal, self._channels, self._clock = journal, channels, clock
 
     async def turn(self) -> None:
-        """Tell what is due now, one after the other, each in a thread with a time limit."""
-        for alarm in self._journal.alarms_to_tell(self._clock.now()):
-            closing = alarm["cleared_at"] is not None
-            told = await self._tell(alarm, closing)
-            pause = REPEAT if told else TRY_AGAIN
-            self._journal.mark_told(alarm["id"], delivered=told, try_after=self._clock.now() + pause, closing=closing)
+        """Tell what is due: new alarms, those that stand for another quarter of an hour, and their end."""
+        try:
+            for alarm in self._journal.alarms_to_tell(self._clock.now()):
+                await self._tell(alarm)
+        except JournalError as exc:
+            log.error("alarms_not_read", reason=str(exc))
 
-    async def _tell(self, alarm: dict[str, Any], closing: bool) -> bool:
-        text = alarm["cleared_text"] if closing else alarm["text"]
-        title = f"{'over' if closing else alarm['level'].upper()}: {alarm['kind']} {alarm['symbol']}".strip()
-        if not closing:
+    async def _tell(self, alarm: dict[str, Any]) -> None:
+        over = alarm["cleared_at"] is not None
+        title = f"{alarm['symbol']} {alarm['kind']}".strip() + (" (over)" if over else "")
+        text = scrub(f"Over: {alarm['cleared_text']}" if over else alarm["text"])
+        if alarm["tries"] and not over:
             log.warning("alarm_stands", kind=alarm["kind"], symbol=alarm["symbol"] or None, text=text)
-        if not self._urls:
+        delivered = await self._send(title, text, failure=not over)
+        pause = REPEAT if delivered else _RETRIES[min(alarm["tries"], len(_RETRIES) - 1)]
+        self._journal.mark_told(
+            alarm["id"], delivered=delivered, try_after=self._clock.now() + pause, closing=over
+        )  # fmt: skip
+
+    async def _send(self, title: str, text: str, *, failure: bool) -> bool:
+        """Whether the owner was told; log and page alone count where he chose no channel."""
+        if not self._channels:
             return True
+        send = lambda: self._channels.send(title, text, failure=failure)  # noqa: E731 - a thread takes a call
         try:
-            return await in_thread(_send, self._urls, title, str(text), timeout=TELL_SECONDS)
-        except Exception as exc:  # whatever a channel does, trading goes on and it is tried again
-            log.warning("alarm_not_delivered", kind=alarm["kind"], reason=type(exc).__name__)
-            return False
+            delivered = await in_thread(send, timeout=_SEND_SECONDS)
+        except TimeoutError:
+            delivered = False
+        except Exception as exc:  # whatever a plugin raises must not end the telling
+            log.warning("channel_failed", error=type(exc).__name__)
+            delivered = False
+        if not delivered:
+            log.warning("alarm_not_delivered", title=title, then="trying again")
+        return delivered
 
-    async def heartbeat(self, well: bool) -> None:
-        """While all is well, ping the outside watcher once a minute; its silence is his alarm."""
-        now = self._clock.now()
-        if self._heartbeat is None or not well or now - self._pinged_at < HEARTBEAT:
+
+class Heartbeat:
+    """Tells an outside watcher that the executor lives and fetches signals; silence is the watcher's alarm."""
+
+    def __init__(self, url: Secret | None, clock: Clock) -> None:
+        self._url, self._clock = url, clock
+        self._failed = False
+
+    async def turn(self, last_poll: float | None) -> None:
+        """Ping, unless signals were not fetched for two minutes."""
+        if not self._url or last_poll is None or self._clock.monotonic() - last_poll > _PINGED_WITHIN:
             return
-        self._pinged_at = now
         try:
-            await in_thread(_ping, self._heartbeat.reveal(), timeout=TELL_SECONDS)
+            await in_thread(_ping, self._url.reveal(), timeout=2 * _PING_SECONDS)
+            self._failed = False
         except (requests.RequestException, TimeoutError) as exc:
-            log.warning("heartbeat_not_delivered", reason=type(exc).__name__)
-
-
-def _send(urls: list[str], title: str, text: str) -> bool:
-    import apprise
-
-    channels = apprise.Apprise()
-    for url in urls:
-        channels.add(url)
-    return bool(channels.notify(title=title, body=text))
+            if not self._failed:
+                log.warning("heartbeat_not_sent", error=type(exc).__name__)
+            self._failed = True
 
 
 def _ping(url: str) -> None:
-    requests.get(url, timeout=10).raise_for_status()
+    with requests.Session() as session:
+        session.trust_env = False
+        with session.get(url, timeout=_PING_SECONDS, allow_redirects=False, stream=True) as response:
+            response.raise_for_status()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from urllib3.exceptions import HTTPError
 
 from common import strict_json
 from common.clock import Clock, parse_utc
@@ -164,7 +165,7 @@ class RelayClient:
                     raise RelayUnavailable(f"{self._url} answered with more than {_LARGEST_ANSWER} bytes")
                 if self._clock.monotonic() > deadline:
                     raise RelayUnavailable(f"{self._url} took too long over its answer")
-        except (OSError, ValueError, requests.packages.urllib3.exceptions.HTTPError) as exc:
+        except (OSError, ValueError, HTTPError) as exc:
             raise RelayUnavailable(f"the answer of {self._url} broke off: {type(exc).__name__}") from exc
         return bytes(found)
 

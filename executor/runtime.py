@@ -1,4 +1,8 @@
-"""The composition root: one event loop owns the broker, the scheduler and the journal; the page has its own thread."""
+"""The composition root: one event loop that owns the connection, the scheduler and the journal's writes.
+
+Everything that blocks runs in a thread; the page is another thread that reads the journal by itself and hands the
+owner's wishes over here. One thing going wrong never ends the rest.
+"""
 
 from __future__ import annotations
 
@@ -6,194 +10,244 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Callable
+import sys
+from collections.abc import Awaitable, Callable
+from concurrent.futures import TimeoutError as NotInTime
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from common.clock import Clock
-from common.errors import JournalError
+from common.clock import Clock, SystemClock
+from common.errors import BridgeError, JournalError
 from common.logs import get_logger
-
-from .alarms import Alarms
-from .broker import Contract
-from .commands import Command
-from .desk import Desk
-from .intake import Intake
-from .journal import Journal
-from .notify import Notifier
-from .relay_client import RelayClient
-from .settings import Choices, ExecutorSettings
-from .status import PageServer, PageSettings, create_app, serve
-from .supervisor import Supervisor
-from .tws import Tws
+from executor.accounts import AccountRules
+from executor.alarms import Alarms
+from executor.commands import Command
+from executor.desk import Desk
+from executor.intake import Intake
+from executor.journal import Journal
+from executor.lock import JournalLock
+from executor.notify import Channels, Heartbeat, Notifier
+from executor.paper_child import PaperChild
+from executor.publisher import Publisher
+from executor.relay_client import RelayClient
+from executor.settings import VERSION, Choices, ExecutorSettings
+from executor.status import PageServer, PageSettings, create_app, serve
+from executor.supervisor import SleepWatch, Supervisor
+from executor.tws import Tws
 
 log = get_logger(__name__)
 
-TICK, PUBLISH = 0.5, 1.0
-BUTTON_SECONDS = 5.0
+TICK_SECONDS, PUBLISH_SECONDS, NOTIFY_SECONDS, TIDY_SECONDS = 0.5, 0.5, 1.0, 60.0
+_COMMAND_SECONDS = 10.0
+_AGAIN_SECONDS = 5.0
 
 
-class Executor:
-    """Everything of one executor, wired together."""
+@dataclass(slots=True)
+class Parts:
+    """What the executor is made of, put together."""
 
-    def __init__(
-        self, settings: ExecutorSettings, choices: Choices, journal: Journal, ib_port: int, clock: Clock
-    ) -> None:
-        self._settings, self._journal, self._clock = settings, journal, clock
-        self._alarms = Alarms(journal)
-        self._tws = Tws(clock, choices.contracts)
-        account = settings.account or settings.live or journal.account() or ""
-        self.desk = Desk(
-            journal, self._tws, self._alarms, clock, choices.policy, account, settings.ib_client_id, self._want_snapshot
-        )
-        where = (settings.ib_host, ib_port, settings.ib_client_id)
-        self._supervisor = Supervisor(
-            self._tws, self.desk, journal, self._alarms, clock, where, settings.account, settings.live
-        )
-        client = RelayClient(
-            settings.relay_url, settings.relay_token, settings.signing_secrets, clock, settings.relay_ca
-        )
-        self._client = client
-        self._intake = Intake(client, journal, self.desk, self._alarms, clock)
-        self._notifier = Notifier(journal, clock, settings.notify_urls, settings.heartbeat_url)
-        self._scheduler = AsyncIOScheduler(job_defaults={"coalesce": True, "max_instances": 1})
-        self._since = clock.now()
-        self._status = ""
-
-    def _want_snapshot(self, why: str) -> None:
-        self._supervisor.want_snapshot(why)
-
-    async def run(self, page_token: str | None) -> None:
-        """Run until told to stop."""
-        stop = asyncio.Event()
-        _on_signals(asyncio.get_running_loop(), stop.set)
-        self._publish()
-        page = self._open_page(page_token)
-        connection = asyncio.ensure_future(self._supervisor.run())
-        self._schedule()
-        try:
-            await asyncio.wait({connection, asyncio.ensure_future(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
-            if connection.done():
-                connection.result()
-        finally:
-            self._scheduler.shutdown(wait=False)
-            connection.cancel()
-            self._tws.disconnect()
-            page.close()
-            self._client.close()
-            log.info("executor_stopped")
-
-    # ---- the page ----
-
-    def _open_page(self, token: str | None) -> PageServer:
-        settings = self._settings
-        loop = asyncio.get_running_loop()
-        page = PageSettings(
-            host=settings.flask_host, port=settings.flask_port, login_token=token,
-            templates=str(settings.templates) if settings.templates else None, relay_url=settings.relay_url,
-            version=_version(), hosts=tuple(settings.page_hosts),
-        )  # fmt: skip
-
-        def submit(command: Command) -> str:
-            return asyncio.run_coroutine_threadsafe(self._obey(command), loop).result(BUTTON_SECONDS)
-
-        server = serve(create_app(Path(settings.journal_path), submit, page), settings.flask_host, settings.flask_port)
-        shown = PageSettings(host=page.host, port=server.port, login_token=token)
-        print(f"The page: {shown.login_link}", flush=True)  # the one place where the login link is shown
-        return server
-
-    async def _obey(self, command: Command) -> str:
-        return self.desk.command(command)
-
-    # ---- the jobs ----
-
-    def _schedule(self) -> None:
-        logging.getLogger("apscheduler").setLevel(logging.ERROR)
-        jobs: list[tuple[Callable[..., Any], float]] = [
-            (self._tick, TICK), (self._publish_job, PUBLISH), (self._tell, PUBLISH),
-        ]  # fmt: skip
-        for job, seconds in jobs:
-            self._scheduler.add_job(job, "interval", seconds=seconds)
-        self._scheduler.add_job(self._poll)
-        self._scheduler.start()
-
-    async def _tick(self) -> None:
-        self.desk.tick()
-
-    async def _publish_job(self) -> None:
-        self._publish()
-
-    async def _tell(self) -> None:
-        with contextlib.suppress(JournalError):  # the desk has stopped and said so
-            await self._notifier.turn()
-            await self._notifier.heartbeat(self.desk.can_send)
-
-    async def _poll(self) -> None:
-        """Poll for as long as the relay answers; after a failure come back by the scheduler, after a pause."""
-        pause = 0.0
-        while pause == 0.0:
-            pause = 1.0 if self._supervisor.mismatch else await self._poll_once()
-        self._scheduler.add_job(self._poll, "date", run_date=self._clock.now() + timedelta(seconds=pause))
-
-    async def _poll_once(self) -> float:
-        try:
-            return await self._intake.turn()
-        except Exception:  # one turn must not end the loop; nothing was acked that was not committed
-            log.exception("poll_failed")
-            return 1.0
-
-    # ---- what the page shows of the moment ----
-
-    def _publish(self) -> None:
-        try:
-            for key, value in self._moment().items():
-                self._journal.publish(key, value)
-        except JournalError as exc:
-            self.desk.stopped_by(exc)
-
-    def _moment(self) -> dict[str, Any]:
-        desk, status = self.desk, self.desk.status()
-        word = "connected" if desk.ready_since else "disconnected"
-        if word != self._status:
-            self._status, self._since = word, self._clock.now()
-        contracts = [c for c in desk.contracts.values() if isinstance(c, Contract)]
-        return {
-            "connection": {
-                "status": word, "text": status["text"], "account": desk.account, "mode": status["mode"],
-                "since": self._since.isoformat(), "stops": status["stops"], "relay": self._intake.relay_text,
-            },
-            "desk": status,
-            "account": dict(self._tws.account_view().values),
-            "positions": [_shown(p) for p in self._tws.positions()],
-            "contracts": {c.symbol: {"multiplier": str(c.multiplier), "currency": c.currency} for c in contracts},
-        }  # fmt: skip
+    desk: Desk
+    supervisor: Supervisor
+    intake: Intake
+    notifier: Notifier
+    heartbeat: Heartbeat
+    publisher: Publisher
+    tws: Tws
+    child: PaperChild | None
 
 
-def _shown(position: Any) -> dict[str, Any]:
-    return {
-        "symbol": position.symbol, "con_id": position.con_id, "account": position.account, "position": position.quantity,
-        "avgCost": position.avg_cost, "market_price": position.market_price, "unrealized": position.unrealized,
-    }  # fmt: skip
+def run(settings: ExecutorSettings, choices: Choices, ready: Callable[[str], None]) -> None:
+    """Trade until told to stop. `ready` is told the page's address once the page answers.
 
-
-def _version() -> str:
+    Raises:
+        AlreadyRunning: Another executor holds this journal.
+        ConfigError: The page cannot be served as configured.
+        JournalError: The journal cannot be opened.
+    """
+    clock = SystemClock()
+    lock = JournalLock(settings.journal_path)
+    lock.take(clock)
     try:
-        return version("signal-executor")
-    except PackageNotFoundError:
-        return "from source"
-
-
-def _on_signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> None:
-    """Have Ctrl-C and the system's wish to end stop the loop, also on Windows, where loops take no signals."""
-    for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
-        number = getattr(signal, name, None)
-        if number is None:
-            continue
+        journal = Journal.open(settings.journal_path, clock)
         try:
-            loop.add_signal_handler(number, stop)
-        except (NotImplementedError, RuntimeError):
-            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
+            asyncio.run(_trade(settings, choices, journal, clock, ready))
+        finally:
+            journal.close()
+    finally:
+        lock.release()
+
+
+async def _trade(
+    settings: ExecutorSettings, choices: Choices, journal: Journal, clock: Clock, ready: Callable[[str], None]
+) -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_say_loop_error)
+    parts = compose(settings, choices, journal, clock)
+    page = _serve_page(settings, parts.desk, loop, ready)
+    over = _stop_signals(loop)
+    scheduler = _schedule(parts, clock)
+    connection = asyncio.ensure_future(_for_ever("connection", parts.supervisor.run))
+    try:
+        await over.wait()
+        log.info("stopping", then="orders that are at the broker stay there, stops included")
+    finally:
+        scheduler.shutdown(wait=False)
+        connection.cancel()
+        await asyncio.gather(connection, return_exceptions=True)
+        page.close()
+        with contextlib.suppress(JournalError):
+            parts.publisher.say_stopped()
+        if parts.child:
+            parts.child.end()
+
+
+def compose(settings: ExecutorSettings, choices: Choices, journal: Journal, clock: Clock) -> Parts:
+    """Put the executor together; nothing is started yet."""
+    alarms = Alarms(journal)
+    tws = Tws(clock, choices.contracts)
+    account = settings.account or settings.live or journal.account() or ""
+    client_id = settings.ib_client_id
+    desk = Desk(journal, tws, alarms, clock, choices.policy, account, client_id, lambda why: None)
+    child = PaperChild(settings.journal_path) if settings.paper else None
+    supervisor = Supervisor(
+        tws, desk, journal, alarms, clock,
+        AccountRules(settings.account, settings.live, built_in=settings.paper),
+        client_id, child.address if child else _fixed(settings.ib_host, settings.ib_port),
+    )  # fmt: skip
+    desk.want_snapshot = supervisor.want_snapshot  # each needs the other
+    client = RelayClient(
+        settings.relay_url, settings.relay_token, settings.signing_secrets, clock, settings.relay_ca
+    )  # fmt: skip
+    intake = Intake(client, journal, desk, alarms, clock, lambda: supervisor.refused)
+    notifier = Notifier(journal, Channels(settings.notify_urls), clock)
+    heartbeat = Heartbeat(settings.heartbeat_url, clock)
+    publisher = Publisher(journal, tws, desk, supervisor.connection, clock)
+    return Parts(desk, supervisor, intake, notifier, heartbeat, publisher, tws, child)
+
+
+def _fixed(host: str, port: int) -> Callable[[], Awaitable[tuple[str, int]]]:
+    async def address() -> tuple[str, int]:
+        return host, port
+
+    return address
+
+
+# --- the page ---------------------------------------------------------------------------------------
+
+
+def _serve_page(
+    settings: ExecutorSettings, desk: Desk, loop: asyncio.AbstractEventLoop, ready: Callable[[str], None]
+) -> PageServer:
+    def submit(command: Command) -> str:
+        """Carry a wish from the page's thread to the loop, and its answer back."""
+
+        async def obey() -> str:
+            return desk.command(command)
+
+        answer = asyncio.run_coroutine_threadsafe(obey(), loop)
+        try:
+            return answer.result(_COMMAND_SECONDS)
+        except NotInTime:
+            answer.cancel()
+            raise TimeoutError("the trading loop did not answer in time") from None
+
+    page_settings = PageSettings(
+        host=settings.flask_host,
+        port=settings.flask_port,
+        login_token=settings.page_token.reveal() if settings.page_token else None,
+        templates=str(settings.templates) if settings.templates else None,
+        relay_url=settings.relay_url,
+        version=VERSION,
+        hosts=settings.page_hosts,
+    )
+    server = serve(create_app(settings.journal_path, submit, page_settings), settings.flask_host, settings.flask_port)
+    ready(replace(page_settings, port=server.port).login_link)
+    return server
+
+
+# --- the jobs ---------------------------------------------------------------------------------------
+
+
+def _schedule(parts: Parts, clock: Clock) -> AsyncIOScheduler:
+    """Start the jobs. Each runs on the loop, one at a time; a poll that ends plans the next one."""
+    logging.getLogger("apscheduler").setLevel(logging.ERROR)
+    scheduler = AsyncIOScheduler(
+        timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
+    )
+
+    async def poll() -> None:
+        pause = _AGAIN_SECONDS
+        try:
+            pause = await parts.intake.turn()
+        except Exception:
+            log.exception("poll_failed")
+        at = clock.now() + timedelta(seconds=pause)
+        scheduler.add_job(poll, "date", run_date=at, id="poll", replace_existing=True)
+
+    sleep_watch = SleepWatch(clock)
+
+    async def tick() -> None:
+        if slept := sleep_watch.look():
+            parts.supervisor.drop(f"{slept}; connecting anew")
+        _guard(parts.desk, parts.desk.tick)
+
+    async def publish() -> None:
+        _guard(parts.desk, parts.publisher.publish)
+
+    async def tidy() -> None:
+        _guard(parts.desk, parts.intake.tidy)
+        await parts.heartbeat.turn(parts.intake.last_poll)
+
+    for job, seconds in (
+        (tick, TICK_SECONDS),
+        (publish, PUBLISH_SECONDS),
+        (parts.notifier.turn, NOTIFY_SECONDS),
+        (tidy, TIDY_SECONDS),
+    ):
+        scheduler.add_job(job, "interval", seconds=seconds)
+    scheduler.add_job(poll, id="poll")
+    scheduler.start()
+    return scheduler
+
+
+def _guard(desk: Desk, step: Callable[[], None]) -> None:
+    """Take a step; whatever it raises stops the sending of orders, and nothing else."""
+    try:
+        step()
+    except Exception as exc:
+        log.exception("step_failed")
+        desk.stopped_by(exc)
+
+
+async def _for_ever(name: str, task: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            await task()
+        except Exception:
+            log.exception("task_failed", task=name, then=f"again in {_AGAIN_SECONDS:.0f} s")
+        await asyncio.sleep(_AGAIN_SECONDS)
+
+
+# --- the end ----------------------------------------------------------------------------------------
+
+
+def _stop_signals(loop: asyncio.AbstractEventLoop) -> asyncio.Event:
+    """Return an event that Ctrl-C, and the system's wish to end us, set."""
+    over = asyncio.Event()
+    names = ("SIGINT", "SIGTERM", "SIGBREAK")  # the last is Windows's own
+    for number in [getattr(signal, name) for name in names if hasattr(signal, name)]:
+        if sys.platform == "win32":
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(over.set))
+        else:
+            loop.add_signal_handler(number, over.set)
+    return over
+
+
+def _say_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """One line for what the loop complains of, such as bytes on the TWS socket that are no message."""
+    error = context.get("exception")
+    words = f"{type(error).__name__}: {error}" if error and not isinstance(error, BridgeError) else str(error or "")
+    log.warning("loop_complained", text=str(context.get("message", "")), error=words)

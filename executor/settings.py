@@ -18,6 +18,7 @@ from executor.broker import ContractSpec
 from executor.contracts import spec_from
 from executor.policy import Policy
 
+VERSION = "0.1.0"
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 

@@ -1,37 +1,85 @@
-"""Keeps the connection to TWS: connects, reads everything, watches, and begins again when it is lost. No person needed."""
+"""The connection to TWS, kept alive without a person: connect, check the account, read everything, watch, again.
+
+The desk may send only between a complete snapshot and the first sign of trouble. Trouble is anything that leaves a
+doubt: no answer to a probe, a closed socket, a part of a snapshot that did not end, a computer that slept.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import astuple
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
 
-from common.clock import Clock
-from common.errors import BrokerUnavailable, JournalError
+from common.clock import Clock, utc_text
+from common.errors import BridgeError, BrokerUnavailable, JournalError
 from common.logs import get_logger
-
-from .alarms import Alarms
-from .broker import Snapshot
-from .desk import Desk
-from .journal import Journal
-from .tws import SnapshotIncomplete, Tws
+from executor.accounts import AccountRefused, AccountRules
+from executor.alarms import Alarms
+from executor.broker import Snapshot
+from executor.desk import Desk
+from executor.gathering import same_picture
+from executor.journal import Journal
+from executor.tws import Tws
+from executor.wire import ClientIdInUse
 
 log = get_logger(__name__)
 
-FIRST_TRIES, FIRST_PAUSE = 3, 5.0
-PAUSES = (5.0, 10.0, 20.0, 30.0)  # after the first tries
-SETTLE_SECONDS = 3.0
+FIRST_TRIES = 3
+_FIRST_PAUSE = 5.0
+_FIRST_PAUSES = (_FIRST_PAUSE,) * FIRST_TRIES + (10.0, 20.0, 30.0)
+_LATER_PAUSES = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)  # after a connection that stood
+_REFUSED_PAUSE = 30.0
 PROBE_EVERY, PROBE_SECONDS = 2.0, 2.0
-LIVE_PREFIXES = ("DU", "DF")  # source: IBKR: paper accounts and paper advisor accounts begin so
+SETTLE_SECONDS = 3.0
+_SNAPSHOT_GAP = 1.0  # at least so long between two snapshots that the desk asked for
+_LINK_LOST_SECONDS = 120.0
+_SLEPT_SECONDS = 6.0
 
 
-class AccountMismatch(BrokerUnavailable):
-    """The login is not the one to trade with; the text says why and what to do."""
+@dataclass(slots=True)
+class Connection:
+    """What the page shows of the connection; `status` is connected or disconnected."""
 
-    code = "account-mismatch"
+    status: str = "disconnected"
+    text: str = "starting"
+    since: datetime | None = None
+    account: str = ""
+    mode: str = ""
+
+    def shown(self) -> dict[str, str]:
+        since = utc_text(self.since) if self.since else ""
+        return {
+            "status": self.status,
+            "text": self.text,
+            "since": since,
+            "account": self.account,
+            "mode": self.mode,
+        }
+
+
+class SleepWatch:
+    """Notices that this computer slept, or that its clock was set: the two clocks went on by different amounts."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._now, self._elapsed = clock.now(), clock.monotonic()
+
+    def look(self) -> str | None:
+        """Return what happened since the last look, in words; None where nothing did."""
+        now, elapsed = self._clock.now(), self._clock.monotonic()
+        wall, run = (now - self._now).total_seconds(), elapsed - self._elapsed
+        self._now, self._elapsed = now, elapsed
+        if max(wall, run) > _SLEPT_SECONDS:
+            return f"this computer, or this program, stood still for {max(wall, run):.0f} s"
+        if wall < -_SLEPT_SECONDS:
+            return f"this computer's clock was set back by {-wall:.0f} s"
+        return None
 
 
 class Supervisor:
-    """One connection after another, for ever. `desk` hears when the broker is seen and when not."""
+    """Owns the connection; `run` goes on until it is cancelled."""
 
     def __init__(
         self,
@@ -40,140 +88,181 @@ class Supervisor:
         journal: Journal,
         alarms: Alarms,
         clock: Clock,
-        where: tuple[str, int, int],
-        account: str | None,
-        live: str | None,
+        rules: AccountRules,
+        client_id: int,
+        address: Callable[[], Awaitable[tuple[str, int]]],
     ) -> None:
-        self._tws, self._desk, self._journal, self._alarms, self._clock = tws, desk, journal, alarms, clock
-        self._host, self._port, self._client_id = where
-        self._wanted, self._live = account or live, live
-        self._look = asyncio.Event()
-        self.mismatch = False  # while True nothing is polled either
+        """Args:
+        address: tells host and port before each try; it may start a paper TWS for that.
+        """
+        self._tws, self._desk, self._journal, self._alarms = tws, desk, journal, alarms
+        self._clock, self._rules, self._client_id, self._address = clock, rules, client_id, address
+        self._wanted = asyncio.Event()
+        self._stood = False  # whether a connection ever stood
+        self._said = ""
+        self._trouble: asyncio.Future[str] | None = None
+        self.connection = Connection(since=clock.now())
+        self.refused: str | None = None  # why the account may not be traded; signals are not fetched meanwhile
 
     def want_snapshot(self, why: str) -> None:
-        """Take a complete snapshot soon, and hand it to the desk; asked often, taken once."""
+        """Have a complete snapshot read soon; asked for often, it is read once."""
         log.debug("snapshot_wanted", why=why)
-        self._look.set()
+        self._wanted.set()
+
+    def drop(self, why: str) -> None:
+        """Give the present connection up, at once, and connect anew."""
+        if self._trouble is not None and not self._trouble.done():
+            self._desk.disconnected(why)
+            self._trouble.set_result(why)
 
     async def run(self) -> None:
-        """Connect and serve until cancelled."""
+        """Keep a connection for ever: each failure is followed by a pause and another try."""
         failures = 0
         while True:
-            reason, was_ready = await self._one_connection(failures + 1)
-            failures = 0 if was_ready else failures + 1
-            self._tws.disconnect()
-            self._desk.disconnected(reason)
-            await asyncio.sleep(self._pause(failures))
+            try:
+                await self._session()
+            except BridgeError as exc:
+                failures = 1 if self.connection.status == "connected" else failures + 1
+                self._over(exc, failures)
+            finally:
+                self._tws.disconnect()
+            pauses = _LATER_PAUSES if self._stood else _FIRST_PAUSES
+            await asyncio.sleep(_REFUSED_PAUSE if self.refused else pauses[min(failures, len(pauses)) - 1])
 
-    def _pause(self, failures: int) -> float:
-        if failures == 0:
-            return 1.0
-        return FIRST_PAUSE if failures < FIRST_TRIES else PAUSES[min(failures - FIRST_TRIES, len(PAUSES) - 1)]
+    def _over(self, error: BridgeError, failures: int) -> None:
+        if isinstance(error, AccountRefused):
+            self._refuse(str(error))
+        else:
+            self._down(error, failures)
 
-    async def _one_connection(self, attempt: int) -> tuple[str, bool]:
-        """Return why the connection ended, and whether it had come as far as ready."""
-        try:
-            await self._tws.connect(self._host, self._port, self._client_id)
-            account = self._account()
-            await self._read_everything(account)
-        except (BrokerUnavailable, JournalError) as exc:
-            self._say_failure(exc, attempt)
-            return str(exc), False
-        log.info("tws_ready", host=self._host, port=self._port, account=account)
-        try:
-            return await self._serve(), True
-        except (BrokerUnavailable, JournalError) as exc:
-            log.warning("tws_lost", reason=str(exc))
-            return str(exc), True
+    # --- one connection -----------------------------------------------------------------------------
 
-    def _say_failure(self, exc: Exception, attempt: int) -> None:
-        if isinstance(exc, AccountMismatch | JournalError):
-            self.mismatch = True
-            self._alarms.raise_("account", "", str(exc))
-        tries = f"{attempt} of {FIRST_TRIES}" if attempt <= FIRST_TRIES else f"{attempt}, going on"
-        log.warning("tws_not_connected", attempt=tries, reason=str(exc))
-
-    # ---- the account ----
-
-    def _account(self) -> str:
-        """Return the account to trade, and bind the journal to it.
-
-        Raises:
-            AccountMismatch: The login, the journal and the command line do not agree; the text says the mend.
-        """
-        accounts = [a for a in self._tws.accounts if a]
-        account = self._wanted or self._journal.account() or (accounts[0] if len(accounts) == 1 else None)
-        if account is None:
-            raise AccountMismatch(f"this login has several accounts ({', '.join(accounts)}): say which by --account")
-        if account not in accounts:
-            raise AccountMismatch(
-                f"account {account} is not in this login ({', '.join(accounts)}): log in to it, or --account"
-            )
-        if not account.startswith(LIVE_PREFIXES) and account != self._live:
-            raise AccountMismatch(f"{account} is a live account: to trade real money start with --live {account}")
-        self._journal.bind_account(account)
-        self._desk.account = account
-        self.mismatch = False
-        self._alarms.clear("account", "", f"connected to account {account}")
-        return account
-
-    # ---- snapshots ----
-
-    async def _read_everything(self, account: str) -> None:
-        """Read the broker to its end; twice and equally where an order is in doubt, then tell the desk."""
-        self._tws.use_account(account)
-        self._tws.listener = self._desk
-        self._desk.connecting("connected, reading orders and positions")
-        snapshot = await self._tws.snapshot()
-        while self._desk.needs_settling():
-            await asyncio.sleep(SETTLE_SECONDS)
-            again = await self._tws.snapshot()
-            settled, snapshot = _same(snapshot, again), again
-            if settled:
-                break
-        self._look.clear()
-        self._desk.reconciled(snapshot)
-
-    async def _serve(self) -> str:
-        """Watch the connection until it ends, and return why."""
-        tasks = [asyncio.ensure_future(c) for c in (self._tws.lost(), self._heartbeat(), self._snapshots())]
+    async def _session(self) -> None:
+        """Connect and stay connected; ends only by raising what ended it."""
+        host, port = await self._address()
+        self._desk.connecting(f"connecting to TWS at {host}:{port}")
+        await self._tws.connect(host, port, self._client_id)
+        account = self._rules.choose(self._tws.accounts, self._journal.account())
+        self._accept(account, host, port)
+        self._trouble = asyncio.get_running_loop().create_future()
+        tasks = [asyncio.ensure_future(each) for each in (self._ended(), self._heartbeat(), self._snapshots())]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            reason = done.pop().result()
-            log.warning("tws_lost", reason=reason)
-            return str(reason)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+        for task in done:
+            task.result()
 
-    async def _heartbeat(self) -> str:
-        """A round trip every two seconds: a frozen TWS and a half-open socket are noticed by its silence."""
+    async def _ended(self) -> None:
+        """Raise why the connection ended, once it has, or once somebody gave it up."""
+        assert self._trouble is not None  # noqa: S101 - made by the only caller
+        lost = asyncio.ensure_future(self._tws.lost())
+        try:
+            done, _ = await asyncio.wait({lost, self._trouble}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            lost.cancel()
+        raise BrokerUnavailable(done.pop().result())
+
+    async def _heartbeat(self) -> None:
+        lost_at: float | None = None
         while True:
-            before = self._clock.now()
             await asyncio.sleep(PROBE_EVERY)
-            slept = (self._clock.now() - before).total_seconds()
-            if slept > PROBE_EVERY + 30:
-                return f"this machine slept for {slept:.0f} s: everything is read again"
             await self._tws.probe(PROBE_SECONDS)
+            lost_at = (lost_at or self._clock.monotonic()) if self._tws.wire.link_lost else None
+            if lost_at is not None and self._clock.monotonic() - lost_at > _LINK_LOST_SECONDS:
+                raise BrokerUnavailable("TWS has been without IBKR for two minutes; connecting anew to learn more")
 
-    async def _snapshots(self) -> str:
-        failures = 0
-        while failures < FIRST_TRIES:
-            await self._look.wait()
-            self._look.clear()
-            try:
-                self._desk.reconciled(await self._tws.snapshot())
-                failures = 0
-            except SnapshotIncomplete as exc:
-                failures += 1
-                log.warning("snapshot_incomplete", reason=str(exc))
-                self._look.set()
-                await asyncio.sleep(1)
-        return "TWS did not answer completely three times in a row"
+    async def _snapshots(self) -> None:
+        """Hand the desk a snapshot now, and whenever one is wanted."""
+        while True:
+            self._wanted.clear()
+            snapshot = await self._settled() if self._must_settle() else await self._tws.snapshot()
+            self._desk.reconciled(snapshot)
+            self._up()
+            await asyncio.sleep(_SNAPSHOT_GAP)
+            await self._wanted.wait()
 
+    def _must_settle(self) -> bool:
+        return self._desk.ready_since is None and self._desk.needs_settling()
 
-def _same(one: Snapshot, other: Snapshot) -> bool:
-    """Whether two snapshots show the same orders, executions and positions."""
-    parts = [(s.open_orders, s.completed_orders, s.fills, [astuple(p)[:4] for p in s.positions]) for s in (one, other)]
-    return parts[0] == parts[1]
+    async def _settled(self) -> Snapshot:
+        """Return a snapshot that an earlier one, some seconds before, agreed with: nothing is still under way."""
+        before = await self._tws.snapshot()
+        while True:
+            await asyncio.sleep(SETTLE_SECONDS)
+            after = await self._tws.snapshot()
+            if same_picture(before, after):
+                return after
+            before = after
+
+    # --- what is said -------------------------------------------------------------------------------
+
+    def _accept(self, account: str, host: str, port: int) -> None:
+        self._journal.bind_account(account)
+        if self.refused:
+            self._desk.freeze(None)
+            self._alarms.clear("account", "", f"account {account} may be traded")
+            self.refused = None
+        self._desk.account = account
+        self._desk.forbid("link", None)  # what the last connection said of IBKR; this one says anew
+        self._watch_wire()
+        self._tws.use_account(account, self._desk)
+        self.connection.account, self.connection.mode = account, self._rules.mode(account)
+        log.info("tws_connected", host=host, port=port, account=account, mode=self.connection.mode)
+
+    def _watch_wire(self) -> None:
+        wire = self._tws.wire
+        wire.on_notice, wire.on_trouble = self._notice, self._wire_trouble
+
+    def _notice(self, code: int, text: str) -> None:
+        quiet = 2100 <= code < 2200 and code != 2110
+        (log.debug if quiet else log.warning)("tws_said", code=code, text=text)
+
+    def _wire_trouble(self, error: BaseException | None, text: str) -> None:
+        """A message that could not be read or taken in: read everything again; a bug of ours stops the desk."""
+        log.error("message_not_taken_in", text=text, error=repr(error) if error else None)
+        if isinstance(error, Exception) and not isinstance(error, ValueError | IndexError):
+            self._desk.stopped_by(error)
+        self.want_snapshot("a message of TWS could not be taken in")
+
+    def _up(self) -> None:
+        self._stood = True
+        if self.connection.status != "connected":
+            self._said = ""
+            connection = self.connection
+            connection.status, connection.since = "connected", self._clock.now()
+            connection.text = f"TWS, {connection.mode} account {connection.account}"
+            log.info("trading_ready", account=connection.account)
+
+    def _down(self, error: BridgeError, failures: int) -> None:
+        text = str(error)
+        if isinstance(error, ClientIdInUse):
+            text = (
+                f"client id {self._client_id} is in use at TWS ({text}); waiting until it is free, since our orders "
+                "belong to it. End the other program that uses it"
+            )
+        self._set_down(text)
+        if not self._stood and failures <= FIRST_TRIES:
+            more = f"next try in {_FIRST_PAUSE:.0f} s" if failures < FIRST_TRIES else "trying on in the background"
+            log.error("tws_not_connected", attempt=f"{failures} of {FIRST_TRIES}", reason=text, then=more)
+        elif text != self._said:
+            log.warning("tws_disconnected", reason=text, then="trying on in the background")
+        self._said = text
+
+    def _refuse(self, text: str) -> None:
+        """The account may not be traded: nothing is sent, no signal is fetched, until TWS shows the right one."""
+        if self.refused != text:
+            log.error("account_refused", reason=text)
+        self.refused = text
+        self._desk.freeze(text)
+        self._set_down(text)
+        with contextlib.suppress(JournalError):  # said above; the desk says what is wrong with the journal
+            self._alarms.raise_("account", "", text)
+
+    def _set_down(self, text: str) -> None:
+        if self.connection.status == "connected" or not self.connection.since:
+            self.connection.since = self._clock.now()
+        self.connection.status, self.connection.text = "disconnected", text
+        self._desk.disconnected(text)

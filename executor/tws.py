@@ -21,7 +21,17 @@ from common.clock import Clock
 from common.errors import BrokerUnavailable
 from common.signals import decimal_text
 from executor import facts, gathering
-from executor.broker import AccountView, Contract, ContractSpec, Kind, Listener, Position, Snapshot, Ticket
+from executor.broker import (
+    AccountView,
+    Connectivity,
+    Contract,
+    ContractSpec,
+    Kind,
+    Listener,
+    Position,
+    Snapshot,
+    Ticket,
+)
 from executor.gathering import Gathering
 from executor.lookup import Lookup
 from executor.prices import Prices
@@ -71,20 +81,10 @@ class Tws:
         self._wire: Wire | None = None
         self._account = ""
         self._account_known = False
-        self._listener: Listener | None = None
+        self.listener: Listener | None = None
         _quiet_library()
 
     # --- the connection -----------------------------------------------------------------------------
-
-    @property
-    def listener(self) -> Listener | None:
-        return self._listener
-
-    @listener.setter
-    def listener(self, listener: Listener | None) -> None:
-        self._listener = listener
-        if self._wire:
-            self._wire.listener = listener
 
     @property
     def connected(self) -> bool:
@@ -107,7 +107,7 @@ class Tws:
         return self._wire
 
     async def connect(self, host: str, port: int, client_id: int, timeout: float = 4.0) -> None:
-        """Connect; afterwards accounts, order id floor and TWS's time zone are known, and nothing else.
+        """Connect; afterwards accounts, order id floor and TWS's time zone are known, and nobody listens yet.
 
         Raises:
             ClientIdInUse: TWS says 326. Wait and try again with the same id.
@@ -125,12 +125,8 @@ class Tws:
         except BaseException:
             self.disconnect()
             raise
-        wire.listener = self._listener
-        self.lookup.resume()
 
-    async def _handshake(
-        self, client: Any, wire: Wire, host: str, port: int, client_id: int, timeout: float
-    ) -> None:
+    async def _handshake(self, client: Any, wire: Wire, host: str, port: int, client_id: int, timeout: float) -> None:
         task = asyncio.ensure_future(client.connectAsync(host, port, client_id, timeout))
         try:
             await asyncio.wait({task, wire.refused, wire.closed}, return_when=asyncio.FIRST_COMPLETED)
@@ -175,9 +171,16 @@ class Tws:
 
     # --- the snapshot -------------------------------------------------------------------------------
 
-    def use_account(self, account: str) -> None:
-        """Say which account is traded: its values and portfolio are subscribed to with the next snapshot."""
+    def use_account(self, account: str, listener: Listener) -> None:
+        """Say which account is traded, and who hears the facts from now on.
+
+        Not before the account is known to be the right one: another account's order ids may be the same.
+        """
         self._account = account
+        self.listener = self.wire.listener = listener
+        if self.wire.link_lost:
+            listener.on_connectivity(Connectivity.LOST, self.wire.link_lost)
+        self.lookup.resume()
 
     async def snapshot(self) -> Snapshot:
         """Read everything the broker knows, of all clients and of the owner's own hand, to the end of every part.
@@ -406,9 +409,7 @@ def _why(outcome: object, host: str, port: int, timeout: float) -> str:
         return f"{where} did not answer as TWS within {timeout:g} s; a dialog may wait there to be accepted"
     if isinstance(outcome, OSError):
         return f"{where} cannot be reached: {outcome.strerror or outcome}"
-    return (
-        f"{where} closed the connection at once; TWS may not trust this address (API, Settings, Trusted IPs)"
-    )
+    return f"{where} closed the connection at once; TWS may not trust this address (API, Settings, Trusted IPs)"
 
 
 def _incomplete(missing: list[str], problems: list[str], seconds: float) -> str:

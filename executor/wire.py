@@ -64,6 +64,7 @@ class Wire:
         self._clock, self._prices, self._client_id = clock, prices, client_id
         self.listener: Listener | None = None
         self.gathering: Gathering | None = None
+        self.link_lost = ""  # TWS's words while it has no connection to IBKR
         self.zone: tzinfo = UTC
         self.time_text = ""  # the time of the execution that is being read, as TWS wrote it
         self.accounts: tuple[str, ...] = ()
@@ -289,6 +290,7 @@ class Wire:
             self._notice(code, text)
 
     def _connectivity(self, code: int, text: str) -> None:
+        self.link_lost = text if _CONNECTIVITY[code] is Connectivity.LOST else ""
         self.on_notice(code, text)
         if self.listener:
             self.listener.on_connectivity(_CONNECTIVITY[code], text)

@@ -1,0 +1,75 @@
+"""What the page shows of the moment, written into the journal when it changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from common.clock import Clock
+from common.signals import decimal_text
+from executor.broker import Position
+from executor.desk import Desk
+from executor.journal import Journal
+from executor.supervisor import Connection
+from executor.tws import Tws
+
+_HEARTBEAT_SECONDS = 5.0  # so often the connection is written though unchanged: the page sees that we live
+
+
+class Publisher:
+    """Writes connection, account, positions and contracts of the moment; unchanged ones are not written again."""
+
+    def __init__(self, journal: Journal, tws: Tws, desk: Desk, connection: Connection, clock: Clock) -> None:
+        self._journal, self._tws, self._desk = journal, tws, desk
+        self._connection, self._clock = connection, clock
+        self._written: dict[str, object] = {}
+        self._written_at = -_HEARTBEAT_SECONDS
+
+    def publish(self) -> None:
+        """Write what changed, in one commit.
+
+        Raises:
+            JournalError: It cannot be written.
+        """
+        now = self._clock.monotonic()
+        changed = {key: value for key, value in self._moment().items() if self._written.get(key) != value}
+        if now - self._written_at >= _HEARTBEAT_SECONDS:
+            changed["connection"] = self._shown_connection()
+        if not changed:
+            return
+        with self._journal.transaction():
+            for key, value in changed.items():
+                self._journal.publish(key, value)
+        self._written |= changed
+        self._written_at = now
+
+    def say_stopped(self) -> None:
+        """Write that the executor was stopped, for whoever looks at the journal later."""
+        self._journal.publish("connection", {"status": "disconnected", "text": "the executor was stopped"})
+
+    def _moment(self) -> Mapping[str, object]:
+        moment: dict[str, object] = {"connection": self._shown_connection()}
+        if self._tws.connected:  # else the last known stay, and the page says since when they are old
+            moment["account"] = dict(self._tws.account_view().values)
+            moment["positions"] = [_position(each) for each in self._tws.positions()]
+            moment["contracts"] = {
+                each.symbol: {"multiplier": decimal_text(each.multiplier), "currency": each.currency}
+                for each in self._tws.lookup.known()
+            }
+        return moment
+
+    def _shown_connection(self) -> dict[str, Any]:
+        desk = self._desk.status()
+        return {**self._connection.shown(), "stops": desk["stops"], "unknown": desk["unknown"]}
+
+
+def _position(position: Position) -> dict[str, object]:
+    return {
+        "symbol": position.symbol,
+        "position": decimal_text(position.quantity),
+        "avgCost": decimal_text(position.avg_cost),
+        "account": position.account,
+        "con_id": position.con_id,
+        "market_price": None if position.market_price is None else decimal_text(position.market_price),
+        "unrealized": None if position.unrealized is None else decimal_text(position.unrealized),
+    }
