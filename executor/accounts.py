@@ -42,8 +42,8 @@ class AccountRules:
         account = self._named(shown, bound)
         if bound is not None and bound != account:
             raise AccountRefused(
-                f"this journal belongs to account {bound}, and TWS would trade {account}; log TWS in to {bound}, or use "
-                "another journal (--db) for this account"
+                f"this journal belongs to account {bound}, and TWS would trade {account}; log TWS in to {bound}, "
+                "or use another journal (--db) for this account"
             )
         if not is_paper(account) and self.live != account:
             raise AccountRefused(

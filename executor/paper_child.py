@@ -91,7 +91,8 @@ def _drain(process: subprocess.Popen[str]) -> None:
 
 def _end_with_parent() -> None:
     """End this process when the other end of its standard input is gone, that is when the executor was killed."""
-    sys.stdin.buffer.read()
+    while os.read(0, 1):  # not sys.stdin, whose lock would be in the way at the end
+        pass
     os._exit(0)  # its state is on disk before anything is answered
 
 
