@@ -84,19 +84,21 @@ class Intake:
 
     def _new(self, client_id: int, order_id: int, one: Instrument, form: OrderForm) -> Order | None:
         floor = self._floor
+        mark = floor.book.mark(client_id)
         order = floor.book.new_order(client_id, order_id, one.con_id, form, floor.now)
         self._link(order)
         fault = floor.faults.take("reject", order, one.name)
+        code = fault.whole("code") if fault else 0
         if fault and not fault.word("then"):
             floor.book.forget(order)
-            self._say(client_id, order_id, fault.whole("code"), fault.word("words") or words(fault.whole("code")))
+            floor.book.marks[client_id] = mark  # TWS itself refused: the id is free as before
+            self._say(client_id, order_id, code, fault.word("words") or words(code))
             return None
+        if fault:
+            order.rejection = code, fault.word("then"), fault.word("words") or words(code)
         order.muted = floor.fault("lost_ack", order)
         order.flags = frozenset(name for name in KEPT_FLAGS if floor.fault(name, order))
         self._prepare(order, one)
-        if fault:
-            order.flags |= {"reject"}
-            order.done_text = f"{fault.whole('code')}\n{fault.word('then')}\n{fault.word('words')}"
         if form.transmit:
             self.transmit(order)
         return order
@@ -186,10 +188,9 @@ class Intake:
         return True
 
     def _rejection(self, order: Order) -> tuple[int, str, str] | None:
-        if "reject" in order.flags:
-            order.flags = order.flags - {"reject"}
-            code, then, text = order.done_text.split("\n", 2)
-            return int(code), then, text or words(int(code))
+        if order.rejection:
+            said, order.rejection = order.rejection, None
+            return said
         parent = self._floor.book.parent_of(order)
         if parent and parent.done and not parent.filled and "orphan_children" not in parent.flags:
             return 201, "Cancelled", "Order rejected - reason:Parent order is being cancelled."

@@ -74,6 +74,7 @@ class Order:
     pieces: list[Decimal] = field(default_factory=list)  # sizes of the next partial fills
     piece_gap: float = 0.0  # seconds between them
     pieces_then: str = "fill"  # what becomes of the rest: fill, cancel, rest
+    rejection: tuple[int, str, str] | None = None  # code, following status, words: what IB will say to it
     flags: frozenset[str] = frozenset()  # armed faults that stay with the order
 
     @property

@@ -55,6 +55,8 @@ def test_reject_without_a_status_leaves_no_trace(tws: Tws, api: Api) -> None:
     assert api.story() == ["1 error 110"]
     api.reqAllOpenOrders()
     assert api.kinds() == ["openOrderEnd"]
+    api.place(AAPL, MarketOrder("BUY", 1, orderId=1))
+    assert "1 Filled" in api.story()  # the id was not used up
 
 
 def test_rejected_stop_leaves_the_position_naked(tws: Tws, api: Api) -> None:
