@@ -179,11 +179,13 @@ def _schedule(parts: Parts, clock: Clock) -> AsyncIOScheduler:
     )
 
     async def poll() -> None:
-        pause = _AGAIN_SECONDS
-        try:
-            pause = await parts.intake.turn()
-        except Exception:
-            log.exception("poll_failed")
+        pause = 0.0
+        while pause <= 0.0:  # a job that plans itself for now would be skipped, as it still counts as running
+            try:
+                pause = await parts.intake.turn()
+            except Exception:
+                log.exception("poll_failed")
+                pause = _AGAIN_SECONDS
         at = clock.now() + timedelta(seconds=pause)
         scheduler.add_job(poll, "date", run_date=at, id="poll", replace_existing=True)
 
