@@ -38,6 +38,7 @@ class Gateway:
         self.owner = Owner(exchange)
         self.sessions: list[Session] = []
         self.accepting = True
+        self.frozen = False
         self.hooks: list[OnMessage] = []  # called with direction, kind, running number of that direction
         self.counts: Counter[str] = Counter()  # direction -> messages so far
         self.notes: deque[str] = deque(maxlen=100)  # what a log would want to know
@@ -60,6 +61,7 @@ class Gateway:
         if not self.accepting or self.exchange.floor.faults.standing("refuse_connections"):
             raise ConnectionRefusedError("the paper TWS is down")
         session = Session(self, write, on_close)
+        session.paused = self.frozen
         self.sessions.append(session)
         return session
 
@@ -105,7 +107,7 @@ class Gateway:
 
     def close_all(self) -> None:
         for session in list(self.sessions):
-            session.close()
+            session.cut()
 
     def note(self, text: str) -> None:
         self.notes.append(text)
@@ -121,7 +123,7 @@ class Gateway:
         """Let the faults `drop` and `stop_at` act at this boundary; False if the message must not pass."""
         faults = self.exchange.floor.faults
         if faults.take_message("drop", when, direction, kind):
-            session.close()
+            session.cut()
             return False
         if faults.take_message("stop_at", when, direction, kind):
             self.stopped = {"direction": direction, "when": when, "kind": kind}
@@ -131,12 +133,13 @@ class Gateway:
 
     def freeze(self) -> None:
         """Stay connected and do nothing: nothing is read, nothing is written."""
+        self.frozen = True
         for session in self.sessions:
             session.paused = True
 
     def thaw(self) -> None:
         """Go on after a freeze."""
-        self.stopped = None
+        self.stopped, self.frozen = None, False
         for session in list(self.sessions):
             session.resume()
         self.pump()

@@ -37,6 +37,7 @@ class Session:
         self.auto_bind = False
         self.paused = False  # frozen: nothing is read, nothing is written
         self._write = write
+        self._leaving = False  # the client is gone, its last messages wait behind a freeze
         self._on_close = on_close
         self._receiver = Receiver()
         self._inbox: deque[list[str]] = deque()
@@ -54,7 +55,7 @@ class Session:
             self._inbox.extend(self._receiver.feed(data))
         except WireError as error:
             self.gateway.note(f"closed a connection: {error}")
-            self.close()
+            self.cut()
             return
         self.gateway.pump()
 
@@ -64,7 +65,11 @@ class Session:
 
     def handle_next(self) -> bool:
         """Handle one message that waits; False if there is none or the session rests."""
-        if self.closed or self.is_paused() or not self._inbox:
+        if self.closed or self.is_paused():
+            return False
+        if not self._inbox:
+            if self._leaving:
+                self.cut()
             return False
         fields = self._inbox.popleft()
         if not self.version:
@@ -87,7 +92,7 @@ class Session:
             self.version = negotiate(fields[0])
         except WireError as error:
             self.gateway.note(f"closed a connection: {error}")
-            self.close()
+            self.cut()
             return
         self._put([self.version, f"{self.floor.now:%Y%m%d %H:%M:%S} UTC"])
 
@@ -120,7 +125,7 @@ class Session:
         client_id = whole(request.args["client_id"])
         if not self.gateway.claim(self, client_id):
             self.error(-1, 326, "Unable to connect as the client id is already in use. Retry with a unique client id.")
-            self.close()
+            self.cut()
             return
         self.client_id = client_id
         if self.floor.faults.standing("silent_login"):
@@ -144,7 +149,7 @@ class Session:
         self._faults_of_rate += 1
         self.error(-1, 100, f"Max rate of messages per second has been exceeded:max={limit} rec={len(self._times)}")
         if self._faults_of_rate >= 3:
-            self.close()
+            self.cut()
         return False
 
     # -- out --------------------------------------------------------------------------------------------------
@@ -178,7 +183,14 @@ class Session:
             self.put(self._outbox.popleft())
 
     def close(self) -> None:
-        """Cut the connection; harmless if it is cut already."""
+        """Take notice that the client is gone. What it sent before is still obeyed, also after a freeze."""
+        if self._inbox and self.is_paused() and not self.closed:
+            self._write, self._leaving = lambda data: None, True
+        else:
+            self.cut()
+
+    def cut(self) -> None:
+        """Cut the connection from our side; harmless if it is cut already."""
         if self.closed:
             return
         self.closed = True

@@ -348,6 +348,18 @@ def test_stop_at_freezes_at_the_boundary_and_goes_on(tws: Tws, api: Api) -> None
     assert api.story()[:2] == ["1 fill 20000 @ 1.19005", "openOrder 1"] and not api.cut
 
 
+def test_order_of_a_dead_client_arrives_after_the_freeze(tws: Tws, api: Api) -> None:
+    """Bytes written before a client died are obeyed later; until then its id is taken."""
+    perform(tws.server, "freeze")
+    api.place(AAPL, MarketOrder("BUY", 1, orderId=1))
+    api.session.close()
+    again = tws.connect(1, quiet=False)
+    assert tws.position("AAPL") == 0 and again.kinds() == []
+    perform(tws.server, "thaw")
+    assert tws.position("AAPL") == 1 and api.story() == []
+    assert ("nextValidId", (2,)) in again.take()
+
+
 def test_frozen_tws_hears_and_says_nothing(tws: Tws, api: Api) -> None:
     perform(tws.server, "freeze", seconds=5)
     api.reqCurrentTime()
