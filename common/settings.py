@@ -364,10 +364,8 @@ def _bare(kind: Any) -> Any:
 def _row(cls: type[ProgramSettings], field: dataclasses.Field[Any], kind: Any) -> Row:
     meta, kind = field.metadata, _bare(kind)
     flag = meta["flag"]
-    if kind is Secret or flag is False:
-        name = None
-    else:
-        name = flag if isinstance(flag, str) else "--" + field.name.replace("_", "-")
+    given = flag if isinstance(flag, str) else "--" + field.name.replace("_", "-")
+    name = None if kind is Secret or flag is False else given
     env = (cls.env_prefix + field.name.upper(), *meta["also_env"]) if meta["env"] else ()
     required = field.default is dataclasses.MISSING
     default = "" if required or field.default is None else field.default

@@ -66,9 +66,7 @@ def spec_from(symbol: str, table: Mapping[str, Any]) -> tuple[ContractSpec | Non
     ('ES', [])
     """
     where = f'[contracts."{symbol}"]'
-    problems = [
-        f"{where} {name} is no field; allowed: {', '.join(_FIELDS)}" for name in table if name not in _FIELDS
-    ]
+    problems = [f"{where} {name} is no field; allowed: {', '.join(_FIELDS)}" for name in table if name not in _FIELDS]
     if "con_id" not in table:
         problems += [f"{where} {name} is missing" for name in _NEEDED if not table.get(name)]
     sec_type = str(table.get("sec_type", ""))
@@ -79,9 +77,7 @@ def spec_from(symbol: str, table: Mapping[str, Any]) -> tuple[ContractSpec | Non
     problems += _spelling(symbol, table, where)
     if problems:
         return None, problems
-    values: dict[str, Any] = {
-        _FIELDS[name]: value if name == "con_id" else str(value) for name, value in table.items()
-    }
+    values: dict[str, Any] = {_FIELDS[name]: value if name == "con_id" else str(value) for name, value in table.items()}
     defaults: dict[str, Any] = {"sec_type": "", "local": symbol, "currency": "", "exchange": "SMART"}
     return ContractSpec(symbol=canonical(symbol), **{**defaults, **values}), []
 

@@ -282,7 +282,9 @@ class Desk:
     def _decide(self, row: InboxRow) -> Decision:
         contract = self._contract(row)
         if isinstance(contract, str):
-            self.contracts.pop(row.signal.symbol)  # the next signal asks again: the configuration or TWS may have changed
+            self.contracts.pop(
+                row.signal.symbol
+            )  # the next signal asks again: the configuration or TWS may have changed
             return Done("refused", contract)
         con_id = contract.con_id if contract else self.journal.contract_id(row.signal.symbol)
         trade = self.journal.open_trade(self.account, con_id) if con_id is not None else None

@@ -43,9 +43,7 @@ class Gathering:
         if known is None:
             self._orders[key] = report
             return
-        said = {
-            name: value for name in report.__slots__ if (value := getattr(report, name)) not in (None, "", 0)
-        }
+        said = {name: value for name in report.__slots__ if (value := getattr(report, name)) not in (None, "", 0)}
         said |= {"status": report.status, "why_held": report.why_held}
         if report.filled is not None:
             said["filled"] = report.filled
@@ -111,14 +109,10 @@ class Gathering:
             taken_at=taken_at,
             day=day,
             open_orders=tuple(
-                report
-                for report in self._orders.values()
-                if report.status not in _OVER and report.perm_id not in known
+                report for report in self._orders.values() if report.status not in _OVER and report.perm_id not in known
             ),
             completed_orders=(*self._completed, *over),
-            fills=tuple(
-                replace(fill, commission=self._commissions.get(fill.exec_id)) for fill in self._fills.values()
-            ),
+            fills=tuple(replace(fill, commission=self._commissions.get(fill.exec_id)) for fill in self._fills.values()),
             positions=tuple(position for position in self._positions.values() if position.quantity),
         )
 
@@ -131,9 +125,7 @@ def same_picture(one: Snapshot, other: Snapshot) -> bool:
 def _picture(snapshot: Snapshot) -> tuple[object, ...]:
     return (
         snapshot.day,
-        frozenset(
-            (r.client_id, r.order_id, r.perm_id, r.status, r.quantity, r.filled) for r in snapshot.open_orders
-        ),
+        frozenset((r.client_id, r.order_id, r.perm_id, r.status, r.quantity, r.filled) for r in snapshot.open_orders),
         frozenset((r.perm_id, r.order_ref, r.status, r.filled) for r in snapshot.completed_orders),
         frozenset(fill.exec_id for fill in snapshot.fills),
         frozenset((p.account, p.con_id, p.quantity) for p in snapshot.positions),

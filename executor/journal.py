@@ -317,9 +317,10 @@ class Journal:
 
     def record_report(self, order_ref: str, report: OrderReport) -> None:
         """Record what the broker said of an order of ours. What it did not say stays as it was."""
+        usual = report.why_held in ("", "child", "trigger")  # every bracket child, every stop: nothing to tell
         said = {
             "said": report.status.value, "said_filled": report.filled, "perm_id": report.perm_id or None,
-            "quantity": report.quantity, "price": report.price, "held": None if report.why_held in ("", "child", "trigger") else report.why_held,
+            "quantity": report.quantity, "price": report.price, "held": None if usual else report.why_held,
         }  # fmt: skip
         self.change_order(order_ref, **{name: value for name, value in said.items() if value is not None})
 
@@ -406,7 +407,9 @@ class Journal:
         """End an alarm with a closing word. False when it did not stand."""
         if not self._rows("SELECT 1 FROM alarms WHERE key = ? AND cleared_at IS NULL", key):
             return False
-        sql = "UPDATE alarms SET cleared_at = ?, cleared_text = ?, try_after = NULL WHERE key = ? AND cleared_at IS NULL"
+        sql = (
+            "UPDATE alarms SET cleared_at = ?, cleared_text = ?, try_after = NULL WHERE key = ? AND cleared_at IS NULL"
+        )
         return self._write(sql, self._now(), text, key).rowcount > 0
 
     def standing_alarms(self) -> list[dict[str, Any]]:

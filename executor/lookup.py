@@ -82,9 +82,7 @@ class Lookup:
         except TimeoutError:
             return f"TWS did not say in time what {symbol} is; send the signal again"
         if len(found) != 1:
-            return (
-                f'{symbol} is ambiguous: {_choices(found)}. Name one in executor.toml: [contracts."{symbol}"]'
-            )
+            return f'{symbol} is ambiguous: {_choices(found)}. Name one in executor.toml: [contracts."{symbol}"]'
         contract = await self._made(spec, found[0])
         self._known[symbol] = contract
         await self._first_price_of(contract)
@@ -127,8 +125,7 @@ class Lookup:
             except (RequestRefused, TimeoutError):
                 rows = []
             steps = tuple(
-                PriceStep(facts.exact(r.lowEdge) or Decimal(0), facts.exact(r.increment) or Decimal(0))
-                for r in rows
+                PriceStep(facts.exact(r.lowEdge) or Decimal(0), facts.exact(r.increment) or Decimal(0)) for r in rows
             )
             if not steps or any(step.increment <= 0 for step in steps):
                 return (PriceStep(Decimal(0), facts.exact(details.minTick) or Decimal("0.01")),)

@@ -178,17 +178,6 @@ def _schedule(parts: Parts, clock: Clock) -> AsyncIOScheduler:
         timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
     )
 
-    async def poll() -> None:
-        pause = 0.0
-        while pause <= 0.0:  # a job that plans itself for now would be skipped, as it still counts as running
-            try:
-                pause = await parts.intake.turn()
-            except Exception:
-                log.exception("poll_failed")
-                pause = _AGAIN_SECONDS
-        at = clock.now() + timedelta(seconds=pause)
-        scheduler.add_job(poll, "date", run_date=at, id="poll", replace_existing=True)
-
     sleep_watch = SleepWatch(clock)
 
     async def tick() -> None:
@@ -210,9 +199,22 @@ def _schedule(parts: Parts, clock: Clock) -> AsyncIOScheduler:
         (tidy, TIDY_SECONDS),
     ):
         scheduler.add_job(job, "interval", seconds=seconds)
-    scheduler.add_job(poll, id="poll")
+    scheduler.add_job(_poll, args=(parts.intake, scheduler, clock), id="poll")
     scheduler.start()
     return scheduler
+
+
+async def _poll(intake: Intake, scheduler: AsyncIOScheduler, clock: Clock) -> None:
+    """Poll for as long as the relay answers; after a failure come back by the scheduler, after a pause."""
+    pause = 0.0
+    while pause <= 0.0:  # a job that plans itself for now would be skipped, as it still counts as running
+        try:
+            pause = await intake.turn()
+        except Exception:
+            log.exception("poll_failed")
+            pause = _AGAIN_SECONDS
+    at = clock.now() + timedelta(seconds=pause)
+    scheduler.add_job(_poll, "date", run_date=at, args=(intake, scheduler, clock), id="poll", replace_existing=True)
 
 
 def _guard(desk: Desk, step: Callable[[], None]) -> None:

@@ -73,7 +73,8 @@ class Watch:
         self._blind_since = self._blind_since or now
         held = [t.symbol for t in self._desk.journal.unfinished() if t.held]
         if held and now - self._blind_since >= BLIND:
-            text = f"the broker cannot be seen since {self._blind_since:%H:%M:%S} UTC while {', '.join(held)} are held: {self._desk.mode_text}"
+            since, symbols = f"{self._blind_since:%H:%M:%S} UTC", ", ".join(held)
+            text = f"the broker cannot be seen since {since} while {symbols} are held: {self._desk.mode_text}"
             self._desk.alarms.raise_("broker blind", "", text)
 
     def _stuck_signals(self, now: datetime) -> None:

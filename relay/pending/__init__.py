@@ -24,16 +24,12 @@ def open_pending(url: str, *, max_depth: int = DEFAULT_MAX_DEPTH) -> Pending:
         return SqlitePending(unquote(rest[3:]), max_depth=max_depth)
     if scheme in ("postgresql", "postgres"):
         return _open_postgres(url, max_depth)
-    raise ValueError(
-        f"the queue URL must be sqlite:///FILE or postgresql://HOST/DATABASE, was {scheme or 'empty'}:…"
-    )
+    raise ValueError(f"the queue URL must be sqlite:///FILE or postgresql://HOST/DATABASE, was {scheme or 'empty'}:…")
 
 
 def _open_postgres(url: str, max_depth: int) -> Pending:
     try:
         from relay.pending.postgres import PostgresPending
     except ImportError as exc:
-        raise ValueError(
-            "a postgresql:// queue needs psycopg: pip install 'signal-executor[postgres]'"
-        ) from exc
+        raise ValueError("a postgresql:// queue needs psycopg: pip install 'signal-executor[postgres]'") from exc
     return PostgresPending(url, max_depth=max_depth)

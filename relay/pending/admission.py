@@ -89,8 +89,7 @@ def _same_key(new: NewSignal, now: datetime, known: Known | None) -> str | None:
     if known.fingerprint == new.fingerprint:
         return known.id
     raise DuplicateConflict(
-        f"the id {new.dedupe_key!r} came before with another signal (ours: {known.id}); "
-        "give every new signal a new id"
+        f"the id {new.dedupe_key!r} came before with another signal (ours: {known.id}); give every new signal a new id"
     )
 
 

@@ -365,8 +365,7 @@ def _migrate(connection: psycopg.Connection[Any]) -> None:
     version = _schema_version(connection)
     if version > len(scripts):
         raise QueueUnavailable(
-            f"the database's schema is version {version}, this program knows {len(scripts)}: "
-            "install the newer release"
+            f"the database's schema is version {version}, this program knows {len(scripts)}: install the newer release"
         )
     for script in scripts[version:]:
         connection.execute(script.encode())

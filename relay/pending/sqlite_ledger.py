@@ -110,9 +110,7 @@ class Ledger:
     def _waiting(self, query: str, **values: Any) -> Iterator[Waiting]:
         for row in self._run(query, **values):
             seq, id, symbol, attempts, lease, until, reason, at, headers, payload = row
-            yield Waiting(
-                seq, id, symbol, attempts, lease, _instant(until), reason, parse_utc(at), headers, payload
-            )
+            yield Waiting(seq, id, symbol, attempts, lease, _instant(until), reason, parse_utc(at), headers, payload)
 
     def _lend(self, rows: list[Waiting], seconds: float, now: datetime) -> list[Leased]:
         lease, until = new_id(), utc_text(rules.lease_end(now, seconds))
@@ -132,9 +130,7 @@ class Ledger:
 
     def _overtake(self, symbol: str, seq: int, now: datetime) -> int:
         """Set the opens aside that a delivery leaves behind; return how many."""
-        return self._run(
-            "overtake", symbol=symbol, seq=seq, now=utc_text(now), reason=rules.OVERTAKEN
-        ).rowcount
+        return self._run("overtake", symbol=symbol, seq=seq, now=utc_text(now), reason=rules.OVERTAKEN).rowcount
 
     def ack(self, acks: Sequence[tuple[str, str]], now: datetime) -> AckResult:
         result, finished = AckResult([], []), Counter[str]()

@@ -60,9 +60,7 @@ def test_flag_wins_over_environment_over_file_over_dotenv_over_default(tmp_path)
     assert load(tmp_path).host == "from-dotenv"
     assert load(tmp_path).spare.reveal() == "from-$dotenv"
     assert load(tmp_path, SAMPLE_SPARE_FILE=str(tmp_path / "secret")).spare.reveal() == "from-file"
-    assert (
-        load(tmp_path, SAMPLE_SPARE="env", SAMPLE_SPARE_FILE=str(tmp_path / "secret")).spare.reveal() == "env"
-    )
+    assert load(tmp_path, SAMPLE_SPARE="env", SAMPLE_SPARE_FILE=str(tmp_path / "secret")).spare.reveal() == "env"
     assert load(tmp_path).port == 8080
 
 
@@ -83,9 +81,7 @@ def test_text_becomes_the_type_of_the_field(tmp_path):
 
 
 def test_every_mistake_is_reported_at_once_with_its_names(tmp_path):
-    found = problems(
-        tmp_path, {"port": "0"}, SAMPLE_MODE="c", SAMPLE_RATE="NaN", SAMPLE_PAPER="maybe", SAMPLE_TOKN="x"
-    )
+    found = problems(tmp_path, {"port": "0"}, SAMPLE_MODE="c", SAMPLE_RATE="NaN", SAMPLE_PAPER="maybe", SAMPLE_TOKN="x")
     assert [line.split(" ")[0] for line in found] == ["--port", "--rate", "--mode", "--paper", "SAMPLE_TOKEN"]
     assert "SAMPLE_TOKN is set" in found[-1] and "at least 1, was 0" in found[0]
 

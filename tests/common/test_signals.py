@@ -142,9 +142,7 @@ STRATEGIES = [
 
 @pytest.mark.parametrize("position, size, expected", STRATEGIES)
 def test_a_strategy_alert_is_what_its_position_means(position, size, expected):
-    signal = alert(
-        {**STRATEGY, "market_position": position, "market_position_size": size, "tp": 3, "id": "a"}
-    ).signal
+    signal = alert({**STRATEGY, "market_position": position, "market_position_size": size, "tp": 3, "id": "a"}).signal
     with_exit = {"tp": "3"} if position != "flat" else {}
     assert signal.data() == {"symbol": "EURUSD", "id": "a", **expected, **with_exit}
 
@@ -158,9 +156,7 @@ def test_the_previous_position_comes_beside_the_signal():
 def test_the_secret_is_beside_the_signal_and_never_in_it():
     found = alert({**OPEN, "secret": "hush"})
     assert found.secret == "hush"
-    assert "hush" not in payload_text(Envelope("A", NOW, None, found.signal)) and "hush" not in repr(
-        found.signal
-    )
+    assert "hush" not in payload_text(Envelope("A", NOW, None, found.signal)) and "hush" not in repr(found.signal)
 
 
 def test_the_payload_is_exactly_what_the_contract_says():
@@ -216,9 +212,7 @@ def test_whatever_the_text_an_envelope_or_malformed(payload):
         parse_payload("A", payload)
 
 
-JSON_VALUES = (
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.integers(), max_size=2)
-)
+JSON_VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.integers(), max_size=2)
 FIELDS = ["action", "symbol", "side", "quantity", "tp", "sl", "id", "note", "secret", "market_position",
           "market_position_size", "prev_market_position", "prev_market_position_size", "other"]  # fmt: skip
 

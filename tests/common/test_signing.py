@@ -52,9 +52,7 @@ def test_a_foreign_key_is_refused():
         verify(SigningKeys.parse(OTHER), sign(KEYS, "m", STAMP, BODY), BODY)
 
 
-@pytest.mark.parametrize(
-    "seconds, fresh", [(-301, False), (-300, True), (0, True), (300, True), (301, False)]
-)
+@pytest.mark.parametrize("seconds, fresh", [(-301, False), (-300, True), (0, True), (300, True), (301, False)])
 def test_the_age_is_judged_on_both_sides(seconds, fresh):
     headers = sign(KEYS, "m", STAMP, BODY)
     now = NOW + timedelta(seconds=seconds)

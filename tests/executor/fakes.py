@@ -82,7 +82,9 @@ class FakeBroker:
         if order_id in self.orders and self.orders[order_id].status.is_live:
             self._report(order_id, Status.CANCELLED, self.orders[order_id].filled)
         else:
-            self._tell("on_refusal", Refusal(order_id, 10147, f"OrderId {order_id} that needs to be cancelled is not found."))
+            self._tell(
+                "on_refusal", Refusal(order_id, 10147, f"OrderId {order_id} that needs to be cancelled is not found.")
+            )
 
     # ---- what the test makes happen ----
 
@@ -102,10 +104,16 @@ class FakeBroker:
 
     def hit(self, leg: str, quantity: Decimal | None = None, siblings: bool = True) -> None:
         """Fill an exit at its price; the other exits are cancelled (OCA) where it filled wholly."""
-        ticket = next(t for t in self.tickets.values() if t.order_ref[20] == leg and self.orders[t.order_id].status.is_live)
+        ticket = next(
+            t for t in self.tickets.values() if t.order_ref[20] == leg and self.orders[t.order_id].status.is_live
+        )
         self.execute(ticket.order_id, quantity or ticket.quantity, ticket.price or Decimal(1))
         for other in list(self.tickets.values()):
-            same = other.oca_group == ticket.oca_group and other is not ticket and self.orders[other.order_id].status.is_live
+            same = (
+                other.oca_group == ticket.oca_group
+                and other is not ticket
+                and self.orders[other.order_id].status.is_live
+            )
             if siblings and same and quantity is None:
                 self._report(other.order_id, Status.CANCELLED, self.orders[other.order_id].filled)
 
@@ -179,7 +187,9 @@ class House:
         self.journal.close()
         return House.build(path, self.desk.policy, self.broker)
 
-    def signal(self, action: str, symbol: str = "EURUSD", side: str | None = None, size: str | None = None, **prices: str) -> str:
+    def signal(
+        self, action: str, symbol: str = "EURUSD", side: str | None = None, size: str | None = None, **prices: str
+    ) -> str:
         """Post one signal as the relay would deliver it, and let the desk act."""
         count = len(self.journal._rows("SELECT 1 FROM inbox"))
         now = self.clock.now()

@@ -348,6 +348,16 @@ def test_stop_at_freezes_at_the_boundary_and_goes_on(tws: Tws, api: Api) -> None
     assert api.story()[:2] == ["1 fill 20000 @ 1.19005", "openOrder 1"] and not api.cut
 
 
+def test_second_stop_lies_in_what_waited(tws: Tws, api: Api) -> None:
+    for kind in ("execDetails", "commissionReport"):
+        tws.fault("stop_at", direction="out", kind=kind)
+    api.bracket()
+    perform(tws.server, "thaw")
+    assert api.story()[-1] == "1 Filled" and tws.server.gateway.frozen
+    perform(tws.server, "thaw")
+    assert api.story()[-1] == "3 PreSubmitted trigger" and not tws.server.gateway.frozen
+
+
 def test_order_of_a_dead_client_arrives_after_the_freeze(tws: Tws, api: Api) -> None:
     """Bytes written before a client died are obeyed later; until then its id is taken."""
     perform(tws.server, "freeze")

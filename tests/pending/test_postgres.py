@@ -167,9 +167,7 @@ def pooled(queue_url: str, postgres: PostgresServer) -> Iterator[str]:
         yield queue_url.replace(f":{postgres.port}/", f":{pooler.port}/")
 
 
-def test_behind_a_transaction_pooler_it_works_polls_and_says_so(
-    pooled: str, queue: PostgresPending
-) -> None:
+def test_behind_a_transaction_pooler_it_works_polls_and_says_so(pooled: str, queue: PostgresPending) -> None:
     behind = PostgresPending(pooled)
     put = fill(behind, "EURUSD", "GBPUSD", "EURUSD")
     assert ids(take(behind)) == put

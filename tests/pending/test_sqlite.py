@@ -239,9 +239,7 @@ def test_a_newer_schema_is_refused_with_the_mend(queue: Any, path: Path) -> None
     assert "install the newer release" in str(refuses_in_time(lambda: fill(queue, "EURUSD")))
 
 
-def test_an_older_schema_is_brought_up_to_date(
-    queue: Any, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_older_schema_is_brought_up_to_date(queue: Any, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put = fill(queue, "EURUSD")
     queue.close()
     newer = [*queries.migrations("sqlite"), "ALTER TABLE signals ADD COLUMN extra TEXT;\nSELECT 1;\n"]
