@@ -141,7 +141,8 @@ class Gateway:
         """Go on after a freeze."""
         self.stopped, self.frozen = None, False
         for session in list(self.sessions):
-            session.resume()
+            if not self.frozen:  # another `stop_at` may lie in what waited
+                session.resume()
         self.pump()
 
     # -- events -----------------------------------------------------------------------------------------------
