@@ -53,7 +53,8 @@ class Stage:
         if answer.status_code != 202:
             raise RunError(f"the relay answered {answer.status_code}: {answer.text[:300]}")
         number = answer.json()["id"]
-        return self.wait("the signal's verdict", lambda: self._decided(number))
+        verdict: dict[str, Any] = self.wait("the signal's verdict", lambda: self._decided(number))
+        return verdict
 
     def _decided(self, number: str) -> dict[str, Any] | None:
         found = [row for row in self.status()["signals"] if row["signal_id"] == number and row["outcome"]]
@@ -72,7 +73,8 @@ class Stage:
 
     def wait_open(self, side: str) -> dict[str, Any]:
         """Wait until a trade of this side holds its whole size, with its exits working."""
-        return self.wait(f"a {side} trade in {SYMBOL}", lambda: _whole(self.trade(), side))
+        trade: dict[str, Any] = self.wait(f"a {side} trade in {SYMBOL}", lambda: _whole(self.trade(), side))
+        return trade
 
     def wait_flat(self) -> None:
         """Wait until no trade of the symbol is open."""

@@ -283,7 +283,7 @@ class Run:
         return under_make() and (os.getppid() != self._parent or is_ending(self._parent))
 
     def _announce(self) -> None:
-        state = {"pid": os.getpid(), "relay": self.ports.relay, "page": self.ports.page}
+        state: dict[str, Any] = {"pid": os.getpid(), "relay": self.ports.relay, "page": self.ports.page}
         state["control"] = self.ports.control
         state["journal"] = str(self.folder.parent / "trade_state.paper.db")
         (self.folder / "state.json").write_text(json.dumps(state), "utf-8")
