@@ -159,12 +159,17 @@ class Session:
         kind = replies.kind(message)
         if self.closed or (kind.endswith("End") and self.floor.faults.take_end(kind)):
             return
-        if not self.is_paused() and self.gateway.boundary(self, "out", "before", kind):
-            self._put(message)
-            self.gateway.count(self, "out", kind)
-            self.gateway.boundary(self, "out", "after", kind)
-        elif self.is_paused():
+        if self.is_paused() or not self._deliver(message, kind):
             self._outbox.append(message)
+
+    def _deliver(self, message: Message, kind: str) -> bool:
+        """Write one message unless a fault stops everything before it; False: it has to wait."""
+        if not self.gateway.boundary(self, "out", "before", kind):
+            return not self.is_paused()
+        self._put(message)
+        self.gateway.count(self, "out", kind)
+        self.gateway.boundary(self, "out", "after", kind)
+        return True
 
     def put_all(self, messages: Iterable[Message]) -> None:
         for message in messages:
@@ -180,7 +185,9 @@ class Session:
         """End a freeze: send what waited, then read what waited."""
         self.paused = False
         while self._outbox and not self.is_paused() and not self.closed:
-            self.put(self._outbox.popleft())
+            message = self._outbox.popleft()
+            if not self._deliver(message, replies.kind(message)):
+                self._outbox.appendleft(message)
 
     def close(self) -> None:
         """Take notice that the client is gone. What it sent before is still obeyed, also after a freeze."""
