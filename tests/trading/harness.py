@@ -105,7 +105,9 @@ class House:
 
     # ---- what the sender and the owner do ----
 
-    def signal(self, action: str, symbol: str = "EURUSD", side: str | None = None, size: str | None = None, **prices: str) -> str:  # fmt: skip
+    def signal(
+        self, action: str, symbol: str = "EURUSD", side: str | None = None, size: str | None = None, **prices: str
+    ) -> str:
         """Put one signal into the inbox, as the intake does; its id."""
         self._count += 1
         signal = Signal(
