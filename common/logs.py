@@ -7,14 +7,18 @@ structlog would cost a quarter of a second at each start (it imports the termina
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import json as json_text
 import logging
 import re
 import sys
+import threading
 import traceback
+from collections import deque
 from datetime import UTC, datetime
 from pathlib import PurePath
-from typing import Any
+from typing import Any, TextIO
 
 from common.clock import utc_text
 
@@ -92,6 +96,52 @@ def configure(program: str, json: bool | None = None, level: str = "INFO") -> No
     root.handlers[:] = [handler]
     root.setLevel(level)
     logging.captureWarnings(True)
+
+
+class BackgroundStream:
+    """A stream whose lines a thread writes, many at once, within 20 ms.
+
+    With many threads at work each write of its own makes all of them wait for each other: it halves what a
+    server can take. A killed process loses the last lines; one that ends writes them.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lines: deque[str] = deque(maxlen=100_000)
+        self._some = threading.Event()
+        threading.Thread(target=self._run, name="log-writer", daemon=True).start()
+        atexit.register(self.drain)
+
+    def write(self, text: str) -> None:
+        self._lines.append(text)
+        if not self._some.is_set():
+            self._some.set()
+
+    def flush(self) -> None:
+        """Do nothing: the thread flushes."""
+
+    def drain(self) -> None:
+        """Write what there is, now."""
+        taken = []
+        with contextlib.suppress(IndexError):
+            while True:
+                taken.append(self._lines.popleft())
+        with contextlib.suppress(OSError, ValueError):  # nobody listens any more
+            self._stream.write("".join(taken))
+            self._stream.flush()
+
+    def _run(self) -> None:
+        while self._some.wait():
+            threading.Event().wait(0.02)
+            self._some.clear()
+            self.drain()
+
+
+def write_in_background() -> None:
+    """Let a thread of this process write the console from now on; call it after any fork."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler) and not isinstance(handler.stream, BackgroundStream):
+            handler.setStream(BackgroundStream(handler.stream))
 
 
 class ReadableLines(logging.Formatter):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from flask import Flask, Response
 
 from common.clock import Clock, SystemClock
-from relay import delivery, health, intake
+from relay import delivery, health
 from relay.addresses import behind_proxies
 from relay.context import Relay
 from relay.credentials import Credentials
+from relay.intake import Intake
 from relay.pending.base import Pending
 from relay.problems import answer, code_of
 from relay.settings import RelaySettings
@@ -26,13 +27,15 @@ def create_app(settings: RelaySettings, pending: Pending, clock: Clock | None = 
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.extensions["relay"] = relay
-    for part in (intake, delivery, health):
-        app.register_blueprint(part.blueprint(relay))
+    intake = Intake(relay)
+    for blueprint in (intake.blueprint(), delivery.blueprint(relay), health.blueprint(relay)):
+        app.register_blueprint(blueprint)
 
     def translate(error: Exception) -> Response:
         relay.refused.add(code_of(error))
-        return answer(error)
+        return answer(error).for_flask()
 
     app.register_error_handler(Exception, translate)
-    app.wsgi_app = behind_proxies(app.wsgi_app, settings)  # type: ignore[method-assign, assignment]
+    front = intake.before(app.wsgi_app)
+    app.wsgi_app = behind_proxies(front, settings)  # type: ignore[method-assign, assignment]
     return app

@@ -9,10 +9,9 @@ from relay.bodies import MAX_BODY_BYTES
 HEAD_BYTES = 32 * 1024
 CHUNKED_BYTES = 8 * MAX_BODY_BYTES  # the body in chunks of one byte each, and a little more
 _LENGTH = re.compile(rb"\r\ncontent-length[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE)
-_CODED = re.compile(rb"\r\ntransfer-encoding[ \t]*:", re.IGNORECASE)
+_CODED = re.compile(rb"\r\ntransfer-encoding[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE)
 _EXPECT = re.compile(rb"\r\nexpect[ \t]*:[ \t]*100-continue[ \t]*(?=\r\n)", re.IGNORECASE)
 _CHUNK = re.compile(rb"([0-9a-fA-F]{1,8})[ \t]*(?:;[^\r\n]{0,256})?\r\n")
-_LONGEST_CHUNK_LINE = 300
 
 
 class Arrival:
@@ -67,12 +66,11 @@ class Arrival:
             return False
         self._start = self._at = end + 4
         head = bytes(self.received[: end + 2])
-        lengths = _LENGTH.findall(head)
-        if not _CODED.search(head):
-            plain = len(lengths) == 1 and lengths[0].strip().isdigit()
-            self._wanted = int(lengths[0][:18]) if plain else 0
-        elif lengths:
-            self._wanted = 0  # both: the parser refuses it
+        lengths, codings = _LENGTH.findall(head), _CODED.findall(head)
+        if len(lengths) == 1 and not codings and lengths[0].strip().isdigit():
+            self._wanted = int(lengths[0][:18])
+        elif lengths or [each.strip().lower() for each in codings] != [b"chunked"]:
+            self._wanted = 0  # no body, or one whose end the parser will not guess
         return True
 
     def _chunks_end(self) -> bool:
@@ -85,7 +83,7 @@ class Arrival:
                 return self._decoded + here > MAX_BODY_BYTES
             self._decoded += size
             self._at = match.end() + size + 2
-        return len(self.received) - self._at > _LONGEST_CHUNK_LINE or self._too_long()
+        return self.received.find(b"\n", self._at) >= 0 or self._too_long()
 
     def _too_long(self) -> bool:
         return len(self.received) > HEAD_BYTES + CHUNKED_BYTES

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Request
+from typing import Any
 
 from common.errors import MalformedSignal, SignalTooLarge
 from relay.problems import BadFraming, LengthRequired
@@ -10,7 +10,7 @@ from relay.problems import BadFraming, LengthRequired
 MAX_BODY_BYTES = 16 * 1024
 
 
-def read_body(request: Request) -> bytes:
+def read_body(environ: dict[str, Any]) -> bytes:
     """Return the whole body.
 
     Raises:
@@ -19,24 +19,24 @@ def read_body(request: Request) -> bytes:
         MalformedSignal: It ended before its Content-Length.
         BadFraming: Its chunks are out of form.
     """
-    declared = request.environ.get("CONTENT_LENGTH")
+    declared = environ.get("CONTENT_LENGTH")
     if declared:
-        return _of_length(request, int(declared))
-    if not request.environ.get("wsgi.input_terminated"):
+        return _of_length(environ, int(declared))
+    if not environ.get("wsgi.input_terminated"):
         raise LengthRequired("send Content-Length")
-    if "HTTP_TRANSFER_ENCODING" not in request.environ:
+    if "HTTP_TRANSFER_ENCODING" not in environ:
         raise LengthRequired("send Content-Length")
     try:
-        body = request.environ["wsgi.input"].read(MAX_BODY_BYTES + 1)
+        body = environ["wsgi.input"].read(MAX_BODY_BYTES + 1)
     except Exception as exc:  # each server has its own exceptions for this
         raise BadFraming("the chunks of the body are out of form") from exc
     return _bounded(body)
 
 
-def _of_length(request: Request, length: int) -> bytes:
+def _of_length(environ: dict[str, Any], length: int) -> bytes:
     if length > MAX_BODY_BYTES:
         raise SignalTooLarge(f"at most {MAX_BODY_BYTES} bytes, was {length}")
-    body = _bounded(request.environ["wsgi.input"].read(length))
+    body = _bounded(environ["wsgi.input"].read(length))
     if len(body) != length:
         raise MalformedSignal(f"the body ended after {len(body)} of {length} bytes")
     return body

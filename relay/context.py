@@ -6,8 +6,7 @@ import contextlib
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from threading import BoundedSemaphore, Event, Lock
-
-from flask import Request
+from typing import Any
 
 from common.clock import Clock
 from common.errors import UnauthenticSignal
@@ -65,20 +64,20 @@ class Relay:
                 taken.append(self.notices.popleft())
         return taken
 
-    def unauthentic(self, request: Request) -> UnauthenticSignal | TooManyFailures:
+    def unauthentic(self, environ: dict[str, Any]) -> UnauthenticSignal | TooManyFailures:
         """Count a wrong or missing credential; return the error to answer with."""
-        address = request.remote_addr or ""
+        address = environ.get("REMOTE_ADDR", "")
         now = self.clock.monotonic()
         failures, retry_after = self.failures.add(address, now)
         if failures in (1, ALLOWED_FAILURES + 1) and self.lines.allows(now):
-            path = _first_part(request.path)
+            path = _first_part(environ["PATH_INFO"])
             log.warning("credential_refused", address=address, failures=failures, path=path)
         return TooManyFailures(retry_after) if retry_after else UnauthenticSignal("no valid credential")
 
 
-def bearer(request: Request) -> str | None:
+def bearer(environ: dict[str, Any]) -> str | None:
     """Return the token of `Authorization: Bearer …`, or None."""
-    scheme, _, token = request.environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+    scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" and token.strip() else None
 
 

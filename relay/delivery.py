@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from flask import Blueprint, Request, Response, request
+from flask import Blueprint, Response, request
 
 from common import strict_json
 from common.clock import utc_text
@@ -43,8 +43,8 @@ def blueprint(relay: Relay) -> Blueprint:
 
     @web.before_request
     def executor_only() -> None:
-        if not relay.credentials.is_executor(bearer(request)):
-            raise relay.unauthentic(request)
+        if not relay.credentials.is_executor(bearer(request.environ)):
+            raise relay.unauthentic(request.environ)
 
     for endpoint in (lease, ack, nack):
         view = partial(endpoint, relay)
@@ -56,7 +56,7 @@ def blueprint(relay: Relay) -> Blueprint:
 
 def lease(relay: Relay) -> Response:
     """Answer a poll: with signals, with what the owner should hear, or with nothing when the time is up."""
-    poll = read_poll(_fields(request))
+    poll = read_poll(_fields(request.environ))
     relay.pending.note_poll(relay.clock.now())
     signals = _wait_for_signals(relay, poll, lambda: is_connected(request.environ))
     value: dict[str, object] = {"signals": [_signal(each) for each in signals]}
@@ -68,14 +68,14 @@ def lease(relay: Relay) -> Response:
 
 def ack(relay: Relay) -> Response:
     """Finish signals that the executor has committed."""
-    result = relay.pending.ack(read_acks(_fields(request)), relay.clock.now())
+    result = relay.pending.ack(read_acks(_fields(request.environ)), relay.clock.now())
     log.info("signals_acked", acked=",".join(result.acked), stale=",".join(result.stale))
     return _dated(relay, {"acked": result.acked, "stale": result.stale})
 
 
 def nack(relay: Relay) -> Response:
     """Take one signal back, to be delivered again."""
-    id, token, reason, retry_seconds = read_nack(_fields(request))
+    id, token, reason, retry_seconds = read_nack(_fields(request.environ))
     if not relay.pending.nack(id, token, reason, retry_seconds, relay.clock.now()):
         raise LeaseLost(f"{id} is leased to somebody else, finished, or unknown")
     log.info("signal_given_back", id=id, reason=reason, retry_seconds=retry_seconds)
@@ -142,16 +142,14 @@ def _signal(leased: Leased) -> dict[str, object]:
 
 def _dated(relay: Relay, value: dict[str, object]) -> Response:
     """Return an answer that carries the relay's clock to the millisecond, for measuring the skew."""
-    response = reply(200, value)
-    response.headers["X-Relay-Time"] = utc_text(relay.clock.now())
-    return response
+    return reply(200, value, {"X-Relay-Time": utc_text(relay.clock.now())}).for_flask()
 
 
 # --- reading what the executor sends ----------------------------------------------------------------
 
 
-def _fields(request: Request) -> dict[str, object]:
-    value = strict_json.loads(read_body(request))
+def _fields(environ: dict[str, Any]) -> dict[str, object]:
+    value = strict_json.loads(read_body(environ))
     if not isinstance(value, dict):
         raise MalformedSignal("must be one JSON object")
     return value

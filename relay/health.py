@@ -27,7 +27,7 @@ def blueprint(relay: Relay) -> Blueprint:
     readiness = _Readiness(relay)
 
     def healthz() -> Response:
-        return reply(200, {"status": "ok"})
+        return reply(200, {"status": "ok"}).for_flask()
 
     def readyz() -> Response:
         ready, stats = readiness.check()
@@ -38,17 +38,17 @@ def blueprint(relay: Relay) -> Blueprint:
             "mode": stats.mode,
             "executor": executor,
             "alerts_missed": relay.accepted.read().get("missed", 0),
-        })  # fmt: skip
+        }).for_flask()  # fmt: skip
 
     def metrics() -> Response:
-        if not relay.credentials.is_executor(bearer(request)):
-            raise relay.unauthentic(request)
+        if not relay.credentials.is_executor(bearer(request.environ)):
+            raise relay.unauthentic(request.environ)
         return Response(metrics_text(relay), 200, HEADERS, "text/plain; version=0.0.4; charset=utf-8")
 
     def openapi() -> Response:
         from relay.openapi import DOCUMENT
 
-        return reply(200, DOCUMENT)
+        return reply(200, DOCUMENT).for_flask()
 
     web.get("/healthz", provide_automatic_options=False)(healthz)
     web.get("/readyz", provide_automatic_options=False)(readyz)

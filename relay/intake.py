@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
-from flask import Blueprint, Request, Response, request
+from flask import Blueprint, Response, request
 
 from common import strict_json
 from common.clock import utc_text
@@ -25,9 +27,13 @@ from relay.addresses import is_within
 from relay.bodies import read_body
 from relay.context import Relay, bearer
 from relay.pending.base import Accepted, NewSignal, Refused, storable
-from relay.problems import AddressRefused, reply
+from relay.problems import AddressRefused, Answer, answer, code_of, reply
 from relay.settings import networks
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication
+
+Environ = dict[str, Any]
 log = get_logger(__name__)
 _SECRET_IN_TEXT = re.compile(r'("secret"\s*:\s*")((?:[^"\\]|\\.){1,512})')
 _SIGNATURE_HEADERS = {
@@ -45,6 +51,7 @@ class Posted:
     fields: object
     error: MalformedSignal | None
     headers: dict[str, str]
+    beside: tuple[str | None, ...]  # credentials that are not in the body
 
     @property
     def secret(self) -> str | None:
@@ -66,51 +73,82 @@ class Posted:
         return scrub(text.replace(secret, HIDDEN) if secret else text)
 
 
-def blueprint(relay: Relay) -> Blueprint:
-    """Return the endpoints of senders."""
-    web = Blueprint("intake", __name__)
-    allowed = networks(relay.settings.allowed_addresses)
+class Intake:
+    """The endpoint of senders: from a request's environment to its answer."""
 
-    def receive(path_secret: str | None = None) -> Response:
-        """Take one alert: the whole way from bytes to the answer."""
-        if allowed and not is_within(request.remote_addr or "", allowed):
-            raise AddressRefused("not in RELAY_ALLOWED_ADDRESSES")
-        posted, now = _posted(request), relay.clock.now()
-        if not _is_sender(relay, posted, path_secret, now):
-            raise relay.unauthentic(request)
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+        self._allowed = networks(relay.settings.allowed_addresses)
+
+    def answer(self, environ: Environ, path_secret: str | None = None) -> Answer:
+        """Take one alert, or say why not. Never raises."""
         try:
-            return _accept(relay, posted, path_secret, now)
+            return self._receive(environ, path_secret)
+        except Exception as exc:
+            self._relay.refused.add(code_of(exc))
+            return answer(exc)
+
+    def _receive(self, environ: Environ, path_secret: str | None) -> Answer:
+        relay = self._relay
+        if self._allowed and not is_within(environ.get("REMOTE_ADDR", ""), self._allowed):
+            raise AddressRefused("not in RELAY_ALLOWED_ADDRESSES")
+        posted, now = _posted(environ, path_secret), relay.clock.now()
+        if not _is_sender(relay, posted, now):
+            raise relay.unauthentic(environ)
+        try:
+            return _accept(relay, posted, now)
         except SignalError as exc:
             _keep_refused(relay, posted, exc, now)
             raise
 
-    web.post("/webhook", provide_automatic_options=False)(receive)
-    web.add_url_rule("/webhook/<path_secret>", "by_path", receive, methods=["POST"], provide_automatic_options=False)
-    return web
+    def blueprint(self) -> Blueprint:
+        """Return the endpoint for Flask: it is what answers other methods, and says 405."""
+        web = Blueprint("intake", __name__)
+
+        def receive(path_secret: str | None = None) -> Response:
+            return self.answer(request.environ, path_secret).for_flask()
+
+        for path in ("/webhook", "/webhook/<path_secret>"):
+            web.add_url_rule(path, path, receive, methods=["POST"], provide_automatic_options=False)
+        return web
+
+    def before(self, app: WSGIApplication) -> WSGIApplication:
+        """Return the app with this endpoint in front of it: the same answers at two thirds of the cost."""
+
+        def door(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+            path = environ["PATH_INFO"]
+            if environ["REQUEST_METHOD"] == "POST":
+                if path == "/webhook":
+                    return self.answer(environ).for_server(start_response)
+                first, _, secret = path[1:].partition("/")
+                if first == "webhook" and secret and "/" not in secret:
+                    secret = secret.encode("latin-1", "replace").decode("utf-8", "replace")
+                    return self.answer(environ, secret).for_server(start_response)
+            return app(environ, start_response)
+
+        return door
 
 
-def _posted(request: Request) -> Posted:
-    body, environ = read_body(request), request.environ
+def _posted(environ: Environ, path_secret: str | None) -> Posted:
+    body = read_body(environ)
     headers = {name: environ[key] for name, key in _SIGNATURE_HEADERS.items() if key in environ}
+    known = (path_secret, bearer(environ))
     try:
-        return Posted(body, strict_json.loads(body), None, headers)
+        return Posted(body, strict_json.loads(body), None, headers, known)
     except MalformedSignal as exc:
-        return Posted(body, None, exc, headers)
+        return Posted(body, None, exc, headers, known)
 
 
-def _is_sender(relay: Relay, posted: Posted, path_secret: str | None, now: datetime) -> bool:
+def _is_sender(relay: Relay, posted: Posted, now: datetime) -> bool:
     """Tell whether any of the credentials that came with the request is right."""
     known = relay.credentials
-    return (
-        known.is_sender(path_secret)
-        or known.is_sender(bearer(request))
-        or known.is_sender(posted.secret)
-        or known.has_signed(posted.headers, posted.body, now)
-    )
+    if any(known.is_sender(secret) for secret in (*posted.beside, posted.secret)):
+        return True
+    return known.has_signed(posted.headers, posted.body, now)
 
 
-def _accept(relay: Relay, posted: Posted, path_secret: str | None, now: datetime) -> Response:
-    alert = _alert(posted, path_secret)
+def _accept(relay: Relay, posted: Posted, now: datetime) -> Answer:
+    alert = _alert(posted)
     new = new_signal(relay, alert, _key(posted, alert.signal), now)
     stored = relay.pending.put(new, now)
     relay.accepted.add("duplicate" if stored.duplicate else "queued")
@@ -124,19 +162,21 @@ def _accept(relay: Relay, posted: Posted, path_secret: str | None, now: datetime
     return reply(202, {"status": "queued", "id": stored.id})
 
 
-def _alert(posted: Posted, path_secret: str | None) -> Alert:
+def _alert(posted: Posted) -> Alert:
     if posted.error is not None:
         raise posted.error
     if not isinstance(posted.fields, dict):
         raise MalformedSignal('must be one JSON object, like {"action":"close","symbol":"EURUSD"}')
     alert = alert_from(posted.fields)
-    given = {name: getattr(alert.signal, name) or "" for name in ("note", "sender_id", "symbol")}
-    secrets = [secret for secret in (path_secret, bearer(request), posted.secret) if secret]
-    told = [name for name, text in given.items() if any(secret in text for secret in secrets)]
+    signal = alert.signal
+    secrets = [secret for secret in (*posted.beside, posted.secret) if secret]
+    told = [
+        field
+        for field, text in (("symbol", signal.symbol), ("note", signal.note), ("id", signal.sender_id))
+        if text and any(secret in text for secret in secrets)
+    ]
     if told:
-        raise MalformedSignal(
-            [Problem("id" if name == "sender_id" else name, "must not hold the secret") for name in told]
-        )
+        raise MalformedSignal([Problem(field, "must not hold the secret") for field in told])
     return alert
 
 

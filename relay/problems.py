@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 from flask import Response
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from common.errors import BridgeError, MalformedSignal, Problem, SignalError
 from common.logs import get_logger, scrub
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse
 
 log = get_logger(__name__)
 RETRY_SECONDS = 5  # what a sender is asked to wait when nothing could be stored
@@ -99,10 +104,33 @@ class BadFraming(SignalError):
     status = 400
 
 
-def reply(status: int, value: Mapping[str, object]) -> Response:
-    """Return a JSON answer with the headers that every answer has."""
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer, ready for Flask or straight for the server."""
+
+    status: int
+    body: bytes
+    kind: str
+    headers: Mapping[str, str] = field(default_factory=dict)  # beside those of every answer
+
+    def for_flask(self) -> Response:
+        return Response(self.body, self.status, {**HEADERS, **self.headers, "Content-Type": self.kind})
+
+    def for_server(self, start_response: StartResponse) -> list[bytes]:
+        """Answer as a WSGI application does."""
+        headers = [*_FIXED, ("Content-Type", self.kind), ("Content-Length", str(len(self.body)))]
+        start_response(_STATUS_LINES[self.status], [*headers, *self.headers.items()])
+        return [self.body]
+
+
+_FIXED = [*HEADERS.items()]
+_STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
+
+
+def reply(status: int, value: Mapping[str, object], headers: Mapping[str, str] | None = None) -> Answer:
+    """Return a JSON answer."""
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-    return Response(text, status, HEADERS, "application/json")
+    return Answer(status, text.encode("utf-8"), "application/json", headers or {})
 
 
 def problem(
@@ -110,10 +138,10 @@ def problem(
     detail: str = "",
     problems: list[Problem] | None = None,
     headers: Mapping[str, str] | None = None,
-) -> Response:
+) -> Answer:
     """Return the answer for a code of the table."""
     body, status = problem_text(code, detail, problems)
-    return Response(body, status, {**HEADERS, **(headers or {})}, "application/problem+json")
+    return Answer(status, body.encode("utf-8"), "application/problem+json", headers or {})
 
 
 def problem_text(code: str, detail: str = "", problems: list[Problem] | None = None) -> tuple[str, int]:
@@ -135,7 +163,7 @@ def code_of(error: Exception) -> str:
     return _BY_STATUS.get(error.code or 500, "internal") if isinstance(error, HTTPException) else "internal"
 
 
-def answer(error: Exception) -> Response:
+def answer(error: Exception) -> Answer:
     """Translate any error into the answer that its sender gets."""
     code = code_of(error)
     if code == "internal":

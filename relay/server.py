@@ -14,7 +14,7 @@ from typing import Any
 from flask import Flask
 
 from common.errors import ConfigError
-from common.logs import get_logger
+from common.logs import get_logger, write_in_background
 from relay.pending import open_pending
 from relay.settings import RelaySettings
 
@@ -38,6 +38,7 @@ def serve(settings: RelaySettings) -> None:
 
 def make_app(settings: RelaySettings) -> Flask:
     """Return the application over its opened queue, with the watch over the executor running."""
+    write_in_background()
     from relay.app import create_app
     from relay.watch import ExecutorWatch
 
@@ -46,10 +47,11 @@ def make_app(settings: RelaySettings) -> Flask:
     return app
 
 
-def gunicorn_options(settings: RelaySettings, listener: socket.socket) -> dict[str, Any]:
+def gunicorn_options(settings: RelaySettings) -> dict[str, Any]:
     """Return gunicorn's configuration."""
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return {
-        "bind": [f"fd://{listener.fileno()}"],
+        "bind": [f"{host}:{settings.port}"],
         "worker_class": "relay.worker.RelayWorker",
         "workers": 1,
         "threads": settings.threads,
@@ -96,7 +98,7 @@ def _serve_gunicorn(settings: RelaySettings) -> None:
     from gunicorn.app.base import BaseApplication
 
     listener = listening(settings)
-    options = gunicorn_options(settings, listener)
+    options = {**gunicorn_options(settings), "bind": [f"fd://{listener.fileno()}"]}
 
     class Server(BaseApplication):  # type: ignore[misc]
         """gunicorn as a library: the options from our settings, nothing from files or the environment."""
