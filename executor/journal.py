@@ -290,6 +290,8 @@ class Journal:
         self._change("orders", "order_ref", order_ref, values)
 
     def _change(self, table: str, key: str, of: object, values: dict[str, object]) -> None:
+        if not values:
+            return
         columns = ", ".join(f"{name} = ?" for name in values)
         self._write(f"UPDATE {table} SET {columns} WHERE {key} = ?", *map(_plain, values.values()), of)  # noqa: S608  names are ours
 
