@@ -1,0 +1,121 @@
+"""One executor process whose boundaries are counted, and which kills itself at some of them.
+
+The product's code is untouched: the methods at the boundaries are wrapped here. Every boundary is written to a file,
+one line each, before it is passed; the count goes on over restarts, so that a second number kills the second life.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import sys
+import threading
+from collections.abc import Callable, Collection
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+from executor import __main__ as program
+from executor import desk, journal, relay_client, runtime, supervisor, tws
+
+FACTS = ("on_order", "on_fill", "on_commission", "on_position", "on_refusal", "on_connectivity", "on_contract")
+# Waiting is shortened, nothing else: how long two snapshots lie apart, how long a lease lasts and a retry waits.
+SETTLE_SECONDS, LEASE_SECONDS, FIRST_PAUSE = 0.3, 1, 0.5
+
+
+class Boundaries:
+    """Counts boundaries, over all lives of one run, and kills this process at the numbers asked for."""
+
+    def __init__(self, path: Path, kill_at: Collection[int]) -> None:
+        self._kill_at = kill_at
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        self._number = path.read_bytes().count(b"\n")
+        self._lock = threading.Lock()
+
+    def reach(self, name: str) -> None:
+        """Note that a boundary is reached; does not return if it is one to die at."""
+        with self._lock:
+            self._number += 1
+            os.write(self._file, f"{self._number} {name}\n".encode())
+            if self._number in self._kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def around(self, owner: Any, name: str, after: bool = True) -> None:
+        """Make a method pass a boundary before, and another after what it does."""
+        method: Callable[..., Any] = getattr(owner, name)
+        label = f"{owner.__name__}.{name}"
+
+        @wraps(method)
+        def call(*args: Any, **options: Any) -> Any:
+            self.reach(f"before {label}")
+            answer = method(*args, **options)
+            if after:
+                self.reach(f"after {label}")
+            return answer
+
+        setattr(owner, name, call)
+
+
+class Connection:
+    """The journal's connection, with a boundary before and after each commit."""
+
+    quiet = False  # the page's view of the moment, written each second, holds no fact
+
+    def __init__(self, real: sqlite3.Connection, boundaries: Boundaries) -> None:
+        self._real, self._boundaries = real, boundaries
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+        if sql != "COMMIT" or Connection.quiet:
+            return self._real.execute(sql, *values)
+        who = _committer()
+        self._boundaries.reach(f"before commit in {who}")
+        cursor = self._real.execute(sql, *values)
+        self._boundaries.reach(f"after commit in {who}")
+        return cursor
+
+
+def _committer() -> str:
+    frame = sys._getframe(2)
+    while frame.f_back and frame.f_code.co_filename.endswith(("journal.py", "contextlib.py", "child.py")):
+        frame = frame.f_back
+    return f"{Path(frame.f_code.co_filename).stem}.{frame.f_code.co_name}"
+
+
+def instrument(boundaries: Boundaries) -> None:
+    """Wrap every boundary of this process's executor."""
+    connect, publish = journal._connect, journal.Journal.publish
+
+    def counted(path: Path, readonly: bool) -> Any:
+        real = connect(path, readonly)
+        return real if readonly else Connection(real, boundaries)
+
+    def publish_quietly(self: journal.Journal, key: str, value: object) -> None:
+        Connection.quiet = True
+        try:
+            publish(self, key, value)
+        finally:
+            Connection.quiet = False
+
+    journal._connect, journal.Journal.publish = counted, publish_quietly  # type: ignore[assignment,method-assign]
+    for fact in FACTS:
+        boundaries.around(desk.Desk, fact, after=False)
+    for owner, name in ((tws.Tws, "send"), (tws.Tws, "cancel"), (relay_client.RelayClient, "ack")):
+        boundaries.around(owner, name)
+    relay_client.LEASE_SECONDS = LEASE_SECONDS
+    supervisor.SETTLE_SECONDS, supervisor.FIRST_PAUSE = SETTLE_SECONDS, FIRST_PAUSE
+    runtime.TICK = 0.2
+
+
+def run(arguments: list[str], boundaries: Path, kill_at: Collection[int]) -> None:
+    """Be the executor, until killed."""
+    instrument(Boundaries(boundaries, kill_at))
+    program.main(arguments, prog_name="python -m executor")
+
+
+if __name__ == "__main__":
+    where, numbers = sys.argv[1:3]
+    run(sys.argv[3:], Path(where), {int(n) for n in numbers.split(",") if n})

@@ -1,0 +1,253 @@
+"""One run: a paper TWS, an executor that is killed at given boundaries and started again, and the checker's verdict."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import multiprocessing.util
+import os
+import re
+import shutil
+import signal
+import sqlite3
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.request import Request
+
+from bench.servers import SECRET, SECRETS, Server, relay
+from deploy.local import HOST, open_url
+from executor import runtime  # noqa: F401  imported once; every child is forked with it
+from executor.paper import __main__ as paper_program
+from executor.paper.control import ControlClient
+from tests.crash import checker, child
+from tests.crash.scenarios import SCENARIOS, SYMBOL, Scenario
+
+REST_SECONDS = 15.0
+Job = tuple[str, tuple[int, ...]]  # scenario, and where it is killed
+LIVES = 12  # more restarts than this is an executor that does not start
+
+
+@dataclass
+class Verdict:
+    """What one run gave. A run whose kill points were not all reached does not count."""
+
+    scenario: str
+    kill_at: tuple[int, ...]
+    boundaries: list[str] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
+    holds: list[str] = field(default_factory=list)
+    alarms: list[str] = field(default_factory=list)
+    outcomes: tuple[str, ...] = ()
+    position: int = 0
+    seconds: float = 0.0
+    folder: str = ""
+
+    @property
+    def reached(self) -> bool:
+        return all(number <= len(self.boundaries) for number in self.kill_at)
+
+    @property
+    def killed_at(self) -> str:
+        return "; ".join(self.boundaries[n - 1] for n in self.kill_at if n <= len(self.boundaries))
+
+
+class Failed(Exception):
+    """The run did not come to rest; the text says what is missing."""
+
+
+def fork(work: Callable[[], object], output: Path, folder: Path) -> int:
+    """Start a process that does this and dies with us; its pid."""
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # source: prctl(2), PR_SET_PDEATHSIG
+        target = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(target, 1)
+        os.dup2(target, 2)
+        os.chdir(folder)
+        os.environ.update(SECRETS)
+        work()
+    except BaseException as error:  # the child must never return into its parent's code
+        os.write(2, f"{type(error).__name__}: {error}\n".encode())
+    finally:
+        os._exit(1)
+
+
+class Stage:
+    """The processes of one run."""
+
+    def __init__(self, folder: Path, relay_port: int, kill_at: Sequence[int]) -> None:
+        self.folder, self.kill_at, self.relay_port = folder, set(kill_at), relay_port
+        self.truth, self.journal = folder / "truth.jsonl", folder / "journal.db"
+        self.boundaries = folder / "boundaries.txt"
+        self.sent = self.lives = self.pid = 0
+        self.paper = fork(self._paper, folder / "paper.log", folder)
+        self.tws_port, control = self._ports()
+        self.control = ControlClient(control)
+        self.wanted = True
+        self.start()
+
+    def _paper(self) -> None:
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        words = ["--port", "0", "--control-port", "0", "--volatility", "0", "--quiet", "--truth", str(self.truth)]
+        paper_program.main(words)
+
+    def _ports(self) -> tuple[int, int]:
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                if found := re.search(r"port=(\d+) control=(\d+)", (self.folder / "paper.log").read_text("utf-8")):
+                    return int(found[1]), int(found[2])
+            time.sleep(0.01)
+        raise Failed("the paper TWS did not start")
+
+    def start(self) -> None:
+        self.lives += 1
+        if self.lives > LIVES:
+            raise Failed("the executor does not stay alive")
+        words = ["--ib-host", HOST, "--ib-port", str(self.tws_port), "--flask-host", HOST, "--flask-port", "0"]
+        words += ["--relay-url", f"http://{HOST}:{self.relay_port}", "--db", str(self.journal)]
+        work: Callable[[], None] = lambda: child.run(words, self.boundaries, self.kill_at)  # noqa: E731
+        self.pid = fork(work, self.folder / "executor.log", self.folder)
+
+    def look(self) -> None:
+        """Start the executor again if it died by our hand; anything else that ends it is a failure."""
+        if not self.pid:
+            return
+        pid, status = os.waitpid(self.pid, os.WNOHANG)
+        if pid and not (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL):
+            raise Failed(f"the executor ended by itself with {status}")
+        if pid:
+            self.pid = 0
+            if self.wanted:
+                self.start()
+
+    def kill(self, pid: int) -> None:
+        if pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+
+    def end(self) -> None:
+        self.control.close()
+        self.kill(self.pid)
+        self.kill(self.paper)
+
+    # ---- steps ----
+
+    def do(self, name: str, given: dict[str, Any]) -> None:
+        if name == "signal":
+            self.sent += 1
+            self._post({"secret": SECRET, "symbol": SYMBOL, "id": f"{self.folder.name}-{self.sent}", **given})
+        elif name == "down":
+            self.wanted = False
+            self.kill(self.pid)
+            self.pid = 0
+        elif name == "up":
+            self.wanted = True
+            self.start()
+        else:
+            self.control.do(name, **given)
+
+    def _post(self, body: dict[str, Any]) -> None:
+        with open_url(Request(f"http://{HOST}:{self.relay_port}/webhook", json.dumps(body).encode()), timeout=5) as a:
+            if a.status != 202:
+                raise Failed(f"the relay answered {a.status}")
+
+    def rest(self) -> checker.Records:
+        """Wait until nothing is under way and every rule holds; what breaks then, breaks for good."""
+        deadline, problems = time.monotonic() + REST_SECONDS, ["no journal"]
+        while True:
+            self.look()
+            with contextlib.suppress(sqlite3.Error):
+                records = checker.read(self.truth, self.journal)
+                problems = checker.violations(records, self.sent)
+                if not problems and checker.at_rest(records):
+                    return records
+                problems = problems or ["not at rest"]
+            if time.monotonic() > deadline:
+                raise Failed(" | ".join(problems))
+            time.sleep(0.02)
+
+
+def play(stage: Stage, scenario: Scenario) -> checker.Records:
+    """Do the steps, each when all is at rest; then wait for the last acks and for the calm after them."""
+    for name, given in scenario.steps:
+        stage.do(name, given)
+        if stage.wanted:
+            stage.rest()
+    settle_until = time.monotonic() + 0.5
+    while time.monotonic() < settle_until:
+        stage.look()
+        time.sleep(0.05)
+    return stage.rest()
+
+
+def one(name: str, kill_at: tuple[int, ...], relay_port: int) -> Verdict:
+    """Run one scenario, killed at these boundaries; the folder is kept where something was wrong."""
+    scenario, verdict, began = SCENARIOS[name], Verdict(name, kill_at), time.monotonic()
+    folder = Path(tempfile.mkdtemp(prefix="crash-"))
+    stage = Stage(folder, relay_port, kill_at)
+    try:
+        judge(verdict, play(stage, scenario), scenario)
+    except Failed as failure:
+        verdict.violations.append(str(failure))
+    finally:
+        stage.end()
+    verdict.boundaries = [line.split(" ", 1)[1] for line in _lines(stage.boundaries)]
+    verdict.seconds = time.monotonic() - began
+    if verdict.violations:
+        verdict.folder = str(folder)
+    else:
+        shutil.rmtree(folder)
+    return verdict
+
+
+def judge(verdict: Verdict, records: checker.Records, scenario: Scenario) -> None:
+    """Hold the end against what the scenario promises, unless the owner was asked."""
+    rows = sorted(records.inbox, key=lambda row: row["seq"])
+    verdict.outcomes = tuple(str(row["outcome"]) for row in rows)
+    verdict.position = int(sum(map(checker.signed, checker.executions(records.truth)), checker.ZERO))
+    verdict.holds = [str(t["hold_reason"]) for t in records.trades if t["state"] == "hold"]
+    verdict.alarms = [f"{a['kind']}: {a['text']}" for a in records.alarms]
+    as_promised = (verdict.outcomes, verdict.position) == (scenario.outcomes, scenario.position)
+    if not as_promised and not verdict.holds:
+        verdict.violations.append(f"ended with {verdict.outcomes} at {verdict.position}")
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text("utf-8").splitlines() if path.exists() else []
+
+
+@contextlib.contextmanager
+def relay_process() -> Iterator[Server]:
+    """Run a relay of one worker, with a queue of its own."""
+    folder = Path(tempfile.mkdtemp(prefix="crash-relay-"))
+    with relay(folder) as server:
+        yield server
+    shutil.rmtree(folder)
+
+
+# ---- a worker: a process with a relay of its own ----
+
+_relays = contextlib.ExitStack()
+_ports: list[int] = []
+
+
+def begin_worker() -> None:
+    """Start this worker's relay, which ends with the worker."""
+    _ports.append(_relays.enter_context(relay_process()).port)
+    multiprocessing.util.Finalize(None, _relays.close, exitpriority=10)
+
+
+def work(job: Job) -> Verdict:
+    """Do one run in this worker."""
+    return one(*job, _ports[0])

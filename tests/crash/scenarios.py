@@ -1,0 +1,78 @@
+"""The scenarios, as a table: each is a list of steps, and how it ends when nothing is killed.
+
+After every step the run comes to rest before the next one, except after a step that begins with "quick".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+Step = tuple[str, dict[str, Any]]
+SYMBOL, SIZE = "EURUSD", 20000  # the market begins at 1.19, and moves only when a step moves it
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Steps, the outcomes of its signals in their order, and the position at the end."""
+
+    steps: tuple[Step, ...]
+    outcomes: tuple[str, ...]
+    position: int
+
+    @property
+    def signals(self) -> int:
+        return sum(name == "signal" for name, _ in self.steps)
+
+
+def entry(side: str, tp: str | None = None, sl: str | None = None) -> Step:
+    exits = {name: price for name, price in (("tp", tp), ("sl", sl)) if price}
+    return "signal", {"action": "open", "side": side, "quantity": SIZE, **exits}
+
+
+def price(value: str) -> Step:
+    return "set_price", {"symbol": SYMBOL, "price": value}
+
+
+def fault(knob: str, **given: Any) -> Step:
+    return "fault", {"knob": knob, **given}
+
+
+CLOSE: Step = ("signal", {"action": "close"})
+DOWN: Step = ("down", {})  # the executor is killed, and started again only by UP
+UP: Step = ("up", {})
+LONG, SHORT = entry("buy", "1.20", "1.18"), entry("sell", "1.18", "1.20")
+ENTERED = ("entered",)
+
+
+def _entries() -> dict[str, Scenario]:
+    found = {}
+    for side, sign, tp, sl in (("buy", 1, "1.20", "1.18"), ("sell", -1, "1.18", "1.20")):
+        for name, exits in (("plain", (None, None)), ("tp", (tp, None)), ("sl", (None, sl)), ("bracket", (tp, sl))):
+            found[f"entry {side} {name}"] = Scenario((entry(side, *exits),), ENTERED, sign * SIZE)
+    return found
+
+
+SCENARIOS: dict[str, Scenario] = {
+    **_entries(),
+    "same side ignored": Scenario((LONG, LONG), ("entered", "ignored"), SIZE),
+    "take-profit": Scenario((LONG, price("1.2005")), ENTERED, 0),
+    "stop-loss": Scenario((LONG, price("1.1795")), ENTERED, 0),
+    "blocked after take-profit": Scenario(
+        (LONG, price("1.2005"), entry("buy", "1.21", "1.19")), ("entered", "ignored"), 0
+    ),
+    "take-profit while down": Scenario((LONG, DOWN, price("1.2005"), UP), ENTERED, 0),
+    "stop-loss while down": Scenario((SHORT, DOWN, price("1.2005"), UP), ENTERED, 0),
+    "reversal plain": Scenario((entry("buy"), entry("sell")), ("entered", "entered"), -SIZE),
+    "reversal with bracket": Scenario((LONG, SHORT), ("entered", "entered"), -SIZE),
+    "reversal, fill during the cancel": Scenario(
+        (LONG, fault("cancel_race", role="stop_loss", then="fill"), SHORT), ("entered", "entered"), -SIZE
+    ),
+    "close with a trade": Scenario((LONG, CLOSE), ("entered", "closed"), 0),
+    "close without a trade": Scenario((CLOSE,), ("nothing to do",), 0),
+    "entry rejected": Scenario((fault("reject", code=201, role="entry"), LONG), ENTERED, 0),
+    "partial, then cancelled": Scenario(
+        (fault("partials", role="entry", sizes=[5000], gap=0, then="cancel"), LONG), ENTERED, 5000
+    ),
+    "stop-loss rejected": Scenario((fault("reject", code=201, role="stop_loss"), LONG), ENTERED, SIZE),
+}
