@@ -59,7 +59,7 @@ SCENARIOS: dict[str, Scenario] = {
     "take-profit": Scenario((LONG, price("1.2005")), ENTERED, 0),
     "stop-loss": Scenario((LONG, price("1.1795")), ENTERED, 0),
     "blocked after take-profit": Scenario(
-        (LONG, price("1.2005"), entry("buy", "1.21", "1.19")), ("entered", "ignored"), 0
+        (LONG, price("1.2005"), entry("buy", "1.21", "1.19")), ("entered", "refused"), 0
     ),
     "take-profit while down": Scenario((LONG, DOWN, price("1.2005"), UP), ENTERED, 0),
     "stop-loss while down": Scenario((SHORT, DOWN, price("1.2005"), UP), ENTERED, 0),
@@ -70,7 +70,7 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "close with a trade": Scenario((LONG, CLOSE), ("entered", "closed"), 0),
     "close without a trade": Scenario((CLOSE,), ("nothing to do",), 0),
-    "entry rejected": Scenario((fault("reject", code=201, role="entry"), LONG), ENTERED, 0),
+    "entry rejected": Scenario((fault("reject", code=201, role="entry"), LONG), ("refused",), 0),
     "partial, then cancelled": Scenario(
         (fault("partials", role="entry", sizes=[5000], gap=0, then="cancel"), LONG), ENTERED, 5000
     ),
