@@ -4,8 +4,8 @@ Of the library it takes the socket client and the decoder; its book of trades is
 orders cancelled on errors that cancel nothing, loses fills over a reconnect, and connects although a part of the
 first snapshot never ended. Facts come from the messages themselves, by `wire`.
 
-Sending is paced at 45 messages a second by the library, below the 50 at which IBKR disconnects; what is paced waits
-in order, the probe behind the orders, so that an answered probe proves that everything before it has left.
+Sending is paced by the library, below the 50 messages a second at which IBKR disconnects; what is paced waits in
+order, the probe behind the orders, so that an answered probe proves that everything before it has left.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ except ImportError:
 _WANTED = frozenset((1, 3, 4, 5, 6, 7, 9, 10, 11, 15, 49, 52, 53, 54, 55, 58, 59, 61, 62, 79, 93, 101, 102))
 _EXECUTION, _EXECUTION_TIME = 11, 15  # message id; its field that holds the time
 _DELAYED = 3
+# Messages per seconds. IBKR counts 50 in any second as they arrive, so a burst and the next must stand well apart.
+_PACE = 45, 1.25
 _OCA_REDUCE_WITH_BLOCK = 2
 
 
@@ -117,6 +119,7 @@ class Tws:
         self._wire = wire = Wire(self._clock, self._prices, client_id)
         self._client = client = library.client.Client(wire)
         client.decoder = _Decoder(wire)
+        client.MaxRequests, client.RequestsInterval = _PACE
         greeting = _Greeting(client.conn)
         self._account_known = False
         try:
