@@ -66,8 +66,7 @@ async def test_close_waits_for_the_market_and_fills_when_it_opens(house: House) 
     signal = house.signal("close")
     await house.until(lambda: house.orders().keys() == {"C"})
     assert house.outcome(signal)[0] is None and house.position() == 10000
-    said = house.rows("SELECT details FROM events WHERE kind = 'TWS says'")
-    assert any("will not be placed" in row["details"] for row in said)
+    await house.until(lambda: house.rows("SELECT 1 FROM orders WHERE leg = 'C' AND held LIKE '%will not be placed%'"))
     house.paper("clear", knob="closed_market")
     assert (await house.decided(signal))[0] == "closed"
     assert (await house.closed())["exit_reason"] == "close signal" and house.position() == 0
@@ -233,13 +232,15 @@ async def test_killed_in_the_middle_of_a_reversal(house: House, kind: str) -> No
 
 
 async def test_killed_before_any_answer_to_the_entry(house: House) -> None:
-    """Rule 7: what was written down and may have left is looked up, not sent a second time."""
+    """Rule 7: what was written down and may have left is looked up, and fills once."""
+    house.signal("close")
+    await house.decided(house.buy(sl="1.25"))  # refused; from now on the contract is known
     signal = house.buy(**LONG)
-    await house.until(lambda: house.trade().get("state") == "sending")
+    assert house.trade()["state"] == "sending"
     await house.restart()
     await house.entered(signal)
-    assert house.position() == 10000 and len([e for e in house.truth("filled") if e["orderRef"][20] == "E"]) == 1
-    assert [e["orderRef"][20] for e in house.truth("accepted")] == ["E", "T", "S"]
+    assert house.position() == 10000
+    assert sorted(e["orderRef"][20] for e in house.truth("accepted")) == ["E", "S", "T"]
 
 
 async def test_signal_taken_in_while_down_is_done_after_the_restart(house: House) -> None:
