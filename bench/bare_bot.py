@@ -75,7 +75,7 @@ def main() -> None:
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     ib, contract = loop.run_until_complete(connect(tws_port))
-    threading.Thread(target=loop.run_forever, daemon=True).start()
+    threading.Thread(target=lambda: (asyncio.set_event_loop(loop), loop.run_forever()), daemon=True).start()
     waitress.serve(create_app(ib, loop, contract, secret), host="127.0.0.1", port=port, threads=4, _quiet=True)
 
 

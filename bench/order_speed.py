@@ -71,10 +71,23 @@ class System:
         body = json.dumps({"secret": SECRET, "symbol": "EURUSD", "id": f"a-{self._number}", **signal}).encode()
         sent_at = time.time()
         self._client.sendall(post("/webhook", body))
-        answer = self._client.recv(65536)
+        answer = self._answer()
         if answer[9:12] != b"202":
             raise RuntimeError(answer.decode())
         return sent_at
+
+    def _answer(self) -> bytes:
+        """Read one whole answer: servers send head and body in one packet or in two."""
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            answer += self._client.recv(65536)
+        head, _, body = answer.partition(b"\r\n\r\n")
+        size = next(
+            int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")
+        )
+        while len(body) < size:
+            body += self._client.recv(65536)
+        return head + b"\r\n\r\n" + body
 
     def round(self) -> float:
         """Open a trade, close it, and return the milliseconds from sent to taken."""
