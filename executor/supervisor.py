@@ -203,8 +203,8 @@ class Supervisor:
         self._journal.bind_account(account)
         if self.refused:
             self._desk.freeze(None)
-            self._alarms.clear("account", "", f"account {account} may be traded")
             self.refused = None
+        self._alarms.clear("account", "", f"account {account} may be traded")
         self._desk.account = account
         self._desk.forbid("link", None)  # what the last connection said of IBKR; this one says anew
         self._watch_wire()

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import struct
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from decimal import Decimal
 from typing import Any
@@ -68,6 +69,8 @@ async def paper(**options: Any) -> AsyncIterator[PaperServer]:
     server = PaperServer(Exchange(SystemClock(), volatility=0.0, **options))
     await server.start(HOST, 0)
     try:
+        server.gateway.hooks.append(lambda direction, kind, number: SEEN.update([kind]))
+        SEEN.clear()
         server.exchange.set_price("EURUSD", Decimal("1.19"))
         server.exchange.set_price("AAPL", Decimal("200"))
         yield server
@@ -121,6 +124,7 @@ def bracket(first: int, tp: str = "1.20", sl: str = "1.18") -> list[Ticket]:
     ]
 
 
+SEEN: Counter[str] = Counter()  # kind of message → how often, since the newest paper TWS was started
 Frame = list[str]
 
 

@@ -17,6 +17,7 @@ from tests.wire.harness import (
     AAPL,
     ACCOUNT,
     EURUSD,
+    SEEN,
     between,
     bracket,
     client,
@@ -286,10 +287,10 @@ async def test_forex_pair_is_qualified_with_steps_and_price() -> None:
 async def test_contract_is_asked_for_once() -> None:
     async with paper() as server, client(server) as (tws, ear):
         first = await looked_up(tws, ear, "AAPL")
-        asked = server.gateway.counts["in", "reqContractDetails"]
+        asked = SEEN["reqContractDetails"]
         tws.request_contract("AAPL")
         await until(lambda: len(ear.all("contract")) == 2)
-        assert ear.all("contract")[1][1] == first and server.gateway.counts["in", "reqContractDetails"] == asked
+        assert ear.all("contract")[1][1] == first and SEEN["reqContractDetails"] == asked
 
 
 @pytest.mark.parametrize(("symbol", "words"), [("ZZZZZ", "TWS knows no contract for ZZZZZ"), ("ES1!", "executor.toml")])
