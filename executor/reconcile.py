@@ -216,7 +216,7 @@ def _explaining(trade: Trade, foreign: Iterable[Fill], taken: Decimal) -> tuple[
     """Return the executions that are not ours and together explain what was taken, or none at all."""
     wanted = trade.side.opposite
     fills = [f for f in foreign if (f.account, f.con_id, f.side) == (trade.account, trade.con_id, wanted)]
-    fills = [f for f in fills if f.at >= trade.timestamp]
+    fills = [f for f in fills if f.at >= trade.timestamp.replace(microsecond=0)]  # executions come in whole seconds
     return tuple(fills) if sum((f.quantity for f in fills), ZERO) == taken else ()
 
 
