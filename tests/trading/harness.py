@@ -70,7 +70,13 @@ class House:
             CLIENT_ID, lambda why: self.supervisor.want_snapshot(why),
         )  # fmt: skip
         self.supervisor = Supervisor(
-            self.tws, self.desk, self.journal, alarms, self.clock, AccountRules(self.wanted, self.live), CLIENT_ID,
+            self.tws,
+            self.desk,
+            self.journal,
+            alarms,
+            self.clock,
+            AccountRules(self.wanted, self.live),
+            CLIENT_ID,
             self._address,
         )
         self._tasks = [asyncio.create_task(self.supervisor.run()), asyncio.create_task(self._ticks())]
@@ -106,7 +112,12 @@ class House:
     # ---- what the sender and the owner do ----
 
     def signal(
-        self, action: str, symbol: str = "EURUSD", side: str | None = None, size: str | None = None, **prices: str
+        self,
+        action: str,
+        symbol: str = "EURUSD",
+        side: str | None = None,
+        size: str | None = None,
+        **prices: str,
     ) -> str:
         """Put one signal into the inbox, as the intake does; its id."""
         self._count += 1
@@ -191,7 +202,9 @@ class House:
 
     def position(self, symbol: str = "EURUSD") -> Decimal:
         """Return what the broker's books say."""
-        return sum((Decimal(p["quantity"]) for p in self.paper("positions") if p["symbol"] == symbol), Decimal(0))
+        return sum(
+            (Decimal(p["quantity"]) for p in self.paper("positions") if p["symbol"] == symbol), Decimal(0)
+        )
 
     def truth(self, *events: str) -> list[dict[str, Any]]:
         """Return the broker's own record of these events, oldest first."""
@@ -199,7 +212,11 @@ class House:
 
     def story(self) -> list[str]:
         """Return what happened to our orders at the broker, like `filled E`, repeats left out."""
-        told = [f"{e['event']} {leg_of(e)}" for e in self.truth("accepted", "filled", "cancelled") if e["orderRef"]]
+        told = [
+            f"{e['event']} {leg_of(e)}"
+            for e in self.truth("accepted", "filled", "cancelled")
+            if e["orderRef"]
+        ]
         return list(dict.fromkeys(told))
 
     # ---- waits that many tests need ----
@@ -213,15 +230,19 @@ class House:
         """Wait until the entry has filled and these exits work at the broker; the trade."""
         symbol = self.rows("SELECT symbol FROM inbox WHERE signal_id = ?", signal_id)[0]["symbol"]
         await self.until(
-            lambda: self.trade().get("signal_id") == signal_id
-            and self.trade()["state"] == "open"
-            and set(self.orders(symbol)) == set(exits)
+            lambda: (
+                self.trade().get("signal_id") == signal_id
+                and self.trade()["state"] == "open"
+                and set(self.orders(symbol)) == set(exits)
+            )
         )
         return self.trade()
 
     async def closed(self, seconds: float = 8) -> dict[str, Any]:
         """Wait until the newest trade is closed and no order of ours is left; the trade."""
-        await self.until(lambda: self.trade().get("closed") and not self.orders(self.trade()["symbol"]), seconds)
+        await self.until(
+            lambda: self.trade().get("closed") and not self.orders(self.trade()["symbol"]), seconds
+        )
         return self.trade()
 
 

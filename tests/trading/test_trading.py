@@ -57,7 +57,9 @@ async def test_order_types_and_one_group_with_the_stop_last(house: House) -> Non
 
 
 @pytest.mark.parametrize(("price", "hit", "left"), [("1.2005", "T", "S"), ("1.1795", "S", "T")])
-async def test_an_exit_that_fills_cancels_the_other_at_the_broker(house: House, price: str, hit: str, left: str) -> None:
+async def test_an_exit_that_fills_cancels_the_other_at_the_broker(
+    house: House, price: str, hit: str, left: str
+) -> None:
     """F3, F7"""
     await house.entered(house.buy(**LONG))
     house.price("EURUSD", price)
@@ -89,7 +91,9 @@ async def test_reversal_cancels_the_exits_before_it_closes(house: House) -> None
     await house.entered(house.buy(**LONG))
     before = len(house.truth("accepted", "filled", "cancelled"))
     await house.entered(house.sell(**SHORT))
-    told = [f"{e['event']} {e['orderRef'][20]}" for e in house.truth("accepted", "filled", "cancelled")[before:]]
+    told = [
+        f"{e['event']} {e['orderRef'][20]}" for e in house.truth("accepted", "filled", "cancelled")[before:]
+    ]
     assert set(told[:2]) == {"cancelled T", "cancelled S"}
     assert told[2:4] == ["accepted C", "filled C"]
     assert told[4:7] == ["accepted E", "accepted T", "accepted S"] and told[7:] == ["filled E"]
