@@ -220,10 +220,10 @@ class Supervisor:
         quiet = 2100 <= code < 2200 and code != 2110
         (log.debug if quiet else log.warning)("tws_said", code=code, text=text)
 
-    def _wire_trouble(self, error: BaseException | None, text: str) -> None:
+    def _wire_trouble(self, error: BaseException | None, text: str, ours: bool) -> None:
         """A message that could not be read or taken in: read everything again; a bug of ours stops the desk."""
         log.error("message_not_taken_in", text=text, error=repr(error) if error else None)
-        if isinstance(error, Exception) and not isinstance(error, ValueError | IndexError):
+        if ours and isinstance(error, Exception):
             self._desk.stopped_by(error)
         self.want_snapshot("a message of TWS could not be taken in")
 

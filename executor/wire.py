@@ -83,7 +83,9 @@ class Wire:
         self.on_tick: Callable[[int], None] = lambda con_id: None
         self.on_no_live_data: Callable[[int, str], None] = lambda con_id, text: None
         self.on_notice: Callable[[int, str], None] = lambda code, text: None
-        self.on_trouble: Callable[[BaseException | None, str], None] = lambda exc, text: None
+        # error, text, whether the listener raised it (else the message could not be read)
+        self.on_trouble: Callable[[BaseException | None, str, bool], None] = lambda exc, text, ours: None
+        self._telling = False
 
     # --- asking ------------------------------------------------------------------------------------
 
@@ -114,7 +116,15 @@ class Wire:
         """Say that a message could not be read or taken in: whatever is being read is incomplete."""
         if self.gathering:
             self.gathering.damage(text)
-        self.on_trouble(error, text)
+        ours, self._telling = self._telling, False
+        self.on_trouble(error, text, ours)
+
+    def _tell(self, fact: str, *said: Any) -> None:
+        """Tell the listener. What it raises goes through the decoder, which hands it to `trouble`."""
+        if self.listener:
+            self._telling = True
+            getattr(self.listener, fact)(*said)
+            self._telling = False
 
     def close(self, text: str) -> None:
         """End everything that waits for this connection; idempotent."""
@@ -158,8 +168,7 @@ class Wire:
             self.id_floor = max(self.id_floor, report.order_id + 1)
         if self.gathering:
             self.gathering.order(report)
-        if self.listener:
-            self.listener.on_order(report)
+        self._tell("on_order", report)
 
     def orderStatus(
         self, order_id: int, status: str, filled: float, remaining: float, average: float, perm_id: int,
@@ -168,8 +177,7 @@ class Wire:
         report = facts.from_order_status(order_id, status, filled, remaining, perm_id, client_id, why_held)
         if self.gathering:
             self.gathering.order(report)
-        if self.listener:
-            self.listener.on_order(report)
+        self._tell("on_order", report)
 
     def openOrderEnd(self) -> None:
         self._end(gathering.OPEN_ORDERS)
@@ -180,8 +188,8 @@ class Wire:
             at = facts.execution_time(state.completedTime, self.zone)
             today = self._clock.now().astimezone(self.zone).date()
             self.gathering.completed(report, today=at is None or at.astimezone(self.zone).date() == today)
-        elif self.listener:
-            self.listener.on_order(report)
+        else:
+            self._tell("on_order", report)
 
     def completedOrdersEnd(self) -> None:
         self._end(gathering.COMPLETED)
@@ -189,13 +197,13 @@ class Wire:
     def execDetails(self, request_id: int, contract: Any, execution: Any) -> None:
         at = facts.execution_time(self.time_text, self.zone)
         if at is None:
-            self.on_trouble(None, f"an execution's time {self.time_text!r} cannot be read; taken as now")
+            self.on_trouble(None, f"an execution's time {self.time_text!r} cannot be read; taken as now", False)
         fill = facts.from_execution(contract, execution, at or self._clock.now())
         live = request_id < REQUEST_IDS
         if self.gathering:
             self.gathering.fill(fill, reply=not live)
-        if live and self.listener:
-            self.listener.on_fill(fill)
+        if live:
+            self._tell("on_fill", fill)
 
     def execDetailsEnd(self, request_id: int) -> None:
         self._end(gathering.EXECUTIONS)
@@ -206,8 +214,7 @@ class Wire:
             return
         if self.gathering:
             self.gathering.commission(report.execId, commission)
-        if self.listener:
-            self.listener.on_commission(report.execId, commission)
+        self._tell("on_commission", report.execId, commission)
 
     # --- account -----------------------------------------------------------------------------------
 
@@ -216,8 +223,7 @@ class Wire:
         self.positions[account, position.con_id] = position
         if self.gathering:
             self.gathering.position(position)
-        if self.listener:
-            self.listener.on_position(position)
+        self._tell("on_position", position)
 
     def positionEnd(self) -> None:
         self._end(gathering.POSITIONS)
@@ -284,16 +290,14 @@ class Wire:
             if code in _NO_LIVE_DATA:
                 self.on_no_live_data(self._tickers[request_id], text)
         elif 0 < request_id < REQUEST_IDS:
-            if self.listener:
-                self.listener.on_refusal(Refusal(request_id, code, text))
+            self._tell("on_refusal", Refusal(request_id, code, text))
         else:
             self._notice(code, text)
 
     def _connectivity(self, code: int, text: str) -> None:
         self.link_lost = text if _CONNECTIVITY[code] is Connectivity.LOST else ""
         self.on_notice(code, text)
-        if self.listener:
-            self.listener.on_connectivity(_CONNECTIVITY[code], text)
+        self._tell("on_connectivity", _CONNECTIVITY[code], text)
 
     def _in_use(self, text: str) -> None:
         if not self.refused.done():

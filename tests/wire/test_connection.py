@@ -174,7 +174,23 @@ async def test_message_that_cannot_be_read_is_told_and_the_next_is_heard() -> No
         return [["49", "1", "not a number"], ["9999", "what"], ["x"], frame] if frame[0] == "49" else [frame]
 
     async with paper() as server, between(server, damage) as port, client(port) as (tws, _):
-        troubles: list[str] = []
-        tws.wire.on_trouble = lambda error, text: troubles.append(type(error).__name__)
+        troubles: list[bool] = []
+        tws.wire.on_trouble = lambda error, text, ours: troubles.append(ours)
         await tws.probe()
-        assert troubles == ["ValueError"]
+        assert troubles == [False]
+
+
+@on_loop
+async def test_error_of_the_listener_is_told_as_ours_and_the_next_fact_is_heard() -> None:
+    """The library's decoder writes a traceback into the log and goes on."""
+    async with paper() as server, client(server) as (tws, ear):
+        troubles: list[tuple[str, bool]] = []
+        tws.wire.on_trouble = lambda error, text, ours: troubles.append((repr(error), ours))
+
+        def fail(report: object) -> None:
+            raise KeyError("a bug")
+
+        ear.on_order = fail  # type: ignore[attr-defined]
+        tws.send(ticket(1))
+        await until(lambda: ear.all("fill"))
+        assert set(troubles) == {("KeyError('a bug')", True)}

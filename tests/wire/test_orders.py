@@ -238,7 +238,7 @@ async def test_execution_with_an_unreadable_time_is_not_lost() -> None:
 
     async with paper() as server, between(server, edit) as port, client(port) as (tws, ear):
         troubles: list[str] = []
-        tws.wire.on_trouble = lambda error, text: troubles.append(text)
+        tws.wire.on_trouble = lambda error, text, ours: troubles.append(text)
         tws.send(ticket(1))
         await until(lambda: ear.all("fill"))
         assert "gestern" in troubles[0]
