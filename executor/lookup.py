@@ -148,11 +148,13 @@ class Lookup:
             waiting.set()
 
     def _no_live_data(self, con_id: int, text: str) -> None:
-        """Ask for delayed prices where TWS refuses live ones; once per connection."""
+        """Ask for delayed prices where TWS refuses live ones; where it refuses both, nobody waits for any."""
         contract = next((known for known in self._known.values() if known.con_id == con_id), None)
         if contract and con_id not in self._delayed:
             self._delayed.add(con_id)
             self._tws.watch(contract, delayed=True)
+        elif con_id in self._first_price:
+            self._first_price[con_id].set()
 
 
 def _market_rule(details: Any, exchange: str) -> int:

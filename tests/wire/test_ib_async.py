@@ -14,6 +14,7 @@ from tests.paper.processes import ROOT, environment
 SUPERVISOR = Path(__file__).with_name("test_supervisor.py")  # knows nothing of the library, and takes its time
 # ib_async comes first on the path, the test tools after it; ib_insync is hidden, as if it were not there.
 RUN = """
+import sys
 sys.modules["ib_insync"] = None
 sys.path += {more!r}
 import pytest
@@ -27,15 +28,8 @@ sys.exit(pytest.main({arguments!r}))
 @pytest.mark.timeout(120)
 def test_wire_on_ib_async() -> None:
     python = environment("ib_async==2.1.0")
-    arguments = [
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-x",
-        f"--ignore={Path(__file__)}",
-        f"--ignore={SUPERVISOR}",
-        str(Path(__file__).parent),
-    ]
+    ignored = [f"--ignore={path}" for path in (Path(__file__), SUPERVISOR)]
+    arguments = ["-q", "-p", "no:cacheprovider", "-x", *ignored, str(Path(__file__).parent)]
     code = RUN.format(more=[str(ROOT), sysconfig.get_paths()["purelib"]], arguments=arguments)
     ended = subprocess.run([str(python), "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=110)
     assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-2000:]
