@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
@@ -19,6 +19,7 @@ from .plans import is_ours
 from .trades import ZERO, Leg, Order, OrderState, State, Trade, awaits_executions
 
 MAX_RESENDS = 2
+CLOCKS_APART = timedelta(seconds=5)  # executions bear IBKR's clock, in whole seconds; trades bear ours
 
 
 class Verdict(StrEnum):
@@ -216,7 +217,7 @@ def _explaining(trade: Trade, foreign: Iterable[Fill], taken: Decimal) -> tuple[
     """Return the executions that are not ours and together explain what was taken, or none at all."""
     wanted = trade.side.opposite
     fills = [f for f in foreign if (f.account, f.con_id, f.side) == (trade.account, trade.con_id, wanted)]
-    fills = [f for f in fills if f.at >= trade.timestamp.replace(microsecond=0)]  # executions come in whole seconds
+    fills = [f for f in fills if f.at >= trade.timestamp - CLOCKS_APART]
     return tuple(fills) if sum((f.quantity for f in fills), ZERO) == taken else ()
 
 

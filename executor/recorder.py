@@ -108,7 +108,8 @@ class Recorder:
         with self._journal.transaction():
             self._journal.log("TWS says", text, symbol=trade.symbol, trade_id=trade_id, order_ref=order.order_ref)
             if refusal.code in HELD_CODES:
-                self._journal.change_order(order.order_ref, held=refusal.text)
+                known = f"{order.held}; " if order.held and refusal.text not in order.held else ""
+                self._journal.change_order(order.order_ref, held=known + refusal.text)
                 return False
             if refusal.code not in LOOK_UP_CODES:
                 self._journal.change_order(order.order_ref, refusal_code=refusal.code, reason=refusal.text)

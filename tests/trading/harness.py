@@ -202,9 +202,7 @@ class House:
 
     def position(self, symbol: str = "EURUSD") -> Decimal:
         """Return what the broker's books say."""
-        return sum(
-            (Decimal(p["quantity"]) for p in self.paper("positions") if p["symbol"] == symbol), Decimal(0)
-        )
+        return sum((Decimal(p["quantity"]) for p in self.paper("positions") if p["symbol"] == symbol), Decimal(0))
 
     def truth(self, *events: str) -> list[dict[str, Any]]:
         """Return the broker's own record of these events, oldest first."""
@@ -212,11 +210,7 @@ class House:
 
     def story(self) -> list[str]:
         """Return what happened to our orders at the broker, like `filled E`, repeats left out."""
-        told = [
-            f"{e['event']} {leg_of(e)}"
-            for e in self.truth("accepted", "filled", "cancelled")
-            if e["orderRef"]
-        ]
+        told = [f"{e['event']} {leg_of(e)}" for e in self.truth("accepted", "filled", "cancelled") if e["orderRef"]]
         return list(dict.fromkeys(told))
 
     # ---- waits that many tests need ----
@@ -240,9 +234,7 @@ class House:
 
     async def closed(self, seconds: float = 8) -> dict[str, Any]:
         """Wait until the newest trade is closed and no order of ours is left; the trade."""
-        await self.until(
-            lambda: self.trade().get("closed") and not self.orders(self.trade()["symbol"]), seconds
-        )
+        await self.until(lambda: self.trade().get("closed") and not self.orders(self.trade()["symbol"]), seconds)
         return self.trade()
 
 

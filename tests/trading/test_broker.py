@@ -55,9 +55,7 @@ async def test_entry_filled_in_part_is_kept_and_protected_at_expiry(house: House
     house.paper("fault", knob="partials", sizes=[3000], then="rest", role="entry")
     house.buy(**LONG)
     await house.until(lambda: house.trade().get("state") == "open")
-    await house.until(
-        lambda: {leg: o["quantity"] for leg, o in house.orders().items()} == {"T": "3000", "S": "3000"}
-    )
+    await house.until(lambda: {leg: o["quantity"] for leg, o in house.orders().items()} == {"T": "3000", "S": "3000"})
     assert house.position() == 3000 and house.trade()["position_size"] == 3000
 
 
@@ -68,9 +66,7 @@ async def test_close_waits_for_the_market_and_fills_when_it_opens(house: House) 
     signal = house.signal("close")
     await house.until(lambda: house.orders().keys() == {"C"})
     assert house.outcome(signal)[0] is None and house.position() == 10000
-    await house.until(
-        lambda: house.rows("SELECT 1 FROM events WHERE details LIKE '%close order%will not be placed%'")
-    )
+    await house.until(lambda: house.rows("SELECT 1 FROM events WHERE details LIKE '%close order%will not be placed%'"))
     house.paper("clear", knob="closed_market")
     assert (await house.decided(signal))[0] == "closed"
     assert (await house.closed())["exit_reason"] == "close signal" and house.position() == 0
@@ -137,9 +133,7 @@ async def test_lost_acknowledgement_is_looked_up_and_nothing_is_sent_twice(house
     """Rule 7"""
     house.paper("fault", knob="lost_ack", role=role)
     house.buy(**LONG)
-    await house.until(
-        lambda: house.trade().get("state") == "open" and house.orders().keys() == {"T", "S"}, 10
-    )
+    await house.until(lambda: house.trade().get("state") == "open" and house.orders().keys() == {"T", "S"}, 10)
     await house.stays(lambda: house.position() == 10000 and not house.alarms(), 0.5)
     assert len(house.truth("accepted")) == 3
     house.signal("close")
@@ -159,9 +153,7 @@ async def test_connection_comes_back_by_itself(house: House, cut: str) -> None:
     signal = house.signal("close")
     assert house.outcome(signal)[0] is None
     await house.until(lambda: house.desk.can_send)
-    assert (await house.decided(signal))[0] == "closed" and (await house.closed())[
-        "exit_reason"
-    ] == "close signal"
+    assert (await house.decided(signal))[0] == "closed" and (await house.closed())["exit_reason"] == "close signal"
     assert house.position() == 0
     assert house.supervisor.connection.status == "connected"
 
@@ -211,9 +203,7 @@ async def test_take_profit_while_down_is_found_afterwards(house: House) -> None:
     await house.restart(lambda: house.price("EURUSD", "1.2005"))
     trade = await house.closed()
     assert (trade["tp_hit"], trade["exit_reason"], house.position()) == (1, "take-profit", 0)
-    assert trade["exit_price"] == float(
-        next(f["price"] for f in house.truth("filled") if f["orderRef"][20] == "T")
-    )
+    assert trade["exit_price"] == float(next(f["price"] for f in house.truth("filled") if f["orderRef"][20] == "T"))
     assert "re-entry blocked" in (await house.decided(house.buy()))[1]
 
 

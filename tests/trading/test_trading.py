@@ -91,9 +91,7 @@ async def test_reversal_cancels_the_exits_before_it_closes(house: House) -> None
     await house.entered(house.buy(**LONG))
     before = len(house.truth("accepted", "filled", "cancelled"))
     await house.entered(house.sell(**SHORT))
-    told = [
-        f"{e['event']} {e['orderRef'][20]}" for e in house.truth("accepted", "filled", "cancelled")[before:]
-    ]
+    told = [f"{e['event']} {e['orderRef'][20]}" for e in house.truth("accepted", "filled", "cancelled")[before:]]
     assert set(told[:2]) == {"cancelled T", "cancelled S"}
     assert told[2:4] == ["accepted C", "filled C"]
     assert told[4:7] == ["accepted E", "accepted T", "accepted S"] and told[7:] == ["filled E"]
