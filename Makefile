@@ -26,7 +26,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-all check fmt bench lock clean
+.PHONY: help run demo test test-all check fmt bench crash lock clean
 
 help:  ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,10 @@ fmt: $(DEV)  ## Format, and mend what the linter can mend
 
 bench: $(DEV)  ## How fast it is, beside the simplest thing that does the same; WRITE=1 puts it into docs/performance.md
 	@$(PY) -m bench $(PARTS) $(if $(WRITE),--write)
+
+crash: $(DEV)  ## Kill the executor at every boundary, restart it, check both records; RUNS=, DOUBLE=, ONLY=, SECONDS= limit it
+	@$(PY) -m tests.crash $(if $(RUNS),--runs $(RUNS)) $(if $(DOUBLE),--double $(DOUBLE)) $(if $(ONLY),--only "$(ONLY)") \
+	    $(if $(SECONDS),--seconds $(SECONDS))
 
 lock: $(DEV)  ## Compile the locks anew from pyproject.toml
 	$(PY) -m deploy.lock

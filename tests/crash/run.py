@@ -14,13 +14,13 @@ import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.request import Request
 
-from bench.servers import SECRET, SECRETS, Server, relay
+from bench.servers import SECRET, SECRETS, relay
 from deploy.local import HOST, open_url
 from executor import runtime  # noqa: F401  imported once; every child is forked with it
 from executor.paper import __main__ as paper_program
@@ -178,26 +178,34 @@ class Stage:
             time.sleep(0.02)
 
 
-def play(stage: Stage, scenario: Scenario) -> checker.Records:
+def waiting(queue: Path) -> int:
+    """Return how many signals the relay still keeps for the executor."""
+    with contextlib.closing(sqlite3.connect(f"file:{queue}?mode=ro", uri=True, timeout=2)) as db:
+        return int(db.execute("SELECT count(*) FROM signals WHERE state IN ('pending', 'leased')").fetchone()[0])
+
+
+def play(stage: Stage, scenario: Scenario, queue: Path) -> checker.Records:
     """Do the steps, each when all is at rest; then wait for the last acks and for the calm after them."""
     for name, given in scenario.steps:
         stage.do(name, given)
         if stage.wanted:
             stage.rest()
-    settle_until = time.monotonic() + 0.5
-    while time.monotonic() < settle_until:
+    began = time.monotonic()
+    while (left := waiting(queue)) or time.monotonic() < began + 0.5:
+        if time.monotonic() > began + REST_SECONDS:
+            raise Failed(f"{left} signals were never acked")
         stage.look()
         time.sleep(0.05)
     return stage.rest()
 
 
-def one(name: str, kill_at: tuple[int, ...], relay_port: int) -> Verdict:
+def one(name: str, kill_at: tuple[int, ...], relay_port: int, queue: Path) -> Verdict:
     """Run one scenario, killed at these boundaries; the folder is kept where something was wrong."""
     scenario, verdict, began = SCENARIOS[name], Verdict(name, kill_at), time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="crash-"))
     stage = Stage(folder, relay_port, kill_at)
     try:
-        judge(verdict, play(stage, scenario), scenario)
+        judge(verdict, play(stage, scenario, queue), scenario)
     except Failed as failure:
         verdict.violations.append(str(failure))
     finally:
@@ -227,27 +235,26 @@ def _lines(path: Path) -> list[str]:
     return path.read_text("utf-8").splitlines() if path.exists() else []
 
 
-@contextlib.contextmanager
-def relay_process() -> Iterator[Server]:
-    """Run a relay of one worker, with a queue of its own."""
-    folder = Path(tempfile.mkdtemp(prefix="crash-relay-"))
-    with relay(folder) as server:
-        yield server
-    shutil.rmtree(folder)
-
-
 # ---- a worker: a process with a relay of its own ----
 
-_relays = contextlib.ExitStack()
-_ports: list[int] = []
+_cleanup = contextlib.ExitStack()
+_relays: list[tuple[int, Path]] = []
 
 
 def begin_worker() -> None:
     """Start this worker's relay, which ends with the worker."""
-    _ports.append(_relays.enter_context(relay_process()).port)
-    multiprocessing.util.Finalize(None, _relays.close, exitpriority=10)
+    _start_relay()
+    multiprocessing.util.Finalize(None, _cleanup.close, exitpriority=10)
+
+
+def _start_relay() -> None:
+    folder = Path(_cleanup.enter_context(tempfile.TemporaryDirectory(prefix="crash-relay-")))
+    _relays.append((_cleanup.enter_context(relay(folder)).port, folder / "pending.db"))
 
 
 def work(job: Job) -> Verdict:
-    """Do one run in this worker."""
-    return one(*job, _ports[0])
+    """Do one run in this worker; what a failed run left in the queue must not reach the next."""
+    verdict = one(*job, *_relays[-1])
+    if verdict.violations:
+        _start_relay()
+    return verdict
