@@ -69,13 +69,19 @@ async def connect(tws_port: int) -> tuple[IB, Any]:
     return ib, contract
 
 
+def run(loop: asyncio.AbstractEventLoop) -> None:
+    """Turn the loop for ever in this thread; the library asks for the thread's own."""
+    asyncio.set_event_loop(loop)
+    loop.run_forever()
+
+
 def main() -> None:
     """Serve until killed."""
     port, tws_port, secret = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     ib, contract = loop.run_until_complete(connect(tws_port))
-    threading.Thread(target=lambda: (asyncio.set_event_loop(loop), loop.run_forever()), daemon=True).start()
+    threading.Thread(target=run, args=(loop,), daemon=True).start()
     waitress.serve(create_app(ib, loop, contract, secret), host="127.0.0.1", port=port, threads=4, _quiet=True)
 
 
