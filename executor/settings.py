@@ -29,6 +29,7 @@ def _signing_keys(secret: Secret) -> None:
 def _relay_url(url: str) -> None:
     """Refuse an address over which the token or the signals could be read on the way."""
     parts = urlsplit(url)
+    _ = parts.port  # raises ValueError for what is no port
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"must be an address like https://relay.example.com, was {url[:80]!r}")
     if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
