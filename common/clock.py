@@ -74,7 +74,8 @@ def utc_text(at: datetime) -> str:
     Raises:
         ValueError: The instant has no time zone.
     """
-    return require_aware(at).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ").rjust(27, "0")
+    utc = at if at.tzinfo is UTC else require_aware(at).astimezone(UTC)
+    return utc.isoformat(timespec="microseconds")[:26] + "Z"
 
 
 def parse_utc(text: str) -> datetime:

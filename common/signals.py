@@ -23,6 +23,7 @@ from common.symbols import canonical
 NUMBER_PATTERN = r"[0-9]{1,12}(\.[0-9]{1,20})?"
 _NUMBER = re.compile(NUMBER_PATTERN, re.ASCII)
 _ENVELOPE_KEYS = ("type", "timestamp", "data", "expires_at")
+_COMPACT = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 NOTE_LIMIT, ID_LIMIT, SECRET_LIMIT = 200, 128, 512
 
 
@@ -147,15 +148,13 @@ def alert_from(fields: Mapping[str, object]) -> Alert:
 
 def payload_text(envelope: Envelope) -> str:
     """Return the exact text that the relay signs and the executor verifies: compact JSON."""
-    return json.dumps(
+    return _COMPACT.encode(
         {
             "type": "signal",
             "timestamp": utc_text(envelope.received_at),
             "data": envelope.signal.data(),
             "expires_at": envelope.expires_at and utc_text(envelope.expires_at),
-        },
-        separators=(",", ":"),
-        ensure_ascii=False,
+        }
     )
 
 

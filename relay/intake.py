@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -212,8 +212,8 @@ def new_signal(relay: Relay, alert: Alert, key: str | None, now: datetime) -> Ne
 
 def fingerprint(signal: Signal) -> str:
     """Return what is equal for equal signals: the canonical fields, without the sender's id."""
-    data = replace(signal, sender_id=None).data()
-    return hashlib.sha256(json.dumps(data, separators=(",", ":")).encode()).hexdigest()
+    parts = [f"{name}={value}" for name, value in signal.data().items() if name != "id"]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _notice_missed(relay: Relay, alert: Alert, stored: Accepted, now: datetime) -> None:

@@ -123,14 +123,14 @@ class Answer:
         return [self.body]
 
 
+_COMPACT = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 _FIXED = [*HEADERS.items()]
 _STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
 
 def reply(status: int, value: Mapping[str, object], headers: Mapping[str, str] | None = None) -> Answer:
     """Return a JSON answer."""
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-    return Answer(status, text.encode("utf-8"), "application/json", headers or {})
+    return Answer(status, _COMPACT.encode(value).encode("utf-8"), "application/json", headers or {})
 
 
 def problem(

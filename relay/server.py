@@ -19,7 +19,7 @@ from relay.pending import open_pending
 from relay.settings import RelaySettings
 
 log = get_logger(__name__)
-KEEP_ALIVE_SECONDS = 75  # longer than a poll's answer is away, and than a proxy keeps a connection
+KEEP_ALIVE_SECONDS = 75
 CONNECTIONS = 2048
 BACKLOG = 2048  # a bar closes and everybody sends at once
 

@@ -9,26 +9,30 @@ problem details too, without a banner. Written against gunicorn 27; `python -m r
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
+import os
+import queue
 import selectors
 import socket
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 from gunicorn import http
 from gunicorn.glogging import Logger
 from gunicorn.http import errors, wsgi
-from gunicorn.workers.gthread import TConn, ThreadWorker
+from gunicorn.workers.gthread import PollableMethodQueue, TConn, ThreadWorker
 
 from common.logs import get_logger
 from relay.arrival import Arrival
 from relay.problems import HEADERS, PROBLEMS, problem_text
 
 log = get_logger(__name__)
+KEEP_ALIVE_SECONDS = 75.0  # longer than a poll's answer is away, and than a proxy keeps a connection
 ARRIVE_SECONDS = 10.0  # a request that is not whole by then is dropped
+LINGER_SECONDS = 1.0  # for a request that is on its way while the server stops
 WRITE_SECONDS = 10.0  # a client that does not read its answer by then is dropped
 
 # what the parser refuses -> our code; anything else that it refuses is a bad request
@@ -51,105 +55,221 @@ class ServerLog(Logger):  # type: ignore[misc]
 
 
 class _Connection(TConn):  # type: ignore[misc]
-    """One client: its socket and what it has sent of its next request."""
+    """One client: its socket, never blocking, and what it has sent of its next request."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.arrival = Arrival()
-        self.until = 0.0
+        self.until = 0.0  # when it is dropped if nothing more happens
+        self.expected = False  # bytes are wanted now
+        self.watched = False  # the main loop hears of its bytes
+        self.sock.setblocking(False)
 
 
-class _QuietResponse(wsgi.Response):  # type: ignore[misc]
-    """An answer that does not tell which server made it."""
+class _Answer(wsgi.Response):  # type: ignore[misc]
+    """An answer in one piece, that does not tell which server made it."""
 
     def default_headers(self) -> list[str]:
         return [line for line in super().default_headers() if not line.startswith("Server:")]
+
+    headers_sent: bool
+
+    def write(self, part: bytes) -> None:
+        """Send the head and the body together: one system call less, and each costs all threads time."""
+        if self.headers_sent or self.chunked or self._omits_body or self.response_length != len(part):
+            super().write(part)
+            return
+        lines = [*self.default_headers(), *(f"{name}: {value}\r\n" for name, value in self.headers), "\r\n"]
+        send_all(self.sock, "".join(lines).encode("latin-1") + part)
+        self.headers_sent, self.sent = True, len(part)
+
+
+def send_all(client: socket.socket, data: bytes) -> None:
+    """Send all data on a socket that does not block; wait only when its buffer is full.
+
+    Raises:
+        OSError: The client is gone, or did not read for WRITE_SECONDS.
+    """
+    try:
+        sent = client.send(data)
+    except BlockingIOError:
+        sent = 0
+    if sent < len(data):
+        client.settimeout(WRITE_SECONDS)
+        client.sendall(data[sent:])
+        client.setblocking(False)
+
+
+class _Wakeups(PollableMethodQueue):  # type: ignore[misc]
+    """Calls from threads to the main loop: one wake-up for all that are made until it looks."""
+
+    waking = False
+
+    def defer(self, callback: Callable[..., None], *args: Any) -> None:
+        """Have the main loop call this. First the entry, then the look at `waking`: none is forgotten."""
+        self._queue.put(partial(callback, *args))
+        if not self.waking:
+            self.waking = True
+            super().defer(_nothing)
+
+    def run_callbacks(self, *_: Any) -> None:
+        """Call what was deferred. First `waking` ends, then the entries are taken."""
+        with contextlib.suppress(OSError):
+            os.read(self._read_fd, 64)
+        self.waking = False
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._queue.get_nowait()()
+
+
+def _nothing() -> None:
+    """Only wake up."""
+
+
+class _Threads:
+    """Threads that handle whole requests; gunicorn's pool at a fraction of its cost."""
+
+    def __init__(self, count: int, handle: Callable[[_Connection], None]) -> None:
+        self._inbox: queue.SimpleQueue[_Connection | None] = queue.SimpleQueue()
+        self._count, self._handle = count, handle
+        for number in range(count):
+            threading.Thread(target=self._run, name=f"request-{number}", daemon=True).start()
+
+    def put(self, conn: _Connection) -> None:
+        self._inbox.put(conn)
+
+    def shutdown(self, wait: bool = False) -> None:
+        """End the threads when they have done what they have in hand."""
+        for _ in range(self._count):
+            self._inbox.put(None)
+
+    def _run(self) -> None:
+        while (conn := self._inbox.get()) is not None:
+            self._handle(conn)
 
 
 class RelayWorker(ThreadWorker):  # type: ignore[misc]
     """See the module's docstring."""
 
     def init_process(self) -> None:
-        wsgi.Response = _QuietResponse
-        self.arriving: dict[_Connection, None] = {}  # in the order of their deadlines
+        wsgi.Response = _Answer
+        # Both in the order in which they are dropped: connections whose request has begun, and idle ones.
+        self.arriving: dict[_Connection, None] = {}
+        self.idle: dict[_Connection, None] = {}
+        self.stopped_at = 0.0
+        self.method_queue = _Wakeups()
         super().init_process()
+
+    def get_thread_pool(self) -> _Threads:
+        return _Threads(self.cfg.threads, self._work)
 
     # --- in the main loop: bytes arrive ---------------------------------------------------------
 
     def accept(self, listener: socket.socket) -> None:
-        """Take a new connection; when there are too many, drop the one that has been slow for longest."""
+        """Take a new connection; when there are too many, drop one that has been slow or idle for longest."""
         try:
             client, address = listener.accept()
         except OSError:
             return
         self.nr_conns += 1
         conn = _Connection(self.cfg, client, address, listener.getsockname())
-        self._await_request(conn)
+        self._watch(conn, self.arriving, ARRIVE_SECONDS)
         self._receive(conn, client)
-        if self.nr_conns >= self.worker_connections and self.arriving:
-            self._drop(next(iter(self.arriving)))
+        if self.nr_conns >= self.worker_connections:
+            for slow in [*self.arriving, *self.idle][:1]:
+                self._drop(slow)
 
-    def on_client_socket_readable(self, conn: _Connection, client: socket.socket) -> None:
-        """A kept-alive connection begins its next request."""
-        self.poller.unregister(client)
-        self.keepalived_conns.remove(conn)
-        self._await_request(conn)
-        self._receive(conn, client)
+    def _watch(self, conn: _Connection, among: dict[_Connection, None], seconds: float) -> None:
+        """Expect bytes, for so long. The socket stays watched during a request: that costs no system call."""
+        conn.until = time.monotonic() + seconds  # noqa: TID251 gunicorn's own clock
+        conn.expected = True
+        among[conn] = None
+        if not conn.watched:
+            conn.watched = True
+            self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._receive, conn))
 
-    def _await_request(self, conn: _Connection) -> None:
-        conn.until = time.monotonic() + ARRIVE_SECONDS  # noqa: TID251 gunicorn's own clock
-        conn.sock.setblocking(False)
-        self.arriving[conn] = None
-        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._receive, conn))
+    def _unwatch(self, conn: _Connection) -> None:
+        if conn.watched:
+            conn.watched = False
+            with contextlib.suppress(OSError, KeyError, ValueError):
+                self.poller.unregister(conn.sock)
 
     def _receive(self, conn: _Connection, client: socket.socket) -> None:
         """Read what there is; hand the connection to a thread when its request is whole."""
+        if not conn.expected:  # the next request, or the end, before the answer to this one: let it wait
+            self._unwatch(conn)
+            return
         try:
             data = client.recv(64 * 1024)
         except (BlockingIOError, InterruptedError):
-            data = None
+            return
         except OSError:
             data = b""
-        if data == b"":
-            return self._drop(conn)
-        if conn.arrival.add(data or b""):
-            del self.arriving[conn]
-            self.poller.unregister(client)
-            return self.enqueue_req(conn)  # type: ignore[no-any-return]
+        if not data:
+            self._drop(conn)
+        elif conn.arrival.add(data):
+            self._forget(conn)
+            self.tpool.put(conn)
+        else:
+            self._wait_for_more(conn)
+
+    def _wait_for_more(self, conn: _Connection) -> None:
+        if conn in self.idle:
+            self._forget(conn)
+            self._watch(conn, self.arriving, ARRIVE_SECONDS)
         if conn.arrival.take_expectation():
             with contextlib.suppress(OSError):
-                client.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+                conn.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def _drop(self, conn: _Connection) -> None:
-        del self.arriving[conn]
-        with contextlib.suppress(OSError, KeyError, ValueError):
-            self.poller.unregister(conn.sock)
+    def _forget(self, conn: _Connection) -> None:
+        conn.expected = False
+        self.arriving.pop(conn, None)
+        self.idle.pop(conn, None)
+
+    def _drop(self, conn: _Connection, graceful: bool = False) -> None:
+        self._forget(conn)
+        self._unwatch(conn)
         self.nr_conns -= 1
-        conn.close()
+        conn.close(graceful=graceful)
 
     def murder_pending(self) -> None:
         """Drop requests that did not arrive in time; those that began first are first."""
+        self._drop_late(self.arriving)
+
+    def murder_keepalived(self, force: bool = False) -> None:
+        """Drop connections that nobody used for long; when the server stops, all that are idle."""
+        if force or not self.alive:
+            for conn in self.idle:
+                conn.until = min(conn.until, self.stopped_at + LINGER_SECONDS * (not force))
+        self._drop_late(self.idle)
+
+    def _drop_late(self, among: dict[_Connection, None]) -> None:
         now = time.monotonic()  # noqa: TID251 gunicorn's own clock
-        for conn in list(self.arriving):
-            if conn.until > now and self.alive:
+        for conn in list(among):
+            if conn.until > now:
                 break
             self._drop(conn)
 
-    def finish_request(self, conn: _Connection, future: Any) -> None:
-        """After an answer: go on with what the client has sent of its next request, if anything."""
-        if not future.cancelled() and future.result() and conn.arrival.received:
-            self._await_request(conn)
-            self._receive(conn, conn.sock)
+    def _finished(self, conn: _Connection, keep: bool) -> None:
+        """After an answer: go on with what the client has sent of its next request, or wait for it."""
+        if not keep:
+            self._drop(conn, graceful=True)
+        elif conn.arrival.received and conn.arrival.add(b""):
+            self.tpool.put(conn)
+        elif conn.arrival.received:
+            self._watch(conn, self.arriving, ARRIVE_SECONDS)
         else:
-            super().finish_request(conn, future)
+            self._watch(conn, self.idle, KEEP_ALIVE_SECONDS)
 
     # --- in a thread: a whole request is answered ------------------------------------------------
+
+    def _work(self, conn: _Connection) -> None:
+        self.method_queue.defer(self._finished, conn, self.handle(conn))
 
     def handle(self, conn: _Connection) -> bool:
         """Answer one request; return whether the connection may be used again."""
         request = None
         try:
-            conn.sock.settimeout(WRITE_SECONDS)
             arrival, conn.arrival = conn.arrival, Arrival()
             if arrival.head_too_large:
                 raise errors.LimitRequestHeaders("headers")
@@ -174,8 +294,9 @@ class RelayWorker(ThreadWorker):  # type: ignore[misc]
         write = log.info if refused else log.exception
         write(event, code=code, reason=type(error).__name__, address=str(address and address[0]))
         with contextlib.suppress(OSError):
-            client.settimeout(1.0)
-            client.sendall(problem_bytes(code))
+            client.send(problem_bytes(code))
+
+    # --- the end --------------------------------------------------------------------------------
 
     def handle_exit(self, *args: Any) -> None:
         """SIGTERM: end the waiting polls, answer what is in hand, stop."""
@@ -188,6 +309,7 @@ class RelayWorker(ThreadWorker):  # type: ignore[misc]
         super().handle_quit(*args)
 
     def _end_polls(self) -> None:
+        self.stopped_at = time.monotonic()  # noqa: TID251 gunicorn's own clock
         relay = getattr(self.wsgi, "extensions", {}).get("relay")
         if relay:
             relay.closing.set()
@@ -201,9 +323,6 @@ def _once(data: bytes) -> Iterator[bytes]:
 def problem_bytes(code: str) -> bytes:
     """Return a whole HTTP answer for a request that the server itself refuses."""
     body, status = problem_text(code)
-    lines = [f"HTTP/1.1 {status} {PROBLEMS[code].title}", "Connection: close"]
-    lines += [f"Content-Type: application/problem+json\r\nContent-Length: {len(body.encode())}"]
-    lines += [f"{name}: {value}" for name, value in HEADERS.items()]
-    answer = io.BytesIO()
-    answer.write("\r\n".join([*lines, "", body]).encode())
-    return answer.getvalue()
+    head = {"Connection": "close", "Content-Type": "application/problem+json", "Content-Length": len(body), **HEADERS}
+    lines = [f"HTTP/1.1 {status} {PROBLEMS[code].title}", *(f"{name}: {value}" for name, value in head.items())]
+    return "\r\n".join([*lines, "", body]).encode("ascii")

@@ -287,7 +287,9 @@ def is_storable(text: str | None) -> bool:
     >>> is_storable("long 5"), is_storable("a\\0b"), is_storable("\\ud800")
     (True, False, False)
     """
-    return text is None or ("\0" not in text and not any("\ud800" <= c <= "\udfff" for c in text))
+    if text is None or text.isascii():
+        return not text or "\0" not in text
+    return "\0" not in text and not any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def storable(text: str, max_bytes: int = REFUSED_BODY_BYTES) -> str:

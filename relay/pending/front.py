@@ -30,7 +30,7 @@ HOUSEKEEP_EVERY = timedelta(minutes=10)
 
 
 Work = Callable[[Any], Any]  # what to do with the engine's ledger: its tables within one transaction
-Job = tuple[Work, bool]  # with it: whether it may make something leasable
+Job = tuple[Any, bool]  # the work, or what an engine does in its place; whether it may make something leasable
 
 
 class Front:
@@ -41,7 +41,7 @@ class Front:
         self._noted_at: datetime | None = None
         self._housekept_at: datetime | None = None
 
-    def _do(self, work: Work, *, wakes: bool = False) -> Any:
+    def _do(self, work: Any, *, wakes: bool = False) -> Any:
         """Do the work in a transaction and return its result after the commit."""
         raise NotImplementedError
 

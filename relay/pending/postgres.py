@@ -94,7 +94,7 @@ class PostgresPending(Front):
     def _store_together(self, tickets: list[Ticket[Put]]) -> None:
         """Store a batch; what another relay stores at the same instant is decided again after it."""
         deadline = _clock.monotonic() + TRY_SECONDS
-        while tickets := [ticket for ticket in tickets if not ticket.future.cancelled()]:
+        while tickets := [ticket for ticket in tickets if not ticket.withdrawn]:
             try:
                 tickets = self._store_once(tickets, deadline)
             except QueueUnavailable as exc:

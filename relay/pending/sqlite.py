@@ -14,13 +14,14 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from datetime import datetime
+from itertools import groupby
 from typing import Any
 
 from common.errors import BridgeError, QueueUnavailable
 from relay.pending.base import DEFAULT_MAX_DEPTH, Accepted, MaybeStored, NewSignal, Readiness
 from relay.pending.front import Front, Job, Work
 from relay.pending.queries import migrations
-from relay.pending.sqlite_ledger import Ledger
+from relay.pending.sqlite_ledger import Ledger, Put
 from relay.pending.writer import GroupWriter, Ticket, fail_all, seal_all
 
 LOCK_SECONDS = 1.0  # how long another process may hold the write lock before we give up
@@ -52,7 +53,7 @@ class SqlitePending(Front):
         )  # fmt: skip
 
     def put(self, new: NewSignal, now: datetime) -> Accepted:
-        accepted: Accepted = self._do(lambda ledger: ledger.put(new, now), wakes=True)
+        accepted: Accepted = self._do(Put(new, now), wakes=True)
         return accepted
 
     def wait(self, timeout: float) -> bool:
@@ -70,7 +71,7 @@ class SqlitePending(Front):
     def close(self) -> None:
         self._writer.close()
 
-    def _do(self, work: Work, *, wakes: bool = False) -> Any:
+    def _do(self, work: Any, *, wakes: bool = False) -> Any:
         return self._writer.submit((work, wakes))
 
     def _post(self, work: Work) -> None:
@@ -84,7 +85,7 @@ class SqlitePending(Front):
         Whoever withdrew while the work was done costs a second round without
         it, so that "nothing was stored" stays true.
         """
-        waiting = [ticket for ticket in tickets if not ticket.future.cancelled()]
+        waiting = [ticket for ticket in tickets if not ticket.withdrawn]
         while waiting:
             outcomes = self._write(waiting)
             if outcomes is None:
@@ -101,7 +102,7 @@ class SqlitePending(Front):
             connection = self._connected()
             connection.execute("BEGIN IMMEDIATE")
             ledger = Ledger(connection, self._max_depth)
-            return [_outcome(ticket.job[0], ledger) for ticket in tickets]
+            return _outcomes([ticket.job[0] for ticket in tickets], ledger)
         except (sqlite3.Error, OSError) as exc:
             self._fail(tickets, QueueUnavailable(f"cannot write {self._path}: {exc}; nothing was stored"))
             return None
@@ -151,6 +152,15 @@ class SqlitePending(Front):
         if connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
+
+
+def _outcomes(works: list[Work | Put], ledger: Ledger) -> list[Any]:
+    """Do the works in their order, puts that follow each other together."""
+    outcomes: list[Any] = []
+    for are_puts, group in groupby(works, lambda work: isinstance(work, Put)):
+        together: Any = list(group)
+        outcomes += ledger.put_all(together) if are_puts else [_outcome(work, ledger) for work in together]
+    return outcomes
 
 
 def _outcome(work: Work, ledger: Ledger) -> Any:

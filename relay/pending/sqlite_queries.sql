@@ -1,22 +1,29 @@
 -- name: known
-SELECT id, dedupe_key, fingerprint, received_at FROM signals WHERE id = :id OR dedupe_key = :dedupe_key
+SELECT id, dedupe_key, fingerprint, received_at FROM signals
+WHERE id IN (SELECT value FROM json_each(:ids)) OR dedupe_key IN (SELECT value FROM json_each(:keys))
 
 -- name: newest
-SELECT newest_id, newest_fingerprint, newest_at, position FROM symbols WHERE symbol = :symbol
+SELECT symbol, newest_id, newest_fingerprint, newest_at, position FROM symbols
+WHERE symbol IN (SELECT value FROM json_each(:symbols))
 
 -- name: depth
 SELECT waiting FROM depth
 
--- name: forget_key
-UPDATE signals SET dedupe_key = NULL WHERE dedupe_key = :dedupe_key
+-- name: forget_keys
+UPDATE signals SET dedupe_key = NULL WHERE dedupe_key IN (SELECT value FROM json_each(:keys))
 
 -- name: insert
 INSERT INTO signals (id, symbol, action, dedupe_key, fingerprint, received_at, expires_at, headers, payload)
-VALUES (:id, :symbol, :action, :dedupe_key, :fingerprint, :received_at, :expires_at, :headers, :payload)
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]'),
+    json_extract(value, '$[4]'), json_extract(value, '$[5]'), json_extract(value, '$[6]'), json_extract(value, '$[7]'),
+    json_extract(value, '$[8]')
+FROM json_each(:rows) ORDER BY key
 
 -- name: append
 INSERT INTO symbols (symbol, head_seq, waiting, accepted, newest_id, newest_fingerprint, newest_at, position, position_at)
-VALUES (:symbol, :seq, 1, 1, :id, :fingerprint, :received_at, :position, :position_at)
+SELECT s.symbol, s.seq, 1, 1, s.id, s.fingerprint, s.received_at, json_extract(value, '$[9]'),
+    CASE WHEN json_extract(value, '$[9]') IS NOT NULL THEN s.received_at END
+FROM json_each(:rows) CROSS JOIN signals AS s ON s.id = json_extract(value, '$[0]') WHERE true ORDER BY key
 ON CONFLICT (symbol) DO UPDATE SET
     head_seq = coalesce(head_seq, excluded.head_seq), waiting = waiting + 1, accepted = accepted + 1,
     newest_id = excluded.newest_id, newest_fingerprint = excluded.newest_fingerprint, newest_at = excluded.newest_at,

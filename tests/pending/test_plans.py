@@ -21,7 +21,7 @@ from tests.pending.pg import PostgresServer
 SQLITE = {
     "known": ["sqlite_autoindex_signals_1", "sqlite_autoindex_signals_2"],
     "newest": ["PRIMARY KEY (symbol=?)"],
-    "forget_key": ["sqlite_autoindex_signals_2"],
+    "forget_keys": ["sqlite_autoindex_signals_2"],
     "release": ["symbols_held"],
     "ready": ["symbols_ready"],
     "line": ["signals_line (symbol=? AND seq>?)"],

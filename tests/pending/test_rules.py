@@ -120,7 +120,7 @@ def test_jobs_that_come_together_share_a_batch_and_get_their_own_answers() -> No
 
     writer: GroupWriter[int] = GroupWriter("test", run)
     tickets = [writer.post(number) for number in range(100)]
-    assert [ticket.future.result(5) for ticket in tickets] == [number * 2 for number in range(100)]
+    assert [ticket.result(5) for ticket in tickets] == [number * 2 for number in range(100)]
     assert sum(sizes) == 100
     writer.close()
 

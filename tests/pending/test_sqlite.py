@@ -16,6 +16,7 @@ from common.errors import QueueUnavailable
 from relay.pending import queries
 from relay.pending.base import MaybeStored, NewSignal
 from relay.pending.sqlite import SqlitePending, open_connection
+from relay.pending.sqlite_ledger import Put
 from tests.pending.examples import START, acks, fill, ids, signal, take
 from tests.pending.power import new_disk, open_on
 
@@ -271,7 +272,7 @@ def test_a_fault_of_ours_in_one_job_leaves_no_transaction_open(queue: Any) -> No
 def test_everything_handed_in_before_close_is_stored(path: Path) -> None:
     queue = SqlitePending(str(path))
     news: list[NewSignal] = [signal(f"S{n}") for n in range(50)]
-    tickets = [queue._writer.post((lambda ledger, new=new: ledger.put(new, START), True)) for new in news]
+    tickets = [queue._writer.post((Put(new, START), True)) for new in news]
     queue.close()
-    assert all(ticket.future.result(0).id for ticket in tickets)
+    assert all(ticket.result(0).id for ticket in tickets)
     assert known_ids(path) == {new.id for new in news}
