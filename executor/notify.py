@@ -6,6 +6,7 @@ condition for anything.
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 from typing import Any
 
@@ -40,6 +41,7 @@ class Channels:
         """Send to all channels; whether at least one took it. Blocks."""
         import apprise  # here: its many plugins cost time at every start
 
+        logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)  # it writes addresses, and so their secrets
         notifier = apprise.Apprise()
         for url in self._urls:
             if not notifier.add(url):

@@ -6,6 +6,7 @@ import tempfile
 from decimal import Decimal
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -128,3 +129,4 @@ DeskMachine.TestCase.settings = settings(
     max_examples=25, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestDesk = DeskMachine.TestCase
+TestDesk.pytestmark = [pytest.mark.timeout(240)]  # thousands of durable commits: a slow disk may take its time

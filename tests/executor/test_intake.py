@@ -1,0 +1,210 @@
+"""One turn of polling: the order of its steps, and what happens when the relay, a signal or the journal is bad."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from common.errors import JournalError
+from common.signals import Action, Envelope, Side, Signal, payload_text
+from executor.alarms import Alarms
+from executor.intake import Intake
+from executor.relay_client import Answer, Delivery, RelayUnavailable
+from tests.executor.fakes import House
+
+
+class FakeClient:
+    """A relay that answers what it is given, in turn; what was asked of it is written down."""
+
+    def __init__(self, steps: list[str]) -> None:
+        self.answers: list[Answer | Exception] = []
+        self.steps = steps
+        self.ack_fails = False
+
+    def lease(self, wait_seconds: float) -> Answer:
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def ack(self, deliveries: list[Delivery]) -> list[str]:
+        if self.ack_fails:
+            raise RelayUnavailable("gone")
+        self.steps += [f"ack {delivery.id}" for delivery in deliveries]
+        return []
+
+    def nack(self, delivery: Delivery, reason: str, retry_seconds: int) -> None:
+        self.steps.append(f"nack {delivery.id}: {reason}")
+
+
+class Desktop:
+    """A house with an intake."""
+
+    def __init__(self) -> None:
+        self.house = House.build().connect()
+        self.steps: list[str] = []
+        self.client = FakeClient(self.steps)
+        self.held_back: str | None = None
+        journal, desk = self.house.journal, self.house.desk
+        self.intake = Intake(
+            self.client,
+            journal,
+            desk,
+            Alarms(journal),
+            self.house.clock,
+            lambda: self.held_back,  # type: ignore[arg-type]
+        )
+        self._trace("receive_all", journal, "commit")
+        self._trace("advance", desk, "act")
+
+    def _trace(self, name: str, owner: Any, word: str) -> None:
+        real = getattr(owner, name)
+
+        def traced(*args: Any) -> Any:
+            result = real(*args)
+            self.steps.append(word)
+            return result
+
+        setattr(owner, name, traced)
+
+    def turn(self, *deliveries: Delivery, skew: float | None = None) -> float:
+        self.client.answers = [Answer(deliveries, skew)]
+        return asyncio.run(self.intake.turn())
+
+    def fail(self, error: Exception | None = None) -> float:
+        self.client.answers = [error or RelayUnavailable("the relay is away")]
+        return asyncio.run(self.intake.turn())
+
+
+@pytest.fixture
+def desk() -> Desktop:
+    return Desktop()
+
+
+def delivery(id: str = "S1", symbol: str = "EURUSD", **changes: Any) -> Delivery:
+    at = House.build().clock.now()
+    signal = Signal(Action.OPEN, symbol, Side.BUY, Decimal(20000))
+    envelope = Envelope(id, at, at + timedelta(seconds=90), signal)
+    return Delivery(**{"id": id, "lease": f"L{id}", "payload": payload_text(envelope), "envelope": envelope, **changes})
+
+
+def test_commit_then_act_then_ack(desk: Desktop) -> None:
+    assert desk.turn(delivery("S1"), delivery("S2", "AAPL")) == 0
+    assert [step for step in desk.steps if step != "act"] == ["commit", "ack S1", "ack S2"]
+    assert desk.steps.index("commit") < desk.steps.index("act") < desk.steps.index("ack S1")
+    assert len(desk.house.broker.sent) == 2
+
+
+def test_delivered_again_is_acked_again_and_not_acted_on(desk: Desktop) -> None:
+    desk.turn(delivery())
+    sent = len(desk.house.broker.sent)
+    desk.turn(delivery())
+    assert desk.steps.count("ack S1") == 2 and len(desk.house.broker.sent) == sent
+
+
+def test_ack_that_fails_loses_nothing(desk: Desktop) -> None:
+    desk.client.ack_fails = True
+    assert desk.turn(delivery()) == 0
+    assert len(desk.house.trades()) == 1
+
+
+def test_journal_that_cannot_be_written_acks_nothing(desk: Desktop) -> None:
+    def fail(signals: Any) -> Any:
+        raise JournalError("disk full")
+
+    desk.house.journal.receive_all = fail  # type: ignore[method-assign]
+    assert desk.turn(delivery()) == 5
+    assert not any(step.startswith("ack") for step in desk.steps) and not desk.house.desk.can_send
+
+
+def test_forged_signal_is_an_alarm_and_never_acked(desk: Desktop) -> None:
+    desk.turn(delivery(envelope=None, forged=True, problem="no signature matches"), delivery("S2"))
+    assert desk.house.alarms() == ["forged signal"] and len(desk.house.trades()) == 1
+    assert [step for step in desk.steps if "S1" in step] == []
+
+
+def test_unreadable_signal_is_given_back_with_the_reason(desk: Desktop) -> None:
+    desk.turn(delivery(envelope=None, problem="data: must be an object"))
+    assert desk.house.alarms() == ["dead letter"] and "nack S1: data: must be an object" in desk.steps
+
+
+def test_alarms_about_bad_signals_end_after_an_hour(desk: Desktop) -> None:
+    desk.turn(delivery(envelope=None, forged=True, problem="x"))
+    desk.intake.tidy()
+    assert desk.house.alarms() == ["forged signal"]
+    desk.house.clock.advance(3601)
+    desk.intake.tidy()
+    assert desk.house.alarms() == []
+
+
+def test_relay_that_is_away_is_said_once_and_once_when_back(desk: Desktop, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        desk.turn()
+        pauses = [desk.fail() for _ in range(6)]
+        desk.turn()
+        desk.turn()
+    said = [record.getMessage() for record in caplog.records if record.name == "executor.intake"]
+    assert pauses == [0.5, 1.0, 2.0, 5.0, 5.0, 5.0] and said == ["relay_polled", "relay_away", "relay_back"]
+
+
+def test_relay_asks_for_patience(desk: Desktop) -> None:
+    assert desk.fail(RelayUnavailable("busy", retry_after=7)) == 7
+    assert desk.fail(TimeoutError()) == 1.0
+
+
+def test_relay_that_is_away_for_a_minute_is_an_alarm(desk: Desktop) -> None:
+    desk.fail()
+    desk.house.clock.advance(61)
+    desk.fail()
+    assert desk.house.alarms() == ["relay"]
+    desk.turn()
+    assert desk.house.alarms() == []
+
+
+def test_nothing_is_fetched_while_the_account_is_wrong(desk: Desktop) -> None:
+    desk.held_back = "this journal belongs to another account"
+    desk.client.answers = [AssertionError("asked")]
+    assert asyncio.run(desk.intake.turn()) == 1.0 and len(desk.client.answers) == 1
+
+
+# --- clocks -----------------------------------------------------------------------------------------------------
+
+
+def test_small_and_single_differences_are_delays(desk: Desktop) -> None:
+    for skew in (1.9, -1.9, 4.0, 4.0, 4.0, 4.0, 0.1):
+        desk.turn(skew=skew)
+    assert desk.house.alarms() == []
+
+
+def test_wrong_clock_is_an_alarm_until_it_is_right(desk: Desktop) -> None:
+    for _ in range(5):
+        desk.turn(skew=-3.0)
+    assert (
+        desk.house.alarms() == ["clock"] and "ahead of the relay's" in desk.house.journal.standing_alarms()[0]["text"]
+    )
+    desk.turn(delivery(), skew=-3.0)
+    assert len(desk.house.trades()) == 1  # entries go on below 30 s
+    desk.turn(skew=0.0)
+    assert desk.house.alarms() == []
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_clock_wrong_by_half_a_minute_refuses_entries_only(desk: Desktop, sign: int) -> None:
+    desk.turn(skew=sign * 31.0)
+    desk.turn(delivery())
+    assert desk.house.trades() == [] and desk.house.outcome("S1")[0] == "refused"
+    assert desk.house.desk.can_send  # closing and protecting go on
+    desk.turn(skew=0.0)
+    desk.turn(delivery("S2"))
+    assert len(desk.house.trades()) == 1
+
+
+def test_answer_without_a_clock_changes_nothing(desk: Desktop, free_port: Callable[[], int]) -> None:
+    desk.turn(skew=31.0)
+    desk.turn(skew=None)
+    assert desk.house.alarms() == ["clock"]
