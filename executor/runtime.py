@@ -210,6 +210,8 @@ async def _poll(intake: Intake, scheduler: AsyncIOScheduler, clock: Clock) -> No
     while pause <= 0.0:  # a job that plans itself for now would be skipped, as it still counts as running
         try:
             pause = await intake.turn()
+        except asyncio.CancelledError:  # the end of the program; what is leased comes again
+            return
         except Exception:
             log.exception("poll_failed")
             pause = _AGAIN_SECONDS
