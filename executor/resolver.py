@@ -24,7 +24,7 @@ from .reconcile import (
     differing,
     reconcile,
 )
-from .trades import ZERO, Event, Leg, Order, State, Trade
+from .trades import ZERO, Event, Leg, Order, OrderState, State, Trade
 
 if TYPE_CHECKING:
     from .desk import Desk
@@ -54,6 +54,7 @@ class Resolver:
         self.last, self.recheck_at = snapshot, None
         with self._journal.transaction():
             self._record(snapshot)
+            self._forget_unproven_cancels()
             books = self._books(snapshot)
             after = [a for r in reconcile(books, snapshot) for a in self._apply(r)]
             self._clear_mismatches(books, snapshot)
@@ -70,6 +71,15 @@ class Resolver:
                     self._journal.record_commission(fill.exec_id, fill.commission)
         for report in (*snapshot.completed_orders, *snapshot.open_orders):
             recorder.report(report)
+
+    def _forget_unproven_cancels(self) -> None:
+        """A cancel noted on an earlier connection may never have left: an entry that was not seen is cancelled again."""
+        if self._desk.ready_since is not None:
+            return
+        for trade in self._journal.unfinished():
+            entry = trade.entry
+            if entry is not None and entry.state is OrderState.SENDING and entry.cancel_asked_at is not None:
+                self._journal.change_order(entry.order_ref, cancel_asked_at=None)
 
     def _books(self, snapshot: Snapshot) -> Books:
         now = self._desk.clock.now()

@@ -372,3 +372,18 @@ def test_order_ids_never_go_backwards(tmp_path):
     later = house.restart(path).connect()
     entered(later)
     assert min(t.order_id for t in house.broker.sent[4:]) > max(t.order_id for t in house.broker.sent[:4])
+
+
+def test_a_cancel_noted_before_a_death_is_asked_again_before_the_entry_is_called_dead(tmp_path):
+    path = str(tmp_path / "trade_state.db")
+    house = House.build(path).connect()
+    house.broker.deaf = True
+    entered(house)
+    house.clock.advance(100)
+    entry = house.journal.unfinished()[0].entry
+    house.journal.change_order(entry.order_ref, cancel_asked_at=house.clock.now())  # it died before the bytes left
+    later = house.restart(path).connect()
+    asked = later.journal._rows("SELECT 1 FROM events WHERE kind = 'cancel asked'")
+    assert len(asked) == 1 and later.trades()[0]["closed"] == 0
+    later.pass_time(5)
+    assert later.trades()[0]["closed"] == 1
