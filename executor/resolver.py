@@ -152,7 +152,7 @@ class Resolver:
         """Before an entry is called dead its id is cancelled: a held order could otherwise be released later."""
         self._journal.change_order(order.order_ref, reason=order.reason or why)
         self.recheck_at = self._desk.clock.now() + timedelta(seconds=1)
-        return [lambda: self._desk.cancel(trade, order, why)]
+        return [lambda: self._desk.dispatch.cancel(trade, order, why)]
 
     def _resend(self, order: Order, trade: Trade) -> Iterable[After]:
         """Send again under the same ids: an entry with all of its bracket, so that it is the same bracket."""
@@ -175,7 +175,7 @@ class Resolver:
             text = f"{', '.join(o.leg.word for o in orders)} sent again under the same id: never arrived at the broker"
             self._journal.log("sent again", text, symbol=trade.symbol, trade_id=trade.id, signal_id=trade.signal_id)
         try:
-            self._desk.send_all(self._journal.trade(trade.id), contract, {o.order_ref for o in orders})
+            self._desk.dispatch.send_all(self._journal.trade(trade.id), contract, {o.order_ref for o in orders})
         except BrokerUnavailable as exc:
             self._desk.disconnected(f"TWS is gone: {exc}")
 

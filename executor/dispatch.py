@@ -1,0 +1,179 @@
+"""Takes the steps that trades need, and is the only one who sends orders; each is written down before it leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from common.errors import BrokerUnavailable, IllegalTransition
+from common.logs import get_logger
+
+from .broker import Contract, Ticket
+from .plans import Cancel, GiveUp, LookUp, Moment, Place, Resize, SendBracket, Step, Unprotected, next_step
+from .trades import STOPS, Event, Leg, Order, OrderState, Trade
+
+if TYPE_CHECKING:
+    from .desk import Desk
+
+log = get_logger(__name__)
+
+MAX_STEPS = 50  # more steps than this in one turn of one trade is a bug of ours
+
+
+class Dispatch:
+    """From the next step of a trade to the bytes: committed as being sent, then sent."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._journal = desk.journal
+
+    def moment(self, trade: Trade) -> Moment:
+        """Return what the steps of a trade depend on besides the trade."""
+        return Moment(self._desk.clock.now(), self._desk.shown(trade.con_id), ready_since=self._desk.ready_since)
+
+    def work(self, trade_id: int) -> None:
+        """Bring one trade up to its facts, and take every step that it needs now."""
+        for _ in range(MAX_STEPS):
+            trade = self._desk.recorder.refresh(trade_id)
+            if trade.state.is_finished or not self._desk.can_send:
+                return
+            step = next_step(trade, self.moment(trade), self._desk.policy)
+            if step is None or not self._do(trade, step):
+                return
+        raise IllegalTransition(f"trade {trade_id} took more than {MAX_STEPS} steps in one turn")
+
+    def _do(self, trade: Trade, step: Step) -> bool:
+        """Take one step; whether another may follow in this turn."""
+        try:
+            return self._take(trade, step)
+        except BrokerUnavailable as exc:
+            log.warning("tws_gone", symbol=trade.symbol, reason=str(exc))
+            self._desk.disconnected(f"TWS is gone: {exc}")
+            self._desk.want_snapshot("an order could not be written to TWS")
+            return False
+
+    def _take(self, trade: Trade, step: Step) -> bool:
+        match step:
+            case SendBracket():
+                return self._send_bracket(trade)
+            case GiveUp(reason):
+                self._give_up(trade, reason)
+            case Cancel(order, why):
+                self.cancel(trade, order, why)
+            case Resize(order, quantity):
+                self._resize(trade, order, quantity)
+            case Place(order):
+                return self._place(trade, order)
+            case LookUp(why):
+                self._desk.want_snapshot(why)
+                return False
+            case Unprotected():
+                return self._unprotected(trade, step)
+        return True
+
+    def _send_bracket(self, trade: Trade) -> bool:
+        contract = self._desk.contract_of(trade)
+        if contract is None:
+            return False
+        orders = [o for o in trade.orders if o.state is OrderState.PLANNED]
+        with self._journal.transaction():
+            ids = self._sending(orders)
+            text = ", ".join(
+                [f"{trade.side.value} {trade.asked} {trade.symbol} at market", *map(_exit_words, orders[1:])]
+            )
+            self._desk.recorder.move(
+                trade, Event.SEND, sent_at=self._desk.clock.now(), entry_order_id=ids[orders[0].order_ref]
+            )
+            self._journal.log("entry sent", text, symbol=trade.symbol, trade_id=trade.id, signal_id=trade.signal_id)
+        self.send_all(self._journal.trade(trade.id), contract, {o.order_ref for o in orders})
+        log.info("entry_sent", symbol=trade.symbol, order=text, signal_id=trade.signal_id, trade_id=trade.id)
+        return True
+
+    def _sending(self, orders: Iterable[Order]) -> dict[str, int]:
+        """Write down, before the first byte, under which ids these orders go out."""
+        planned = list(orders)
+        first = self._journal.take_order_ids(self._desk.client_id, len(planned), self._desk.broker.order_id_floor())
+        ids = {o.order_ref: first + n for n, o in enumerate(planned)}
+        for ref, order_id in ids.items():
+            self._journal.change_order(
+                ref, order_id=order_id, client_id=self._desk.client_id, state=OrderState.SENDING.value,
+                sent_at=self._desk.clock.now(), sent_day=self._desk.day,
+            )  # fmt: skip
+        return ids
+
+    def send_all(self, trade: Trade, contract: Contract, refs: set[str]) -> None:
+        """Write these orders to the broker, in their order; only the last one transmits, so that they go together."""
+        orders = [o for o in trade.orders if o.order_ref in refs]
+        ids = {o.order_ref: o.order_id or 0 for o in trade.orders}
+        for order in orders:
+            self._desk.broker.send(self._ticket(trade, contract, order, ids, transmit=order is orders[-1]))
+
+    def _ticket(self, trade: Trade, contract: Contract, order: Order, ids: dict[str, int], *, transmit: bool) -> Ticket:
+        is_exit = order.leg in (Leg.TAKE_PROFIT, *STOPS)
+        parent = ids.get(order.parent_ref or "", 0) if trade.entry is not None and trade.entry.is_live else 0
+        return Ticket(
+            order_id=order.order_id or 0, order_ref=order.order_ref, contract=contract, account=trade.account, side=order.side,
+            kind=order.kind, quantity=order.quantity, price=order.price, tif="DAY" if order.leg is Leg.ENTRY else "GTC",
+            parent_id=parent, transmit=transmit, oca_group=_oca_group(trade) if is_exit else "",
+            outside_rth=self._desk.policy.outside_rth and is_exit,
+        )  # fmt: skip
+
+    def _give_up(self, trade: Trade, reason: str) -> None:
+        with self._journal.transaction():
+            for order in trade.orders:
+                self._journal.change_order(order.order_ref, state=OrderState.CANCELLED.value, reason=reason)
+
+    def cancel(self, trade: Trade, order: Order, why: str) -> None:
+        """Ask to cancel one order, written down first."""
+        with self._journal.transaction():
+            self._journal.change_order(order.order_ref, cancel_asked_at=self._desk.clock.now())
+            text = f"cancel of the {order.leg.word} asked: {why}"
+            self._journal.log("cancel asked", text, symbol=trade.symbol, trade_id=trade.id, order_ref=order.order_ref)
+        self._desk.broker.cancel(order.order_id or 0)
+
+    def _resize(self, trade: Trade, order: Order, quantity: Decimal) -> None:
+        contract = self._desk.contract_of(trade)
+        with self._journal.transaction():
+            self._journal.change_order(order.order_ref, resize_asked_at=self._desk.clock.now())
+            text = f"{order.leg.word} fitted to the {trade.held} that the trade holds"
+            self._journal.log("resized", text, symbol=trade.symbol, trade_id=trade.id, order_ref=order.order_ref)
+        if contract is not None:
+            ids = {o.order_ref: o.order_id or 0 for o in trade.orders}
+            self._desk.broker.send(self._ticket(trade, contract, replace(order, quantity=quantity), ids, transmit=True))
+
+    def _place(self, trade: Trade, order: Order) -> bool:
+        """Write down one more order of a trade as being sent, then send it."""
+        contract = self._desk.contract_of(trade)
+        if contract is None:
+            return False
+        kind = "close sent" if order.leg is Leg.CLOSE else "stop put back"
+        price = "" if order.price is None else f" at {order.price}"
+        with self._journal.transaction():
+            self._journal.add_order(trade, trade.id, order, self._desk.client_id)
+            self._sending([order])
+            text = f"{order.side.value} {order.quantity} {trade.symbol}{price} ({order.leg.word})"
+            self._journal.log(kind, text, symbol=trade.symbol, trade_id=trade.id, order_ref=order.order_ref)
+        self.send_all(self._journal.trade(trade.id), contract, {order.order_ref})
+        return True
+
+    def _unprotected(self, trade: Trade, step: Unprotected) -> bool:
+        text = f"{trade.symbol}: {trade.held} stand WITHOUT a stop-loss: {step.why}"
+        self._desk.alarms.raise_("unprotected", str(trade.id), text, symbol=trade.symbol, trade_id=trade.id)
+        if step.then_flatten:
+            self._desk.recorder.move(trade, Event.CLOSE, close_cause="no stop-loss could be placed")
+            return True
+        if step.then_hold:
+            self._desk.resolver.hold(trade, step.why)
+        return False
+
+
+def _oca_group(trade: Trade) -> str:
+    """The exits of a trade share one group, so that they cancel each other at the broker too."""
+    entry = trade.orders[0].order_ref if trade.orders else trade.signal_id
+    return f"{entry[:20]}-exits"
+
+
+def _exit_words(order: Order) -> str:
+    return f"{order.leg.word} {order.price}"

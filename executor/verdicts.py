@@ -1,0 +1,195 @@
+"""Gives every waiting signal its outcome: the rules decide on what the journal and the broker show, this carries it out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from common.logs import get_logger
+from common.signals import Action
+
+from .broker import Contract
+from .journal import InboxRow
+from .plans import Bracket, plan_bracket
+from .rules import Close, Decision, Done, View, Wait, decide
+from .trades import ZERO, Event, State, Trade
+
+if TYPE_CHECKING:
+    from .desk import Desk
+
+log = get_logger(__name__)
+
+
+class Verdicts:
+    """Work on the inbox, in the order of arrival; the signals of one symbol wait for each other, others pass by."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._journal = desk.journal
+
+    def decide_all(self) -> None:
+        waiting: set[str] = set()
+        for row in self._journal.undone():
+            symbol = row.signal.symbol
+            if symbol in waiting and row.signal.action is not Action.RESET:
+                continue
+            if not self._decide_one(row.signal_id) and not self._on_hold(symbol):
+                waiting.add(symbol)
+
+    def _on_hold(self, symbol: str) -> bool:
+        """Whether the symbol's trade waits for the owner: a kept close must not hide what comes after it."""
+        trade = self._journal.open_trade(self._desk.account, self._journal.contract_id(symbol) or 0)
+        return trade is not None and trade.state is State.HOLD
+
+    def _decide_one(self, signal_id: str) -> bool:
+        """Take one signal as far as it goes; whether it is done. A close may finish at once: then it is decided again."""
+        row = self._journal.signal_of(signal_id)
+        while row is not None and row.state != "done":
+            if not self._carry_out(row, self._decide(row)):
+                return False
+            row = self._journal.signal_of(signal_id)
+        return True
+
+    def _decide(self, row: InboxRow) -> Decision:
+        contract = self._contract(row)
+        if isinstance(contract, str):
+            self._desk.forget_refusal(row.signal.symbol)
+            return Done("refused", contract)
+        con_id = contract.con_id if contract else self._journal.contract_id(row.signal.symbol)
+        trade = self._journal.open_trade(self._desk.account, con_id) if con_id is not None else None
+        view = self._view(row, con_id, trade)
+        obstacle = self._obstacle(row, contract, trade, view)
+        if obstacle:
+            return Wait(obstacle)
+        if trade is None and row.signal.action is Action.OPEN and contract is not None and view.is_fresh:
+            view = replace(view, objection=self._objection(row, contract))
+        return decide(row.signal, view)
+
+    def _contract(self, row: InboxRow) -> Contract | str | None:
+        """Return the contract a signal means, why there is none, or None while it is being asked for."""
+        if row.signal.action is not Action.OPEN:
+            return self._desk.contracts.get(row.signal.symbol)
+        return self._desk.contract_for(row.signal.symbol)
+
+    def _view(self, row: InboxRow, con_id: int | None, trade: Trade | None) -> View:
+        key = (self._desk.account, con_id or 0)
+        block = self._journal.block(*key)
+        beside = self._journal.ignored().get(key, ZERO)
+        unknown = self._desk.shown(key[1]) - beside - (trade.signed if trade else ZERO)
+        opposed = beside if row.signal.side and (beside < 0) is (row.signal.side.value == "buy") else ZERO
+        return View(
+            now=self._desk.clock.now(), received_at=row.received_at, valid_until=self._valid_until(row), trade=trade,
+            closed_here=row.state == "closing" and (trade is None or trade.id != row.trade_id),
+            block=block.side if block else None, unknown_position=unknown, opposed_holding=opposed,
+        )  # fmt: skip
+
+    def _valid_until(self, row: InboxRow) -> datetime | None:
+        if row.signal.action is not Action.OPEN:
+            return None
+        own = row.received_at + self._desk.policy.validity
+        return own if row.expires_at is None else min(own, row.expires_at)
+
+    def _obstacle(self, row: InboxRow, contract: Contract | None, trade: Trade | None, view: View) -> str | None:
+        """Say in words why this signal cannot be decided yet, or None."""
+        if row.signal.action is Action.RESET or (trade is None and not view.is_fresh and contract is not None):
+            return None
+        if (
+            row.signal.action is Action.OPEN
+            and not view.is_fresh
+            and self._journal.contract_id(row.signal.symbol) is None
+        ):
+            return None
+        if not self._desk.can_send:
+            return f"waits: {self._desk.why_not}"
+        if row.signal.action is Action.CLOSE:
+            return None
+        if contract is None:
+            return "the contract is being looked up in TWS"
+        if trade is None and view.unknown_position and self._desk.filled_lately(contract.con_id):
+            return "waits for TWS to show the position after the last execution"
+        return None
+
+    def _objection(self, row: InboxRow, contract: Contract) -> str | None:
+        """Say in words why this entry cannot be ordered as asked, or None."""
+        entries = self._desk.no_entries
+        bracket = plan_bracket(row.signal, row.signal_id, contract, self._desk.broker.price(contract.con_id))
+        limit = self._desk.policy.max_quantity.get(row.signal.symbol)
+        if entries is not None:
+            return entries
+        if limit is not None and (row.signal.quantity or ZERO) > limit:
+            return f"{row.signal.quantity} {row.signal.symbol} is more than your limit of {limit}"
+        if (
+            self._desk.policy.max_open_trades is not None
+            and len(self._journal.unfinished()) >= self._desk.policy.max_open_trades
+        ):
+            return f"{self._desk.policy.max_open_trades} trades are open, which is your limit"
+        return bracket if isinstance(bracket, str) else None
+
+    def _carry_out(self, row: InboxRow, decision: Decision) -> bool:
+        """Do what was decided; whether the signal moved on."""
+        if isinstance(decision, Wait):
+            self._journal.note_waiting(row, decision.reason)
+            if decision.page:
+                self._desk.alarms.raise_("stuck signal", row.signal_id, decision.reason, symbol=row.signal.symbol)
+            return False
+        if isinstance(decision, Done):
+            self._finish(row, decision)
+        elif isinstance(decision, Close):
+            return self._begin_close(row, decision)
+        else:
+            self._enter(row)
+        return True
+
+    def _finish(self, row: InboxRow, decision: Done) -> None:
+        with self._journal.transaction():
+            if decision.outcome == "reset":
+                con_id = self._journal.contract_id(row.signal.symbol)
+                self._desk.owner.release(row.signal.symbol, con_id)
+            self._journal.finish_signal(row, decision.outcome, decision.reason)
+            if decision.outcome == "expired":
+                self._desk.alarms.raise_(
+                    "expired signal", row.signal_id, f"{row.signal.symbol}: {decision.reason}", symbol=row.signal.symbol
+                )
+        log.info(
+            "signal_decided",
+            symbol=row.signal.symbol,
+            outcome=decision.outcome,
+            reason=decision.reason,
+            signal_id=row.signal_id,
+        )
+
+    def _begin_close(self, row: InboxRow, decision: Close) -> bool:
+        """Ask for the close of the open trade; the signal is decided again when that trade is finished."""
+        contract_id = self._journal.contract_id(row.signal.symbol)
+        trade = self._journal.open_trade(self._desk.account, contract_id or 0)
+        if trade is None:
+            return True
+        with self._journal.transaction():
+            if trade.state not in (State.CANCELLING, State.CLOSING):
+                self._desk.recorder.move(trade, Event.CLOSE, close_cause=decision.cause)
+                self._journal.log(
+                    "close asked", decision.cause, symbol=trade.symbol, trade_id=trade.id, signal_id=row.signal_id
+                )
+            if (row.state, row.trade_id) != ("closing", trade.id):
+                self._journal.begin_closing(row, trade.id)
+        self._desk.dispatch.work(trade.id)
+        return self._journal.open_trade(self._desk.account, trade.con_id) is None
+
+    def _enter(self, row: InboxRow) -> None:
+        """Commit the decision and the intended orders together, then work on the new trade."""
+        contract, signal = self._desk.contracts[row.signal.symbol], row.signal
+        assert isinstance(contract, Contract) and signal.side is not None and signal.quantity is not None  # noqa: S101  decided
+        bracket = plan_bracket(signal, row.signal_id, contract, self._desk.broker.price(contract.con_id))
+        assert isinstance(bracket, Bracket)  # noqa: S101  objected to before
+        now = self._desk.clock.now()
+        planned = Trade(
+            id=0, symbol=signal.symbol, side=signal.side, account=self._desk.account, con_id=contract.con_id, asked=signal.quantity,
+            state=State.PLANNED, signal_id=row.signal_id, received_at=row.received_at,
+            valid_until=self._valid_until(row) or now, timestamp=now, stop_wanted=bracket.stop_wanted,
+        )  # fmt: skip
+        with self._journal.transaction():
+            trade = self._journal.create_trade(planned, bracket.orders, self._desk.client_id)
+            reason = f"{signal.side.value} {signal.quantity} {signal.symbol}: every rule allows it"
+            self._journal.finish_signal(row, "entered", reason, trade.id)
+        self._desk.dispatch.work(trade.id)
