@@ -30,13 +30,13 @@ def bracket(ib: IB, signal: dict[str, Any]) -> list[Any]:
     return [entry, take_profit, stop_loss]
 
 
-def flatten(ib: IB, contract: Any) -> None:
-    """Cancel what works and close what is held."""
+async def flatten(ib: IB, contract: Any) -> None:
+    """Cancel what works and close what is held, once TWS has told of it: a bot that does not wait closes nothing."""
+    while not (held := sum(position.position for position in ib.positions())):
+        await asyncio.sleep(0.005)
     for trade in ib.openTrades():
         ib.cancelOrder(trade.order)
-    held = sum(position.position for position in ib.positions())
-    if held:
-        ib.placeOrder(contract, MarketOrder("SELL" if held > 0 else "BUY", abs(held), tif="GTC"))
+    ib.placeOrder(contract, MarketOrder("SELL" if held > 0 else "BUY", abs(held), tif="GTC"))
 
 
 def create_app(ib: IB, loop: asyncio.AbstractEventLoop, contract: Any, secret: str) -> Flask:
@@ -45,7 +45,7 @@ def create_app(ib: IB, loop: asyncio.AbstractEventLoop, contract: Any, secret: s
 
     async def place(signal: dict[str, Any]) -> None:
         if signal["action"] == "close":
-            flatten(ib, contract)
+            await flatten(ib, contract)
             return
         for order in bracket(ib, signal):
             ib.placeOrder(contract, order)
