@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Flask, Response
 
 from common.clock import Clock, SystemClock
-from relay import delivery, health
+from relay import delivery, health, inspection
 from relay.addresses import behind_proxies
 from relay.context import Relay
 from relay.credentials import Credentials
@@ -28,8 +28,9 @@ def create_app(settings: RelaySettings, pending: Pending, clock: Clock | None = 
     app.url_map.merge_slashes = False
     app.extensions["relay"] = relay
     intake = Intake(relay)
-    for blueprint in (intake.blueprint(), delivery.blueprint(relay), health.blueprint(relay)):
-        app.register_blueprint(blueprint)
+    app.register_blueprint(intake.blueprint())
+    for part in (delivery, health, inspection):
+        app.register_blueprint(part.blueprint(relay))
 
     def translate(error: Exception) -> Response:
         relay.refused.add(code_of(error))

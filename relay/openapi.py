@@ -121,6 +121,21 @@ _SCHEMAS: dict[str, Schema] = {
         ["id", "lease"],
     ),
     "Returned": _object({"status": {"const": "returned"}, "id": {"type": "string"}}, ["status", "id"]),
+    "Status": _object(
+        {
+            "signing_keys": {"type": "array", "items": {"type": "string", "pattern": "^[0-9a-f]{8}$"}},
+            "queue": {"anyOf": [{"type": "null"}, _ref("Queue")], "description": "null while it cannot be reached"},
+        },
+        ["signing_keys", "queue"],
+    ),
+    "Queue": _object(
+        {
+            "mode": {"enum": ["open", "paused", "close-only"]},
+            **{name: {"type": "integer", "minimum": 0} for name in ("depth", "dead")},
+            **{name: {"type": ["string", "null"], "format": "date-time"} for name in ("oldest_at", "last_poll_at")},
+        },
+        ["mode", "depth", "dead", "oldest_at", "last_poll_at"],
+    ),
     "Health": _object({"status": {"const": "ok"}}, ["status"]),
     "Ready": _object(
         {
@@ -192,6 +207,11 @@ def _paths() -> Schema:
         "/v1/ack": {"post": _operation("Finish signals", "Acks", _answers({200: "Acked"}, _CALLED), bearer)},
         "/v1/nack": {
             "post": _operation("Give one back", "Nack", _answers({200: "Returned"}, [*_CALLED, 409]), bearer)
+        },
+        "/v1/status": {
+            "get": _operation(
+                "Key fingerprints, and the queue", None, _answers({200: "Status"}, [401, 429]), bearer
+            )
         },
         "/healthz": {"get": _operation("Is the process alive", None, _answers({200: "Health"}, []), [])},
         "/readyz": {"get": _operation("Can it take alerts", None, _answers({200: "Ready"}, [503]), [])},
