@@ -24,12 +24,14 @@ from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
+from urllib.parse import urlsplit
 
 import click
 
 from common.errors import ConfigError
 
 F = TypeVar("F", bound=Callable[..., Any])
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 _REQUIRED: Any = dataclasses.MISSING
 
@@ -227,6 +229,22 @@ class Rotating:
             self.problem = f"{file}: {exc}; the secret read before stays in force"
         else:
             self._secret, self.problem = fresh, None
+
+
+def relay_address(url: str) -> None:
+    """Check the address of a relay.
+
+    Raises:
+        ValueError: It is none, or a secret sent there could be read on the way.
+    """
+    parts = urlsplit(url)
+    _ = parts.port  # raises ValueError for what is no port
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"must be an address like https://relay.example.com, was {url[:80]!r}")
+    if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+        raise ValueError(f"must begin with https:// (http only on this machine), was {url[:80]!r}")
+    if parts.username or parts.query or parts.fragment:
+        raise ValueError("must be the relay's address only; the secret or token is a setting of its own")
 
 
 def _stamp(file: Path | None) -> tuple[int, int, int] | None:

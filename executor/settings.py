@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from common.errors import ConfigError
-from common.settings import ProgramSettings, Secret, setting
+from common.settings import ProgramSettings, Secret, relay_address, setting
 from common.signing import SigningKeys
 from common.symbols import canonical
 from executor.broker import ContractSpec
@@ -26,25 +25,13 @@ def _signing_keys(secret: Secret) -> None:
     SigningKeys.parse(",".join(secret.items()))
 
 
-def _relay_url(url: str) -> None:
-    """Refuse an address over which the token or the signals could be read on the way."""
-    parts = urlsplit(url)
-    _ = parts.port  # raises ValueError for what is no port
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"must be an address like https://relay.example.com, was {url[:80]!r}")
-    if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
-        raise ValueError(f"must begin with https:// (http only on this machine), was {url[:80]!r}")
-    if parts.username or parts.query or parts.fragment:
-        raise ValueError("must be the relay's address only; the token goes into EXECUTOR_RELAY_TOKEN")
-
-
 @dataclass(frozen=True, kw_only=True)
 class ExecutorSettings(ProgramSettings):
     """Everything that `python -m executor` can be told, `executor.toml` aside."""
 
     env_prefix = "EXECUTOR_"
 
-    relay_url: str = setting("http://127.0.0.1:8080", help="The relay's address.", check=_relay_url)
+    relay_url: str = setting("http://127.0.0.1:8080", help="The relay's address.", check=relay_address)
     relay_token: Secret = setting(help="The token that the relay knows in RELAY_EXECUTOR_TOKENS.")
     signing_secrets: Secret = setting(
         help="whsec_… keys shared with the relay, a list, newest first.", check=_signing_keys

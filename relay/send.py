@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from common.settings import ProgramSettings, Secret, click_options, setting, speaking
+from common.settings import ProgramSettings, Secret, click_options, relay_address, setting, speaking
 from relay.settings import RelaySettings
+
+if TYPE_CHECKING:
+    import requests
 
 # action -> its further arguments
 _ARGUMENTS = {"open": ("side", "quantity"), "close": (), "reset": ()}
@@ -21,7 +24,9 @@ class SendSettings(ProgramSettings):
     """Where to send, and with which secret: the relay's own settings are understood."""
 
     env_prefix = "RELAY_"
-    url: str | None = setting(None, help="The relay's address; without it the one on this machine.")
+    url: str | None = setting(
+        None, help="The relay's address; without it the one on this machine.", check=relay_address
+    )
     port: int = setting(RelaySettings.port, help="The relay's port on this machine.", also_env=("PORT",))
     webhook_secrets: Secret = setting(help="The sender's secret; the first of a list is used.")
 
@@ -49,29 +54,45 @@ def _signal(action: str, symbol: str, rest: tuple[str, ...], options: dict[str, 
     names = _ARGUMENTS[action]
     if len(rest) != len(names):
         usage = " ".join(["send", action, "SYMBOL", *map(str.upper, names)])
-        raise click.UsageError(f"expected: {usage}")
+        raise click.UsageError(f"expected: {usage}, was: {' '.join(['send', action, symbol, *rest])}")
     given = {name: options[name] for name in _OPTIONS if options.get(name) is not None}
     return {"action": action, "symbol": symbol, **dict(zip(names, rest, strict=True)), **given}
 
 
 def _post(url: str, signal: dict[str, str], secret: str) -> tuple[int, dict[str, Any]]:
+    """Return the relay's answer. The secret goes in the body, which unlike a header can hold any character."""
     import requests
 
     with requests.Session() as session:
-        session.trust_env = False  # else ~/.netrc may replace the credential
+        session.trust_env = False  # else ~/.netrc adds a credential of its own
         try:
-            response = session.post(
-                url, json=signal, headers={"Authorization": f"Bearer {secret}"}, timeout=10, allow_redirects=False
-            )
+            response = session.post(url, json={"secret": secret, **signal}, timeout=10, allow_redirects=False)
         except requests.RequestException as exc:
-            raise click.ClickException(f"no answer from {url}: {type(exc).__name__}. Is the relay running?") from exc
+            raise click.ClickException(f"no answer from {url}: {_why(exc)}") from exc
+    return response.status_code, _answer(url, response)
+
+
+def _why(error: requests.RequestException) -> str:
+    import requests
+
+    if isinstance(error, requests.exceptions.SSLError):
+        return "its certificate is not trusted"
+    if isinstance(error, requests.Timeout):
+        return "it took longer than 10 s; sent again with the same --id, the signal is taken once"
+    return "nothing listens there. Is the relay running, and are --url or --port right?"
+
+
+def _answer(url: str, response: requests.Response) -> dict[str, Any]:
+    """Return what a relay answered; anything else ends the command."""
+    if response.is_redirect:
+        raise click.ClickException(f"{url} redirects to {response.headers['Location'][:200]}: set --url to that place")
     try:
         answer = response.json()
     except ValueError:
         answer = None
     if not isinstance(answer, dict):
         raise click.ClickException(f"{url} answered {response.status_code}, but it is no relay of ours")
-    return response.status_code, answer
+    return answer
 
 
 def _tell(status: int, answer: dict[str, Any]) -> None:

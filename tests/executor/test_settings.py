@@ -45,7 +45,7 @@ def test_live_comes_from_the_command_line_only(load: Callable[..., ExecutorSetti
     [
         ({"relay_url": "http://relay.example.com"}, "must begin with https://"),
         ({"relay_url": "relay.example.com"}, "must be an address like https://"),
-        ({"relay_url": "https://u:p@relay.example.com"}, "the token goes into EXECUTOR_RELAY_TOKEN"),
+        ({"relay_url": "https://u:p@relay.example.com"}, "the secret or token is a setting of its own"),
         ({"relay_url": "http://127.0.0.1:8080.evil.example"}, "Port could not be cast"),
         ({"ib_port": "70000"}, "--ib-port / EXECUTOR_IB_PORT must be at most 65535"),
         ({"live": "U1", "account": "U2"}, "name two accounts"),

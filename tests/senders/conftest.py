@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+from tests.relay.conftest import relay
+
+__all__ = ["relay"]

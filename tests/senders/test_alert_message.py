@@ -1,0 +1,120 @@
+"""`python -m relay alert-message`: what it prints is what the relay takes, once TradingView has filled it in."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from click.testing import CliRunner
+
+from relay.__main__ import main
+from tests.relay.examples import SECRET
+from tests.relay.process import RelayProcess, run_command
+from tests.senders.tradingview import fill, post
+
+
+def printed(*words: str) -> str:
+    found = CliRunner().invoke(main, ["alert-message", *words])
+    assert found.exit_code == 0, found.output
+    return found.stdout
+
+
+def send(relay: RelayProcess, text: str, **values: str) -> dict[str, str]:
+    """Send a filled-in message; return what the executor would get."""
+    answer = post(f"{relay.url}/webhook/{SECRET}", fill(text, **values))
+    assert answer.status_code == 202, answer.text
+    leased = relay.call("lease", wait_seconds=1)["signals"]
+    relay.call("ack", acks=[{"id": each["id"], "lease": each["lease"]} for each in leased])
+    (data,) = [json.loads(each["payload"])["data"] for each in leased if each["id"] == answer.json()["id"]]
+    found: dict[str, str] = {name: value for name, value in data.items() if name != "id"}
+    return found
+
+
+MEANT = {
+    "open": ("open", {}, {"action": "open", "symbol": "EURUSD", "side": "buy", "quantity": "10000"}),
+    "open with exits": (
+        "open --side sell --quantity 0.5 --tp 1.1 --sl {{plot_0}}", {},
+        {"action": "open", "symbol": "EURUSD", "side": "sell", "quantity": "0.5", "tp": "1.1", "sl": "1.2"},
+    ),
+    "close": ("close", {"exchange": "NASDAQ", "ticker": "AAPL"}, {"action": "close", "symbol": "AAPL"}),
+    "strategy, long": ("strategy", {}, {"action": "open", "symbol": "EURUSD", "side": "buy", "quantity": "10000"}),
+    "strategy, reversed": (
+        "strategy --sl 1.25",
+        {"strategy__market_position": "short", "strategy__market_position_size": "7000",
+         "strategy__prev_market_position": "long", "strategy__prev_market_position_size": "10000",
+         "strategy__order__action": "sell", "strategy__order__contracts": "17000"},
+        {"action": "open", "symbol": "EURUSD", "side": "sell", "quantity": "7000", "sl": "1.25"},
+    ),
+    "strategy, flat": (
+        "strategy",
+        {"strategy__market_position": "flat", "strategy__market_position_size": "0", "strategy__order__id": "Exit",
+         "strategy__prev_market_position": "short", "strategy__prev_market_position_size": "7000"},
+        {"action": "close", "symbol": "EURUSD"},
+    ),
+    "delayed data": ("close", {"exchange": "NYSE_DLY", "ticker": "BRK.B"}, {"action": "close", "symbol": "BRK.B"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("words, values, meant", MEANT.values(), ids=MEANT.keys())
+def test_the_relay_takes_what_it_prints(relay: RelayProcess, words, values, meant) -> None:
+    name = re.sub("[^a-z]", "", repr(values))[:20] or "x"
+    assert send(relay, printed(*words.split(), "--name", f"{words.split()[0]}{name}"), **values) == meant
+
+
+def test_with_secret_it_has_a_place_for_the_secret(relay: RelayProcess) -> None:
+    text = fill(printed("close", "--name", "inbody", "--with-secret"))
+    assert post(f"{relay.url}/webhook", text).status_code == 401
+    assert post(f"{relay.url}/webhook", text.replace("PUT-YOUR-SECRET-HERE", SECRET)).status_code == 202
+
+
+# Alerts that are not the same alert; the first row is the one that all others are compared with.
+OTHER = [
+    {},
+    {"timenow": "2026-11-23T09:15:01Z"},
+    {"ticker": "GBPUSD"},
+    {"strategy__order__action": "sell"},
+    {"strategy__order__id": "Long 2"},
+]
+
+
+def test_ids_differ_from_alert_to_alert_and_a_resend_is_the_same_alert(relay: RelayProcess) -> None:
+    text = printed("strategy", "--name", "unique")
+    ids = [json.loads(fill(text, **values))["id"] for values in OTHER]
+    assert len(set(ids)) == len(OTHER) and max(map(len, ids)) <= 128
+    answers = [post(f"{relay.url}/webhook/{SECRET}", fill(text)) for _ in range(4)]
+    assert [each.status_code for each in answers] == [202, 200, 200, 200]
+
+
+@pytest.mark.parametrize("kind", ["open", "close"])
+def test_the_ids_of_an_indicators_alerts_differ(kind) -> None:
+    texts = [printed(kind, "--name", name) for name in ("a", "b")]
+    filled = [fill(text, **values) for text in texts for values in ({}, {"timenow": "x"}, {"interval": "60"})]
+    assert len({json.loads(text)["id"] for text in filled}) == 6
+
+
+def test_all_of_them_are_printed_with_their_names_apart(tmp_path) -> None:
+    found = run_command(tmp_path, "alert-message")
+    assert found.returncode == 0 and found.stderr.split() == ["#", "open", "#", "close", "#", "strategy"]
+    decoder, rest, actions = json.JSONDecoder(), found.stdout, []
+    while rest := rest.strip():
+        value, end = decoder.raw_decode(rest)
+        actions.append(value["action"])
+        rest = rest[end:]
+    assert actions == ["open", "close", "strategy"]
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        ("sell", "'sell' is not one of 'open', 'close', 'strategy', 'all'"),
+        ("open --quantity 1e5", "must be a number greater than 0"),
+        ("open --quantity 0", "must be a number greater than 0"),
+        ("open --tp high", "must be a price, or a placeholder"),
+        ('open --name "x', "must be 1 to 32 letters"),
+        ("open --side long", "'long' is not one of 'buy', 'sell'"),
+    ],
+)
+def test_what_would_make_no_signal_is_refused(words, said) -> None:
+    found = CliRunner().invoke(main, ["alert-message", *words.split()])
+    assert found.exit_code == 2 and said in found.output
