@@ -13,7 +13,7 @@ from executor.paper.exchange import EXCHANGE_ZONE
 from executor.paper.order_frames import completed_order, open_order
 from executor.paper.orders import Execution, Order
 from executor.paper.requests import Request
-from executor.paper.validation import invalid, refusal, words
+from executor.paper.validation import READ_ONLY, invalid, refusal, words
 from executor.paper.wire import UNSET_DOUBLE, text, whole
 
 if TYPE_CHECKING:
@@ -84,7 +84,10 @@ def _what_if(session: Session, request: Request, found: list[Instrument]) -> Non
     floor, form = session.floor, request.order
     if form is None:
         return
-    reason = refusal(form, found[0], list(floor.books.accounts)) if len(found) == 1 else (200, words(200))
+    if floor.faults.standing("read_only"):
+        reason: tuple[int, str] | None = READ_ONLY
+    else:
+        reason = refusal(form, found[0], list(floor.books.accounts)) if len(found) == 1 else (200, words(200))
     if reason:
         session.error(request.req_id, *reason)
         return

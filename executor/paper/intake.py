@@ -17,7 +17,7 @@ from executor.paper.faults import Fault
 from executor.paper.floor import Floor
 from executor.paper.matcher import Matcher, resting_status
 from executor.paper.orders import Order, OrderForm
-from executor.paper.validation import invalid, odd_lot, order_line, refusal, words
+from executor.paper.validation import READ_ONLY, odd_lot, order_line, refusal, words
 
 MAX_ID = 2**31 - 1
 KEPT_FLAGS = ("orphan_children", "children_stay", "oca_ignored", "oca_double_fill")
@@ -55,7 +55,7 @@ class Intake:
     def _refusal(self, client_id: int, order_id: int, found: list[Instrument],
                  form: OrderForm) -> tuple[int, str] | None:  # fmt: skip
         if self._floor.faults.standing("read_only"):
-            return invalid("The API interface is currently in Read-Only mode.")
+            return READ_ONLY
         if order_id > MAX_ID:
             return 320, words(320)
         if len(found) != 1:

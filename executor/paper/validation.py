@@ -48,6 +48,9 @@ def invalid(cause: str) -> Refusal:
     return 321, WORDS[321].format(cause=cause)
 
 
+READ_ONLY = invalid("The API interface is currently in Read-Only mode.")
+
+
 def words(code: int, **facts: object) -> str:
     """Return TWS's words for a code; for an unknown one a neutral sentence."""
     return WORDS.get(code, f"Order message {code}").format(**{"id": "", "cause": "", "order": ""} | facts)

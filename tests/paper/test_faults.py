@@ -488,7 +488,8 @@ def test_farm_status(tws: Tws, api: Api) -> None:
 def test_read_only_api(tws: Tws, api: Api) -> None:
     tws.fault("read_only")
     api.place(AAPL, MarketOrder("BUY", 1, orderId=1))
-    assert api.story() == ["1 error 321"]
+    api.place(AAPL, MarketOrder("BUY", 1, orderId=2, whatIf=True))
+    assert api.story() == ["1 error 321", "2 error 321"]
 
 
 def test_closed_market_holds_with_a_warning(tws: Tws, api: Api) -> None:
