@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import click
@@ -16,6 +17,9 @@ from common.settings import ProgramSettings, click_options, setting, speaking
 from relay.pending import open_pending
 from relay.pending.base import Mode, Pending
 from relay.settings import RelaySettings, queue_url
+
+LIMIT = click.IntRange(1, 100_000)
+HOURS = click.IntRange(0, 24 * 365)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +38,25 @@ class QueueSettings(ProgramSettings):
 @contextmanager
 def opened(flags: dict[str, Any]) -> Iterator[Pending]:
     """Open the queue for one command; that it cannot be reached ends the command with one line."""
-    pending = open_pending(QueueSettings.load(flags).queue_url)
+    url = QueueSettings.load(flags).queue_url
+    _must_exist(url)
+    pending = open_pending(url)
     try:
         yield pending
     except QueueError as exc:
         raise click.ClickException(f"the queue cannot be used: {exc.message}") from exc
     finally:
         pending.close()
+
+
+def _must_exist(url: str) -> None:
+    """End the command where it would make a new queue: pausing that one would stop nothing."""
+    path = Path(url.removeprefix("sqlite:///"))
+    if url.startswith("sqlite:///") and not path.is_file():
+        raise click.ClickException(
+            f"there is no queue at {path.absolute()}: run this in the relay's directory, or name its queue with "
+            "--queue-url sqlite:///FILE"
+        )
 
 
 def queue_command(name: str) -> Callable[[Callable[..., None]], click.Command]:
@@ -60,7 +76,7 @@ def queue_command(name: str) -> Callable[[Callable[..., None]], click.Command]:
 
 
 @queue_command("refused")
-@click.option("--limit", default=20, show_default=True, help="How many, newest first.")
+@click.option("--limit", type=LIMIT, default=20, show_default=True, help="How many, newest first.")
 def refused(pending: Pending, limit: int) -> None:
     """List authenticated alerts that were refused, and why."""
     found = pending.refused(limit)
@@ -70,7 +86,7 @@ def refused(pending: Pending, limit: int) -> None:
 
 
 @queue_command("dead")
-@click.option("--limit", default=20, show_default=True, help="How many, the longest dead first.")
+@click.option("--limit", type=LIMIT, default=20, show_default=True, help="How many, the longest dead first.")
 def dead(pending: Pending, limit: int) -> None:
     """List dead letters: signals that are not delivered any more, and why."""
     found = pending.dead(limit)
@@ -95,9 +111,9 @@ def requeue(pending: Pending, ids: tuple[str, ...]) -> None:
 @queue_command("purge")
 @click.option("--dead", "state", flag_value="dead", default="dead", help="Dead letters (the default).")
 @click.option("--pending", "state", flag_value="pending", help="Signals that wait: they will not be traded.")
-@click.option("--older-than", default=0.0, metavar="HOURS", help="Only what was accepted so long ago.")
+@click.option("--older-than", type=HOURS, default=0, metavar="HOURS", help="Only what was accepted so long ago.")
 @click.confirmation_option(prompt="Discard them for good?")
-def purge(pending: Pending, state: Any, older_than: float) -> None:
+def purge(pending: Pending, state: Any, older_than: int) -> None:
     """Discard dead letters, or what waits."""
     now = SystemClock().now()
     click.echo(f"{pending.purge(state, now - timedelta(hours=older_than), now)} discarded")
