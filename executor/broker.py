@@ -162,6 +162,15 @@ class Position:
     avg_cost: Decimal
     market_price: Decimal | None = None
     unrealized: Decimal | None = None
+    multiplier: Decimal = Decimal(1)
+
+    @property
+    def entry_price(self) -> Decimal:
+        """Return the average price paid for one unit of price; IBKR's average cost counts a future's multiplier in.
+
+        Commissions are in it too, but for forex (recorded: 315114.75 for an ES bought at 6302.25).
+        """
+        return self.avg_cost / self.multiplier
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +216,7 @@ class Listener(Protocol):
     def on_position(self, position: Position) -> None: ...
     def on_refusal(self, refusal: Refusal) -> None: ...
     def on_connectivity(self, state: Connectivity, text: str) -> None: ...
-    def on_contract(self, symbol: str, answer: Contract | str) -> None:
+    def on_contract(self, symbol: str, answer: Contract | str, con_id: int = 0) -> None:
         """The answer to `request_contract`: the contract, or in words why there is none, with the choices."""
         ...
 
@@ -231,8 +240,11 @@ class Broker(Protocol):
         """
         ...
 
-    def request_contract(self, symbol: str) -> None:
-        """Ask for the contract a symbol means; the answer is `on_contract`, once, with the first price where one is to be had."""
+    def request_contract(self, symbol: str, con_id: int = 0) -> None:
+        """Ask for the contract a symbol means; the answer is `on_contract`, once, with the first price where one is to be had.
+
+        With a `con_id` it is asked for this very contract, whatever the symbol means by now (a future that has rolled on).
+        """
         ...
 
     def price(self, con_id: int) -> Decimal | None:

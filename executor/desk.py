@@ -85,7 +85,10 @@ class Desk:
         self.day = ""  # the broker's trading day, from the last snapshot
         self.ready_since: datetime | None = None  # since when the broker is seen completely; None: it is not
         self.mode_text = "starting"
-        self._asked: set[str] = set()  # symbols whose contract was asked for
+        self._by_id: dict[int, Contract] = {}
+        self._asked: set[tuple[str, int]] = (
+            set()
+        )  # questions to the broker: a symbol, and the conId where it is that one
         self._filled_at: dict[int, datetime] = {}  # conId → our last execution
         self._stops: dict[str, str] = {}  # cause → why nothing is sent ("freeze") or no entry ("entries …")
         self._turning = False
@@ -213,11 +216,16 @@ class Desk:
         self.want_snapshot(f"TWS has IBKR again: {text}")
 
     @_guarded
-    def on_contract(self, symbol: str, answer: Contract | str) -> None:
-        self._asked.discard(symbol)
-        self.contracts[symbol] = answer
+    def on_contract(self, symbol: str, answer: Contract | str, con_id: int = 0) -> None:
         if isinstance(answer, Contract):
+            self._by_id[answer.con_id] = answer
+        if con_id == 0:
+            self._asked.discard((symbol, con_id))
+            self.contracts[symbol] = answer
+        if con_id == 0 and isinstance(answer, Contract):
             self.journal.remember_contract(symbol, answer.con_id)
+        if con_id and isinstance(answer, str):
+            self.watch.tell_unknown_contract(symbol, con_id, answer)  # not asked again on this connection
         self.advance()
 
     # ---- one turn ----
@@ -265,18 +273,21 @@ class Desk:
 
     def contract_for(self, symbol: str) -> Contract | str | None:
         """Return a symbol's contract, why there is none, or None while it is being asked for."""
-        if symbol not in self.contracts and symbol not in self._asked and self.ready_since:
-            self._asked.add(symbol)
-            self.broker.request_contract(symbol)
+        if symbol not in self.contracts:
+            self._ask(symbol)
         return self.contracts.get(symbol)
+
+    def _ask(self, symbol: str, con_id: int = 0) -> None:
+        if (symbol, con_id) not in self._asked and self.ready_since:
+            self._asked.add((symbol, con_id))
+            self.broker.request_contract(symbol, con_id)
 
     def forget_refusal(self, symbol: str) -> None:
         """Ask again for a symbol the next time: the configuration or TWS may have changed."""
         self.contracts.pop(symbol, None)
 
     def contract_of(self, trade: Trade) -> Contract | None:
-        """Return the contract of a trade; asked for again after a restart."""
-        known = next((c for c in self.contracts.values() if isinstance(c, Contract) and c.con_id == trade.con_id), None)
-        if known is None:
-            self.contract_for(trade.symbol)
-        return known
+        """Return the contract of a trade; asked for again after a restart, by its number where its symbol means another."""
+        if trade.con_id not in self._by_id and self.contract_for(trade.symbol) is not None:
+            self._ask(trade.symbol, trade.con_id)
+        return self._by_id.get(trade.con_id)

@@ -28,6 +28,8 @@ MIGRATIONS = (
     "schema.sql",
 )  # version n is reached by the n-th file; a new version adds a file, an old one never changes
 
+_OF_BLOCK = "account = ? AND (con_id = ? OR symbol = ?)"
+
 
 @dataclass(frozen=True, slots=True)
 class InboxRow:
@@ -268,9 +270,11 @@ class Journal:
         """Return every trade that is not closed or void, oldest first."""
         return [self._with_orders(r) for r in self._rows("SELECT * FROM trades WHERE closed = 0 ORDER BY id")]
 
-    def open_trade(self, account: str, con_id: int) -> Trade | None:
-        """Return the unfinished trade in a contract; there is at most one."""
-        rows = self._rows("SELECT * FROM trades WHERE closed = 0 AND account = ? AND con_id = ?", account, con_id)
+    def open_trade(self, account: str, con_id: int, symbol: str = "") -> Trade | None:
+        """Return the unfinished trade in a contract, of which there is at most one, or else the symbol's in another one."""
+        sql = """SELECT * FROM trades WHERE closed = 0 AND account = ? AND (con_id = ? OR symbol = ?)
+                 ORDER BY con_id = ? DESC, id LIMIT 1"""
+        rows = self._rows(sql, account, con_id, symbol, con_id)
         return self._with_orders(rows[0]) if rows else None
 
     def _with_orders(self, row: sqlite3.Row) -> Trade:
@@ -366,16 +370,21 @@ class Journal:
 
     # ---- blocks, holdings, contracts ----
 
-    def block(self, account: str, con_id: int) -> Block | None:
-        rows = self._rows("SELECT * FROM blocks WHERE account = ? AND con_id = ?", account, con_id)
+    def block(self, account: str, con_id: int, symbol: str) -> Block | None:
+        """Return the block on a contract, or on its symbol from another contract (a future that has rolled on)."""
+        rows = self._rows(f"SELECT * FROM blocks WHERE {_OF_BLOCK} ORDER BY since DESC", account, con_id, symbol)  # noqa: S608  ours
         return Block(Side(rows[0]["side"]), parse_utc(rows[0]["since"]), rows[0]["reason"]) if rows else None
 
     def set_block(self, trade: Trade, reason: str) -> None:
-        sql = "INSERT OR REPLACE INTO blocks (account, con_id, symbol, side, trade_id, since, reason) VALUES (?, ?, ?, ?, ?, ?, ?)"
-        self._write(sql, trade.account, trade.con_id, trade.symbol, trade.side.value, trade.id, self._now(), reason)
+        """Block the side of a trade that ended; the newest block of a contract and of a symbol is the only one."""
+        sql = "INSERT INTO blocks (account, con_id, symbol, side, trade_id, since, reason) VALUES (?, ?, ?, ?, ?, ?, ?)"
+        with self.transaction():
+            self.release_block(trade.account, trade.con_id, trade.symbol)
+            self._write(sql, trade.account, trade.con_id, trade.symbol, trade.side.value, trade.id, self._now(), reason)
 
-    def release_block(self, account: str, con_id: int) -> bool:
-        return self._write("DELETE FROM blocks WHERE account = ? AND con_id = ?", account, con_id).rowcount > 0
+    def release_block(self, account: str, con_id: int, symbol: str) -> bool:
+        """Release what `block` returns; whether there was one."""
+        return self._write(f"DELETE FROM blocks WHERE {_OF_BLOCK}", account, con_id, symbol).rowcount > 0  # noqa: S608  ours
 
     def ignored(self) -> dict[tuple[str, int], Decimal]:
         """Return (account, conId) → the quantity that the owner holds beside us and told us to leave alone."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _NO_SUCH_CONTRACT = 200
 _FIRST_PRICE_SECONDS = 1.0
 _CHOICES = 5
+_Question = tuple[str, int]  # a symbol; the contract that must be its, 0 for the one it means
 _WHOLE_UNITS = ("STK", "CASH", "FUT", "CFD")  # shares, units of the base currency, contracts
 
 
@@ -31,9 +33,9 @@ class Lookup:
 
     def __init__(self, tws: Tws, prices: Prices, configured: Mapping[str, ContractSpec]) -> None:
         self._tws, self._prices, self._configured = tws, prices, configured
-        self._known: dict[str, Contract] = {}  # symbol → contract
+        self._known: dict[_Question, Contract] = {}
         self._rules: dict[int, tuple[PriceStep, ...]] = {}  # market rule → its steps
-        self._asked: dict[str, asyncio.Task[None] | None] = {}
+        self._asked: dict[_Question, asyncio.Task[None] | None] = {}
         self._delayed: set[int] = set()  # con_ids whose live prices TWS refused
         self._first_price: dict[int, asyncio.Event] = {}
 
@@ -41,10 +43,11 @@ class Lookup:
         """Return the contracts that were looked up so far."""
         return list(self._known.values())
 
-    def ask(self, symbol: str) -> None:
-        """Answer `on_contract` for a symbol, now or when TWS is there."""
-        if self._asked.get(symbol) is None:
-            self._asked[symbol] = self._start(symbol)
+    def ask(self, symbol: str, con_id: int = 0) -> None:
+        """Answer `on_contract` for a symbol, or for one contract of it, now or when TWS is there."""
+        question = symbol, con_id
+        if self._asked.get(question) is None:
+            self._asked[question] = self._start(question)
 
     def resume(self) -> None:
         """Take up a new connection: subscribe again to what is known, and ask again what was not answered."""
@@ -53,27 +56,29 @@ class Lookup:
         self._delayed.clear()
         for contract in self._known.values():
             self._tws.watch(contract)
-        for symbol in list(self._asked):
-            self.ask(symbol)
+        for question in list(self._asked):
+            self.ask(*question)
 
-    def _start(self, symbol: str) -> asyncio.Task[None] | None:
-        return asyncio.ensure_future(self._answer(symbol)) if self._tws.connected else None
+    def _start(self, question: _Question) -> asyncio.Task[None] | None:
+        return asyncio.ensure_future(self._answer(question)) if self._tws.connected else None
 
-    async def _answer(self, symbol: str) -> None:
+    async def _answer(self, question: _Question) -> None:
         try:
-            answer = await self._contract(symbol)
+            answer = await self._contract(question)
         except BrokerUnavailable:
-            self._asked[symbol] = None  # asked again on the next connection
+            self._asked[question] = None  # asked again on the next connection
             return
-        del self._asked[symbol]
+        del self._asked[question]
         if self._tws.listener:
-            self._tws.listener.on_contract(symbol, answer)
+            symbol, con_id = question
+            self._tws.listener.on_contract(symbol, answer, con_id)
 
-    async def _contract(self, symbol: str) -> Contract | str:
-        if symbol in self._known:
-            return self._known[symbol]
+    async def _contract(self, question: _Question) -> Contract | str:
+        if question in self._known:
+            return self._known[question]
+        symbol, con_id = question
         try:
-            spec = spec_for(symbol, self._configured)
+            spec = self._spec(symbol, con_id)
             found = await self._tws.details(spec)
         except UnknownSymbol as exc:
             return str(exc) + await self._similar(symbol)
@@ -84,9 +89,18 @@ class Lookup:
         if len(found) != 1:
             return f'{symbol} is ambiguous: {_choices(found)}. Name one in executor.toml: [contracts."{symbol}"]'
         contract = await self._made(spec, found[0])
-        self._known[symbol] = contract
+        self._known[question] = contract
         await self._first_price_of(contract)
         return contract
+
+    def _spec(self, symbol: str, con_id: int) -> ContractSpec:
+        """Return what to ask TWS for; a contract that is named by its number needs nothing of the configuration."""
+        if not con_id:
+            return spec_for(symbol, self._configured)
+        try:
+            return replace(spec_for(symbol, self._configured), con_id=con_id, expiry="", multiplier="")
+        except UnknownSymbol:
+            return ContractSpec(symbol, sec_type="", local=symbol, currency="", exchange="", con_id=con_id)
 
     async def _refused(self, symbol: str, error: RequestRefused) -> str:
         if error.number != _NO_SUCH_CONTRACT:

@@ -75,7 +75,7 @@ class Owner:
 
     def release(self, symbol: str, con_id: int | None) -> bool:
         """Release the re-entry block of a symbol; whether one was set."""
-        if con_id is None or not self._journal.release_block(self._desk.account, con_id):
+        if not self._journal.release_block(self._desk.account, con_id or 0, symbol):
             return False
         self._journal.log("block released", f"re-entry into {symbol} is allowed again", symbol=symbol)
         return True
@@ -160,7 +160,7 @@ class Owner:
 
     def _adopt_position(self, command: Command) -> str:
         con_id, unknown = self._unknown(command)
-        if self._journal.open_trade(self._desk.account, con_id) is not None:
+        if self._journal.open_trade(self._desk.account, con_id, command.symbol or "") is not None:
             raise CommandRefused(f"a trade in {command.symbol} is open: only a whole position can be adopted")
         now = self._desk.clock.now()
         side = Side.BUY if unknown > 0 else Side.SELL
@@ -169,6 +169,6 @@ class Owner:
             state=State.OPEN, signal_id=f"adopted-{con_id}-{now:%Y%m%dT%H%M%S%f}", received_at=now, valid_until=now, timestamp=now,
         )  # fmt: skip
         adopted = self._journal.create_trade(trade, (), None)
-        self._journal.change_trade(adopted.id, entry_price=self._desk.positions[con_id].avg_cost, filled_at=now)
+        self._journal.change_trade(adopted.id, entry_price=self._desk.positions[con_id].entry_price, filled_at=now)
         self._journal.remember_contract(command.symbol or "", con_id)
         return f"your {decimal_text(unknown)} {command.symbol} are a trade of the journal now, without exits"

@@ -91,9 +91,9 @@ class Recorder:
 
     def _release_by_entry(self, trade: Trade) -> None:
         """The first fill of an opposite entry releases the re-entry block."""
-        block = self._journal.block(trade.account, trade.con_id)
+        block = self._journal.block(trade.account, trade.con_id, trade.symbol)
         if block is not None and block.side is not trade.side:
-            self._journal.release_block(trade.account, trade.con_id)
+            self._journal.release_block(trade.account, trade.con_id, trade.symbol)
             text = f"re-entry block on {block.side.value} released: a {trade.side.value} entry filled"
             self._journal.log("block released", text, symbol=trade.symbol, trade_id=trade.id)
 
@@ -212,7 +212,7 @@ class Recorder:
             self._journal.change_trade(trade.id, state=state.value, **columns)
             if state is not trade.state:
                 log.info("trade", symbol=trade.symbol, trade_id=trade.id, state=state.value, by=event.value)
-                self._entered_state(replace(trade, state=state), event)
+                self._entered_state(self._journal.trade(trade.id), event)
             moved = self._journal.trade(trade.id)
             if not state.is_finished:
                 self._refresh_timers(moved)
@@ -301,7 +301,15 @@ class Recorder:
         self._alarms.raise_("hold", str(trade.id), text, symbol=trade.symbol, trade_id=trade.id)
 
     def _end_alarms(self, trade: Trade) -> None:
-        for kind in ("unprotected", "hold", "flipped", "close waits", "take-profit lost", "position mismatch"):
+        for kind in (
+            "unprotected",
+            "hold",
+            "flipped",
+            "close waits",
+            "take-profit lost",
+            "position mismatch",
+            "contract",
+        ):
             self._alarms.clear(
                 kind, str(trade.id), f"{trade.symbol}: the trade is over", symbol=trade.symbol, trade_id=trade.id
             )

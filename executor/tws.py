@@ -257,6 +257,12 @@ class Tws:
         except ConnectionError as exc:
             raise BrokerUnavailable(f"TWS is not connected: {exc}") from exc
 
+    def ask_margin(self, ticket: Ticket) -> None:
+        """Ask what an order would need, placing none (IBKR's what-if); the answer is `on_order` or `on_refusal`."""
+        order = _order(ticket)
+        order.whatIf = True
+        self._ready_client().placeOrder(ticket.order_id, _contract(ticket.contract), order)
+
     def cancel(self, order_id: int) -> None:
         """Ask to cancel one of our orders; see `broker.Broker.cancel`."""
         client = self._ready_client()
@@ -265,8 +271,8 @@ class Tws:
         except ConnectionError as exc:
             raise BrokerUnavailable(f"TWS is not connected: {exc}") from exc
 
-    def request_contract(self, symbol: str) -> None:
-        self.lookup.ask(symbol)
+    def request_contract(self, symbol: str, con_id: int = 0) -> None:
+        self.lookup.ask(symbol, con_id)
 
     def price(self, con_id: int) -> Any:
         return self._prices.price(con_id) if self.connected else None

@@ -39,8 +39,12 @@ class Verdicts:
 
     def _on_hold(self, symbol: str) -> bool:
         """Whether the symbol's trade waits for the owner: a kept close must not hide what comes after it."""
-        trade = self._journal.open_trade(self._desk.account, self._journal.contract_id(symbol) or 0)
+        trade = self._open_trade(symbol)
         return trade is not None and trade.state is State.HOLD
+
+    def _open_trade(self, symbol: str) -> Trade | None:
+        """Return the symbol's trade; it may be in a contract that the symbol meant before (a future that has rolled on)."""
+        return self._journal.open_trade(self._desk.account, self._journal.contract_id(symbol) or 0, symbol)
 
     def _decide_one(self, signal_id: str) -> bool:
         """Take one signal as far as it goes; whether it is done. A close may finish at once: then it is decided again."""
@@ -56,9 +60,8 @@ class Verdicts:
         if isinstance(contract, str):
             self._desk.forget_refusal(row.signal.symbol)
             return Done("refused", contract)
-        con_id = contract.con_id if contract else self._journal.contract_id(row.signal.symbol)
-        trade = self._journal.open_trade(self._desk.account, con_id) if con_id is not None else None
-        view = self._view(row, con_id, trade)
+        trade = self._open_trade(row.signal.symbol)
+        view = self._view(row, contract, trade)
         obstacle = self._obstacle(row, contract, trade, view)
         if obstacle:
             return Wait(obstacle)
@@ -72,11 +75,12 @@ class Verdicts:
             return self._desk.contracts.get(row.signal.symbol)
         return self._desk.contract_for(row.signal.symbol)
 
-    def _view(self, row: InboxRow, con_id: int | None, trade: Trade | None) -> View:
-        key = (self._desk.account, con_id or 0)
-        block = self._journal.block(*key)
-        beside = self._journal.ignored().get(key, ZERO)
-        unknown = self._desk.shown(key[1]) - beside - (trade.signed if trade else ZERO)
+    def _view(self, row: InboxRow, contract: Contract | None, trade: Trade | None) -> View:
+        meant = contract.con_id if contract else self._journal.contract_id(row.signal.symbol) or 0
+        con_id = trade.con_id if trade else meant
+        block = self._journal.block(self._desk.account, meant, row.signal.symbol)
+        beside = self._journal.ignored().get((self._desk.account, con_id), ZERO)
+        unknown = self._desk.shown(con_id) - beside - (trade.signed if trade else ZERO)
         opposed = beside if row.signal.side and (beside < 0) is (row.signal.side.value == "buy") else ZERO
         return View(
             now=self._desk.clock.now(), received_at=row.received_at, valid_until=self._valid_until(row), trade=trade,
@@ -161,8 +165,7 @@ class Verdicts:
 
     def _begin_close(self, row: InboxRow, decision: Close) -> bool:
         """Ask for the close of the open trade; the signal is decided again when that trade is finished."""
-        contract_id = self._journal.contract_id(row.signal.symbol)
-        trade = self._journal.open_trade(self._desk.account, contract_id or 0)
+        trade = self._open_trade(row.signal.symbol)
         if trade is None:
             return True
         with self._journal.transaction():

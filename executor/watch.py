@@ -118,6 +118,13 @@ class Watch:
         desk.disconnected("the journal could not be written for a while: reading everything again")
         desk.want_snapshot("the journal can be written again")
 
+    def tell_unknown_contract(self, symbol: str, con_id: int, answer: str) -> None:
+        """Say of an open trade that nothing can be ordered in its contract."""
+        trade = self._desk.journal.open_trade(self._desk.account, con_id)
+        if trade is not None:
+            text = f"{symbol}: TWS does not tell the contract {con_id} of the open trade, so nothing can be ordered in it: {answer}"
+            self._desk.alarms.raise_("contract", str(trade.id), text, symbol=symbol, trade_id=trade.id)
+
     def tell_stop(self, cause: str, text: str) -> None:
         """Raise the alarm of a stopped desk, where the journal still takes it."""
         try:

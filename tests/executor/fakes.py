@@ -35,6 +35,7 @@ class FakeBroker:
     tickets: dict[int, Ticket] = field(default_factory=dict)
     fills: list[Fill] = field(default_factory=list)
     quantity: dict[int, Decimal] = field(default_factory=dict)
+    symbols: dict[int, str] = field(default_factory=dict)
     silent: bool = False  # accept and say nothing
     deaf: bool = False  # orders never arrive
     gone: bool = False  # the transport is gone
@@ -43,6 +44,8 @@ class FakeBroker:
     day: str = "2026-11-23"
     floor: int = 1
     desk: Desk | None = None
+    contracts: dict[str, Contract] = field(default_factory=lambda: dict(CONTRACTS))
+    by_number: dict[int, Contract] = field(default_factory=dict)
 
     def order_id_floor(self) -> int:
         return self.floor
@@ -50,9 +53,10 @@ class FakeBroker:
     def price(self, con_id: int) -> Decimal | None:
         return self.market
 
-    def request_contract(self, symbol: str) -> None:
+    def request_contract(self, symbol: str, con_id: int = 0) -> None:
         assert self.desk is not None
-        self.desk.on_contract(symbol, CONTRACTS.get(symbol, f"{symbol} is not known to IBKR"))
+        known = self.contracts.get(symbol) if not con_id else self.by_number.get(con_id)
+        self.desk.on_contract(symbol, known or f"{symbol} is not known to IBKR", con_id)
 
     def send(self, ticket: Ticket) -> None:
         if self.gone:
@@ -134,14 +138,15 @@ class FakeBroker:
         live = tuple(r for r in self.orders.values() if r.status.is_live)
         done = tuple(replace(r, order_id=0, completed=True) for r in self.orders.values() if not r.status.is_live)
         positions = tuple(
-            Position(ACCOUNT, c.con_id, c.symbol, self.quantity[c.con_id], Decimal(1))
-            for c in CONTRACTS.values()
-            if self.quantity.get(c.con_id)
+            Position(ACCOUNT, con_id, self.symbols[con_id], quantity, Decimal(1))
+            for con_id, quantity in self.quantity.items()
+            if quantity
         )
         return Snapshot(self.clock.now(), self.day, live, done, tuple(self.fills), positions)
 
     def _move(self, contract: Contract, signed: Decimal) -> None:
         self.quantity[contract.con_id] = self.quantity.get(contract.con_id, Decimal(0)) + signed
+        self.symbols[contract.con_id] = contract.symbol
         position = Position(ACCOUNT, contract.con_id, contract.symbol, self.quantity[contract.con_id], Decimal(1))
         self._tell("on_position", position)
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from executor.broker import Refusal
+from executor.broker import Contract, Refusal
 from executor.commands import Command, CommandKind, CommandRefused
 
 from .fakes import AAPL, EURUSD, House
@@ -158,6 +158,49 @@ def test_adopted_position_becomes_a_trade_that_can_be_closed(house):
     house.desk.on_contract("AAPL", AAPL)
     assert house.outcome(house.signal("close", "AAPL"))[0] == "closed"
     assert house.broker.quantity[AAPL.con_id] == 0 and house.trades()[0]["exit_price"] == 200
+
+
+def rolled(house, path):
+    """A trade in December's future, and an executor started again after the configuration went on to March's."""
+    december, march = (Contract(n, "ES", "FUT", "ES", "USD", "CME", Decimal(50)) for n in (1, 2))
+    house.broker.contracts["ES"], house.broker.market = december, Decimal(6300)
+    assert house.outcome(house.signal("open", "ES", "buy", "1", tp="6400", sl="6200"))[0] == "entered"
+    house.broker.contracts["ES"] = march
+    return house.restart(path), december, march
+
+
+def test_trade_in_a_future_that_rolled_on_is_reversed_in_its_own_contract(tmp_path):
+    path = str(tmp_path / "trade_state.db")
+    later, december, _ = rolled(House.build(path).connect(), path)
+    later.broker.by_number[1] = december
+    later.connect()
+    assert later.outcome(later.signal("open", "ES", "buy", "1"))[0] == "ignored"
+    assert later.outcome(later.signal("open", "ES", "sell", "2"))[0] == "entered"
+    assert later.broker.quantity == {1: Decimal(0), 2: Decimal(-2)} and not later.alarms()
+
+
+def test_take_profit_in_a_future_blocks_the_symbol_after_it_rolled_on(tmp_path):
+    path = str(tmp_path / "trade_state.db")
+    later, _, _ = rolled(House.build(path).connect(), path)
+    later.connect()
+    later.broker.hit("T")
+    refused = later.signal("open", "ES", "buy", "1")
+    assert "re-entry blocked" in later.outcome(refused)[1]
+    later.signal("reset", "ES")
+    assert later.outcome(later.signal("open", "ES", "buy", "1"))[0] == "entered"
+
+
+def test_open_trade_whose_contract_tws_does_not_tell_is_said(tmp_path):
+    path = str(tmp_path / "trade_state.db")
+    later, december, _ = rolled(House.build(path).connect(), path)
+    later.connect()
+    later.signal("close", "ES")
+    later.pass_time(5)
+    assert later.alarms() == ["contract"] and later.broker.quantity == {1: Decimal(1)}
+    later.broker.by_number[1] = december
+    later.desk.disconnected("TWS is gone")
+    later.connect()
+    assert later.broker.quantity == {1: Decimal(0)} and not later.alarms()
 
 
 def test_partial_take_profit_keeps_a_stop_of_what_is_left(house):

@@ -266,9 +266,9 @@ async def test_order_id_floor_follows_own_orders_and_never_falls() -> None:
 # --- contracts and prices ---------------------------------------------------------------------------------------
 
 
-async def looked_up(tws: Tws, ear: Any, symbol: str) -> Any:
-    tws.request_contract(symbol)
-    return (await until(lambda: [answer for name, answer in ear.all("contract") if name == symbol]))[0]
+async def looked_up(tws: Tws, ear: Any, symbol: str, con_id: int = 0) -> Any:
+    tws.request_contract(symbol, con_id)
+    return (await until(lambda: [one[1] for one in ear.all("contract") if (one[0], one[2]) == (symbol, con_id)]))[0]
 
 
 @on_loop
@@ -291,6 +291,14 @@ async def test_contract_is_asked_for_once() -> None:
         tws.request_contract("AAPL")
         await until(lambda: len(ear.all("contract")) == 2)
         assert ear.all("contract")[1][1] == first and SEEN["reqContractDetails"] == asked
+
+
+@pytest.mark.parametrize("symbol", ["GBPUSD", "ES1!"])
+@on_loop
+async def test_contract_is_told_by_its_number_whatever_its_symbol_means_now(symbol: str) -> None:
+    async with paper() as server, client(server) as (tws, ear):
+        found = await looked_up(tws, ear, symbol, EURUSD.con_id)
+        assert (found.con_id, found.local, found.exchange) == (EURUSD.con_id, "EUR", "IDEALPRO")
 
 
 @pytest.mark.parametrize(("symbol", "words"), [("ZZZZZ", "TWS knows no contract for ZZZZZ"), ("ES1!", "executor.toml")])
