@@ -280,7 +280,13 @@ def _fits(order: Order, trade: Trade, moment: Moment) -> bool:
 
 
 def _protect(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
-    """Put a lost stop back once; after that, or where the owner took it away himself, tell him."""
+    """Put a lost stop back once; after that, or where the owner took it away himself, tell him.
+
+    An order that the broker calls finished, and whose executions are still to come, may have closed the trade: until
+    they are here (or looked up, `_is_overdue`) nothing is missing.
+    """
+    if any(awaits_executions(o) for o in trade.orders):
+        return None
     if trade.is_protected or moment.seconds_since(trade.unprotected_at) < policy.protect_seconds / 2:
         return None
     stops = list(trade.legs(*STOPS))

@@ -282,8 +282,9 @@ def _observed_at_rest(trade: Trade) -> Event | None:
 
 
 def _observed_closing(trade: Trade) -> Event | None:
+    """A close that filled wholly was not refused: what is left was taken out by hand, or is closed by another one."""
     closes = list(trade.legs(Leg.CLOSE))[trade.closes_forgiven :]
-    return Event.REFUSED if closes and all(o.is_done for o in closes) else None
+    return Event.REFUSED if any(o.is_done and o.state is not OrderState.FILLED for o in closes) else None
 
 
 def _observed_alive(trade: Trade) -> Event | None:
