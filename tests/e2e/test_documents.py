@@ -22,6 +22,10 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 # source: TradingView, "How to use a variable value in alert"
 PLACEHOLDERS = {
     "{{ticker}}": "EURUSD",
+    "{{exchange}}": "FX",
+    "{{interval}}": "5",
+    "{{plot_0}}": "1.20",
+    "{{plot_1}}": "1.18",
     "{{close}}": "1.19",
     "{{timenow}}": "2026-11-23T09:15:00Z",
     "{{strategy.order.id}}": "Long",
