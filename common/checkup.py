@@ -1,0 +1,155 @@
+"""What a doctor finds: one line for each thing that was looked at, with the mend where it is wrong."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import click
+
+from common.settings import ProgramSettings, Secret
+
+DAYS_WANTED = 14  # certificates are renewed 30 days before their end; 14 left means that renewing fails
+SKEW_SECONDS = 2.0
+SHORTEST_SECRET = 16
+_SECONDS = 5.0
+
+
+class State(StrEnum):
+    """What was found."""
+
+    OK = "ok"
+    WRONG = "wrong"
+    NOT_CHECKED = "not checked"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at: what was found, and what to do where that is wrong."""
+
+    state: State
+    what: str
+    found: str
+    mend: str = ""
+
+
+def ok(what: str, found: str) -> Finding:
+    return Finding(State.OK, what, found)
+
+
+def wrong(what: str, found: str, mend: str) -> Finding:
+    return Finding(State.WRONG, what, found, mend)
+
+
+def not_checked(what: str, why: str) -> Finding:
+    return Finding(State.NOT_CHECKED, what, why)
+
+
+def tell(findings: Iterable[Finding]) -> bool:
+    """Print each finding as it comes, then the sum; return whether nothing is wrong."""
+    count = dict.fromkeys(State, 0)
+    for each in findings:
+        count[each.state] += 1
+        click.echo(f"{each.state:<11}  {each.what}: {each.found}")
+        if each.mend:
+            click.echo(f"{'':<11}  mend: {each.mend}")
+    click.echo(", ".join(f"{number} {state}" for state, number in count.items()))
+    return not count[State.WRONG]
+
+
+# --- what both programs have ------------------------------------------------------------------------
+
+
+def secrets_of(settings: ProgramSettings, names: Iterable[str]) -> Iterable[Finding]:
+    """Look at secrets: long enough, no two alike, and their files closed to other users."""
+    seen: dict[str, str] = {}
+    problems = []
+    for name in names:
+        secret = getattr(settings, name)
+        variable = settings.env_prefix + name.upper()
+        for item in secret.items() if secret else ():
+            if len(item) < SHORTEST_SECRET:
+                problems.append(f"an entry of {variable} has fewer than {SHORTEST_SECRET} characters")
+            if seen.setdefault(item, variable) != variable:
+                problems.append(f"{variable} and {seen[item]} hold the same text")
+    if problems:
+        yield wrong("secrets", "; ".join(problems), "make each anew, long and random; .env.example names the command")
+    else:
+        yield ok("secrets", "long enough, and no two alike")
+    yield _closed(settings)
+
+
+def _closed(settings: ProgramSettings) -> Finding:
+    what = "secret files"
+    files = {each.file for each in vars(settings).values() if isinstance(each, Secret) and each.file}
+    env = Path.cwd() / ".env"
+    files |= {env} if env.is_file() else set()
+    if os.name != "posix":
+        return not_checked(what, "who may read a file is not looked at on this system")
+    if open_to_others := sorted(str(file) for file in files if file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)):
+        names = " ".join(open_to_others)
+        return wrong(what, f"other users may read {names}", f"chmod 600 {names}")
+    return ok(what, f"{len(files)} files, readable by their owner only" if files else "none in use")
+
+
+def port_is_free(host: str, port: int) -> bool:
+    """Tell whether a program could listen there now.
+
+    Raises:
+        OSError: It could not, and not because somebody else does.
+    """
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        if os.name == "posix":
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            if answers(host, port):
+                return False
+            raise
+        return not answers(host, port)  # on Windows two programs may be bound to one port
+
+
+def answers(host: str, port: int, seconds: float = 1.0) -> bool:
+    """Tell whether somebody listens there."""
+    near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not bound to, but asked
+    try:
+        socket.create_connection((near, port), seconds).close()
+    except OSError:
+        return False
+    return True
+
+
+def certificate(url: str, now: datetime, ca: Path | None = None) -> Finding:
+    """Look at the certificate behind an https address: valid for its name, and for how many days yet."""
+    parts = urlsplit(url)
+    what, host, port = "TLS", parts.hostname or "", parts.port or 443
+    if parts.scheme != "https":
+        return not_checked(what, f"{url} is plain http, which is used on this machine only")
+    context = ssl.create_default_context(cafile=str(ca) if ca else None)
+    try:
+        plain = socket.create_connection((host, port), _SECONDS)
+        with plain, context.wrap_socket(plain, server_hostname=host) as safe:
+            until = ssl.cert_time_to_seconds(str((safe.getpeercert() or {})["notAfter"]))
+    except ssl.SSLCertVerificationError as exc:
+        return wrong(what, f"the certificate of {host} is not valid: {exc.verify_message}", _MEND_TLS)
+    except OSError as exc:
+        return wrong(what, f"{host} port {port} gives no TLS connection: {exc.strerror or exc}", _MEND_TLS)
+    days = (datetime.fromtimestamp(until, UTC) - now).days
+    found = f"the certificate of {host} is valid for {days} more days"
+    return ok(what, found) if days >= DAYS_WANTED else wrong(what, found, _MEND_RENEWAL)
+
+
+_MEND_TLS = (
+    "let Caddy get one (its name must lead to the relay, ports 80 and 443 must be open); for a private authority "
+    "set EXECUTOR_RELAY_CA; set this machine's clock if it is wrong"
+)
+_MEND_RENEWAL = "renewing fails: look at Caddy's log on the relay's machine (journalctl -u caddy)"
