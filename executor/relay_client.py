@@ -62,6 +62,15 @@ class Answer:
     skew_seconds: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What the relay says of itself: the fingerprints of its keys, newest first; its queue, None while that is away."""
+
+    fingerprints: tuple[str, ...]
+    queue: Mapping[str, Any] | None
+    skew_seconds: float | None
+
+
 class RelayClient:
     """One connection to one relay. Not for two threads at once."""
 
@@ -108,6 +117,18 @@ class RelayClient:
         given = {"id": delivery.id, "lease": delivery.lease, "reason": reason[:500], "retry_seconds": retry_seconds}
         self._post("/v1/nack", given)
 
+    def status(self) -> Status:
+        """Return what the relay says of itself, for the doctor.
+
+        Raises:
+            RelayUnavailable: No usable answer.
+        """
+        body, headers = self._ask("GET", "/v1/status", None)
+        keys, queue = body.get("signing_keys"), body.get("queue")
+        if not isinstance(keys, list) or not isinstance(queue, dict | None):
+            raise RelayUnavailable(f"{self._url} answered without its keys; is this the relay?")
+        return Status(tuple(map(str, keys)), queue, self._skew(headers))
+
     def close(self) -> None:
         self._session.close()
 
@@ -137,8 +158,14 @@ class RelayClient:
     # --- one request --------------------------------------------------------------------------------
 
     def _post(self, path: str, body: Mapping[str, Any], wait: float = 0.0) -> tuple[dict[str, Any], Mapping[str, str]]:
+        return self._ask("POST", path, body, wait)
+
+    def _ask(
+        self, method: str, path: str, body: Mapping[str, Any] | None, wait: float = 0.0
+    ) -> tuple[dict[str, Any], Mapping[str, str]]:
         deadline = self._clock.monotonic() + wait + _ANSWER_SECONDS
-        send: Callable[[], requests.Response] = lambda: self._session.post(  # noqa: E731 - sent once or twice
+        send: Callable[[], requests.Response] = lambda: self._session.request(  # noqa: E731 - sent once or twice
+            method,
             self._url + path,
             json=body,
             headers={"Authorization": f"Bearer {self._token.current().reveal()}"},

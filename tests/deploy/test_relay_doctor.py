@@ -226,4 +226,3 @@ def test_nobody_at_the_public_address(free: str, free_port: Callable[[], int]) -
     assert "does not answer" in found.found("public address")
     assert "is https" not in look("--port", free, "--public-url", "http://relay.example.com").text
     assert "must be an address like https" in look("--public-url", "http://relay.example.com").text
-
