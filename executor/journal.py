@@ -10,48 +10,21 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Self
 
 from common.clock import Clock, parse_utc, utc_text
 from common.errors import JournalError
-from common.signals import Action, Envelope, Side, Signal, decimal_text
+from common.signals import Envelope, Side, decimal_text
 
-from .broker import Fill, Kind, OrderReport, Status
-from .trades import Leg, Order, OrderState, State, Trade
-
-MIGRATIONS = (
-    "schema.sql",
-)  # version n is reached by the n-th file; a new version adds a file, an old one never changes
+from .broker import Fill, OrderReport
+from .rows import Block, InboxRow, describe, inbox_row, number_text, order_of, plain, time_text, trade_of
+from .storage import open_file
+from .trades import Order, Trade
 
 _OF_BLOCK = "account = ? AND (con_id = ? OR symbol = ?)"
-
-
-@dataclass(frozen=True, slots=True)
-class InboxRow:
-    """One signal of the inbox that is not done."""
-
-    seq: int
-    signal_id: str
-    received_at: datetime
-    expires_at: datetime | None
-    signal: Signal
-    state: str  # waiting | closing
-    trade_id: int | None
-    reason: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """The side of a contract on which no entry is allowed, and why."""
-
-    side: Side
-    since: datetime
-    reason: str
 
 
 class Journal:
@@ -71,28 +44,7 @@ class Journal:
         Raises:
             JournalError: It cannot be opened, is damaged, or was made by a newer version. The text says the mend.
         """
-        try:
-            journal = cls(_connect(Path(path), readonly), clock)
-            if not readonly:
-                journal._migrate(path)
-        except (sqlite3.Error, OSError) as exc:
-            raise JournalError(
-                f"the journal {path} cannot be opened ({exc}): restore it from a backup, or move it away"
-            ) from exc
-        return journal
-
-    def _migrate(self, path: str | Path) -> None:
-        check = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if check != "ok":
-            raise JournalError(f"the journal {path} is damaged ({check}): restore it from a backup before trading on")
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version > len(MIGRATIONS):
-            raise JournalError(
-                f"the journal {path} was written by a newer version of this program (schema {version}): update it"
-            )
-        for number, name in enumerate(MIGRATIONS[version:], version + 1):
-            script = files(__package__).joinpath(name).read_text("utf-8")
-            self._db.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
+        return cls(open_file(Path(path), readonly=readonly), clock)
 
     def close(self) -> None:
         self._db.close()
@@ -188,23 +140,23 @@ class Journal:
         sql = """INSERT INTO inbox (signal_id, payload, received_at, arrived_at, expires_at, action, symbol, side, quantity,
                  tp, sl, note) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (signal_id) DO NOTHING"""
         row = (
-            envelope.id, payload, utc_text(envelope.received_at), self._now(), _time_text(envelope.expires_at),
-            signal.action.value, signal.symbol, signal.side, _number_text(signal.quantity), _number_text(signal.tp),
-            _number_text(signal.sl), signal.note,
+            envelope.id, payload, utc_text(envelope.received_at), self._now(), time_text(envelope.expires_at),
+            signal.action.value, signal.symbol, signal.side, number_text(signal.quantity), number_text(signal.tp),
+            number_text(signal.sl), signal.note,
         )  # fmt: skip
         if self._write(sql, *row).rowcount == 0:
             return False
-        self.log("signal", _describe(signal), symbol=signal.symbol, signal_id=envelope.id)
+        self.log("signal", describe(signal), symbol=signal.symbol, signal_id=envelope.id)
         return True
 
     def undone(self) -> list[InboxRow]:
         """Return the signals that are not done, in the order of arrival."""
-        return [_inbox_row(r) for r in self._rows("SELECT * FROM inbox WHERE state <> 'done' ORDER BY seq")]
+        return [inbox_row(r) for r in self._rows("SELECT * FROM inbox WHERE state <> 'done' ORDER BY seq")]
 
     def signal_of(self, signal_id: str) -> InboxRow | None:
         """Return one signal of the inbox, done or not."""
         rows = self._rows("SELECT * FROM inbox WHERE signal_id = ?", signal_id)
-        return _inbox_row(rows[0]) if rows else None
+        return inbox_row(rows[0]) if rows else None
 
     def finish_signal(self, row: InboxRow, outcome: str, reason: str, trade_id: int | None = None) -> None:
         """Give a signal its one outcome, with the reason in words. A signal that has one keeps it."""
@@ -251,7 +203,7 @@ class Journal:
                  state, parent_ref) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
         self._write(
             sql, order.order_ref, trade_id, order.leg.value, order.attempt, trade.account, trade.con_id, client_id,
-            order.side.value, order.kind.value, decimal_text(order.quantity), _number_text(order.price), order.state.value,
+            order.side.value, order.kind.value, decimal_text(order.quantity), number_text(order.price), order.state.value,
             order.parent_ref,
         )  # fmt: skip
 
@@ -279,7 +231,7 @@ class Journal:
 
     def _with_orders(self, row: sqlite3.Row) -> Trade:
         orders = self._rows("SELECT * FROM orders WHERE trade_id = ? ORDER BY rowid", row["id"])
-        return _trade(row, tuple(_order(o) for o in orders))
+        return trade_of(row, tuple(order_of(o) for o in orders))
 
     def change_trade(self, trade_id: int, **values: object) -> None:
         """Set columns of a trade; instants and decimals are written as the journal writes them."""
@@ -297,7 +249,7 @@ class Journal:
         if not values:
             return
         columns = ", ".join(f"{name} = ?" for name in values)
-        self._write(f"UPDATE {table} SET {columns} WHERE {key} = ?", *map(_plain, values.values()), of)  # noqa: S608  names are ours
+        self._write(f"UPDATE {table} SET {columns} WHERE {key} = ?", *map(plain, values.values()), of)  # noqa: S608  names are ours
 
     def find_order(
         self, *, order_ref: str | None = None, client_id: int | None = None, order_id: int = 0
@@ -306,7 +258,7 @@ class Journal:
         rows = self._rows("SELECT * FROM orders WHERE order_ref = ?", order_ref) if order_ref else []
         if not rows and order_id:
             rows = self._rows("SELECT * FROM orders WHERE client_id = ? AND order_id = ?", client_id, order_id)
-        return (rows[0]["trade_id"], _order(rows[0])) if rows else None
+        return (rows[0]["trade_id"], order_of(rows[0])) if rows else None
 
     def take_order_ids(self, client_id: int, count: int, floor: int) -> int:
         """Return the first of `count` order ids that were never used, at or above the broker's floor."""
@@ -340,7 +292,7 @@ class Journal:
                  WHERE excluded.exec_id > fills.exec_id"""
         row = (
             fill.exec_root, fill.exec_id, order_ref, trade_id, fill.account, fill.con_id, fill.side.value,
-            decimal_text(fill.quantity), decimal_text(fill.price), utc_text(fill.at), _number_text(fill.commission),
+            decimal_text(fill.quantity), decimal_text(fill.price), utc_text(fill.at), number_text(fill.commission),
             int(fill.liquidation),
         )  # fmt: skip
         return self._write(sql, *row).rowcount > 0
@@ -438,77 +390,3 @@ class Journal:
         told = self._now() if delivered else None
         sql = """UPDATE alarms SET tries = tries + 1, told_at = coalesce(?, told_at), try_after = ?, clear_told = ? WHERE id = ?"""
         self._write(sql, told, utc_text(try_after), int(delivered and closing), alarm_id)
-
-
-def _connect(path: Path, readonly: bool) -> sqlite3.Connection:
-    if readonly:
-        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=2)
-    else:
-        db = sqlite3.connect(path, isolation_level=None, timeout=2)
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-        db.execute("PRAGMA foreign_keys = ON")
-    db.row_factory = sqlite3.Row
-    return db
-
-
-# ---- rows ↔ values ----
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, datetime):
-        return utc_text(value)
-    return decimal_text(value) if isinstance(value, Decimal) else value
-
-
-def _number_text(value: Decimal | None) -> str | None:
-    return None if value is None else decimal_text(value)
-
-
-def _time_text(value: datetime | None) -> str | None:
-    return None if value is None else utc_text(value)
-
-
-def _number(text: str | None) -> Decimal | None:
-    return None if text is None else Decimal(text)
-
-
-def _time(text: str | None) -> datetime | None:
-    return None if text is None else parse_utc(text)
-
-
-def _describe(signal: Signal) -> str:
-    words = [signal.action.value, signal.side or "", str(signal.quantity or ""), signal.symbol]
-    words += [f"take-profit {signal.tp}" if signal.tp else "", f"stop-loss {signal.sl}" if signal.sl else ""]
-    text = " ".join(w for w in words if w)
-    return f"{text} ({signal.note})" if signal.note else text
-
-
-def _inbox_row(r: sqlite3.Row) -> InboxRow:
-    side = None if r["side"] is None else Side(r["side"])
-    numbers = (_number(r["quantity"]), _number(r["tp"]), _number(r["sl"]))
-    signal = Signal(Action(r["action"]), r["symbol"], side, *numbers, r["note"])
-    received, expires = parse_utc(r["received_at"]), _time(r["expires_at"])
-    return InboxRow(r["seq"], r["signal_id"], received, expires, signal, r["state"], r["trade_id"], r["reason"])
-
-
-def _trade(r: sqlite3.Row, orders: tuple[Order, ...]) -> Trade:
-    return Trade(
-        id=r["id"], symbol=r["symbol"], side=Side(r["signal"]), account=r["account"], con_id=r["con_id"],
-        asked=Decimal(r["asked"]), state=State(r["state"]), signal_id=r["signal_id"], received_at=parse_utc(r["received_at"]),
-        valid_until=parse_utc(r["valid_until"]), timestamp=parse_utc(r["timestamp"]), stop_wanted=bool(r["stop_wanted"]),
-        reduced=Decimal(r["reduced"]), close_cause=r["close_cause"], exit_reason=r["exit_reason"],
-        unprotected_at=_time(r["unprotected_at"]), loose_at=_time(r["loose_at"]), hold_reason=r["hold_reason"],
-        closes_forgiven=r["closes_forgiven"], orders=orders,
-    )  # fmt: skip
-
-
-def _order(r: sqlite3.Row) -> Order:
-    return Order(
-        order_ref=r["order_ref"], leg=Leg(r["leg"]), attempt=r["attempt"], side=Side(r["side"]), kind=Kind(r["kind"]),
-        quantity=Decimal(r["quantity"]), price=_number(r["price"]), state=OrderState(r["state"]), filled=Decimal(r["filled"]),
-        order_id=r["order_id"], perm_id=r["perm_id"], parent_ref=r["parent_ref"], said=r["said"] and Status(r["said"]),
-        said_filled=_number(r["said_filled"]), refusal_code=r["refusal_code"], reason=r["reason"], held=r["held"],
-        sent_at=_time(r["sent_at"]), sent_day=r["sent_day"], resends=r["resends"],
-        cancel_asked_at=_time(r["cancel_asked_at"]), resize_asked_at=_time(r["resize_asked_at"]),
-    )  # fmt: skip

@@ -33,6 +33,7 @@ from executor.broker import (
     Ticket,
 )
 from executor.gathering import Gathering
+from executor.greeting import Greeting, incomplete, why_not
 from executor.lookup import Lookup
 from executor.prices import Prices
 from executor.wire import ClientIdInUse, RequestRefused, Wire
@@ -120,7 +121,7 @@ class Tws:
         self._client = client = library.client.Client(wire)
         client.decoder = _Decoder(wire)
         client.MaxRequests, client.RequestsInterval = _PACE
-        greeting = _Greeting(client.conn)
+        greeting = Greeting(client.conn)
         self._account_known = False
         try:
             await self._handshake(client, wire, host, port, client_id, timeout)
@@ -141,7 +142,7 @@ class Tws:
         if wire.refused.done():
             raise wire.refused.result()
         if outcome is not None or not client.isReady():
-            raise BrokerUnavailable(_why(outcome, host, port, timeout))
+            raise BrokerUnavailable(why_not(outcome, host, port, timeout))
 
     def disconnect(self) -> None:
         """Drop the connection at once, whatever waits in it; idempotent."""
@@ -237,7 +238,7 @@ class Tws:
         if not self.connected:
             raise BrokerUnavailable("the connection to TWS ended while its orders were being read")
         if missing:
-            raise SnapshotIncomplete(_incomplete(missing, found.problems, seconds))
+            raise SnapshotIncomplete(incomplete(missing, found.problems, seconds))
 
     def account_view(self) -> AccountView:
         return AccountView(self._account, dict(self._wire.values) if self._wire else {})
@@ -324,26 +325,6 @@ class Tws:
         return self._client
 
 
-class _Greeting:
-    """The first message on a connection: server version and TWS's local time, which the library throws away."""
-
-    def __init__(self, connection: Any) -> None:
-        self._connection, self._data = connection, b""
-        connection.hasData += self._hear
-
-    def _hear(self, data: bytes) -> None:
-        self._data += data
-        if len(self._data) > 64:
-            self._connection.hasData -= self._hear
-
-    @property
-    def text(self) -> str:
-        """TWS's local time, like `20261123 10:15:00 CET`; "" while unknown."""
-        size = int.from_bytes(self._data[:4], "big")
-        fields = self._data[4 : 4 + min(size, 64)].decode("latin-1").split("\0")
-        return fields[1] if len(fields) > 1 else ""
-
-
 class _Decoder(library.decoder.Decoder):  # type: ignore[misc]
     """The library's decoder for the messages we use; what it cannot read is told, not just logged."""
 
@@ -405,27 +386,6 @@ def _order(ticket: Ticket) -> Any:
         eTradeOnly=False,
         firmQuoteOnly=False,
     )
-
-
-def _why(outcome: object, host: str, port: int, timeout: float) -> str:
-    where = f"{host}:{port}"
-    if isinstance(outcome, ConnectionRefusedError):
-        return (
-            f"nothing listens on {where}; start TWS or IB Gateway and switch its API on "
-            "(Configuration, API, Settings: Enable ActiveX and Socket Clients), or correct --ib-host and --ib-port"
-        )
-    if isinstance(outcome, TimeoutError):
-        return f"{where} did not answer as TWS within {timeout:g} s; a dialog may wait there to be accepted"
-    if isinstance(outcome, OSError):
-        return f"{where} cannot be reached: {outcome.strerror or outcome}"
-    return f"{where} closed the connection at once; TWS may not trust this address (API, Settings, Trusted IPs)"
-
-
-def _incomplete(missing: list[str], problems: list[str], seconds: float) -> str:
-    text = f"TWS did not finish telling its {', '.join(missing)} within {seconds:g} s"
-    if any(" 321:" in problem for problem in problems):
-        text += "; its API may be set to Read-Only (Configuration, API, Settings: untick Read-Only API)"
-    return "; ".join([text, *problems[-3:]])
 
 
 __all__ = ["ClientIdInUse", "RequestRefused", "SnapshotIncomplete", "Tws"]

@@ -10,8 +10,8 @@ from common.logs import get_logger
 from common.signals import Action
 
 from .broker import Contract
-from .journal import InboxRow
 from .plans import Bracket, plan_bracket
+from .rows import InboxRow
 from .rules import Close, Decision, Done, View, Wait, decide
 from .trades import ZERO, Event, State, Trade
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from executor import __main__ as program
-from executor import desk, journal, relay_client, runtime, supervisor, tws
+from executor import desk, journal, relay_client, runtime, storage, supervisor, tws
 
 FACTS = ("on_order", "on_fill", "on_commission", "on_position", "on_refusal", "on_connectivity", "on_contract")
 # Waiting is shortened, nothing else: how long two snapshots lie apart, how long a lease lasts and a retry waits.
@@ -80,14 +80,14 @@ class Connection:
 
 def _committer() -> str:
     frame = sys._getframe(2)
-    while frame.f_back and frame.f_code.co_filename.endswith(("journal.py", "contextlib.py", "child.py")):
+    while frame.f_back and frame.f_code.co_filename.endswith(("journal.py", "storage.py", "contextlib.py", "child.py")):
         frame = frame.f_back
     return f"{Path(frame.f_code.co_filename).stem}.{frame.f_code.co_name}"
 
 
 def instrument(boundaries: Boundaries) -> None:
     """Wrap every boundary of this process's executor."""
-    connect, publish = journal._connect, journal.Journal.publish
+    connect, publish = storage._connect, journal.Journal.publish
 
     def counted(path: Path, readonly: bool) -> Any:
         real = connect(path, readonly)
@@ -100,7 +100,7 @@ def instrument(boundaries: Boundaries) -> None:
         finally:
             Connection.quiet = False
 
-    journal._connect, journal.Journal.publish = counted, publish_quietly  # type: ignore[assignment,method-assign]
+    storage._connect, journal.Journal.publish = counted, publish_quietly  # type: ignore[assignment,method-assign]
     for fact in FACTS:
         boundaries.around(desk.Desk, fact, after=False)
     for owner, name in ((tws.Tws, "send"), (tws.Tws, "cancel"), (relay_client.RelayClient, "ack")):
