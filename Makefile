@@ -26,7 +26,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-all check fmt bench crash lock clean
+.PHONY: help run demo test test-all check fmt bench crash mutants lock clean
 
 help:  ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ bench: $(DEV)  ## How fast it is, beside the simplest thing that does the same; 
 crash: $(DEV)  ## Kill the executor at every boundary, restart it, check both records; RUNS=, DOUBLE=, ONLY=, SECONDS= limit it
 	@$(PY) -m tests.crash $(if $(RUNS),--runs $(RUNS)) $(if $(DOUBLE),--double $(DOUBLE)) $(if $(ONLY),--only "$(ONLY)") \
 	    $(if $(SECONDS),--seconds $(SECONDS))
+
+mutants: $(DEV)  ## Break each rule of the order protocol in a copy of the code: which test catches it? ONLY= limits it
+	@$(PY) -m tests.mutants $(if $(ONLY),--only "$(ONLY)")
 
 lock: $(DEV)  ## Compile the locks anew from pyproject.toml
 	$(PY) -m deploy.lock

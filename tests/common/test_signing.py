@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import json
 from datetime import UTC, datetime, timedelta
 
@@ -193,3 +194,10 @@ def test_fingerprints_are_stable_and_do_not_show_the_key():
 )
 def test_same_secret_compares_anything_with_anything(candidate, same):
     assert same_secret(candidate, ["one", b"two"]) is same
+
+
+def test_every_secret_is_compared_by_the_comparison_of_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared, real = [], hmac.compare_digest
+    monkeypatch.setattr(hmac, "compare_digest", lambda a, b: compared.append((a, b)) or real(a, b))
+    assert same_secret("two", ["one", "two", "three"])
+    assert len(compared) == 3  # also those behind the one that fits

@@ -111,6 +111,23 @@ def test_prices_are_rounded_so_that_the_loss_is_never_larger(house: House, side:
     assert [t.price for t in house.broker.sent[1:]] == [Decimal(p) for p in rounded]
 
 
+def test_ids_begin_above_what_the_broker_gives_out(house: House) -> None:
+    house.broker.floor = 40
+    buy(house)
+    assert [t.order_id for t in house.broker.sent] == [40, 41, 42]
+
+
+def test_signal_delivered_again_when_its_trade_is_over_is_not_acted_on(house: House) -> None:
+    now = house.clock.now()
+    envelope = Envelope("S0", now, None, Signal(Action.OPEN, "EURUSD", Side.BUY, Decimal(10000)))
+    assert house.journal.receive(envelope, payload_text(envelope))
+    house.desk.advance()
+    house.signal("close")
+    assert not house.journal.receive(envelope, payload_text(envelope))
+    house.desk.advance()
+    assert legs(house) == ["E1", "C1"] and house.outcome("S0")[0] == "entered" and house.desk.can_send
+
+
 # ---- only in time ----
 
 
@@ -197,6 +214,16 @@ def test_refused_change_is_no_refusal_of_the_order(house: House, code: int) -> N
     house.broker.cancel_by_hand("S")
     house.pass_time(15)
     assert legs(house) == ["E1", "T1", "S1"] and "unprotected" in house.alarms()
+
+
+@pytest.mark.parametrize("code", [399, 404, 10349])
+def test_warning_is_shown_and_refuses_nothing(house: House, code: int) -> None:
+    house.broker.fill_entries = False
+    buy(house)
+    house.desk.on_refusal(Refusal(1, code, "will not be placed at the exchange until 09:30"))
+    entry = house.journal.unfinished()[0].entry
+    assert entry and (entry.refusal_code, entry.reason) == (None, None) and "until 09:30" in str(entry.held)
+    assert not house.wanted
 
 
 # ---- what the broker says ----

@@ -1,0 +1,56 @@
+"""Reads `mutants.txt`, the list of sabotages: one line of the real code changed, one rule of the protocol broken.
+
+A mutant that nothing catches is a missing test; one whose text is gone from the code is an error, so the list
+cannot rot. Each entry of the list:
+
+    ## what the mutant breaks, as the rule that the code keeps
+    package  tests that must fail, as files or test ids under tests/
+    -the code's own text; it stands exactly once in the package, in whatever file
+    +what stands there instead (nothing, where the text is only taken out)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+LIST = Path(__file__).with_name("mutants.txt")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One sabotage of the package `part`."""
+
+    breaks: str
+    part: str
+    tests: tuple[str, ...]
+    text: str
+    instead: str
+
+    def place(self, root: Path) -> Path:
+        """Return the one file in which the text stands.
+
+        Raises:
+            LookupError: It stands nowhere, or more than once; the text says where.
+        """
+        files = sorted((root / self.part).rglob("*.py"))
+        found = [path for path in files for _ in range(path.read_text("utf-8").count(self.text))]
+        if len(found) != 1:
+            where = ", ".join(str(path.relative_to(root)) for path in found) or "nowhere"
+            raise LookupError(f"{self.breaks}: {self.text!r} must stand once in {self.part}/, but stands: {where}")
+        return found[0]
+
+
+def read(path: Path = LIST) -> tuple[Mutant, ...]:
+    """Return the list's mutants in its order."""
+    entries = path.read_text("utf-8").split("\n## ")[1:]
+    return tuple(_mutant(entry.splitlines()) for entry in entries)
+
+
+def _mutant(lines: list[str]) -> Mutant:
+    breaks, (part, *tests), *rest = lines[0], lines[1].split(), *lines[2:]
+    text, instead = ("\n".join(line[1:] for line in rest if line.startswith(sign)) for sign in "-+")
+    return Mutant(breaks, part, tuple(tests), text, instead)
+
+
+MUTANTS = read()
