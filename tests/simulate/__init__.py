@@ -1,0 +1,1 @@
+"""`make simulate`: the whole system in one process under a virtual clock; one seed is one run."""

@@ -1,0 +1,151 @@
+"""The executor in this process: its own modules, composed as `executor.runtime` does, with a death at any boundary.
+
+What is not here: the page, the notifier and APScheduler, which plans by the machine's clock; a task ticks in its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from common.clock import Clock
+from common.settings import Secret
+from executor.accounts import AccountRules
+from executor.alarms import Alarms
+from executor.desk import Desk
+from executor.intake import Intake
+from executor.journal import Journal
+from executor.policy import Policy
+from executor.relay_client import RelayClient
+from executor.supervisor import SleepWatch, Supervisor
+from executor.tws import Tws
+from tests.simulate.posts import SIGNING, TOKEN, URL, InProcess, RelayHouse
+from tests.simulate.wires import Network, Pipe
+
+CLIENT_ID = 1
+TICK_SECONDS = 0.5
+
+
+class Killed(BaseException):
+    """The executor's process is gone at this very point. No `except Exception` may see it."""
+
+
+class Life:
+    """One life of the executor. It ends at once, at the next boundary, or after so many of them."""
+
+    def __init__(self) -> None:
+        self.left: int | None = None  # boundaries until it dies
+        self.over = False
+        self.died_at = ""
+        self.mourn: Callable[[], object] = lambda: None  # called once, when it died at a boundary
+
+    def boundary(self, name: str) -> None:
+        """Pass one point at which a process can die. Raises Killed if it does, or did."""
+        if self.over:
+            raise Killed(name)
+        if self.left is None:
+            return
+        self.left -= 1
+        if self.left <= 0:
+            self.over, self.died_at = True, name
+            asyncio.get_running_loop().call_soon(self.mourn)
+            raise Killed(name)
+
+
+class MortalJournal(Journal):
+    """The journal, with a boundary before each transaction, before its commit, and after it."""
+
+    life = Life()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        if self._depth:
+            yield
+            return
+        self.life.boundary("before a transaction")
+        with super().transaction():
+            yield
+            self.life.boundary("before a commit")
+        self.life.boundary("after a commit")
+
+
+class Bot:
+    """One executor over one journal file. `start` begins a life, `kill` ends it, wherever it is."""
+
+    def __init__(self, path: Path, clock: Clock, network: Network, relay: RelayHouse, policy: Policy) -> None:
+        self.path, self._clock, self._network, self._relay, self._policy = path, clock, network, relay, policy
+        self.life = Life()
+        self.life.over = True
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def alive(self) -> bool:
+        return not self.life.over
+
+    def start(self) -> None:
+        """Begin a life: open the journal, connect, poll, tick."""
+        clock, self.life = self._clock, Life()
+        self._network.opened = self._mind
+        self.journal = MortalJournal.open(self.path, clock)
+        self.journal.life = self.life
+        self.journal._db.execute("PRAGMA synchronous = OFF")
+        alarms, self.tws = Alarms(self.journal), Tws(clock)
+        self.desk = Desk(
+            self.journal,
+            self.tws,
+            alarms,
+            clock,
+            self._policy,
+            self.journal.account() or "",
+            CLIENT_ID,
+            lambda why: None,
+        )
+        self.supervisor = Supervisor(
+            self.tws, self.desk, self.journal, alarms, clock, AccountRules(), CLIENT_ID, self._address
+        )
+        self.desk.want_snapshot = self.supervisor.want_snapshot
+        client = RelayClient(URL, Secret(TOKEN), Secret(SIGNING), clock)
+        client._session.mount(URL, InProcess(self._relay))
+        self.intake = Intake(client, self.journal, self.desk, alarms, clock, lambda: self.supervisor.refused)
+        self.sleep_watch = SleepWatch(clock)
+        works: list[Callable[[], object]] = [self.supervisor.run, self._poll, self._tick]
+        self._tasks = [asyncio.ensure_future(self._guard(work)) for work in works]
+
+    async def _guard(self, work: Callable[[], object]) -> None:
+        try:
+            await work()  # type: ignore[misc]
+        except Killed:
+            return
+
+    async def _address(self) -> tuple[str, int]:
+        return "tws.test", 7497
+
+    async def _poll(self) -> None:
+        while True:
+            pause = await self.intake.turn()
+            if pause > 0:
+                await asyncio.sleep(pause)
+
+    async def _tick(self) -> None:
+        while True:
+            if slept := self.sleep_watch.look():
+                self.supervisor.drop(f"{slept}; connecting anew")
+            self.desk.tick()
+            await asyncio.sleep(TICK_SECONDS)
+
+    def _mind(self, pipe: Pipe) -> None:
+        """Put a boundary before and after each write to TWS."""
+        life = self.life
+        pipe.before_write = lambda: life.boundary("before a write to TWS")
+        pipe.after_write = lambda: life.boundary("after a write to TWS")
+
+    def kill(self) -> None:
+        """End this life: what was written to the network still arrives, nothing else is done."""
+        self.life.over = True
+        for task in self._tasks:
+            task.cancel()
+        for pipe in list(self._network.pipes):
+            pipe.close()
+        self.journal._db.close()

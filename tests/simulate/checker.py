@@ -1,0 +1,355 @@
+"""The rules that must hold after every step. Each says what it found, in words; the first word is the rule's name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from common.clock import parse_utc
+from tests.simulate.records import EXITS, STOPS, ZERO, BrokerSide, JournalSide, LiveOrder, Row, is_ours, leg_of
+
+PROTECT_SECONDS = 12.0  # ten, and the tick and the way of the facts
+CLOSING_SECONDS = 30.0  # a position that is being closed has no stop meanwhile
+RACE = timedelta(seconds=8)  # what the owner did so short ago may cross with what the executor does
+DEAD = ("lost", "rejected", "inactive")
+
+
+@dataclass
+class Sight:
+    """Since when the executor sees the broker: alive, connected, and everything read. None: it does not."""
+
+    since: float | None = None
+    now: float = 0.0
+
+    def seconds(self, begun: float) -> float:
+        """Return how long something has lasted while it could be seen."""
+        return 0.0 if self.since is None else self.now - max(begun, self.since)
+
+
+@dataclass
+class Checker:
+    """Hears the broker's log entry by entry, and looks at both sides after each step."""
+
+    journal: JournalSide
+    live: Callable[[], list[LiveOrder]]
+    broker: BrokerSide = field(default_factory=BrokerSide)
+    found: list[str] = field(default_factory=list)
+    sight: Sight = field(default_factory=Sight)
+    allowed: set[int] = field(default_factory=set)  # permIds of orders that the owner is changing himself just now
+    _since: dict[tuple[str, object], float] = field(default_factory=dict)  # (rule, object) → since when it is so
+    _last_id: int = 0
+    _last_rowid: int = 0
+    _judged: set[int] = field(default_factory=set)  # closed trades whose end was judged
+    released: dict[int, datetime] = field(
+        default_factory=dict
+    )  # conId → when an entry, or the owner, last released a block
+    doubtful: set[int] = field(default_factory=set)  # trades that the owner took out of a hold: their past was in doubt
+    _given: dict[str, int] = field(default_factory=dict)  # orderRef → order id
+
+    def say(self, rule: str, text: str) -> None:
+        self.found.append(f"{rule}: {text}")
+
+    # ---- the broker's log ----
+
+    def hear(self, entry: Row) -> None:
+        """Take in one entry of the broker's log, and judge it against what the journal holds at that moment."""
+        handler = _HANDLERS.get(entry["event"])
+        if handler:
+            handler(self, entry)
+
+    def _accepted(self, entry: Row) -> None:
+        if not is_ours(entry):
+            return
+        ref, perm_id = entry["orderRef"], entry["permId"]
+        known = self.broker.accepted.get(ref)
+        if known not in (None, perm_id):
+            self.say("once", f"a second order was accepted under {ref}")
+        if self.broker.ids.setdefault(entry["orderId"], ref) != ref:
+            self.say("once", f"order id {entry['orderId']} was {self.broker.ids[entry['orderId']]}, now {ref}")
+        self.broker.accepted[ref] = perm_id
+        row = self.journal.one("SELECT * FROM orders WHERE order_ref = ?", ref)
+        if row is None or row["state"] == "planned" or row["sent_at"] is None:
+            self.say("written-first", f"{ref} was accepted, and the journal has not committed that it was sent")
+            return
+        trade = self.journal.one("SELECT * FROM trades WHERE id = ?", row["trade_id"]) or {}
+        {"E": self._entry_accepted, "C": self._close_accepted, "R": self._stop_accepted}.get(
+            leg_of(ref), lambda *_: None
+        )(entry, trade)
+
+    def _others(self, entry: Row, legs: str) -> list[LiveOrder]:
+        return [o for o in self.live() if o.con_id == entry["conId"] and o.ref.startswith("sx1:") and not o.held
+                and o.ref != entry["orderRef"] and leg_of(o.ref) in legs]  # fmt: skip
+
+    def _entry_accepted(self, entry: Row, trade: Row) -> None:
+        con_id, at = entry["conId"], parse_utc(entry["at"])
+        family = entry["orderRef"][:20]
+        left = [o.ref for o in self._others(entry, "ETSRC") if not o.ref.startswith(family)]
+        if left:
+            self.say("left-behind", f"{entry['orderRef']} enters while {', '.join(left)} are live")
+        self._not_blocked(entry, trade)
+        if trade and trade["sent_at"] and trade["sent_at"] > trade["valid_until"]:
+            self.say("fresh", f"{entry['orderRef']} was sent at {trade['sent_at']}, good until {trade['valid_until']}")
+        beside = self._beside(con_id)
+        if self.broker.positions.get(con_id, ZERO) != beside and not self._by_hand_lately(con_id, at):
+            self.say(
+                "flat-first",
+                f"{entry['orderRef']} enters on {self.broker.positions.get(con_id, ZERO)}, beside {beside}",
+            )
+
+    def _not_blocked(self, entry: Row, trade: Row) -> None:
+        """No entry on the side that last took profit, unless an opposite entry, a reset or the owner came between."""
+        sql = (
+            "SELECT * FROM trades WHERE state = 'closed' AND con_id = ? AND signal = ? ORDER BY closed_at DESC LIMIT 1"
+        )
+        last = self.journal.one(sql, entry["conId"], "buy" if entry["action"] == "BUY" else "sell")
+        exits = self._exits(last) if last else []
+        if last is None or not exits or leg_of(exits[-1]["orderRef"]) != "T" or Decimal(last["reduced"]):
+            return
+        since = last["closed_at"]
+        sql = "SELECT 1 FROM inbox WHERE action = 'reset' AND symbol = ? AND decided_at >= ?"
+        released = self.released.get(entry["conId"])
+        if not self.journal.rows(sql, last["symbol"], since) and (released is None or released < parse_utc(since)):
+            self.say("blocked", f"{entry['orderRef']} enters after the take-profit of trade {last['id']} at {since}")
+
+    def _exits(self, trade: Row) -> list[Row]:
+        """Return the executions that took a trade out, in the order in which they happened."""
+        refs = self.journal.rows("SELECT order_ref FROM orders WHERE trade_id = ? AND leg <> 'E'", trade["id"])
+        found = [entry for row in refs for entry in self.broker.of_ref.get(row["order_ref"], ())]
+        return sorted(found, key=lambda entry: (entry["at"], entry["n"]))
+
+    def _close_accepted(self, entry: Row, trade: Row) -> None:
+        left = [o.ref for o in self._others(entry, EXITS + "E")]
+        if left:
+            self.say("cancel-first", f"{entry['orderRef']} closes while {', '.join(left)} are live")
+        con_id, at = entry["conId"], parse_utc(entry["at"])
+        held = self.broker.positions.get(con_id, ZERO) * (1 if entry["action"] == "SELL" else -1)
+        if Decimal(entry["quantity"]) > held and not self._by_hand_lately(con_id, at):
+            self.say("flip", f"{entry['orderRef']} closes {entry['quantity']} of {held}")
+        own = abs(self._held_by_refs(trade["id"])) if trade else ZERO
+        if Decimal(entry["quantity"]) > own and trade.get("signal_id", "").startswith("adopted") is False:
+            self.say("owner", f"{entry['orderRef']} closes {entry['quantity']}, the trade's own executions hold {own}")
+
+    def _stop_accepted(self, entry: Row, trade: Row) -> None:
+        left = [o.ref for o in self._others(entry, STOPS)]
+        if left:
+            self.say("one-stop", f"{entry['orderRef']} is put back while {', '.join(left)} are live")
+
+    def _by_hand_lately(self, con_id: int, at: datetime) -> bool:
+        last = self.broker.by_hand.get(con_id)
+        return last is not None and at - last < RACE
+
+    def _beside(self, con_id: int) -> Decimal:
+        row = self.journal.one("SELECT quantity FROM ignored_holdings WHERE con_id = ?", con_id)
+        return Decimal(row["quantity"]) if row else ZERO
+
+    def _held_by_refs(self, trade_id: int) -> Decimal:
+        refs = self.journal.rows("SELECT order_ref FROM orders WHERE trade_id = ?", trade_id)
+        return sum((self.broker.filled(row["order_ref"]) for row in refs), ZERO)
+
+    def _filled(self, entry: Row) -> None:
+        self.broker.book(entry)
+        con_id, at = entry["conId"], parse_utc(entry["at"])
+        if not is_ours(entry):
+            self.broker.by_hand[con_id] = at
+            return
+        if entry["event"] == "correction":
+            self.broker.corrections += 1
+            self.broker.by_hand[con_id] = at
+        if leg_of(entry["orderRef"]) == "E":
+            self.released[con_id] = at  # an entry fills only where its own side is free; the other side is from now on
+
+    def _position(self, entry: Row) -> None:
+        self.broker.positions[entry["conId"]] = Decimal(entry["quantity"])
+
+    def _died(self, entry: Row) -> None:
+        if is_ours(entry):
+            if self.broker.accepted.get(entry["orderRef"]) == entry["permId"] and entry["event"] in DEAD:
+                del self.broker.accepted[entry["orderRef"]]
+        elif entry["event"] == "cancelled" and entry["permId"] not in self.allowed and entry.get("why") != "Expired":
+            self.say("owner", f"an order of the owner's was cancelled: {entry['action']} {entry['quantity']}")
+
+    def _modified(self, entry: Row) -> None:
+        if not is_ours(entry) and entry["permId"] not in self.allowed:
+            self.say("owner", f"an order of the owner's was changed: {entry['action']} {entry['quantity']}")
+
+    def _midnight(self, entry: Row) -> None:
+        self.broker.midnights.append(parse_utc(entry["at"]))
+
+    # ---- after every step ----
+
+    def look(self, sight: Sight) -> None:
+        """Hold the journal and the broker's books against each other, as of now."""
+        self.sight = sight
+        live = self.live()
+        alarms = self.journal.rows("SELECT kind, key, symbol, level FROM alarms WHERE cleared_at IS NULL")
+        self._ids()
+        trades = self.journal.rows("SELECT * FROM trades WHERE closed = 0")
+        for trade in trades:
+            refs = {
+                r["order_ref"]
+                for r in self.journal.rows("SELECT order_ref FROM orders WHERE trade_id = ?", trade["id"])
+            }
+            self._hold(trade, alarms)
+            self._protected(trade, refs, live, alarms)
+            self._not_flipped(trade, refs, alarms)
+        self._left_behind(live, trades, alarms)
+        for alarm in alarms:
+            if alarm["kind"] == "program":
+                self.say("program", f"the desk was stopped by a bug: {alarm['key']}")
+
+    def _ids(self) -> None:
+        """Order ids that the journal gives out only rise, over all restarts."""
+        rows = self.journal.rows("SELECT order_id, order_ref FROM orders WHERE order_id > ? OR rowid > ? ORDER BY order_id",
+                                 self._last_id, self._last_rowid)  # fmt: skip
+        for row in rows:
+            if row["order_id"] is None:
+                continue
+            known = self._given.get(row["order_ref"])
+            if known is None and row["order_id"] <= self._last_id:
+                self.say("ids-rise", f"{row['order_ref']} got id {row['order_id']} after {self._last_id}")
+            self._given[row["order_ref"]] = row["order_id"]
+            self._last_id = max(self._last_id, row["order_id"])
+
+    def _lasts(self, rule: str, about: object, so: bool) -> float:
+        """Return for how many seconds something has been so, as far as it could be seen."""
+        key = (rule, about)
+        if not so:
+            self._since.pop(key, None)
+            return 0.0
+        return self.sight.seconds(self._since.setdefault(key, self.sight.now))
+
+    def _hold(self, trade: Row, alarms: list[Row]) -> None:
+        if trade["state"] != "hold":
+            return
+        told = any(a["key"] == f"hold:{trade['id']}" for a in alarms)
+        if not told or not trade["hold_reason"]:
+            self.say("hold", f"trade {trade['id']} is on hold without an alarm or without a reason")
+
+    def _protected(self, trade: Row, refs: set[str], live: list[LiveOrder], alarms: list[Row]) -> None:
+        direction = 1 if trade["signal"] == "buy" else -1
+        con_id = trade["con_id"]
+        own = sum((self.broker.filled(ref) for ref in refs), ZERO) * direction
+        shown = (self.broker.positions.get(con_id, ZERO) - self._beside(con_id)) * direction
+        needed = max(min(own, shown), ZERO)
+        stops = [o for o in live if o.ref in refs and leg_of(o.ref) in STOPS and not o.held and o.sign == -direction]
+        size = sum((o.remaining for o in stops), ZERO)
+        wrong = bool(trade["stop_wanted"]) and needed > 0 and size != needed
+        seconds = self._lasts("protected", trade["id"], wrong)
+        told = any(a["symbol"] == trade["symbol"] for a in alarms)
+        bound = CLOSING_SECONDS if trade["state"] in ("cancelling", "closing") else PROTECT_SECONDS
+        if seconds > bound and not told:
+            self.say(
+                "protected",
+                f"trade {trade['id']} ({trade['state']}) holds {needed}, stops of {size}, for {seconds:.0f} s",
+            )
+
+    def _not_flipped(self, trade: Row, refs: set[str], alarms: list[Row]) -> None:
+        direction = 1 if trade["signal"] == "buy" else -1
+        own = sum((self.broker.filled(ref) for ref in refs), ZERO) * direction
+        if trade["signal_id"].startswith("adopted"):
+            return
+        seconds = self._lasts("flipped", trade["id"], own < 0)
+        if seconds > PROTECT_SECONDS and not any(a["symbol"] == trade["symbol"] for a in alarms):
+            self.say("flip", f"trade {trade['id']} has turned to {own}, and nobody was told for {seconds:.0f} s")
+
+    def _left_behind(self, live: list[LiveOrder], trades: list[Row], alarms: list[Row]) -> None:
+        unfinished = {t["id"] for t in trades}
+        loose = set()
+        for order in live:
+            if not order.ref.startswith("sx1:") or order.held:
+                continue
+            row = self.journal.one("SELECT trade_id FROM orders WHERE order_ref = ?", order.ref)
+            if row is None or row["trade_id"] not in unfinished:
+                loose.add(order.ref)
+        for ref in loose:
+            told = any(a["key"] == f"orphan:{ref}" for a in alarms)
+            if self._lasts("left-behind", ref, True) > PROTECT_SECONDS and not told:
+                self.say("left-behind", f"{ref} is live and its trade is finished")
+        for key in [key for key in self._since if key[0] == "left-behind" and key[1] not in loose]:
+            del self._since[key]
+
+    # ---- when all has come to rest ----
+
+    def rest(self, accepted: set[str]) -> None:
+        """Judge what must be so when nothing is under way: verdicts, fills, positions, ends."""
+        inbox = {row["signal_id"]: row for row in self.journal.rows("SELECT * FROM inbox")}
+        on_hold = {row["symbol"] for row in self.journal.rows("SELECT symbol FROM trades WHERE state = 'hold'")}
+        for signal_id in accepted - inbox.keys():
+            self.say("lost", f"signal {signal_id} was accepted by the relay and never reached the inbox")
+        for row in inbox.values():
+            if row["outcome"] is None and row["symbol"] not in on_hold:
+                self.say("verdict", f"{row['action']} {row['symbol']} is {row['state']}: {row['reason']}")
+        self._entered_once(inbox)
+        for trade in self.journal.rows("SELECT * FROM trades"):
+            self._same_fills(trade)
+            if trade["closed"] and trade["id"] not in self._judged:
+                self._judged.add(trade["id"])
+                self._ended(trade)
+        self._positions()
+
+    def _entered_once(self, inbox: dict[str, Row]) -> None:
+        for trade in self.journal.rows("SELECT id, signal_id, asked FROM trades"):
+            refs = self.journal.rows("SELECT order_ref FROM orders WHERE trade_id = ? AND leg = 'E'", trade["id"])
+            bought = sum((abs(self.broker.filled(row["order_ref"])) for row in refs), ZERO)
+            if refs and (len(refs) > 1 or bought > Decimal(trade["asked"])):
+                self.say(
+                    "once", f"{trade['signal_id']} asked for {trade['asked']}: {len(refs)} entries, {bought} filled"
+                )
+
+    def _same_fills(self, trade: Row) -> None:
+        if trade["state"] in ("hold", "void") or trade["exit_reason"] == "unknown" or trade["id"] in self.doubtful:
+            return
+        for row in self.journal.rows("SELECT order_ref, filled FROM orders WHERE trade_id = ?", trade["id"]):
+            if abs(self.broker.filled(row["order_ref"])) != Decimal(row["filled"]):
+                said, true = row["filled"], abs(self.broker.filled(row["order_ref"]))
+                self.say("fills", f"{row['order_ref']} filled {true} at the broker, {said} in the journal")
+
+    def _ended(self, trade: Row) -> None:
+        exits = self._exits(trade)
+        last_t = bool(exits) and leg_of(exits[-1]["orderRef"]) == "T"
+        if trade["exit_reason"] == "unknown":
+            if not self._was_hidden(trade):
+                self.say("known-exit", f"trade {trade['id']} ended unknown, and no midnight hid its executions")
+        elif bool(trade["tp_hit"]) is not last_t and not Decimal(trade["reduced"]) and trade["id"] not in self.doubtful:
+            last = exits[-1]["orderRef"] if exits else "none"
+            self.say("tp-hit", f"trade {trade['id']} has tp_hit {trade['tp_hit']}, its last exit is {last}")
+        filled = self._held_by_refs(trade["id"])
+        if trade["state"] == "void" and filled:
+            self.say("fills", f"trade {trade['id']} is void, and {filled} filled")
+
+    def _was_hidden(self, trade: Row) -> bool:
+        first, closed = parse_utc(trade["timestamp"]), parse_utc(trade["closed_at"])
+        return trade["id"] in self.doubtful or any(first <= at <= closed for at in self.broker.midnights)
+
+    def _positions(self) -> None:
+        """The account is the open trades and what the owner holds beside them, or somebody was told."""
+        trades = self.journal.rows("SELECT * FROM trades WHERE closed = 0")
+        told = {a["symbol"] for a in self.journal.rows("SELECT symbol FROM alarms WHERE cleared_at IS NULL")}
+        for trade in trades:
+            if trade["state"] == "hold" or trade["symbol"] in told:
+                continue
+            direction = 1 if trade["signal"] == "buy" else -1
+            own = self._journal_held(trade) * direction
+            shown = self.broker.positions.get(trade["con_id"], ZERO) - self._beside(trade["con_id"])
+            if own != shown:
+                self.say("position", f"trade {trade['id']} holds {own}, the account shows {shown} {trade['symbol']}")
+
+    def _journal_held(self, trade: Row) -> Decimal:
+        rows = self.journal.rows("SELECT leg, filled FROM orders WHERE trade_id = ?", trade["id"])
+        entered = [Decimal(r["filled"]) for r in rows if r["leg"] == "E"]
+        came = sum(entered, ZERO) if entered else Decimal(trade["asked"])
+        return came - sum((Decimal(r["filled"]) for r in rows if r["leg"] != "E"), ZERO) - Decimal(trade["reduced"])
+
+
+_HANDLERS: dict[str, Callable[[Checker, Row], None]] = {
+    "accepted": Checker._accepted, "filled": Checker._filled, "correction": Checker._filled,
+    "position": Checker._position, "cancelled": Checker._died, "lost": Checker._died, "rejected": Checker._died,
+    "inactive": Checker._died, "modified": Checker._modified, "midnight": Checker._midnight,
+}  # fmt: skip
+
+
+def words(found: list[str]) -> Iterator[str]:
+    """Return the rules that were broken."""
+    return (text.partition(":")[0] for text in found)
