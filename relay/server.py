@@ -66,6 +66,7 @@ def gunicorn_options(settings: RelaySettings) -> dict[str, Any]:
         "forwarder_headers": "",  # else a peer on loopback may rewrite the path
         "forwarded_allow_ips": "",
         "secure_scheme_headers": {},
+        "http_parser": "python",  # what the tests judge; another one is taken silently where it is installed
         "accesslog": None,  # its lines would hold the secret of a path
         "logger_class": "relay.worker.ServerLog",
         "proc_name": "relay",
@@ -81,6 +82,8 @@ def listening(settings: RelaySettings) -> socket.socket:
     Raises:
         ConfigError: The address or port cannot be had.
     """
+    if settings.listen_fd is not None:
+        return _inherited(settings.listen_fd)
     try:
         kind = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         found = socket.socket(kind)
@@ -92,6 +95,18 @@ def listening(settings: RelaySettings) -> socket.socket:
         why = "is in use by another program" if exc.errno == errno.EADDRINUSE else f"cannot be had ({exc.strerror})"
         raise ConfigError(f"--host, --port / RELAY_HOST, RELAY_PORT: {where} {why}; choose another") from exc
     return found
+
+
+def _inherited(number: int) -> socket.socket:
+    """Return the listening socket that whoever started us has opened; it stays open when we end."""
+    try:
+        found = socket.socket(fileno=number)
+        if found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            return found
+        why = "it does not listen"
+    except OSError as exc:
+        why = exc.strerror or str(exc)
+    raise ConfigError(f"--listen-fd / RELAY_LISTEN_FD: {number} is no listening socket ({why}); is there a socket unit?")
 
 
 def _serve_gunicorn(settings: RelaySettings) -> None:

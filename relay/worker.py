@@ -275,6 +275,8 @@ class RelayWorker(ThreadWorker):  # type: ignore[misc]
                 raise errors.LimitRequestHeaders("headers")
             conn.parser = http.get_parser(self.cfg, _once(bytes(arrival.received)), conn.client)
             request = next(conn.parser)
+            if not arrival.has_end:
+                request.force_close()
             keep = self.handle_request(request, conn) and conn.parser.finish_body()
             conn.arrival.received += conn.parser.unreader.take_buffered()
             return bool(keep)
@@ -285,6 +287,25 @@ class RelayWorker(ThreadWorker):  # type: ignore[misc]
         except Exception as exc:
             self.handle_error(request, conn.sock, conn.client, exc)
         return False
+
+    def handle_request(self, request: Any, conn: _Connection) -> bool:
+        """Have the application answer; return whether the connection may be used again.
+
+        The stock method also keeps the time for an access log and asks for hooks; here there are neither.
+        """
+        response, environ = wsgi.create(request, conn.sock, conn.client, conn.server, self.cfg)
+        environ["wsgi.multithread"] = True
+        if not self.alive:
+            response.force_close()
+        parts = self.wsgi(environ, response.start_response)
+        try:
+            for part in parts:
+                response.write(part)
+            response.close()
+        finally:
+            if hasattr(parts, "close"):
+                parts.close()
+        return not response.should_close()
 
     def handle_error(self, request: Any, client: socket.socket, address: Any, error: Exception) -> None:
         """Answer what never reached the application; nothing of the request is repeated or logged."""
