@@ -19,7 +19,11 @@ from common.settings import ProgramSettings, Secret, click_options, speaking
 from executor.settings import ExecutorSettings, load_choices
 
 # command → the module and the name in it
-COMMANDS = {"run": ("executor.__main__", "run"), "doctor": ("executor.doctor", "doctor")}
+COMMANDS = {
+    "run": ("executor.__main__", "run"),
+    "backup": ("executor.backup", "backup"),
+    "doctor": ("executor.doctor", "doctor"),
+}
 _TOKEN = "EXECUTOR_PAGE_TOKEN"  # noqa: S105 - a name
 
 

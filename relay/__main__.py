@@ -19,6 +19,7 @@ COMMANDS = {
     "pause": ("relay.admin", "pause"),
     "close-only": ("relay.admin", "close_only"),
     "resume": ("relay.admin", "resume"),
+    "backup": ("relay.backup", "backup"),
     "doctor": ("relay.doctor", "doctor"),
 }
 

@@ -1,0 +1,38 @@
+"""A copy of a SQLite database that is in use: whole, checked, readable by its owner only."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from pathlib import Path
+
+
+class BackupFailed(Exception):
+    """No copy was made; the text says why and what to do."""
+
+
+def copy_database(source: Path, target: Path) -> int:
+    """Copy a database as it is at this moment, whoever writes to it; return the copy's size in bytes.
+
+    The copy is one file, complete without any `-wal` beside it, mode 0600, and was read through once.
+
+    Raises:
+        BackupFailed: There is no such database, the target exists already, or the disk refuses.
+    """
+    if not source.is_file():
+        raise BackupFailed(f"{source} is no file; name the database that is in use")
+    if target.exists():
+        raise BackupFailed(f"{target} is there already and is not overwritten; name another")
+    try:
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        with contextlib.closing(sqlite3.connect(source, timeout=10, isolation_level=None)) as db:
+            db.execute("VACUUM INTO ?", (str(target),))
+        with contextlib.closing(sqlite3.connect(f"{target.absolute().as_uri()}?mode=ro", uri=True)) as copy:
+            damage = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
+    except (OSError, sqlite3.Error) as exc:
+        target.unlink(missing_ok=True)
+        raise BackupFailed(f"{source} could not be copied to {target}: {exc}") from exc
+    if damage != "ok":
+        raise BackupFailed(f"{target} was written but is damaged ({damage}): the database itself may be")
+    return target.stat().st_size
