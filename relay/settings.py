@@ -61,6 +61,12 @@ class RelaySettings(ProgramSettings):
     port: int = setting(
         8080, help="Port to listen on; 0 takes a free one.", minimum=0, maximum=65535, also_env=("PORT",)
     )
+    listen_fd: int | None = setting(
+        None,
+        help="An inherited listening socket in place of host and port: 3 under a systemd socket unit, which keeps "
+        "senders waiting over a restart.",
+        minimum=3,
+    )
     queue_url: str = setting(
         "sqlite:///pending.db",
         help="The pending queue: sqlite:///FILE or postgresql://…",
