@@ -218,8 +218,7 @@ class Matcher:
             elif order.oca_type == 1 or peer.remaining <= quantity:
                 self.end(peer, "Cancelled", "Cancelled by System")
             else:
-                peer.quantity -= quantity
-                self._floor.show(peer)
+                self._fit(peer, peer.quantity - quantity)
 
     def _touch(self, order: Order) -> Decimal:
         quote = self._floor.market.quote(order.con_id)
@@ -253,8 +252,13 @@ class Matcher:
         if size <= child.filled:
             self.end(child, "Cancelled", "Cancelled by System")
         elif child.quantity > size:
-            child.quantity = size
-            self._floor.show(child)
+            self._fit(child, size)
+
+    def _fit(self, order: Order, quantity: Decimal) -> None:
+        """Give an order the size that its bracket or its group leaves it."""
+        order.quantity = quantity
+        self._floor.log("modified", order, by="TWS")
+        self._floor.show(order)
 
     def correct(self, old: Execution, quantity: Decimal, price: Decimal) -> Execution:
         """Report an execution again, its id's last part raised; the books follow the correction."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -50,29 +50,19 @@ def violations(records: Records, signals: int) -> list[str]:
 
 
 def live_orders(truth: list[Row]) -> dict[int, Row]:
-    """Return permId → order, as it was last accepted or modified, of those that can still fill.
-
-    The paper TWS fits the exits to what a cancelled entry had filled; its log says so by the entry's end only.
-    """
+    """Return permId → order, as it was last accepted or modified, of those that can still fill."""
     orders: dict[int, Row] = {}
-    filled: dict[int, Decimal] = {}
+    filled: defaultdict[int, Decimal] = defaultdict(Decimal)
     for entry in truth:
         perm_id = entry.get("permId", 0)
         if entry["event"] in ("accepted", "modified"):
-            orders[perm_id] = {**entry, "size": Decimal(entry["quantity"])}
+            orders[perm_id] = entry
         elif entry["event"] in DEAD:
             orders.pop(perm_id, None)
-            _fit_children(entry, list(orders.values()), filled.get(perm_id, ZERO))
         elif entry["event"] == "filled":
-            filled[perm_id] = filled.get(perm_id, ZERO) + Decimal(entry["quantity"])
-    left = {perm_id: order["size"] - filled.get(perm_id, ZERO) for perm_id, order in orders.items()}
+            filled[perm_id] += Decimal(entry["quantity"])
+    left = {perm_id: Decimal(order["quantity"]) - filled[perm_id] for perm_id, order in orders.items()}
     return {perm_id: {**order, "left": left[perm_id]} for perm_id, order in orders.items() if left[perm_id] > 0}
-
-
-def _fit_children(parent: Row, orders: list[Row], filled: Decimal) -> None:
-    for order in orders:
-        if (order["clientId"], order["parentId"]) == (parent["clientId"], parent["orderId"]) and filled:
-            order["size"] = min(order["size"], filled)
 
 
 def executions(truth: list[Row]) -> list[Row]:

@@ -196,11 +196,18 @@ def test_cancelled_parent_takes_its_children_along(tws: Tws, api: Api) -> None:
     assert [line for line in api.story() if "error" not in line] == ["1 Cancelled", "2 Cancelled", "3 Cancelled"]
 
 
+def resized_by_tws(tws: Tws) -> list[tuple[str, int]]:
+    """Return (new size, order id) as the truth log tells it."""
+    entries = tws.exchange.floor.truth.entries
+    return [(e["quantity"], e["orderId"]) for e in entries if e["event"] == "modified" and e.get("by") == "TWS"]
+
+
 def test_children_protect_what_filled_of_a_cancelled_parent(tws: Tws, api: Api) -> None:
     tws.fault("partials", sizes=[5000], then="cancel", role="entry")
     api.bracket()
     assert tws.position() == 5000
     assert {one.quantity for one in tws.exchange.floor.book.live.values()} == {Decimal(5000)}
+    assert resized_by_tws(tws) == [("5000", 2), ("5000", 3)]
     tws.price("EURUSD", "1.1795")
     assert tws.position() == 0
 
@@ -240,6 +247,7 @@ def test_partial_fill_cancels_or_reduces_the_others(tws: Tws, api: Api, kind: in
     stop = tws.exchange.floor.book.by_handle(1, 2)
     assert stop is not None
     assert (stop.status, stop.remaining) == (("Cancelled", 10) if left is None else ("PreSubmitted", left))
+    assert resized_by_tws(tws) == ([] if left is None else [(str(left), 2)])
 
 
 def test_whole_fill_ends_the_others(tws: Tws, api: Api) -> None:
