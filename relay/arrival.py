@@ -27,6 +27,18 @@ class Arrival:
         self._wanted: int | None = None  # bytes of body by Content-Length; None: chunks
         self._at = 0  # how far the head was searched, then where the next chunk begins
         self._decoded = 0
+        self._chunks_ended = False
+
+    @property
+    def has_end(self) -> bool:
+        """Tell whether all of the request is here. If not, it is refused, and what follows is still its body:
+        read as the next request, a stranger's body would be answered as if somebody had asked for it.
+        """
+        if self._start is None:
+            return False
+        if self._wanted is None:
+            return self._chunks_ended
+        return len(self.received) - self._start >= self._wanted
 
     @property
     def head_too_large(self) -> bool:
@@ -77,7 +89,8 @@ class Arrival:
         while match := _CHUNK.match(self.received, self._at):
             size = int(match[1], 16)
             if size == 0:
-                return self.received.find(b"\r\n\r\n", match.end() - 2) >= 0 or self._too_long()
+                self._chunks_ended = self.received.find(b"\r\n\r\n", match.end() - 2) >= 0
+                return self._chunks_ended or self._too_long()
             here = min(size, len(self.received) - match.end())
             if here < size or self._decoded + here > MAX_BODY_BYTES:
                 return self._decoded + here > MAX_BODY_BYTES

@@ -249,6 +249,46 @@ def test_a_request_is_whole_when_a_thread_need_not_wait_for_it(data, whole):
     assert whole in [dripping.add(bytes([byte])) for byte in data] or not data
 
 
+UNREAD = {
+    "no credential": ("/v1/ack", b"POST", 401),
+    "too long": ("/webhook", b"POST", 413),
+    "no such path": ("/nothing", b"POST", 404),
+    "no such method": ("/healthz", b"PUT", 405),
+    "a body where none is read": ("/healthz", b"GET", 200),
+}
+INNER = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize("path, how, expected", UNREAD.values(), ids=UNREAD.keys())
+@pytest.mark.parametrize("in_chunks", [False, True], ids=["length", "chunks"])
+def test_a_body_that_is_not_read_is_never_taken_for_the_next_request(relay, path, how, expected, in_chunks):
+    """Answered before all of it is here. Else a stranger's body could put an answer into another's connection."""
+    data = b"x" * TOO_BIG + INNER * 5
+    sent = chunked(data, len(data)) if in_chunks else data
+    headers = CHUNKS if in_chunks else (b"Content-Length: %d" % len(data),)
+    request = http(b"", path, (b"Authorization: x", *headers), how, length=False)
+    with relay.connect() as client:
+        first = TOO_BIG + 20 if in_chunks else 10
+        client.sendall(request + sent[:first])
+        received = read_answer(client)
+        assert status(received) == expected and b"connection: close" in received.lower()
+        quietly_send(client, sent[first:])
+        with contextlib.suppress(OSError):
+            while more := client.recv(65536):
+                received += more
+    assert received.count(b"HTTP/1.1 ") == 1
+
+
+ENDS = {b"POST / HTTP/1.1\r\nContent-Length: 999999\r\n\r\n", b"x" * 40_000}
+
+
+@pytest.mark.parametrize("data, whole", WHOLE.items())
+def test_only_a_request_that_is_all_here_has_an_end(data, whole):
+    arrival = Arrival()
+    arrival.add(data)
+    assert arrival.has_end is (whole and data not in ENDS)
+
+
 # --- life and death ---------------------------------------------------------------------------------
 
 
