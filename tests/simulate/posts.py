@@ -22,6 +22,7 @@ from common.clock import Clock
 from common.settings import Secret
 from relay.app import create_app
 from relay.pending.sqlite import SqlitePending, open_connection
+from relay.pending.writer import Ticket
 from relay.settings import RelaySettings
 
 SECRET, TOKEN, SIGNING = "simulated-hook-secret", "simulated-executor-token", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -57,7 +58,7 @@ class RelayHouse:
         self.start()
 
     def start(self) -> None:
-        self.pending = SqlitePending(self._path, opener=_open_fast)
+        self.pending = InlinePending(self._path)
         settings = RelaySettings(
             webhook_secrets=Secret(SECRET), signing_secrets=Secret(SIGNING), executor_tokens=Secret(TOKEN)
         )
@@ -100,6 +101,24 @@ class RelayHouse:
     def requeue_dead(self) -> int:
         """What the owner does with dead letters: give them another chance."""
         return sum(self.pending.requeue(letter.id, self._clock.now()) for letter in self.pending.dead(100))
+
+
+class InlinePending(SqlitePending):
+    """The real queue, its group writer's thread replaced by the caller's own: one commit per call, no waiting."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, opener=_open_fast)
+
+    def _do(self, work: Any, *, wakes: bool = False) -> Any:
+        ticket: Ticket[Any] = Ticket((work, wakes))
+        self._commit_together([ticket])
+        return ticket.result(0)
+
+    def _post(self, work: Any) -> None:
+        self._do(work)
+
+    def close(self) -> None:
+        self._disconnect()
 
 
 def _open_fast(path: str) -> Any:
