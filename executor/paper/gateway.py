@@ -165,6 +165,10 @@ class Gateway:
         """Keep every order event back until `release_events`."""
         self._quiet = []
 
+    def forget_events(self) -> None:
+        """Lose what was kept back, as a restart of TWS does."""
+        self._quiet = None
+
     def release_events(self) -> None:
         held, self._quiet = self._quiet or [], None
         for event in held:

@@ -95,6 +95,7 @@ class PaperServer:
         """Restart TWS: all clients cut, the port shut for a while, what lived in TWS only forgotten."""
         self.gateway.accepting = False
         self.gateway.close_all()
+        self.gateway.forget_events()
         if self._listener:
             self._listener.close()
         lost = self.exchange.restart(lose_last_n=lose_last_n, rollback_ids=rollback_ids)

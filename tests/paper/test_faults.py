@@ -460,6 +460,14 @@ def test_events_can_be_held_back_until_1102(tws: Tws, api: Api) -> None:
     assert "2 Filled" in api.story()
 
 
+def test_restart_during_1100_keeps_no_later_event_back(tws: Tws) -> None:
+    perform(tws.server, "lose_connection", hold_events=True)
+    perform(tws.server, "restart")
+    api = tws.connect()
+    api.bracket()
+    assert "1 Filled" in api.story()
+
+
 def test_orders_sent_during_1100_wait_in_tws(tws: Tws, api: Api) -> None:
     perform(tws.server, "lose_connection")
     api.place(AAPL, MarketOrder("BUY", 1, orderId=1))
