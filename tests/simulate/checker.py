@@ -11,7 +11,8 @@ from common.clock import parse_utc
 from tests.simulate.records import EXITS, STOPS, ZERO, BrokerSide, JournalSide, LiveOrder, Row, is_ours, leg_of
 
 PROTECT_SECONDS = 12.0  # ten, and the tick and the way of the facts
-CLOSING_SECONDS = 30.0  # a position that is being closed has no stop meanwhile
+CLOSING_SECONDS = 15.0  # a position that is being closed has no stop meanwhile
+MISMATCH_SECONDS = 30.0  # until a position that differs is found, confirmed by a second look, and said or settled
 RACE = timedelta(seconds=8)  # what the owner did so short ago may cross with what the executor does
 DEAD = ("lost", "rejected", "inactive")
 
@@ -194,6 +195,7 @@ class Checker:
             self._hold(trade, alarms)
             self._protected(trade, refs, live, alarms)
             self._not_flipped(trade, refs, alarms)
+            self._position_known(trade, alarms)
         self._left_behind(live, trades, alarms)
         for alarm in alarms:
             if alarm["kind"] == "program":
@@ -284,10 +286,9 @@ class Checker:
         self._entered_once(inbox)
         for trade in self.journal.rows("SELECT * FROM trades"):
             self._same_fills(trade)
-            if trade["closed"] and trade["id"] not in self._judged:
+            if trade["closed"] and trade["state"] != "hold" and trade["id"] not in self._judged:
                 self._judged.add(trade["id"])
                 self._ended(trade)
-        self._positions()
 
     def _entered_once(self, inbox: dict[str, Row]) -> None:
         for trade in self.journal.rows("SELECT id, signal_id, asked FROM trades"):
@@ -299,12 +300,21 @@ class Checker:
                 )
 
     def _same_fills(self, trade: Row) -> None:
-        if trade["state"] in ("hold", "void") or trade["exit_reason"] == "unknown" or trade["id"] in self.doubtful:
+        """The journal has every execution of its orders, but those that a midnight hid while it could not see."""
+        if trade["state"] == "hold" or trade["exit_reason"] == "unknown" or trade["id"] in self.doubtful:
             return
-        for row in self.journal.rows("SELECT order_ref, filled FROM orders WHERE trade_id = ?", trade["id"]):
-            if abs(self.broker.filled(row["order_ref"])) != Decimal(row["filled"]):
-                said, true = row["filled"], abs(self.broker.filled(row["order_ref"]))
-                self.say("fills", f"{row['order_ref']} filled {true} at the broker, {said} in the journal")
+        seen = {
+            r["exec_root"] for r in self.journal.rows("SELECT exec_root FROM fills WHERE trade_id = ?", trade["id"])
+        }
+        last_midnight = max(self.broker.midnights, default=None)
+        for row in self.journal.rows("SELECT order_ref FROM orders WHERE trade_id = ?", trade["id"]):
+            for entry in self.broker.of_ref.get(row["order_ref"], ()):
+                hidden = last_midnight is not None and parse_utc(entry["at"]) <= last_midnight
+                if entry["execId"].rpartition(".")[0] not in seen and not hidden:
+                    self.say(
+                        "fills",
+                        f"{row['order_ref']} filled {entry['quantity']} at the broker, and the journal does not know",
+                    )
 
     def _ended(self, trade: Row) -> None:
         exits = self._exits(trade)
@@ -323,18 +333,15 @@ class Checker:
         first, closed = parse_utc(trade["timestamp"]), parse_utc(trade["closed_at"])
         return trade["id"] in self.doubtful or any(first <= at <= closed for at in self.broker.midnights)
 
-    def _positions(self) -> None:
-        """The account is the open trades and what the owner holds beside them, or somebody was told."""
-        trades = self.journal.rows("SELECT * FROM trades WHERE closed = 0")
-        told = {a["symbol"] for a in self.journal.rows("SELECT symbol FROM alarms WHERE cleared_at IS NULL")}
-        for trade in trades:
-            if trade["state"] == "hold" or trade["symbol"] in told:
-                continue
-            direction = 1 if trade["signal"] == "buy" else -1
-            own = self._journal_held(trade) * direction
-            shown = self.broker.positions.get(trade["con_id"], ZERO) - self._beside(trade["con_id"])
-            if own != shown:
-                self.say("position", f"trade {trade['id']} holds {own}, the account shows {shown} {trade['symbol']}")
+    def _position_known(self, trade: Row, alarms: list[Row]) -> None:
+        """The account is the open trade and what the owner holds beside it, or somebody is told so in time."""
+        direction = 1 if trade["signal"] == "buy" else -1
+        own = self._journal_held(trade) * direction
+        shown = self.broker.positions.get(trade["con_id"], ZERO) - self._beside(trade["con_id"])
+        differs = trade["state"] == "open" and own != shown
+        seconds = self._lasts("position", trade["id"], differs)
+        if seconds > MISMATCH_SECONDS and not any(a["symbol"] == trade["symbol"] for a in alarms):
+            self.say("position", f"trade {trade['id']} holds {own}, the account shows {shown}, for {seconds:.0f} s")
 
     def _journal_held(self, trade: Row) -> Decimal:
         rows = self.journal.rows("SELECT leg, filled FROM orders WHERE trade_id = ?", trade["id"])
