@@ -13,7 +13,7 @@ log = get_logger(__name__)
 
 # kind → how loud: "page" wants a person now, "warn" wants one today
 LEVELS = {
-    "unprotected": "page", "hold": "page", "flipped": "page", "orphan": "page", "position mismatch": "warn",
+    "unprotected": "page", "hold": "page", "orphan": "page", "position mismatch": "warn",
     "broker blind": "page", "stuck signal": "page", "expired signal": "warn", "dead letter": "page", "forged signal": "page",
     "clock": "warn", "storage": "page", "account": "page", "relay": "warn", "missed alert": "warn", "take-profit lost": "warn",
     "close waits": "warn", "unknown exit": "page", "program": "page", "contract": "page",
@@ -33,6 +33,15 @@ class Alarms:
                 return
             self._journal.log("alarm", text, symbol=symbol, trade_id=trade_id)
         log.warning("alarm_raised", kind=kind, symbol=symbol or None, text=text)
+
+    def standing(self, kind: str) -> set[str]:
+        """Return what alarms of a kind are standing about."""
+        return {
+            about
+            for row in self._journal.standing_alarms()
+            for of, _, about in [row["key"].partition(":")]
+            if of == kind
+        }
 
     def clear(self, kind: str, about: str, text: str, *, symbol: str = "", trade_id: int | None = None) -> None:
         """End an alarm, if it stands, with a closing word."""

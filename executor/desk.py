@@ -169,6 +169,7 @@ class Desk:
         self.day = snapshot.day
         after = self.resolver.apply(snapshot)
         if self.ready_since is None:
+            self.watch.began()
             self.ready_since = self.clock.now()
             self.journal.log("ready", "the broker's orders, executions and positions are read: trading may go on")
         self.mode_text = "ready"

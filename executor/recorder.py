@@ -304,7 +304,6 @@ class Recorder:
         for kind in (
             "unprotected",
             "hold",
-            "flipped",
             "close waits",
             "take-profit lost",
             "position mismatch",

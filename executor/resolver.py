@@ -56,8 +56,10 @@ class Resolver:
             self._record(snapshot)
             self._forget_unproven_cancels()
             books = self._books(snapshot)
-            after = [a for r in reconcile(books, snapshot) for a in self._apply(r)]
+            found = reconcile(books, snapshot)
+            after = [a for r in found for a in self._apply(r)]
             self._clear_mismatches(books, snapshot)
+            self._clear_orphans({r.report.order_ref for r in found if isinstance(r, Orphan)})
             for trade in books.trades:
                 self._desk.recorder.refresh(trade.id)
         return after
@@ -107,6 +109,10 @@ class Resolver:
                 self._desk.alarms.clear(
                     "position mismatch", str(trade.id), text, symbol=trade.symbol, trade_id=trade.id
                 )
+
+    def _clear_orphans(self, seen: set[str | None]) -> None:
+        for ref in self._desk.alarms.standing("orphan") - seen:
+            self._desk.alarms.clear("orphan", ref, f"the order {ref} is no longer at the broker")
 
     # ---- one resolution ----
 

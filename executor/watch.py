@@ -18,7 +18,7 @@ STUCK = timedelta(seconds=60)  # how long beyond its validity a signal may go wi
 LOOK_ROUND = timedelta(minutes=10)  # a complete snapshot at least this often, whatever happens
 MISMATCH = timedelta(seconds=2)  # how long a position may disagree with the executions before it is looked up
 CLOSE_WAITS = timedelta(seconds=10)
-EXPIRED_SHOWN = timedelta(minutes=15)
+SHOWN = timedelta(minutes=15)  # how long an alarm stands that only tells
 
 
 class Watch:
@@ -29,6 +29,7 @@ class Watch:
         self._blind_since: datetime | None = None
         self._looked_at: datetime | None = None
         self._differs_since: dict[int, datetime] = {}  # trade id → since when its position disagrees
+        self._without_target: dict[int, datetime] = {}  # trade id → since when its take-profit is refused
 
     def tick(self) -> None:
         """Look at everything that time alone can make wrong."""
@@ -36,9 +37,11 @@ class Watch:
         self._storage()
         self._blindness(now)
         self._stuck_signals(now)
+        self._told(now)
         if self._desk.ready_since is not None:
             self._snapshots(now)
             self._waiting_closes(now)
+            self._take_profits(now)
 
     def _snapshots(self, now: datetime) -> None:
         recheck = self._desk.resolver.recheck_at
@@ -86,14 +89,31 @@ class Watch:
                     f"{row.signal.action.value} {row.signal.symbol} is still waiting: {row.reason or 'no reason known'}"
                 )
                 desk.alarms.raise_("stuck signal", row.signal_id, text, symbol=row.signal.symbol)
-        standing = desk.journal.standing_alarms()
-        undone = {r.signal_id for r in desk.journal.undone()} if standing else set()
-        for alarm in standing:
-            about = alarm["key"].partition(":")[2]
-            if alarm["kind"] == "stuck signal" and about not in undone:
-                desk.alarms.clear("stuck signal", about, "the signal has its outcome")
-            if alarm["kind"] == "expired signal" and utc_age(alarm["raised_at"], now) >= EXPIRED_SHOWN:
-                desk.alarms.clear("expired signal", about, "said for 15 minutes; nothing to do")
+        for about in desk.alarms.standing("stuck signal") - {r.signal_id for r in desk.journal.undone()}:
+            desk.alarms.clear("stuck signal", about, "the signal has its outcome")
+
+    def _told(self, now: datetime) -> None:
+        """End the alarms that only tell something, once it was said for a while and nothing is left to do."""
+        for alarm in self._desk.journal.standing_alarms():
+            kind, symbol = alarm["kind"], alarm["symbol"]
+            if kind not in ("expired signal", "unknown exit") or now - parse_utc(alarm["raised_at"]) < SHOWN:
+                continue
+            if kind == "expired signal" or self._desk.journal.block(self._desk.account, 0, symbol) is None:
+                self._desk.alarms.clear(kind, alarm["key"].partition(":")[2], "said for a while; nothing is left to do")
+
+    def _take_profits(self, now: datetime) -> None:
+        """A take-profit that was refused is said; one that the owner cancelled himself is in the trade log only."""
+        for trade in self._desk.journal.unfinished():
+            refused = next((o for o in trade.legs(Leg.TAKE_PROFIT) if o.state is OrderState.REJECTED), None)
+            if refused is None or trade.state is not State.OPEN or trade.held <= 0:
+                self._without_target.pop(trade.id, None)
+            elif (
+                now - self._without_target.setdefault(trade.id, now)
+            ).total_seconds() >= self._desk.policy.protect_seconds:
+                text = f"{trade.symbol}: the take-profit is not at the broker ({refused.reason or 'refused'}): close it yourself"
+                self._desk.alarms.raise_(
+                    "take-profit lost", str(trade.id), text, symbol=trade.symbol, trade_id=trade.id
+                )
 
     def _waiting_closes(self, now: datetime) -> None:
         for trade in self._desk.journal.unfinished():
@@ -102,7 +122,13 @@ class Watch:
                 text = f"the close of {trade.symbol} waits at the broker: {close.held or 'not filled yet (is the market closed?)'}"
                 self._desk.alarms.raise_("close waits", str(trade.id), text, symbol=trade.symbol, trade_id=trade.id)
 
-    # ---- the journal itself ----
+    # ---- the program and its journal ----
+
+    def began(self) -> None:
+        """Everything was read anew: what an earlier run of the program stumbled over is over, unless it still stands."""
+        for cause in ("program", "storage"):
+            if cause not in self._desk.causes:
+                self._desk.alarms.clear(cause, "", "the program runs again, and everything was read anew")
 
     def _storage(self) -> None:
         """Try to write after a failure; when it works again, everything is read anew before anything is sent."""
@@ -135,8 +161,3 @@ class Watch:
 
 def _waiting_close(trade: Trade) -> Order | None:
     return next((o for o in trade.legs(Leg.CLOSE) if o.state is OrderState.WORKING), None)
-
-
-def utc_age(text: str, now: datetime) -> timedelta:
-    """Return how long ago a journal instant was."""
-    return now - parse_utc(text)

@@ -1,0 +1,107 @@
+"""Alarms that time or a later look ends, and those that only time raises."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import executor
+from common.errors import IllegalTransition
+from executor.alarms import LEVELS
+from executor.broker import Status
+
+from .fakes import House
+from .test_desk import entered
+
+SOURCE = Path(executor.__file__).parent
+
+
+@pytest.fixture
+def house() -> House:
+    return House.build().connect()
+
+
+def ended(house: House, kind: str) -> list[str]:
+    return [
+        r["cleared_text"] for r in house.journal._rows("SELECT * FROM alarms WHERE kind = ?", kind) if r["cleared_at"]
+    ]
+
+
+def test_refused_take_profit_is_said_while_the_stop_stands(house: House) -> None:
+    house.broker.refuse["T"] = (110, "The price does not conform to the minimum price variation")
+    entered(house)
+    house.pass_time(8)
+    assert house.alarms() == []
+    house.pass_time(4)
+    assert house.alarms() == ["take-profit lost"] and house.trades()[0]["state"] == "open"
+    assert "minimum price variation" in house.journal.standing_alarms()[0]["text"]
+    house.broker.hit("S")
+    assert house.alarms() == []
+
+
+def test_take_profit_that_the_owner_cancelled_is_no_alarm(house: House) -> None:
+    entered(house)
+    house.broker.cancel_by_hand("T")
+    house.pass_time(15)
+    assert house.alarms() == [] and house.trades()[0]["state"] == "open"
+
+
+def test_orphan_is_over_when_the_broker_shows_it_no_more(house: House) -> None:
+    entered(house)
+    house.broker.hit("T")
+    stop = next(r for r in house.broker.orders.values() if r.order_ref and r.order_ref[20] == "S")
+    orphan = replace(stop, status=Status.WORKING, client_id=5)
+    house.desk.reconciled(replace(house.broker.snapshot(), open_orders=(orphan,)))
+    assert house.alarms() == ["orphan"]
+    house.desk.reconciled(house.broker.snapshot())
+    assert house.alarms() == [] and "no longer at the broker" in ended(house, "orphan")[0]
+
+
+def unknown_exit(house: House) -> None:
+    entered(house)
+    house.broker.silent = True
+    house.broker.hit("T")
+    house.broker.silent = False
+    house.broker.fills.clear()
+    house.broker.orders.clear()
+    house.desk.reconciled(house.broker.snapshot())
+    house.pass_time(5)
+    assert house.alarms() == ["unknown exit"]
+
+
+def test_unknown_exit_is_said_until_its_block_is_released(house: House) -> None:
+    unknown_exit(house)
+    house.pass_time(16 * 60)
+    assert house.alarms() == ["unknown exit"]
+    house.signal("reset")
+    house.pass_time(1)
+    assert house.alarms() == []
+
+
+def test_expired_signal_is_said_for_a_while(house: House) -> None:
+    house.desk.disconnected("TWS is closed")
+    house.signal("open", side="buy", size="1000")
+    house.clock.advance(100)
+    house.connect()
+    assert house.alarms() == ["expired signal"]
+    house.pass_time(16 * 60)
+    assert house.alarms() == []
+
+
+def test_bug_of_ours_is_over_when_the_program_runs_again(tmp_path: Path) -> None:
+    path = str(tmp_path / "trade_state.db")
+    house = House.build(path).connect()
+    house.desk.stopped_by(IllegalTransition("a trade that is void cannot meet the event 'close'"))
+    house.connect()
+    assert house.alarms() == ["program"] and not house.desk.can_send
+    assert house.restart(path).connect().alarms() == []
+
+
+def test_every_kind_is_raised_and_ended_somewhere() -> None:
+    source = "".join(path.read_text("utf-8") for path in SOURCE.glob("*.py") if path.name != "alarms.py")
+    assert [kind for kind in LEVELS if f'"{kind}"' not in source] == []
+    raised = set(re.findall(r'\.raise_\(\s*"([^"]+)"', source))
+    assert raised <= set(LEVELS)
