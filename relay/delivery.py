@@ -204,9 +204,9 @@ class _Reading:
 
     def number(self, name: str, default: float, low: float, high: float, whole: bool = False) -> float:
         value = self._take(name, strict_json.Number(default))
-        text = value if isinstance(value, strict_json.Number) and len(value) < 20 else ""
-        if text.replace(".", "", not whole).isdecimal() and low <= float(text) <= high:
-            return float(text)
+        number = float(value) if isinstance(value, strict_json.Number) else -1.0
+        if low <= number <= high and (not whole or number.is_integer()):
+            return number
         self._refuse(name, f"must be {'a whole number' if whole else 'a number'} from {low:g} to {high:g}")
         return default
 
