@@ -105,3 +105,9 @@ def test_every_kind_is_raised_and_ended_somewhere() -> None:
     assert [kind for kind in LEVELS if f'"{kind}"' not in source] == []
     raised = set(re.findall(r'\.raise_\(\s*"([^"]+)"', source))
     assert raised <= set(LEVELS)
+
+
+def test_every_kind_is_documented() -> None:
+    page = (SOURCE.parent / "docs" / "reference" / "alarms.md").read_text("utf-8")
+    rows = dict(re.findall(r"^\| `([^`]+)` \| (page|warn) \|", page, re.MULTILINE))
+    assert rows == LEVELS
