@@ -26,19 +26,34 @@ _NUMBER: Schema = {
     "description": "A JSON number or decimal text: at most 12 digits before and 20 after the point, no exponent.",
     "oneOf": [
         {"type": "number", "exclusiveMinimum": 0, "maximum": 999_999_999_999},
+        {"type": "string", "pattern": f"^(?=.*[1-9]){NUMBER_PATTERN}$"},
+    ],
+}
+_SIZE: Schema = {
+    "description": "As every number, and it may be 0.",
+    "oneOf": [
+        {"type": "number", "minimum": 0, "maximum": 999_999_999_999},
         {"type": "string", "pattern": f"^{NUMBER_PATTERN}$"},
     ],
 }
-_SIZE: Schema = {"oneOf": [{**_NUMBER["oneOf"][0], "exclusiveMinimum": -1, "minimum": 0}, _NUMBER["oneOf"][1]]}
+_PRINTABLE = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"
+_NO_CONTROLS = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f]*$"  # as in every text, see common.strict_json
 _POSITION: Schema = {"enum": ["long", "short", "flat"]}
 _COMMON: Schema = {
-    "symbol": {"type": "string", "minLength": 1, "maxLength": 60, "examples": ["EURUSD", "NASDAQ:AAPL", "BRK.B"]},
+    "symbol": {
+        "type": "string", "examples": ["EURUSD", "NASDAQ:AAPL", "BRK.B"],
+        "pattern": "^ *([A-Za-z0-9_]{1,20}:)?[A-Za-z0-9][A-Za-z0-9./_!&-]{0,29} *$",
+    },
     "id": {
-        "type": "string", "minLength": 1, "maxLength": ID_LIMIT,
+        "type": "string", "minLength": 1, "maxLength": ID_LIMIT, "pattern": _PRINTABLE,
         "description": "The sender's duplicate key, good for 30 days.",
     },
-    "note": {"type": "string", "maxLength": NOTE_LIMIT, "description": "Shown beside the signal."},
-    "secret": {"type": "string", "maxLength": SECRET_LIMIT, "format": "password", "writeOnly": True},
+    "note": {
+        "type": "string", "maxLength": NOTE_LIMIT, "pattern": _NO_CONTROLS, "description": "Shown beside the signal.",
+    },
+    "secret": {
+        "type": "string", "maxLength": SECRET_LIMIT, "pattern": _NO_CONTROLS, "format": "password", "writeOnly": True,
+    },
 }  # fmt: skip
 
 
@@ -48,7 +63,7 @@ def _signal(action: str, properties: Schema, required: list[str]) -> Schema:
 
 
 _ID = {"type": "string", "pattern": "^[0-9A-Z]{26}$"}
-_TEXT: Schema = {"type": "string", "minLength": 1, "maxLength": delivery.ID_LIMIT}
+_TEXT: Schema = {"type": "string", "minLength": 1, "maxLength": delivery.ID_LIMIT, "pattern": _NO_CONTROLS}
 _SCHEMAS: dict[str, Schema] = {
     "Open": _signal(
         "open", {"side": {"enum": ["buy", "sell"]}, "quantity": _NUMBER, "tp": _NUMBER, "sl": _NUMBER},
@@ -115,7 +130,7 @@ _SCHEMAS: dict[str, Schema] = {
     "Nack": _object(
         {
             "id": _TEXT, "lease": _TEXT,
-            "reason": {"type": "string", "minLength": 1, "maxLength": delivery.REASON_LIMIT},
+            "reason": {"type": "string", "minLength": 1, "maxLength": delivery.REASON_LIMIT, "pattern": _NO_CONTROLS},
             "retry_seconds": {"type": "number", "minimum": 0, "maximum": MAX_RETRY_SECONDS, "default": 0},
         },
         ["id", "lease"],
