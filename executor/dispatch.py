@@ -11,8 +11,8 @@ from common.errors import BrokerUnavailable, IllegalTransition
 from common.logs import get_logger
 
 from .broker import Contract, Ticket
-from .plans import Cancel, GiveUp, LookUp, Moment, Place, Resize, SendBracket, Step, Unprotected, next_step
-from .trades import STOPS, Event, Leg, Order, OrderState, Trade
+from .plans import Cancel, GiveUp, Hold, LookUp, Moment, Place, Resize, SendBracket, Step, Unprotected, next_step
+from .trades import STOPS, ZERO, Event, Leg, Order, OrderState, Trade
 
 if TYPE_CHECKING:
     from .desk import Desk
@@ -31,7 +31,8 @@ class Dispatch:
 
     def moment(self, trade: Trade) -> Moment:
         """Return what the steps of a trade depend on besides the trade."""
-        return Moment(self._desk.clock.now(), self._desk.shown(trade.con_id), ready_since=self._desk.ready_since)
+        beside = self._journal.ignored().get((trade.account, trade.con_id), ZERO)
+        return Moment(self._desk.clock.now(), self._desk.shown(trade.con_id), beside, self._desk.ready_since)
 
     def work(self, trade_id: int) -> None:
         """Bring one trade up to its facts, and take every step that it needs now."""
@@ -66,12 +67,19 @@ class Dispatch:
                 self._resize(trade, order, quantity)
             case Place(order):
                 return self._place(trade, order)
-            case LookUp(why):
-                self._desk.want_snapshot(why)
-                return False
-            case Unprotected():
-                return self._unprotected(trade, step)
+            case LookUp() | Unprotected() | Hold():
+                return self._tell(trade, step)
         return True
+
+    def _tell(self, trade: Trade, step: LookUp | Unprotected | Hold) -> bool:
+        """Take a step that sends nothing."""
+        if isinstance(step, Unprotected):
+            return self._unprotected(trade, step)
+        if isinstance(step, Hold):
+            self._desk.resolver.hold(trade, step.why)
+        else:
+            self._desk.want_snapshot(step.why)
+        return False
 
     def _send_bracket(self, trade: Trade) -> bool:
         contract = self._desk.contract_of(trade)

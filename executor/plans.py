@@ -169,7 +169,14 @@ class Unprotected:
     then_flatten: bool = False
 
 
-Step = SendBracket | GiveUp | Cancel | Resize | Place | LookUp | Unprotected
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """No step can be right: the owner decides."""
+
+    why: str
+
+
+Step = SendBracket | GiveUp | Cancel | Resize | Place | LookUp | Unprotected | Hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +187,14 @@ class Moment:
     shown: Decimal  # the account's net position in this contract, as the broker last showed it
     beside: Decimal = ZERO  # what of it is known to be the owner's own
     ready_since: datetime | None = None  # since when the broker is seen completely
+
+    def shown_for(self, trade: Trade) -> Decimal:
+        """Return the account's position in the direction of a trade."""
+        return self.shown if trade.side is Side.BUY else -self.shown
+
+    def beside_for(self, trade: Trade) -> Decimal:
+        """Return the owner's own part of it, in the direction of a trade."""
+        return self.beside if trade.side is Side.BUY else -self.beside
 
     def seconds_since(self, at: datetime | None) -> float:
         """Return how long something has lasted while we could see the broker."""
@@ -241,18 +256,22 @@ def _may_ask(order: Order, moment: Moment) -> bool:
 
 
 def _when_closing(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
+    """Close what is held, once account and executions agree on it: nothing is closed on a position that is in doubt."""
     if trade.live:
         return None
+    if moment.shown_for(trade) - moment.beside_for(trade) < trade.held:
+        return LookUp(f"the account shows less {trade.symbol} than this trade holds")
     quantity = closable(trade, moment)
     if quantity <= 0:
-        return LookUp(f"the account no longer shows the {trade.symbol} of this trade")
+        return Hold(
+            f"{trade.held} {trade.symbol} are to be closed, and beside your own {moment.beside} the account shows none"
+        )
     return Place(_exit(trade, Leg.CLOSE, quantity, Kind.MARKET, None))
 
 
 def closable(trade: Trade, moment: Moment) -> Decimal:
     """Return what may be closed: the trade's own quantity, never more than the broker still shows in that direction."""
-    shown = moment.shown if trade.side is Side.BUY else -moment.shown
-    return min(trade.held, max(shown, ZERO))
+    return min(trade.held, max(moment.shown_for(trade), ZERO))
 
 
 def _when_open(trade: Trade, moment: Moment, policy: Policy) -> Step | None:

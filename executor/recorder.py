@@ -187,7 +187,7 @@ class Recorder:
         """Remember since when a wanted stop is missing, and since when orders are loose."""
         now = self._clock.now()
         loose = trade.entry_is_done and trade.held <= 0 and bool(trade.live)
-        bare = trade.state in (State.OPEN, State.HOLD) and not trade.is_protected
+        bare = trade.state in _HOLDING and not trade.is_protected
         wanted = {"loose_at": now if loose else None, "unprotected_at": now if bare else None}
         standing = {"loose_at": trade.loose_at, "unprotected_at": trade.unprotected_at}
         changed = {k: v for k, v in wanted.items() if (v is None) is not (standing[k] is None)}
@@ -314,6 +314,7 @@ class Recorder:
             )
 
 
+_HOLDING = (State.OPEN, State.CANCELLING, State.CLOSING, State.HOLD)  # where a stop that was asked for may be missing
 _HOLD_REASONS = {
     Event.REFUSED: "the close order was refused or cancelled, and the position is still there",
     Event.FLIPPED: "its exits filled more than the trade held: the position may have turned over",

@@ -41,6 +41,7 @@ class Watch:
         if self._desk.ready_since is not None:
             self._snapshots(now)
             self._waiting_closes(now)
+            self._bare_closes(now)
             self._take_profits(now)
 
     def _snapshots(self, now: datetime) -> None:
@@ -121,6 +122,16 @@ class Watch:
             if close is not None and close.sent_at is not None and now - close.sent_at >= CLOSE_WAITS:
                 text = f"the close of {trade.symbol} waits at the broker: {close.held or 'not filled yet (is the market closed?)'}"
                 self._desk.alarms.raise_("close waits", str(trade.id), text, symbol=trade.symbol, trade_id=trade.id)
+
+    def _bare_closes(self, now: datetime) -> None:
+        """A close that takes long leaves the position without its stop meanwhile: the owner is told."""
+        desk = self._desk
+        for trade in desk.journal.unfinished():
+            since, ready = trade.unprotected_at, desk.ready_since or now
+            closing = trade.state in (State.CANCELLING, State.CLOSING)
+            if closing and since and (now - max(since, ready)).total_seconds() >= desk.policy.protect_seconds:
+                text = f"{trade.symbol}: {trade.held} stand WITHOUT a stop-loss: cancelled for a close that is not through"
+                desk.alarms.raise_("unprotected", str(trade.id), text, symbol=trade.symbol, trade_id=trade.id)
 
     # ---- the program and its journal ----
 

@@ -1,0 +1,83 @@
+"""Closes that meet the owner's own trading, or that take long: found by `make simulate`."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from common.clock import FakeClock
+from executor.broker import Position, Status
+from executor.commands import Command, CommandKind
+
+from .fakes import ACCOUNT, EURUSD, START, FakeBroker, House
+
+
+class LatePositions(FakeBroker):
+    """Tells a position only when something else happens after the execution, as TWS does."""
+
+    late: Position | None = None
+
+    def _tell(self, what: str, fact: object) -> None:
+        if what == "on_position" and isinstance(fact, Position):
+            self.late = fact
+        else:
+            super()._tell(what, fact)
+
+    def tell(self) -> None:
+        if self.late is not None:
+            super()._tell("on_position", self.late)
+            self.late = None
+
+
+def buy(house: House) -> None:
+    house.signal("open", side="buy", size="10000", tp="1.20", sl="1.18")
+
+
+def closes(house: House) -> list[Decimal]:
+    return [t.quantity for t in house.broker.sent if t.order_ref[20] == "C"]
+
+
+def test_position_told_after_the_execution_is_not_closed_twice() -> None:
+    """The owner took 4000 out; when 6000 were closed the account still showed 6000, and another 4000 were sold."""
+    broker = LatePositions(FakeClock(START))
+    house = House.build(broker=broker).connect()
+    buy(house)
+    broker.tell()
+    broker.by_hand(EURUSD, Decimal(-4000), Decimal("1.19"))
+    broker.tell()
+    house.signal("close")
+    house.pass_time(15)
+    broker.tell()
+    house.pass_time(15)
+    assert closes(house) == [6000]
+    assert broker.quantity[EURUSD.con_id] == 0 and house.trades()[0]["closed"] == 1
+
+
+def test_close_of_what_the_owner_has_netted_away_is_held() -> None:
+    """The account is flat, since the owner is short beside the trade: no order can be right."""
+    house = House.build().connect()
+    buy(house)
+    house.journal.ignore_holding(ACCOUNT, EURUSD.con_id, "EURUSD", Decimal(-10000))
+    house.broker.by_hand(EURUSD, Decimal(-10000), Decimal("1.19"))
+    house.signal("close")
+    house.pass_time(8)
+    assert closes(house) == [] and house.trades()[0]["state"] == "hold"
+    assert "your own -10000" in house.trades()[0]["hold_reason"] and "hold" in house.alarms()
+    house.desk.command(Command(CommandKind.DISMISS, trade_id=1))
+    assert house.trades()[0]["closed"] == 1
+
+
+def test_close_that_hangs_is_told_as_unprotected() -> None:
+    """The stop is cancelled for the close; the take-profit will not go; the position stands bare meanwhile."""
+    house = House.build().connect()
+    buy(house)
+    stuck = next(t for t in house.broker.sent if t.order_ref[20] == "T")
+    cancel = house.broker.cancel
+    house.broker.cancel = lambda order_id: None if order_id == stuck.order_id else cancel(order_id)  # type: ignore[method-assign]
+    house.signal("close")
+    house.pass_time(9)
+    assert house.alarms() == []
+    house.pass_time(2)
+    assert house.alarms() == ["unprotected"]
+    house.broker._report(stuck.order_id, Status.CANCELLED)
+    house.pass_time(1)
+    assert house.trades()[0]["closed"] == 1 and house.alarms() == []
