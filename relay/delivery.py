@@ -56,9 +56,10 @@ def blueprint(relay: Relay) -> Blueprint:
 
 def lease(relay: Relay) -> Response:
     """Answer a poll: with signals, with what the owner should hear, or with nothing when the time is up."""
-    poll = read_poll(_fields(request.environ))
+    environ = request.environ
+    poll = read_poll(_fields(environ))
     relay.pending.note_poll(relay.clock.now())
-    signals = _wait_for_signals(relay, poll, lambda: is_connected(request.environ))
+    signals = _wait_for_signals(relay, poll, lambda: is_connected(environ))
     value: dict[str, object] = {"signals": [_signal(each) for each in signals]}
     notices = relay.take_notices()
     if notices:
@@ -91,12 +92,11 @@ def _wait_for_signals(relay: Relay, poll: Poll, connected: Callable[[], bool]) -
     waits = poll.wait_seconds > 0 and relay.polls.acquire(blocking=False)
     try:
         until = relay.clock.monotonic() + (poll.wait_seconds if waits else 0)
-        while connected() and not relay.closing.is_set():
-            found = relay.pending.lease(poll.limit, poll.lease_seconds, relay.clock.now())
-            left = until - relay.clock.monotonic()
-            if found or left <= 0:
+        while not relay.closing.is_set():
+            left = max(0.0, until - relay.clock.monotonic())
+            found = relay.pending.take(poll.limit, poll.lease_seconds, relay.clock.now, left, connected)
+            if found or not left or not connected():
                 return found
-            relay.pending.wait(left)
         return []
     finally:
         if waits:
@@ -117,16 +117,12 @@ def is_connected(environ: dict[str, Any]) -> bool:
 
 
 def _is_open(connection: socket.socket) -> bool:
-    timeout = connection.gettimeout()
     try:
-        connection.setblocking(False)
-        return connection.recv(1, socket.MSG_PEEK) != b""
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
     except BlockingIOError:
         return True
     except OSError:
         return False
-    finally:
-        connection.settimeout(timeout)
 
 
 def _signal(leased: Leased) -> dict[str, object]:

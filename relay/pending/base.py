@@ -10,7 +10,7 @@ has no clock of its own, so a test can move time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, Protocol, get_args
@@ -19,6 +19,7 @@ from common.errors import QueueUnavailable
 
 Mode = Literal["open", "paused", "close-only"]
 MODES: tuple[Mode, ...] = get_args(Mode)
+Now = Callable[[], datetime]  # the caller's clock
 
 # state -> {event: next state}; what is not written here never happens.
 SIGNAL: dict[str, dict[str, str]] = {
@@ -187,6 +188,13 @@ class Pending(Protocol):
                 commit landed after all, the resend is answered as a duplicate.
         """
 
+    def put_later(self, new: NewSignal, now: datetime, answered: Callable[[object], None]) -> None:
+        """Store like `put`, without waiting and without raising.
+
+        `answered` is told what `put` would return, or the error as a value:
+        once, within 1.8 s, in any thread. It must not raise and not block.
+        """
+
     def lease(self, limit: int, lease_seconds: float, now: datetime) -> list[Leased]:
         """Lease up to `limit` signals in order of acceptance, or return [].
 
@@ -220,6 +228,15 @@ class Pending(Protocol):
         Call it in the thread whose `lease` just returned []: what arrived in
         between is not missed. True means "lease again", and comes at least
         once a second, since a wake-up may get lost. False: time is up.
+        """
+
+    def take(
+        self, limit: int, lease_seconds: float, clock: Now, timeout: float, is_wanted: Callable[[], bool]
+    ) -> list[Leased]:
+        """Lease as `lease` does, waiting up to `timeout` seconds for the first; [] comes at least once a second.
+
+        `is_wanted` is asked just before leasing, in any thread and without
+        blocking: nothing is leased where it says no.
         """
 
     def stats(self, now: datetime) -> Stats:

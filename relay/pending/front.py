@@ -19,11 +19,14 @@ from relay.pending.base import (
     DeadLetter,
     Leased,
     Mode,
+    Now,
     Position,
     Refused,
     Stats,
 )
 from relay.pending.bell import Bell
+from relay.pending.promise import Hear, Patience, Promise
+from relay.pending.writer import GroupWriter
 
 POLL_NOTED_EVERY = timedelta(seconds=5)
 HOUSEKEEP_EVERY = timedelta(minutes=10)
@@ -38,6 +41,7 @@ class Front:
 
     def __init__(self) -> None:
         self._bell = Bell()
+        self._patience = Patience()
         self._noted_at: datetime | None = None
         self._housekept_at: datetime | None = None
 
@@ -48,6 +52,16 @@ class Front:
     def _post(self, work: Work) -> None:
         """Have the work done some time."""
         raise NotImplementedError
+
+    def _promise(self, writer: GroupWriter[Any], job: Any, answered: Hear) -> None:
+        """Have a writer do a job without waiting for it; `answered` hears in time, whatever happens."""
+        promise: Promise[Any] = Promise(job, answered)
+        try:
+            writer.hand_in(promise)
+        except QueueUnavailable as exc:
+            promise.tell(exc)
+        else:
+            self._patience.watch(promise)
 
     def lease(self, limit: int, lease_seconds: float, now: datetime) -> list[Leased]:
         self._bell.look()
@@ -67,6 +81,14 @@ class Front:
 
     def wait(self, timeout: float) -> bool:
         return self._bell.wait(timeout)
+
+    def take(
+        self, limit: int, lease_seconds: float, clock: Now, timeout: float, is_wanted: Callable[[], bool]
+    ) -> list[Leased]:
+        found = self.lease(limit, lease_seconds, clock()) if is_wanted() else []
+        if not found and timeout > 0:
+            self.wait(timeout)
+        return found
 
     def stats(self, now: datetime) -> Stats:
         stats: Stats = self._do(lambda ledger: ledger.stats(now))

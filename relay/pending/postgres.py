@@ -28,6 +28,7 @@ from relay.pending.base import DEFAULT_MAX_DEPTH, Accepted, MaybeStored, NewSign
 from relay.pending.bell import RECHECK_SECONDS, Bell
 from relay.pending.front import Front, Job, Work
 from relay.pending.postgres_ledger import QUERIES, Ledger, Put, UnknownSymbols
+from relay.pending.promise import Hear
 from relay.pending.queries import migrations
 from relay.pending.writer import GroupWriter, Ticket, fail_all, seal_all
 
@@ -67,6 +68,9 @@ class PostgresPending(Front):
     def put(self, new: NewSignal, now: datetime) -> Accepted:
         accepted: Accepted = self._writer.submit((new, now))
         return accepted
+
+    def put_later(self, new: NewSignal, now: datetime, answered: Hear) -> None:
+        self._promise(self._writer, (new, now), answered)
 
     def wait(self, timeout: float) -> bool:
         self._wakeups.start()

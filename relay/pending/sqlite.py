@@ -13,13 +13,25 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from typing import Any
 
 from common.errors import BridgeError, QueueUnavailable
-from relay.pending.base import DEFAULT_MAX_DEPTH, Accepted, MaybeStored, NewSignal, Readiness
+from relay.pending.base import (
+    DEFAULT_MAX_DEPTH,
+    PUT_SECONDS,
+    Accepted,
+    Leased,
+    MaybeStored,
+    NewSignal,
+    Now,
+    Readiness,
+)
+from relay.pending.bell import RECHECK_SECONDS
 from relay.pending.front import Front, Job, Work
+from relay.pending.promise import Hear
 from relay.pending.queries import migrations
 from relay.pending.sqlite_ledger import Ledger, Put
 from relay.pending.writer import GroupWriter, Ticket, fail_all, seal_all
@@ -36,6 +48,9 @@ PRAGMAS = (
 )
 
 
+STAYS = object()  # the outcome of a poll that found nothing and waits on
+
+
 class SqlitePending(Front):
     """The Pending port on SQLite; see relay.pending.base for what it promises."""
 
@@ -49,12 +64,28 @@ class SqlitePending(Front):
         self._version = 0  # of the data, as far as other processes changed it
         self._writer: GroupWriter[Job] = GroupWriter(
             "pending-writer", self._commit_together, idle=self._watch,
-            idle_seconds=lambda: WATCH_SECONDS if self._bell.has_waiters else None, finish=self._disconnect,
+            idle_seconds=lambda: WATCH_SECONDS if self._is_awaited else None, finish=self._disconnect,
         )  # fmt: skip
+        self._polls: list[Ticket[Job]] = []  # those that found nothing and stay, the oldest first
 
     def put(self, new: NewSignal, now: datetime) -> Accepted:
         accepted: Accepted = self._do(Put(new, now), wakes=True)
         return accepted
+
+    def put_later(self, new: NewSignal, now: datetime, answered: Hear) -> None:
+        self._promise(self._writer, (Put(new, now), True), answered)
+
+    def take(
+        self, limit: int, lease_seconds: float, clock: Now, timeout: float, is_wanted: Callable[[], bool]
+    ) -> list[Leased]:
+        """Lease; a poll that finds nothing stays with the writer, and gets a signal in the commit that stores it."""
+        poll = Poll(limit, lease_seconds, clock, is_wanted, stays=timeout > 0)
+        if not poll.stays:
+            return list(self._do(poll))
+        ticket = self._writer.post((poll, False))
+        with contextlib.suppress(TimeoutError):
+            return list(ticket.result(min(timeout, RECHECK_SECONDS)))
+        return [] if ticket.withdraw() else list(ticket.result(PUT_SECONDS))
 
     def wait(self, timeout: float) -> bool:
         self._writer.nudge()  # it watches for other processes only while somebody waits
@@ -79,23 +110,36 @@ class SqlitePending(Front):
 
     # In the writer's thread only.
 
+    @property
+    def _is_awaited(self) -> bool:
+        return bool(self._polls) or self._bell.has_waiters
+
     def _commit_together(self, tickets: list[Ticket[Job]]) -> None:
         """Do the work of all tickets in one transaction, commit, then answer.
 
+        Polls that stay take part where something may have become leasable.
         Whoever withdrew while the work was done costs a second round without
         it, so that "nothing was stored" stays true.
         """
         waiting = [ticket for ticket in tickets if not ticket.withdrawn]
+        if any(ticket.job[1] for ticket in waiting):
+            waiting += [ticket for ticket in self._polls if not ticket.withdrawn]
+            self._polls = []
         while waiting:
             outcomes = self._write(waiting)
             if outcomes is None:
                 return
-            sealed = seal_all(waiting)
-            if len(sealed) == len(waiting):
-                self._commit(waiting, outcomes)
+            done = [
+                (ticket, outcome) for ticket, outcome in zip(waiting, outcomes, strict=True) if outcome is not STAYS
+            ]
+            sealed = seal_all([ticket for ticket, _ in done])
+            stay = [ticket for ticket, outcome in zip(waiting, outcomes, strict=True) if outcome is STAYS]
+            if len(sealed) == len(done):
+                self._polls += stay
+                self._commit(done)
                 return
             self._disconnect()
-            waiting = sealed
+            waiting = [*sealed, *stay]
 
     def _write(self, tickets: list[Ticket[Job]]) -> list[Any] | None:
         try:
@@ -110,33 +154,44 @@ class SqlitePending(Front):
             self._disconnect()
             raise
 
-    def _commit(self, tickets: list[Ticket[Job]], outcomes: list[Any]) -> None:
+    def _commit(self, done: list[tuple[Ticket[Job], Any]]) -> None:
         try:
             self._connected().execute("COMMIT")
         except sqlite3.Error as exc:
-            self._fail(tickets, MaybeStored(f"the commit to {self._path} failed: {exc}; send it again"))
+            error = MaybeStored(f"the commit to {self._path} failed: {exc}; send it again")
+            self._fail([ticket for ticket, _ in done], error)
             return
-        self._answer(tickets, outcomes)
+        self._answer(done)
 
     def _fail(self, tickets: list[Ticket[Job]], error: QueueUnavailable) -> None:
         self._disconnect()  # rolls back; the next batch starts afresh
         fail_all(tickets, error)
 
-    def _answer(self, tickets: list[Ticket[Job]], outcomes: list[Any]) -> None:
-        for ticket, outcome in zip(tickets, outcomes, strict=True):
+    def _answer(self, done: list[tuple[Ticket[Job], Any]]) -> None:
+        for ticket, outcome in reversed(done):  # the polls that stayed come first: they trade
             ticket.answer(outcome)
-        if any(ticket.job[1] for ticket in tickets):
+        if any(ticket.job[1] for ticket, _ in done):
             self._bell.ring()
 
     def _watch(self) -> None:
-        """Ring if another process committed."""
-        if self._connection is None or not self._bell.has_waiters:
+        """Look again for the polls that stay, and ring, if another process committed or a hold has ended."""
+        if self._connection is None or not self._is_awaited:
             return
-        with contextlib.suppress(sqlite3.Error):
-            (version,) = self._connection.execute("PRAGMA data_version").fetchone()
-            if version != self._version:
-                self._version = version
-                self._bell.ring()
+        self._polls = [ticket for ticket in self._polls if not ticket.withdrawn]
+        changed = self._has_changed()
+        if changed:
+            self._bell.ring()
+        if changed or any(ticket.job[0].is_due() for ticket in self._polls):
+            tickets, self._polls = self._polls, []
+            for ticket in tickets:
+                self._writer.hand_in(ticket)
+
+    def _has_changed(self) -> bool:
+        """Tell whether another process committed since the last look."""
+        before = self._version
+        with contextlib.suppress(sqlite3.Error, AttributeError):
+            (self._version,) = self._connection.execute("PRAGMA data_version").fetchone()  # type: ignore[union-attr]
+        return self._version != before
 
     def _connected(self) -> sqlite3.Connection:
         if self._connection is not None and self._file == _identity(self._path):
@@ -161,6 +216,27 @@ def _outcomes(works: list[Work | Put], ledger: Ledger) -> list[Any]:
         together: Any = list(group)
         outcomes += ledger.put_all(together) if are_puts else [_outcome(work, ledger) for work in together]
     return outcomes
+
+
+@dataclass(slots=True)
+class Poll:
+    """An executor's wish for signals: work for the ledger that may have to wait for something to lease."""
+
+    limit: int
+    seconds: float
+    clock: Now
+    is_wanted: Callable[[], bool]
+    stays: bool  # until there is something
+    due: datetime | None = None  # when something held may be leased
+
+    def __call__(self, ledger: Ledger) -> Any:
+        if self.limit < 1 or not self.is_wanted():
+            return []
+        leased, self.due = ledger.lease(self.limit, self.seconds, self.clock())
+        return leased if leased or not self.stays else STAYS
+
+    def is_due(self) -> bool:
+        return self.due is not None and self.clock() >= self.due
 
 
 def _outcome(work: Work, ledger: Ledger) -> Any:

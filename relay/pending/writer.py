@@ -123,12 +123,16 @@ class GroupWriter(Generic[Job]):
 
     def post(self, job: Job) -> Ticket[Job]:
         """Hand a job in without waiting."""
+        ticket = Ticket(job)
+        self.hand_in(ticket)
+        return ticket
+
+    def hand_in(self, ticket: Ticket[Job]) -> None:
+        """Hand a ticket in without waiting."""
         if self._closed:
             raise QueueUnavailable("the queue is closed")
-        ticket = Ticket(job)
         self._inbox.put(ticket)
         self._ensure_running()
-        return ticket
 
     def nudge(self) -> None:
         """Let the thread ask `idle_seconds` anew."""

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from relay.pending.base import Pending
+from common.clock import SystemClock
+from relay.pending.base import Leased, Pending
 from tests.pending.conftest import Opener
 from tests.pending.examples import START, acks, fill, take
 
@@ -115,3 +116,50 @@ def test_other_processes_are_watched_only_while_somebody_waits(opener: Opener) -
         assert queue._writer._idle_seconds() <= 0.05
     finally:
         thread.join()
+
+
+def test_a_poll_that_waits_gets_what_is_put(opener: Opener) -> None:
+    queue, found = opener(), list[Leased]()
+    thread = threading.Thread(target=lambda: found.extend(poll(queue, 5)))
+    thread.start()
+    (id,) = fill(queue, "EURUSD")
+    thread.join(5)
+    assert [(one.id, one.attempt) for one in found] == [(id, 1)] and poll(queue, 0) == []
+
+
+def test_a_poll_whose_client_is_gone_takes_nothing(opener: Opener) -> None:
+    queue = opener()
+    thread = threading.Thread(target=lambda: poll(queue, 1, is_wanted=lambda: False))
+    thread.start()
+    fill(queue, "EURUSD")
+    thread.join(5)
+    assert len(poll(queue, 0)) == 1
+
+
+def test_of_two_polls_one_gets_the_signal_and_the_other_waits_on(opener: Opener) -> None:
+    queue, found = opener(), list[Leased]()
+    threads = [threading.Thread(target=lambda: found.extend(poll(queue, 2))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    fill(queue, "EURUSD")
+    for thread in threads:
+        thread.join(5)
+    assert len(found) == 1
+
+
+def test_a_poll_that_waits_gets_what_a_lease_that_ran_out_held(opener: Opener) -> None:
+    queue, clock = opener(), SystemClock()
+    fill(queue, "EURUSD")
+    queue.lease(10, 0.3, clock.now())
+    assert [one.attempt for one in poll(queue, 5)] == [2]
+
+
+def poll(queue: Pending, seconds: float, is_wanted: Callable[[], bool] = lambda: True) -> list[Leased]:
+    """Poll as the relay does, by the real clock."""
+    clock = SystemClock()
+    until = clock.monotonic() + seconds
+    while True:
+        left = max(0.0, until - clock.monotonic())
+        found = queue.take(10, 30, clock.now, left, is_wanted)
+        if found or not left:
+            return found

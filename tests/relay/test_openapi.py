@@ -159,7 +159,7 @@ def executors(name: str, good: dict[str, Any], bad: dict[str, Any]) -> dict[str,
         "411": lambda p: Web(p)._client.open(path, method="POST", headers=EXECUTOR),
         "413": lambda p: Web(p).post(path, b" " * (MAX_BODY_BYTES + 1), EXECUTOR),
         "429": lambda p: guessed(web := Web(p), lambda: web.post(path, good, {})),
-        "503": lambda p: broken(p, QueueUnavailable("gone"), name).call(name, **good),
+        "503": lambda p: broken(p, QueueUnavailable("gone"), {"lease": "take"}.get(name, name)).call(name, **good),
     }
 
 
