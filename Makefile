@@ -26,7 +26,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-all check fmt bench crash mutants lock clean
+.PHONY: help run demo test test-all check fmt bench crash mutants deploy-vps lock clean
 
 help:  ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ crash: $(DEV)  ## Kill the executor at every boundary, restart it, check both re
 
 mutants: $(DEV)  ## Break each rule of the order protocol in a copy of the code: which test catches it? ONLY= limits it
 	@$(PY) -m tests.mutants $(if $(ONLY),--only "$(ONLY)")
+
+deploy-vps: $(DEV)  ## The relay on a server: HOST=user@server DOMAIN=relay.example.com; or into a folder: DESTDIR=folder
+	@$(PY) -m deploy.vps $(if $(HOST),--host "$(HOST)") $(if $(DESTDIR),--destdir "$(DESTDIR)") $(if $(DOMAIN),--domain "$(DOMAIN)")
 
 lock: $(DEV)  ## Compile the locks anew from pyproject.toml
 	$(PY) -m deploy.lock

@@ -1,0 +1,1 @@
+"""The relay on a small server with a disk: `make deploy-vps`."""
