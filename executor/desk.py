@@ -32,6 +32,7 @@ from .watch import Watch
 
 log = get_logger(__name__)
 
+COUNTED = timedelta(seconds=2)  # a snapshot so long after an execution counts it
 LATE_POSITION = timedelta(seconds=5)  # how long a position report may lag behind our own execution
 
 
@@ -90,6 +91,7 @@ class Desk:
             set()
         )  # questions to the broker: a symbol, and the conId where it is that one
         self._filled_at: dict[int, datetime] = {}  # conId → our last execution
+        self._uncounted: dict[int, datetime] = {}  # conId → our last execution, until the position is told after it
         self._stops: dict[str, str] = {}  # cause → why nothing is sent ("freeze") or no entry ("entries …")
         self._turning = False
 
@@ -166,6 +168,8 @@ class Desk:
     def reconciled(self, snapshot: Snapshot) -> None:
         """Bring the journal up to date by a complete snapshot; from then on orders may go out."""
         self.positions = {p.con_id: p for p in snapshot.positions if p.account == self.account}
+        for con_id in [c for c, at in self._uncounted.items() if snapshot.taken_at - at >= COUNTED]:
+            del self._uncounted[con_id]
         self.day = snapshot.day
         after = self.resolver.apply(snapshot)
         if self.ready_since is None:
@@ -187,7 +191,7 @@ class Desk:
 
     @_guarded
     def on_fill(self, fill: Fill) -> None:
-        self._filled_at[fill.con_id] = self.clock.now()
+        self._filled_at[fill.con_id] = self._uncounted[fill.con_id] = self.clock.now()
         if self.recorder.fill(fill) is not None:
             self.advance()
 
@@ -199,6 +203,7 @@ class Desk:
     def on_position(self, position: Position) -> None:
         if position.account == self.account:
             self.positions[position.con_id] = position
+            self._uncounted.pop(position.con_id, None)
             self.advance()
 
     @_guarded
@@ -266,6 +271,10 @@ class Desk:
         """Return the net position that the broker last showed in a contract."""
         position = self.positions.get(con_id)
         return position.quantity if position else ZERO
+
+    def is_counted(self, con_id: int) -> bool:
+        """Whether the position was told after our last execution, so that it counts it."""
+        return con_id not in self._uncounted
 
     def filled_lately(self, con_id: int) -> bool:
         """Whether an order of ours filled so short ago that the position shown may not count it yet."""

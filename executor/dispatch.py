@@ -32,7 +32,10 @@ class Dispatch:
     def moment(self, trade: Trade) -> Moment:
         """Return what the steps of a trade depend on besides the trade."""
         beside = self._journal.ignored().get((trade.account, trade.con_id), ZERO)
-        return Moment(self._desk.clock.now(), self._desk.shown(trade.con_id), beside, self._desk.ready_since)
+        return Moment(
+            self._desk.clock.now(), self._desk.shown(trade.con_id), beside, self._desk.ready_since,
+            counted=self._desk.is_counted(trade.con_id),
+        )  # fmt: skip
 
     def work(self, trade_id: int) -> None:
         """Bring one trade up to its facts, and take every step that it needs now."""

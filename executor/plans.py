@@ -187,6 +187,7 @@ class Moment:
     shown: Decimal  # the account's net position in this contract, as the broker last showed it
     beside: Decimal = ZERO  # what of it is known to be the owner's own
     ready_since: datetime | None = None  # since when the broker is seen completely
+    counted: bool = True  # whether the position was shown after our last execution in this contract
 
     def shown_for(self, trade: Trade) -> Decimal:
         """Return the account's position in the direction of a trade."""
@@ -259,6 +260,8 @@ def _when_closing(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
     """Close what is held, once account and executions agree on it: nothing is closed on a position that is in doubt."""
     if trade.live:
         return None
+    if not moment.counted and any(o.filled for o in trade.legs(Leg.CLOSE)):
+        return LookUp(f"a part of {trade.symbol} was closed, and the account's position is not told since")
     if moment.shown_for(trade) - moment.beside_for(trade) < trade.held:
         return LookUp(f"the account shows less {trade.symbol} than this trade holds")
     quantity = closable(trade, moment)

@@ -66,6 +66,20 @@ def test_close_of_what_the_owner_has_netted_away_is_held() -> None:
     assert house.trades()[0]["closed"] == 1
 
 
+def test_rest_of_a_close_waits_for_the_position_after_its_first_part() -> None:
+    """Beside the trade the owner is short 4000, so the account shows 6000 of 10000: those are closed, and no more."""
+    broker = LatePositions(FakeClock(START))
+    house = House.build(broker=broker).connect()
+    buy(house)
+    house.journal.ignore_holding(ACCOUNT, EURUSD.con_id, "EURUSD", Decimal(-4000))
+    broker.by_hand(EURUSD, Decimal(-4000), Decimal("1.19"))
+    broker.tell()
+    house.signal("close")
+    house.pass_time(8)
+    assert closes(house) == [6000] and broker.quantity[EURUSD.con_id] == 0
+    assert house.trades()[0]["state"] == "hold"
+
+
 def test_close_that_hangs_is_told_as_unprotected() -> None:
     """The stop is cancelled for the close; the take-profit will not go; the position stands bare meanwhile."""
     house = House.build().connect()
