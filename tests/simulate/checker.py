@@ -168,7 +168,7 @@ class Checker:
         if is_ours(entry):
             if self.broker.accepted.get(entry["orderRef"]) == entry["permId"] and entry["event"] in DEAD:
                 del self.broker.accepted[entry["orderRef"]]
-        elif entry["event"] == "cancelled" and entry["permId"] not in self.allowed and entry.get("why") != "Expired":
+        elif entry.get("why") == "Cancelled by Trader" and entry["permId"] not in self.allowed:
             self.say("owner", f"an order of the owner's was cancelled: {entry['action']} {entry['quantity']}")
 
     def _modified(self, entry: Row) -> None:
