@@ -9,6 +9,13 @@ from typing import TypeVar
 
 import pytest
 
+from tests.canary import (  # noqa: F401 what pytest looks for in this file
+    _answers_are_kept,
+    pytest_runtest_logreport,
+    pytest_sessionfinish,
+    pytest_terminal_summary,
+)
+
 T = TypeVar("T")
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from relay.pending import open_pending
 from relay.pending.base import Pending
+from tests import canary
 from tests.pending.pg import PostgresServer, running_postgres
 
 TABLES = "pending_signals, pending_symbols, pending_refused, pending_settings"
@@ -28,9 +29,20 @@ class Alternating:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
     with running_postgres() as server:
         yield server
+        canary.keep(tmp_path_factory.getbasetemp(), "postgres", written(server))
+
+
+def written(server: PostgresServer) -> bytes:
+    """Return all rows of all queues, for the search after the run."""
+    rows = []
+    for (name,) in server.run_sql("SELECT datname FROM pg_database WHERE datname LIKE 'test%'"):
+        for table in TABLES.split(", "):
+            if server.run_sql(f"SELECT to_regclass('{table}')", name)[0][0]:
+                rows += server.run_sql(f"SELECT t::text FROM {table} t", name)
+    return "\n".join(row for (row,) in rows).encode()
 
 
 @pytest.fixture(scope="session")

@@ -11,10 +11,12 @@ from common.settings import Secret
 from relay.app import create_app
 from relay.pending import open_pending
 from relay.settings import RelaySettings
+from tests.canary import SECRETS
 
-SECRET, TOKEN = "canary-hook-secret-1f3a", "canary-exec-token-77b2"
-SIGNING = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-SENDER_SIGNING = "whsec_Y2FuYXJ5LXNlbmRlci1zaWduaW5nLWtleS0wMDE="
+SECRET, FRESH_SECRET = SECRETS["sender's secret"], SECRETS["rotated sender's secret"]
+TOKEN, FRESH_TOKEN = SECRETS["executor's token"], SECRETS["rotated executor's token"]
+SIGNING, FRESH_SIGNING = SECRETS["signing key"], SECRETS["rotated signing key"]
+SENDER_SIGNING, CHANNEL = SECRETS["sender's key"], SECRETS["alarm channel"]
 AUTH = {"Authorization": f"Bearer {SECRET}"}
 EXECUTOR = {"Authorization": f"Bearer {TOKEN}"}
 NOW = datetime(2026, 11, 23, 9, 15, tzinfo=UTC)

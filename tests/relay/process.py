@@ -52,6 +52,7 @@ class RelayProcess:
             text=True,
         )
         self.lines: list[str] = []
+        self._kept = (directory / "relay.log").open("a", encoding="utf-8")  # searched for secrets: tests/canary.py
         self._ready = threading.Event()
         self.port = 0
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -62,6 +63,7 @@ class RelayProcess:
         assert self.process.stderr
         for line in self.process.stderr:
             self.lines.append(line)
+            self._kept.write(line)
             found = _LISTENING.search(line)
             if found:
                 self.port = int(found[1])
@@ -101,6 +103,7 @@ class RelayProcess:
             self.process.send_signal(how)
         code = self.process.wait(15)
         self._reader.join(5)
+        self._kept.close()
         if self.process.stderr:
             self.process.stderr.close()
         return code

@@ -13,7 +13,7 @@ import pytest
 
 from relay.arrival import Arrival
 from relay.bodies import MAX_BODY_BYTES
-from tests.relay.examples import ENVIRONMENT, SECRET, body, signal
+from tests.relay.examples import ENVIRONMENT, FRESH_SECRET, FRESH_TOKEN, SECRET, body, signal
 from tests.relay.process import RelayProcess, http, read_answer, run_command, status
 
 TOO_BIG = MAX_BODY_BYTES + 1
@@ -335,17 +335,17 @@ def test_secrets_rotate_under_load_without_a_single_refusal(tmp_path):
     named = {f"{name}_FILE": str(path) for name, path in files.items()}
     relay = RelayProcess(tmp_path / "r", **named, **dict.fromkeys(files, ""))
     with Senders(relay, 4) as senders:
-        files["RELAY_WEBHOOK_SECRETS"].write_text(f"fresh-hook-secret-9\n{SECRET}\n")
-        wait_for(lambda: relay.post("/webhook", signal(id="1"), bearer("fresh-hook-secret-9")).status_code < 300)
-        senders.secret = "fresh-hook-secret-9"
+        files["RELAY_WEBHOOK_SECRETS"].write_text(f"{FRESH_SECRET}\n{SECRET}\n")
+        wait_for(lambda: relay.post("/webhook", signal(id="1"), bearer(FRESH_SECRET)).status_code < 300)
+        senders.secret = FRESH_SECRET
         time.sleep(0.2)
-    files["RELAY_WEBHOOK_SECRETS"].write_text("fresh-hook-secret-9")
+    files["RELAY_WEBHOOK_SECRETS"].write_text(FRESH_SECRET)
     wait_for(lambda: relay.post("/webhook", signal(id="1")).status_code == 401)
-    files["RELAY_EXECUTOR_TOKENS"].write_text("fresh-token-9999")
-    wait_for(lambda: relay.post("/v1/lease", {"wait_seconds": 0}, bearer("fresh-token-9999")).status_code == 200)
+    files["RELAY_EXECUTOR_TOKENS"].write_text(FRESH_TOKEN)
+    wait_for(lambda: relay.post("/v1/lease", {"wait_seconds": 0}, bearer(FRESH_TOKEN)).status_code == 200)
     relay.stop()
     assert set(senders.seen) == {202} and len(senders.seen) > 50
-    assert "secret_rotated" in relay.log and "fresh-hook" not in relay.log
+    assert "secret_rotated" in relay.log and FRESH_SECRET not in relay.log
 
 
 class Senders:
