@@ -224,6 +224,11 @@ class Listener(Protocol):
 class Broker(Protocol):
     """What the trading core asks of a broker. All calls run on the event loop that owns the connection."""
 
+    @property
+    def is_paced(self) -> bool:
+        """Whether messages wait to be sent, so that what is sent now would leave seconds later."""
+        ...
+
     def send(self, ticket: Ticket) -> None:
         """Write one order to the connection. Returning proves nothing about its fate.
 

@@ -86,7 +86,7 @@ class Dispatch:
 
     def _send_bracket(self, trade: Trade) -> bool:
         contract = self._desk.contract_of(trade)
-        if contract is None:
+        if contract is None or self._desk.broker.is_paced:  # held up there it could leave when it is too old
             return False
         orders = [o for o in trade.orders if o.state is OrderState.PLANNED]
         with self._journal.transaction():

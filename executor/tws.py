@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -36,7 +35,7 @@ from executor.gathering import Gathering
 from executor.greeting import Greeting, incomplete, why_not
 from executor.lookup import Lookup
 from executor.prices import Prices
-from executor.wire import ClientIdInUse, RequestRefused, Wire
+from executor.wire import ClientIdInUse, Complaints, RequestRefused, Wire
 
 library: Any
 try:
@@ -84,6 +83,7 @@ class Tws:
         self._wire: Wire | None = None
         self._account = ""
         self._account_known = False
+        self._paced = False
         self.listener: Listener | None = None
         _quiet_library()
 
@@ -121,6 +121,9 @@ class Tws:
         self._client = client = library.client.Client(wire)
         client.decoder = _Decoder(wire)
         client.MaxRequests, client.RequestsInterval = _PACE
+        self._paced = False
+        client.throttleStart += lambda: self._set_paced(client, True)
+        client.throttleEnd += lambda: self._set_paced(client, False)
         greeting = Greeting(client.conn)
         self._account_known = False
         try:
@@ -250,6 +253,15 @@ class Tws:
 
     # --- broker.Broker ------------------------------------------------------------------------------
 
+    @property
+    def is_paced(self) -> bool:
+        """Whether messages wait to be sent; see `broker.Broker.is_paced`."""
+        return self._paced
+
+    def _set_paced(self, client: Any, paced: bool) -> None:
+        if client is self._client:
+            self._paced = paced
+
     def send(self, ticket: Ticket) -> None:
         """Write one order; see `broker.Broker.send`."""
         client = self._ready_client()
@@ -330,7 +342,7 @@ class _Decoder(library.decoder.Decoder):  # type: ignore[misc]
 
     def __init__(self, wire: Wire) -> None:
         super().__init__(wire, 0)
-        self.logger = _Complaints(wire)
+        self.logger = Complaints(wire)
         self._execution = self.execDetails
         self.handlers[_EXECUTION] = self._execution_with_time
 
@@ -342,16 +354,6 @@ class _Decoder(library.decoder.Decoder):  # type: ignore[misc]
         """Hand the time over as text: the library reads the UTC form as local time, and stumbles over others."""
         self.wrapper.time_text = fields[_EXECUTION_TIME]
         self._execution([*fields[:_EXECUTION_TIME], "0", *fields[_EXECUTION_TIME + 1 :]])
-
-
-class _Complaints:
-    """Stands in for the decoder's logger, which is where the library leaves every exception of a handler."""
-
-    def __init__(self, wire: Wire) -> None:
-        self._wire = wire
-
-    def exception(self, text: str, *details: object) -> None:
-        self._wire.trouble(sys.exc_info()[1], text[:200])
 
 
 def _quiet_library() -> None:

@@ -7,6 +7,7 @@ state is ever inferred from an error, and a message that cannot be read is repor
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
@@ -323,3 +324,13 @@ class Wire:
         self._collected.pop(key, None)
         if not future.done():
             future.set_exception(error)
+
+
+class Complaints:
+    """Stands in for the decoder's logger, which is where the library leaves every exception of a handler."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    def exception(self, text: str, *details: object) -> None:
+        self._wire.trouble(sys.exc_info()[1], text[:200])

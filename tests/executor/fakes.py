@@ -36,6 +36,7 @@ class FakeBroker:
     fills: list[Fill] = field(default_factory=list)
     quantity: dict[int, Decimal] = field(default_factory=dict)
     symbols: dict[int, str] = field(default_factory=dict)
+    is_paced: bool = False
     silent: bool = False  # accept and say nothing
     deaf: bool = False  # orders never arrive
     gone: bool = False  # the transport is gone

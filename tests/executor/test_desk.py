@@ -160,6 +160,23 @@ def test_adopted_position_becomes_a_trade_that_can_be_closed(house):
     assert house.broker.quantity[AAPL.con_id] == 0 and house.trades()[0]["exit_price"] == 200
 
 
+def test_entry_waits_while_messages_wait_and_expires_if_they_wait_too_long(house):
+    house.broker.is_paced = True
+    early, late = entered(house), house.signal("open", "AAPL", "sell", "5")
+    house.pass_time(60)
+    assert not house.broker.sent
+    house.broker.is_paced = False
+    house.pass_time(1)
+    assert {t.order_ref[20:] for t in house.broker.sent} == {"E1", "T1", "S1"} and house.trades()[0]["state"] == "open"
+    house.broker.is_paced = True
+    house.signal("close")
+    assert house.trades()[0]["closed"] == 1  # a close does not wait
+    assert {house.outcome(each)[0] for each in (early, late)} == {"entered"}
+    expired = house.signal("open", "EURUSD", "sell", "5")
+    house.pass_time(100)
+    assert house.outcome(expired)[0] == "expired"
+
+
 def rolled(house, path):
     """A trade in December's future, and an executor started again after the configuration went on to March's."""
     december, march = (Contract(n, "ES", "FUT", "ES", "USD", "CME", Decimal(50)) for n in (1, 2))

@@ -250,7 +250,9 @@ async def test_burst_is_paced_below_ibkrs_limit_and_arrives_in_order() -> None:
         server.fault("max_rate", per_second=50)
         for number in range(1, 61):
             tws.send(working(number))
+        assert tws.is_paced
         await tws.probe(5)  # the probe waits behind the orders: its answer proves that all have left
+        assert not tws.is_paced
         arrived = [order.order_id for order in server.exchange.floor.book.orders.values()]
         assert arrived == list(range(1, 61)) and ear.all("refusal") == []
 
