@@ -56,9 +56,9 @@ fmt: $(DEV)  ## Format, and mend what the linter can mend
 bench: $(DEV)  ## How fast it is, beside the simplest thing that does the same; WRITE=1 puts it into docs/performance.md
 	@$(PY) -m bench $(PARTS) $(if $(WRITE),--write)
 
-crash: $(DEV)  ## Kill the executor at every boundary, restart it, check both records; RUNS=, DOUBLE=, ONLY=, SECONDS= limit it
-	@$(PY) -m tests.crash $(if $(RUNS),--runs $(RUNS)) $(if $(DOUBLE),--double $(DOUBLE)) $(if $(ONLY),--only "$(ONLY)") \
-	    $(if $(SECONDS),--seconds $(SECONDS))
+crash: $(DEV)  ## Kill executor and relay at their boundaries, check both records; RUNS= (0: all) DOUBLE= RELAY= ONLY= SEED= JOBS=
+	@$(PY) -m tests.crash $(if $(RUNS),--runs $(RUNS)) $(if $(DOUBLE),--double $(DOUBLE)) $(if $(RELAY),--relay $(RELAY)) \
+	    $(if $(ONLY),--only "$(ONLY)") $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS))
 
 mutants: $(DEV)  ## Break each rule of the order protocol in a copy of the code: which test catches it? ONLY= limits it
 	@$(PY) -m tests.mutants $(if $(ONLY),--only "$(ONLY)")

@@ -17,18 +17,23 @@ from pathlib import Path
 from typing import Any
 
 from executor import __main__ as program
-from executor import desk, journal, relay_client, runtime, storage, supervisor, tws
+from executor import desk, journal, relay_client, storage, supervisor, tws
 
 FACTS = ("on_order", "on_fill", "on_commission", "on_position", "on_refusal", "on_connectivity", "on_contract")
-# Waiting is shortened, nothing else: how long two snapshots lie apart, how long a lease lasts and a retry waits.
+# What is shortened: how long two snapshots lie apart, how long a lease lasts and a retry waits.
 SETTLE_SECONDS, LEASE_SECONDS, FIRST_PAUSE = 0.3, 1, 0.5
+
+
+def kill_self() -> None:
+    """Die at once, as by the system's hand."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Boundaries:
     """Counts boundaries, over all lives of one run, and kills this process at the numbers asked for."""
 
-    def __init__(self, path: Path, kill_at: Collection[int]) -> None:
-        self._kill_at = kill_at
+    def __init__(self, path: Path, kill_at: Collection[int], kill: Callable[[], None] | None = None) -> None:
+        self._kill_at, self._kill = kill_at, kill or kill_self
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self._number = path.read_bytes().count(b"\n")
         self._lock = threading.Lock()
@@ -39,7 +44,7 @@ class Boundaries:
             self._number += 1
             os.write(self._file, f"{self._number} {name}\n".encode())
             if self._number in self._kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
+                self._kill()
 
     def around(self, owner: Any, name: str, after: bool = True) -> None:
         """Make a method pass a boundary before, and another after what it does."""
@@ -86,7 +91,7 @@ def _committer() -> str:
 
 
 def instrument(boundaries: Boundaries) -> None:
-    """Wrap every boundary of this process's executor."""
+    """Wrap every boundary of this process's executor: commits, facts from TWS, writes to it, acks."""
     connect, publish = storage._connect, journal.Journal.publish
 
     def counted(path: Path, readonly: bool) -> Any:
@@ -105,17 +110,17 @@ def instrument(boundaries: Boundaries) -> None:
         boundaries.around(desk.Desk, fact, after=False)
     for owner, name in ((tws.Tws, "send"), (tws.Tws, "cancel"), (relay_client.RelayClient, "ack")):
         boundaries.around(owner, name)
+
+
+def shorten_waits() -> None:
+    """Wait less, and do nothing else otherwise."""
     relay_client.LEASE_SECONDS = LEASE_SECONDS
     supervisor.SETTLE_SECONDS, supervisor.FIRST_PAUSE = SETTLE_SECONDS, FIRST_PAUSE
-    runtime.TICK = 0.2
 
 
-def run(arguments: list[str], boundaries: Path, kill_at: Collection[int]) -> None:
-    """Be the executor, until killed."""
+def run(arguments: list[str], boundaries: Path, kill_at: Collection[int], patient: bool) -> None:
+    """Be the executor, until killed; `patient`: with its true waits."""
     instrument(Boundaries(boundaries, kill_at))
+    if not patient:
+        shorten_waits()
     program.main(arguments, prog_name="python -m executor")
-
-
-if __name__ == "__main__":
-    where, numbers = sys.argv[1:3]
-    run(sys.argv[3:], Path(where), {int(n) for n in numbers.split(",") if n})

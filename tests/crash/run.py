@@ -28,8 +28,8 @@ from executor.paper.control import ControlClient
 from tests.crash import checker, child
 from tests.crash.scenarios import SCENARIOS, SYMBOL, Scenario
 
-REST_SECONDS = 15.0
-Job = tuple[str, tuple[int, ...]]  # scenario, and where it is killed
+REST_SECONDS, PATIENT_SECONDS = 15.0, 45.0
+Job = tuple[str, tuple[int, ...], bool]  # scenario, where it is killed, whether with the executor's true waits
 LIVES = 12  # more restarts than this is an executor that does not start
 
 
@@ -39,6 +39,7 @@ class Verdict:
 
     scenario: str
     kill_at: tuple[int, ...]
+    patient: bool = False
     boundaries: list[str] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
     holds: list[str] = field(default_factory=list)
@@ -83,8 +84,8 @@ def fork(work: Callable[[], object], output: Path, folder: Path) -> int:
 class Stage:
     """The processes of one run."""
 
-    def __init__(self, folder: Path, relay_port: int, kill_at: Sequence[int]) -> None:
-        self.folder, self.kill_at, self.relay_port = folder, set(kill_at), relay_port
+    def __init__(self, folder: Path, relay_port: int, kill_at: Sequence[int], patient: bool) -> None:
+        self.folder, self.kill_at, self.relay_port, self.patient = folder, set(kill_at), relay_port, patient
         self.truth, self.journal = folder / "truth.jsonl", folder / "journal.db"
         self.boundaries = folder / "boundaries.txt"
         self.sent = self.lives = self.pid = 0
@@ -114,7 +115,7 @@ class Stage:
             raise Failed("the executor does not stay alive")
         words = ["--ib-host", HOST, "--ib-port", str(self.tws_port), "--flask-host", HOST, "--flask-port", "0"]
         words += ["--relay-url", f"http://{HOST}:{self.relay_port}", "--db", str(self.journal)]
-        work: Callable[[], None] = lambda: child.run(words, self.boundaries, self.kill_at)  # noqa: E731
+        work: Callable[[], None] = lambda: child.run(words, self.boundaries, self.kill_at, self.patient)  # noqa: E731
         self.pid = fork(work, self.folder / "executor.log", self.folder)
 
     def look(self) -> None:
@@ -164,7 +165,8 @@ class Stage:
 
     def rest(self) -> checker.Records:
         """Wait until nothing is under way and every rule holds; what breaks then, breaks for good."""
-        deadline, problems = time.monotonic() + REST_SECONDS, ["no journal"]
+        seconds = PATIENT_SECONDS if self.patient else REST_SECONDS
+        deadline, problems = time.monotonic() + seconds, ["no journal"]
         while True:
             self.look()
             with contextlib.suppress(sqlite3.Error):
@@ -199,11 +201,11 @@ def play(stage: Stage, scenario: Scenario, queue: Path) -> checker.Records:
     return stage.rest()
 
 
-def one(name: str, kill_at: tuple[int, ...], relay_port: int, queue: Path) -> Verdict:
+def one(name: str, kill_at: tuple[int, ...], patient: bool, relay_port: int, queue: Path) -> Verdict:
     """Run one scenario, killed at these boundaries; the folder is kept where something was wrong."""
-    scenario, verdict, began = SCENARIOS[name], Verdict(name, kill_at), time.monotonic()
+    scenario, verdict, began = SCENARIOS[name], Verdict(name, kill_at, patient), time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="crash-"))
-    stage = Stage(folder, relay_port, kill_at)
+    stage = Stage(folder, relay_port, kill_at, patient)
     try:
         judge(verdict, play(stage, scenario, queue), scenario)
     except Failed as failure:
@@ -224,7 +226,7 @@ def judge(verdict: Verdict, records: checker.Records, scenario: Scenario) -> Non
     rows = sorted(records.inbox, key=lambda row: row["seq"])
     verdict.outcomes = tuple(str(row["outcome"]) for row in rows)
     verdict.position = int(sum(map(checker.signed, checker.executions(records.truth)), checker.ZERO))
-    verdict.holds = [str(t["hold_reason"]) for t in records.trades if t["state"] == "hold"]
+    verdict.holds = [f"{t['hold_reason']}; evidence: {t['evidence']}" for t in records.trades if t["state"] == "hold"]
     verdict.alarms = [f"{a['kind']}: {a['text']}" for a in records.alarms]
     as_promised = (verdict.outcomes, verdict.position) == (scenario.outcomes, scenario.position)
     if not as_promised and not verdict.holds:

@@ -1,4 +1,4 @@
-"""A few of the kills of `make crash`, each of another kind."""
+"""A few of the kills of `make crash`, each of another kind; the whole of it takes too long for every day."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.timeout(120)  # a busy machine may take its time
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and fork are POSIX")
-@pytest.mark.parametrize("scenario", ["entry buy bracket", "reversal with bracket"])
-def test_killed_anywhere_nothing_is_lost_doubled_or_naked(scenario: str) -> None:
-    words = ["--only", scenario, "--runs", "5", "--double", "1", "--seed", "7"]
+def test_killed_anywhere_nothing_is_lost_doubled_or_naked() -> None:
+    words = ["--only", "bracket", "--runs", "6", "--double", "1", "--patient", "0", "--relay", "3", "--seed", "7"]
     done = subprocess.run(
-        [sys.executable, "-m", "tests.crash", *words], cwd=ROOT, capture_output=True, text=True, timeout=55
+        [sys.executable, "-m", "tests.crash", *words], cwd=ROOT, capture_output=True, text=True, timeout=115
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "0 with a violation" in done.stdout
+    assert done.stdout.endswith("all is well\n")
