@@ -16,7 +16,7 @@ from common.logs import get_logger
 from executor.alarms import Alarms
 from executor.desk import Desk
 from executor.journal import Journal
-from executor.relay_client import Answer, Delivery, RelayClient, RelayUnavailable
+from executor.relay_client import Answer, Delivery, Notice, RelayClient, RelayUnavailable
 from executor.threads import in_thread
 
 log = get_logger(__name__)
@@ -30,8 +30,11 @@ _AWAY_ALARM = 60.0
 _SKEW_ALARM, _SKEW_STOP = 2.0, 30.0
 _SAMPLES = 5
 _NACK_SECONDS = 60
-_BAD_SHOWN = timedelta(hours=1)
-_BAD = ("forged signal", "dead letter")  # kinds of alarm that end by themselves
+_HOUR = timedelta(hours=1)
+_NOTICES_KNOWN = 1000
+# kinds of alarm that end by themselves -> after how long
+_SHOWN = {"forged signal": timedelta(hours=1), "dead letter": timedelta(hours=1), "missed alert": timedelta(days=1)}
+_NOTICES = {"alert-missed": "missed alert"}  # what the relay calls it -> the kind of alarm
 
 
 class Intake:
@@ -51,6 +54,7 @@ class Intake:
         self._failures = 0
         self._away_since: float | None = None
         self._heard = False
+        self._heard_of: deque[str] = deque(maxlen=_NOTICES_KNOWN)
         self._skews: deque[float] = deque(maxlen=_SAMPLES)
         self.last_poll: float | None = None  # by the monotonic clock
 
@@ -63,15 +67,16 @@ class Intake:
         except (RelayUnavailable, TimeoutError) as exc:
             return self._away(exc)
         self._back(answer)
-        return await self._take(answer.deliveries)
+        return await self._take(answer.deliveries, answer.notices)
 
-    async def _take(self, deliveries: Sequence[Delivery]) -> float:
+    async def _take(self, deliveries: Sequence[Delivery], notices: Sequence[Notice]) -> float:
         good = [each for each in deliveries if each.envelope is not None]
         try:
             self._commit(good)
             for bad in deliveries:
                 if bad.envelope is None:
                     await self._refuse(bad)
+            self._hear(notices)
         except JournalError as exc:
             self._desk.stopped_by(exc)  # nothing is acked: the relay keeps what it has
             return _STORAGE_PAUSE
@@ -112,12 +117,23 @@ class Intake:
         except (RelayUnavailable, TimeoutError) as exc:
             log.warning("nack_failed", reason=str(exc))
 
+    def _hear(self, notices: Sequence[Notice]) -> None:
+        """Tell the owner what the relay noticed, such as that an alert never came; once, however often it is told."""
+        for notice in notices:
+            kind = _NOTICES.get(notice.kind)
+            if kind is None:
+                log.info("notice_unknown", kind=notice.kind, text=notice.text)
+            elif notice.key not in self._heard_of:
+                self._heard_of.append(notice.key)
+                self._alarms.raise_(kind, notice.key, notice.text, symbol=notice.symbol)
+
     def tidy(self) -> None:
-        """End the alarms about single bad signals after an hour; called now and then."""
+        """End the alarms about single signals after a while; called now and then."""
         now = self._clock.now()
         for alarm in self._journal.standing_alarms():
-            if alarm["kind"] in _BAD and now - parse_utc(alarm["raised_at"]) >= _BAD_SHOWN:
-                self._alarms.clear(alarm["kind"], alarm["key"].partition(":")[2], "said for an hour")
+            shown = _SHOWN.get(alarm["kind"])
+            if shown and now - parse_utc(alarm["raised_at"]) >= shown:
+                self._alarms.clear(alarm["kind"], alarm["key"].partition(":")[2], f"said for {shown // _HOUR} h")
 
     # --- the relay, there or away -------------------------------------------------------------------
 

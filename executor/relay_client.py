@@ -29,6 +29,7 @@ LIMIT = 10
 _CONNECT_SECONDS, _ANSWER_SECONDS = 5.0, 10.0
 _LARGEST_ANSWER = 2 * 1024 * 1024
 _CHUNK = 64 * 1024
+_MOST_NOTICES, _LONGEST_NOTICE = 100, 500
 _LONGEST_PAUSE = 60.0
 
 
@@ -55,11 +56,22 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
+class Notice:
+    """What the relay has to tell the owner. It may come several times; `key` is the same each time."""
+
+    kind: str
+    key: str
+    symbol: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What one lease brought, and by how many seconds the relay's clock is ahead of ours."""
 
     deliveries: tuple[Delivery, ...]
     skew_seconds: float | None
+    notices: tuple[Notice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +115,8 @@ class RelayClient:
         if not isinstance(signals, list):
             raise RelayUnavailable(f"{self._url} answered without signals; is this the relay?")
         keys = self._keys()
-        return Answer(tuple(self._delivery(signal, keys) for signal in signals), self._skew(headers))
+        deliveries = tuple(self._delivery(signal, keys) for signal in signals)
+        return Answer(deliveries, self._skew(headers), _notices(body.get("notices")))
 
     def ack(self, deliveries: list[Delivery]) -> list[str]:
         """Say that these are committed here; the ids whose lease was over are returned (they come again)."""
@@ -240,6 +253,17 @@ class RelayClient:
 
 def _keys(secret: Secret) -> SigningKeys:
     return SigningKeys.parse(",".join(secret.items()))
+
+
+def _notices(found: Any) -> tuple[Notice, ...]:
+    """Return the notices of an answer. They are not signed: words to show, never anything to act on."""
+    each = [notice for notice in found if isinstance(notice, dict)] if isinstance(found, list) else []
+    return tuple(_notice(notice) for notice in each[:_MOST_NOTICES])
+
+
+def _notice(found: dict[str, Any]) -> Notice:
+    kind, symbol, text, at = (str(found.get(name, ""))[:_LONGEST_NOTICE] for name in ("kind", "symbol", "text", "at"))
+    return Notice(kind, f"{symbol} {at}", symbol, text)
 
 
 def _headers(headers: Any) -> dict[str, str]:

@@ -19,7 +19,7 @@ from relay.settings import RelaySettings
 
 log = get_logger(__name__)
 THREADS_FOR_SENDERS = 16  # long polls never take these
-MOST_NOTICES = 100
+MOST_NOTICES, TOLD_SECONDS = 100, 60.0
 
 
 class Tally:
@@ -54,15 +54,19 @@ class Relay:
     closing: Event = field(default_factory=Event)  # set when the server stops: polls end at once
 
     def __post_init__(self) -> None:
+        self._told: deque[tuple[float, dict[str, str]]] = deque(maxlen=MOST_NOTICES)  # until when, what
         self.polls = BoundedSemaphore(self.settings.threads - THREADS_FOR_SENDERS)
 
     def take_notices(self) -> list[dict[str, str]]:
-        """Return what the executor's owner should hear and was not told yet; each is told once."""
-        taken = []
+        """Return what the executor's owner should hear.
+
+        Each is told for a minute, since an answer may get lost; the executor knows it by symbol and instant.
+        """
+        now = self.clock.monotonic()
         with contextlib.suppress(IndexError):
             while True:
-                taken.append(self.notices.popleft())
-        return taken
+                self._told.append((now + TOLD_SECONDS, self.notices.popleft()))
+        return [notice for until, notice in self._told if until > now]
 
     def unauthentic(self, environ: dict[str, Any]) -> UnauthenticSignal | TooManyFailures:
         """Count a wrong or missing credential; return the error to answer with."""

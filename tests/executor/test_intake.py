@@ -14,7 +14,7 @@ from common.errors import JournalError
 from common.signals import Action, Envelope, Side, Signal, payload_text
 from executor.alarms import Alarms
 from executor.intake import Intake
-from executor.relay_client import Answer, Delivery, RelayUnavailable
+from executor.relay_client import Answer, Delivery, Notice, RelayUnavailable
 from tests.executor.fakes import House
 
 
@@ -72,8 +72,8 @@ class Desktop:
 
         setattr(owner, name, traced)
 
-    def turn(self, *deliveries: Delivery, skew: float | None = None) -> float:
-        self.client.answers = [Answer(deliveries, skew)]
+    def turn(self, *deliveries: Delivery, skew: float | None = None, notices: tuple[Notice, ...] = ()) -> float:
+        self.client.answers = [Answer(deliveries, skew, notices)]
         return asyncio.run(self.intake.turn())
 
     def fail(self, error: Exception | None = None) -> float:
@@ -208,3 +208,34 @@ def test_answer_without_a_clock_changes_nothing(desk: Desktop, free_port: Callab
     desk.turn(skew=31.0)
     desk.turn(skew=None)
     assert desk.house.alarms() == ["clock"]
+
+
+# --- what the relay noticed -------------------------------------------------------------------------
+
+MISSED = Notice("alert-missed", "AAPL 2026-11-23T09:00:00Z", "AAPL", "An alert for AAPL was missed: it held long 5.")
+
+
+def test_missed_alert_is_an_alarm_once_however_often_it_is_told(desk: Desktop) -> None:
+    for _ in range(3):
+        desk.turn(delivery(), notices=(MISSED,))
+    assert desk.house.alarms() == ["missed alert"]
+    (alarm,) = desk.house.journal.standing_alarms()
+    assert (alarm["symbol"], alarm["text"]) == ("AAPL", MISSED.text)
+    said = desk.house.journal._rows("SELECT * FROM events WHERE kind = 'alarm'")
+    assert len(said) == 1 and MISSED.text in repr(dict(said[0]))
+
+
+def test_missed_alert_is_said_for_a_day(desk: Desktop) -> None:
+    desk.turn(notices=(MISSED,))
+    desk.house.clock.advance(23 * 3600)
+    desk.intake.tidy()
+    assert desk.house.alarms() == ["missed alert"]
+    desk.house.clock.advance(3600)
+    desk.intake.tidy()
+    assert desk.house.alarms() == []
+
+
+def test_two_missed_alerts_are_two_alarms_and_an_unknown_notice_none(desk: Desktop) -> None:
+    later = Notice("alert-missed", "AAPL 2026-11-23T10:00:00Z", "AAPL", "Another one.")
+    desk.turn(notices=(MISSED, later, Notice("news", "x", "AAPL", "Something else.")))
+    assert desk.house.alarms() == ["missed alert", "missed alert"]

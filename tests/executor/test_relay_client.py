@@ -62,6 +62,16 @@ def test_signed_signal_comes_through(relay: responses.RequestsMock) -> None:
     assert json.loads(request.body) == {"limit": 10, "wait_seconds": 20, "lease_seconds": 10}
 
 
+def test_notices_come_through_and_rubbish_in_their_place_does_no_harm(relay: responses.RequestsMock) -> None:
+    notice = {"kind": "alert-missed", "symbol": "AAPL", "text": "x" * 9000, "at": "2026-11-23T09:00:00.000000Z"}
+    relay.post(f"{URL}/v1/lease", json={"signals": [], "notices": [notice, 5, {"kind": None}]})
+    found = client().lease(0).notices
+    assert (found[0].kind, found[0].symbol, len(found[0].text)) == ("alert-missed", "AAPL", 500)
+    assert found[0].key == "AAPL 2026-11-23T09:00:00.000000Z" and found[1].text == ""
+    relay.post(f"{URL}/v1/lease", json={"signals": [], "notices": {"kind": "x"}})
+    assert client().lease(0).notices == ()
+
+
 def test_any_age_is_verified(relay: responses.RequestsMock) -> None:
     answers(relay, [leased()])
     old = RelayClient(URL, Secret("t"), Secret(KEY), FakeClock(NOW + timedelta(days=400)))
