@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from flask import Blueprint, Response, request
 
@@ -73,6 +73,30 @@ class Posted:
         return scrub(text.replace(secret, HIDDEN) if secret else text)
 
 
+class Later(Protocol):
+    """A server that can be answered later: `environ["relay.later"]`. Both may be called in any thread."""
+
+    def answer(self, answer: Answer) -> None:
+        """Answer the request, once."""
+
+    def aside(self, call: Callable[[], None]) -> None:
+        """Do something that may block, in another thread."""
+
+
+@dataclass(slots=True)
+class Case:
+    """One alert on its way; what is None is not known yet."""
+
+    now: datetime
+    posted: Posted | None = None  # by somebody with a credential
+    alert: Alert | None = None
+    new: NewSignal | None = None
+
+    def is_kept(self, error: Exception) -> bool:
+        """Tell whether its owner should see that it was refused."""
+        return self.posted is not None and isinstance(error, MalformedSignal | DuplicateConflict)
+
+
 class Intake:
     """The endpoint of senders: from a request's environment to its answer."""
 
@@ -82,24 +106,70 @@ class Intake:
 
     def answer(self, environ: Environ, path_secret: str | None = None) -> Answer:
         """Take one alert, or say why not. Never raises."""
+        case = Case(self._relay.clock.now())
         try:
-            return self._receive(environ, path_secret)
+            new = self._receive(case, environ, path_secret)
+            return self._accept(case, self._relay.pending.put(new, case.now))
         except Exception as exc:
-            self._relay.refused.add(code_of(exc))
-            return answer(exc)
+            return self._refuse(case, exc)
 
-    def _receive(self, environ: Environ, path_secret: str | None) -> Answer:
+    def answer_later(self, environ: Environ, path_secret: str | None, later: Later) -> None:
+        """Do the same without waiting for the commit, so that one thread serves many senders. Never raises."""
+        case = Case(self._relay.clock.now())
+
+        def settle(outcome: object) -> None:
+            try:
+                if isinstance(outcome, Exception):
+                    raise outcome
+                assert isinstance(outcome, Accepted)  # noqa: S101 for the type checker
+                later.answer(self._accept(case, outcome))
+            except Exception as exc:
+                self._refuse_later(case, exc, later)
+
+        try:
+            new = self._receive(case, environ, path_secret)
+        except Exception as exc:
+            self._refuse_later(case, exc, later)
+        else:
+            self._relay.pending.put_later(new, case.now, settle)
+
+    def _receive(self, case: Case, environ: Environ, path_secret: str | None) -> NewSignal:
+        """Authenticate, validate and sign; return what is to be stored."""
         relay = self._relay
         if self._allowed and not is_within(environ.get("REMOTE_ADDR", ""), self._allowed):
             raise AddressRefused("not in RELAY_ALLOWED_ADDRESSES")
-        posted, now = _posted(environ, path_secret), relay.clock.now()
-        if not _is_sender(relay, posted, now):
+        posted = _posted(environ, path_secret)
+        if not _is_sender(relay, posted, case.now):
             raise relay.unauthentic(environ)
-        try:
-            return _accept(relay, posted, now)
-        except SignalError as exc:
-            _keep_refused(relay, posted, exc, now)
-            raise
+        case.posted = posted
+        case.alert = alert = _alert(posted)
+        case.new = new_signal(relay, alert, _key(posted, alert.signal), case.now)
+        return case.new
+
+    def _accept(self, case: Case, stored: Accepted) -> Answer:
+        """Return the answer to what is committed now, or was before."""
+        assert case.alert and case.new  # noqa: S101 for the type checker
+        self._relay.accepted.add("duplicate" if stored.duplicate else "queued")
+        log.info(
+            "signal_duplicate" if stored.duplicate else "signal_accepted",
+            id=stored.id, symbol=case.new.symbol, action=case.new.action,
+        )  # fmt: skip
+        if stored.duplicate:
+            return reply(200, {"status": "duplicate", "id": stored.id})
+        _notice_missed(self._relay, case.alert, stored, case.now)
+        return reply(202, {"status": "queued", "id": stored.id})
+
+    def _refuse(self, case: Case, error: Exception) -> Answer:
+        if case.posted and case.is_kept(error):
+            _keep_refused(self._relay, case.posted, error, case.now)
+        self._relay.refused.add(code_of(error))
+        return answer(error)
+
+    def _refuse_later(self, case: Case, error: Exception, later: Later) -> None:
+        if case.is_kept(error):
+            later.aside(lambda: later.answer(self._refuse(case, error)))
+        else:
+            later.answer(self._refuse(case, error))
 
     def blueprint(self) -> Blueprint:
         """Return the endpoint for Flask: it is what answers other methods, and says 405."""
@@ -117,14 +187,15 @@ class Intake:
 
         def door(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
             path = environ["PATH_INFO"]
-            if environ["REQUEST_METHOD"] == "POST":
-                if path == "/webhook":
-                    return self.answer(environ).for_server(start_response)
-                first, _, secret = path[1:].partition("/")
-                if first == "webhook" and secret and "/" not in secret:
-                    secret = secret.encode("latin-1", "replace").decode("utf-8", "replace")
-                    return self.answer(environ, secret).for_server(start_response)
-            return app(environ, start_response)
+            if environ["REQUEST_METHOD"] != "POST" or not path.startswith("/webhook"):
+                return app(environ, start_response)
+            secret = path[9:].encode("latin-1", "replace").decode("utf-8", "replace") or None
+            if path != "/webhook" and (path[8] != "/" or secret is None or "/" in secret):
+                return app(environ, start_response)
+            if later := environ.get("relay.later"):
+                self.answer_later(environ, secret, later)
+                return ()
+            return self.answer(environ, secret).for_server(start_response)
 
         return door
 
@@ -145,21 +216,6 @@ def _is_sender(relay: Relay, posted: Posted, now: datetime) -> bool:
     if any(known.is_sender(secret) for secret in (*posted.beside, posted.secret)):
         return True
     return known.has_signed(posted.headers, posted.body, now)
-
-
-def _accept(relay: Relay, posted: Posted, now: datetime) -> Answer:
-    alert = _alert(posted)
-    new = new_signal(relay, alert, _key(posted, alert.signal), now)
-    stored = relay.pending.put(new, now)
-    relay.accepted.add("duplicate" if stored.duplicate else "queued")
-    log.info(
-        "signal_duplicate" if stored.duplicate else "signal_accepted",
-        id=stored.id, symbol=new.symbol, action=new.action,
-    )  # fmt: skip
-    if stored.duplicate:
-        return reply(200, {"status": "duplicate", "id": stored.id})
-    _notice_missed(relay, alert, stored, now)
-    return reply(202, {"status": "queued", "id": stored.id})
 
 
 def _alert(posted: Posted) -> Alert:
@@ -227,10 +283,9 @@ def _notice_missed(relay: Relay, alert: Alert, stored: Accepted, now: datetime) 
     log.warning("alert_missed", id=stored.id, symbol=symbol, held=before, told=stored.previous)
 
 
-def _keep_refused(relay: Relay, posted: Posted, error: SignalError, now: datetime) -> None:
+def _keep_refused(relay: Relay, posted: Posted, error: Exception, now: datetime) -> None:
     """Keep a refused alert for its owner. That this fails never changes the sender's answer."""
-    if not isinstance(error, MalformedSignal | DuplicateConflict):
-        return
+    assert isinstance(error, SignalError)  # noqa: S101 for the type checker
     reason, body = scrub(error.message), posted.without_secret()
     log.warning("alert_refused", code=error.code, reason=reason)
     try:

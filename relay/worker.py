@@ -1,8 +1,10 @@
-"""gunicorn's threaded worker, taught not to spend a thread on a request that has not arrived yet.
+"""gunicorn's threaded worker, taught not to spend a thread where there is nothing to do.
 
 The stock worker gives a connection to a thread at its first byte; clients that dribble (by malice or by a
 bad line) then hold all threads, and an alert waits behind them. Here the main loop collects the bytes, and
-a thread gets a request only when all of it is there. Refusals that happen below the application become
+a thread gets a request only when all of it is there. An alert needs no thread at all: the main loop hands it
+to the queue's writer and answers when its commit is done, for many alerts at once; a thread for each would
+spend more time on being woken than on its alert. Refusals that happen below the application become
 problem details too, without a banner. Written against gunicorn 27; `python -m relay` is its only user.
 """
 
@@ -10,11 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import queue
+import re
 import selectors
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -23,11 +23,12 @@ from typing import Any
 from gunicorn import http
 from gunicorn.glogging import Logger
 from gunicorn.http import errors, wsgi
-from gunicorn.workers.gthread import PollableMethodQueue, TConn, ThreadWorker
+from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from common.logs import get_logger
 from relay.arrival import Arrival
-from relay.problems import HEADERS, PROBLEMS, problem_text
+from relay.handoff import Threads, Wakeups
+from relay.problems import HEADERS, PROBLEMS, Answer, problem_text
 
 log = get_logger(__name__)
 KEEP_ALIVE_SECONDS = 75.0  # longer than a poll's answer is away, and than a proxy keeps a connection
@@ -35,6 +36,8 @@ ARRIVE_SECONDS = 10.0  # a request that is not whole by then is dropped
 LINGER_SECONDS = 1.0  # for a request that is on its way while the server stops
 WRITE_SECONDS = 10.0  # a client that does not read its answer by then is dropped
 
+# An alert, as far as one need not look closer: whatever else is at this path goes to a thread.
+_ALERT = re.compile(rb"POST /webhook(/[^/?% ]+)? HTTP/")
 # what the parser refuses -> our code; anything else that it refuses is a bad request
 _CODES: dict[type[Exception], str] = {
     errors.LimitRequestLine: "uri-too-long",
@@ -63,6 +66,7 @@ class _Connection(TConn):  # type: ignore[misc]
         self.until = 0.0  # when it is dropped if nothing more happens
         self.expected = False  # bytes are wanted now
         self.watched = False  # the main loop hears of its bytes
+        self.reusable = False  # for another request, as far as the last one tells
         self.sock.setblocking(False)
 
 
@@ -79,9 +83,13 @@ class _Answer(wsgi.Response):  # type: ignore[misc]
         if self.headers_sent or self.chunked or self._omits_body or self.response_length != len(part):
             super().write(part)
             return
+        send_all(self.sock, self.whole(part))
+
+    def whole(self, body: bytes) -> bytes:
+        """Return head and body, which are then as good as sent."""
         lines = [*self.default_headers(), *(f"{name}: {value}\r\n" for name, value in self.headers), "\r\n"]
-        send_all(self.sock, "".join(lines).encode("latin-1") + part)
-        self.headers_sent, self.sent = True, len(part)
+        self.headers_sent, self.sent = True, len(body)
+        return "".join(lines).encode("latin-1") + body
 
 
 def send_all(client: socket.socket, data: bytes) -> None:
@@ -100,52 +108,17 @@ def send_all(client: socket.socket, data: bytes) -> None:
         client.setblocking(False)
 
 
-class _Wakeups(PollableMethodQueue):  # type: ignore[misc]
-    """Calls from threads to the main loop: one wake-up for all that are made until it looks."""
+class _Later:
+    """The answer to an alert, given when its commit is done (see relay.intake.Later)."""
 
-    waking = False
+    def __init__(self, worker: RelayWorker, conn: _Connection, response: _Answer) -> None:
+        self._worker, self._conn, self._response = worker, conn, response
 
-    def defer(self, callback: Callable[..., None], *args: Any) -> None:
-        """Have the main loop call this. First the entry, then the look at `waking`: none is forgotten."""
-        self._queue.put(partial(callback, *args))
-        if not self.waking:
-            self.waking = True
-            super().defer(_nothing)
+    def answer(self, answer: Answer) -> None:
+        self._worker.method_queue.defer(self._worker.answer_alert, self._conn, self._response, answer)
 
-    def run_callbacks(self, *_: Any) -> None:
-        """Call what was deferred. First `waking` ends, then the entries are taken."""
-        with contextlib.suppress(OSError):
-            os.read(self._read_fd, 64)
-        self.waking = False
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self._queue.get_nowait()()
-
-
-def _nothing() -> None:
-    """Only wake up."""
-
-
-class _Threads:
-    """Threads that handle whole requests; gunicorn's pool at a fraction of its cost."""
-
-    def __init__(self, count: int, handle: Callable[[_Connection], None]) -> None:
-        self._inbox: queue.SimpleQueue[_Connection | None] = queue.SimpleQueue()
-        self._count, self._handle = count, handle
-        for number in range(count):
-            threading.Thread(target=self._run, name=f"request-{number}", daemon=True).start()
-
-    def put(self, conn: _Connection) -> None:
-        self._inbox.put(conn)
-
-    def shutdown(self, wait: bool = False) -> None:
-        """End the threads when they have done what they have in hand."""
-        for _ in range(self._count):
-            self._inbox.put(None)
-
-    def _run(self) -> None:
-        while (conn := self._inbox.get()) is not None:
-            self._handle(conn)
+    def aside(self, call: Callable[[], None]) -> None:
+        self._worker.tpool.put(call)
 
 
 class RelayWorker(ThreadWorker):  # type: ignore[misc]
@@ -157,11 +130,11 @@ class RelayWorker(ThreadWorker):  # type: ignore[misc]
         self.arriving: dict[_Connection, None] = {}
         self.idle: dict[_Connection, None] = {}
         self.stopped_at = 0.0
-        self.method_queue = _Wakeups()
+        self.method_queue = Wakeups()
         super().init_process()
 
-    def get_thread_pool(self) -> _Threads:
-        return _Threads(self.cfg.threads, self._work)
+    def get_thread_pool(self) -> Threads:
+        return Threads(self.cfg.threads)
 
     # --- in the main loop: bytes arrive ---------------------------------------------------------
 
@@ -209,9 +182,42 @@ class RelayWorker(ThreadWorker):  # type: ignore[misc]
             self._drop(conn)
         elif conn.arrival.add(data):
             self._forget(conn)
-            self.tpool.put(conn)
+            self._arrived(conn)
         else:
             self._wait_for_more(conn)
+
+    def _arrived(self, conn: _Connection) -> None:
+        """Have a whole request answered: an alert here, all else by a thread."""
+        if not _ALERT.match(conn.arrival.received):
+            self.tpool.put(partial(self._work, conn))
+            return
+        conn.reusable, later = self._handle(conn, may_wait=False)
+        if not later:
+            self._finished(conn, conn.reusable)
+
+    def answer_alert(self, conn: _Connection, response: _Answer, answer: Answer) -> None:
+        """Send the answer to an alert; what the socket does not take at once, a thread sends."""
+        if not self.alive:
+            response.force_close()
+        (body,) = answer.for_server(response.start_response)
+        data, keep = response.whole(body), conn.reusable and not response.should_close()
+        try:
+            sent = conn.sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            sent, keep = len(data), False
+        if sent == len(data):
+            self._finished(conn, keep)
+        else:
+            self.tpool.put(partial(self._send_rest, conn, data[sent:], keep))
+
+    def _send_rest(self, conn: _Connection, data: bytes, keep: bool) -> None:
+        try:
+            send_all(conn.sock, data)
+        except OSError:
+            keep = False
+        self.method_queue.defer(self._finished, conn, keep)
 
     def _wait_for_more(self, conn: _Connection) -> None:
         if conn in self.idle:
@@ -255,19 +261,19 @@ class RelayWorker(ThreadWorker):  # type: ignore[misc]
         if not keep:
             self._drop(conn, graceful=True)
         elif conn.arrival.received and conn.arrival.add(b""):
-            self.tpool.put(conn)
+            self._arrived(conn)
         elif conn.arrival.received:
             self._watch(conn, self.arriving, ARRIVE_SECONDS)
         else:
             self._watch(conn, self.idle, KEEP_ALIVE_SECONDS)
 
-    # --- in a thread: a whole request is answered ------------------------------------------------
+    # --- a whole request is answered, but for alerts in a thread -----------------------------------
 
     def _work(self, conn: _Connection) -> None:
-        self.method_queue.defer(self._finished, conn, self.handle(conn))
+        self.method_queue.defer(self._finished, conn, self._handle(conn, may_wait=True)[0])
 
-    def handle(self, conn: _Connection) -> bool:
-        """Answer one request; return whether the connection may be used again."""
+    def _handle(self, conn: _Connection, may_wait: bool) -> tuple[bool, bool]:
+        """Answer one request; return whether the connection may be used again, and whether the answer comes later."""
         request = None
         try:
             arrival, conn.arrival = conn.arrival, Arrival()
@@ -277,35 +283,40 @@ class RelayWorker(ThreadWorker):  # type: ignore[misc]
             request = next(conn.parser)
             if not arrival.has_end:
                 request.force_close()
-            keep = self.handle_request(request, conn) and conn.parser.finish_body()
-            conn.arrival.received += conn.parser.unreader.take_buffered()
-            return bool(keep)
+            response = self._answer(request, conn, may_wait)
+            if response.status is None:
+                return _is_at_end(conn), True
+            return not response.should_close() and _is_at_end(conn), False
         except (errors.NoMoreData, StopIteration) as exc:
             self.log.debug("connection closed: %s", exc)
         except OSError as exc:
             self.log.debug("client went away: %s", exc)
         except Exception as exc:
             self.handle_error(request, conn.sock, conn.client, exc)
-        return False
+        return False, False
 
-    def handle_request(self, request: Any, conn: _Connection) -> bool:
-        """Have the application answer; return whether the connection may be used again.
+    def _answer(self, request: Any, conn: _Connection, may_wait: bool) -> _Answer:
+        """Have the application answer, now or, where nothing may wait, later.
 
         The stock method also keeps the time for an access log and asks for hooks; here there are neither.
         """
+        response: _Answer
         response, environ = wsgi.create(request, conn.sock, conn.client, conn.server, self.cfg)
         environ["wsgi.multithread"] = True
+        if not may_wait:
+            environ["relay.later"] = _Later(self, conn, response)
         if not self.alive:
             response.force_close()
         parts = self.wsgi(environ, response.start_response)
         try:
             for part in parts:
                 response.write(part)
-            response.close()
+            if response.status is not None:
+                response.close()
         finally:
             if hasattr(parts, "close"):
                 parts.close()
-        return not response.should_close()
+        return response
 
     def handle_error(self, request: Any, client: socket.socket, address: Any, error: Exception) -> None:
         """Answer what never reached the application; nothing of the request is repeated or logged."""
@@ -334,6 +345,16 @@ class RelayWorker(ThreadWorker):  # type: ignore[misc]
         relay = getattr(self.wsgi, "extensions", {}).get("relay")
         if relay:
             relay.closing.set()
+
+
+def _is_at_end(conn: _Connection) -> bool:
+    """Tell whether the request was read to its end, and keep what came behind it for the next one."""
+    try:
+        whole = bool(conn.parser.finish_body())
+    except (errors.NoMoreData, errors.ParseException, OSError):
+        return False
+    conn.arrival.received += conn.parser.unreader.take_buffered()
+    return whole
 
 
 def _once(data: bytes) -> Iterator[bytes]:

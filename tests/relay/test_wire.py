@@ -289,6 +289,19 @@ def test_only_a_request_that_is_all_here_has_an_end(data, whole):
     assert arrival.has_end is (whole and data not in ENDS)
 
 
+def test_a_sender_that_never_reads_its_answers_holds_up_nobody(relay):
+    request = post(body(symbol="SLOW", secret="wrong"))
+    with relay.connect() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.settimeout(0.5)
+        with contextlib.suppress(TimeoutError):
+            for _ in range(200):
+                slow.sendall(request * 100)
+        started = time.monotonic()
+        assert relay.post("/webhook", signal(symbol="FAST")).status_code in (200, 202)
+        assert time.monotonic() - started < 1.0
+
+
 # --- life and death ---------------------------------------------------------------------------------
 
 
