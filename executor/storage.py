@@ -23,8 +23,7 @@ def open_file(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
     try:
         db = _connect(path, readonly)
         if not readonly:
-            _check(db, path)
-            _migrate(db, path)
+            _prepare(db, path)
     except (sqlite3.Error, OSError) as exc:
         text = f"the journal {path} cannot be opened ({exc}): restore it from a backup, or move it away"
         raise JournalError(text) from exc
@@ -32,15 +31,22 @@ def open_file(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
 
 
 def _connect(path: Path, readonly: bool) -> sqlite3.Connection:
-    if readonly:
-        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=2)
-    else:
-        db = sqlite3.connect(path, isolation_level=None, timeout=2)
+    name = f"{path.absolute().as_uri()}?mode=ro" if readonly else str(path)
+    db = sqlite3.connect(name, uri=readonly, isolation_level=None, timeout=2)
+    db.row_factory = sqlite3.Row
+    return db
+
+
+def _prepare(db: sqlite3.Connection, path: Path) -> None:
+    try:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA foreign_keys = ON")
-    db.row_factory = sqlite3.Row
-    return db
+        _check(db, path)
+        _migrate(db, path)
+    except BaseException:
+        db.close()  # and with it, what a failed migration began
+        raise
 
 
 def _check(db: sqlite3.Connection, path: Path) -> None:
