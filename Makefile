@@ -26,7 +26,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-all check fmt bench crash mutants deploy-vps lock clean
+.PHONY: help run demo test test-all check fmt bench crash mutants deploy-vps deploy-lambda lock clean
 
 help:  ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ mutants: $(DEV)  ## Break each rule of the order protocol in a copy of the code:
 
 deploy-vps: $(DEV)  ## The relay on a server: HOST=user@server DOMAIN=relay.example.com; or into a folder: DESTDIR=folder
 	@$(PY) -m deploy.vps $(if $(HOST),--host "$(HOST)") $(if $(DESTDIR),--destdir "$(DESTDIR)") $(if $(DOMAIN),--domain "$(DOMAIN)")
+
+deploy-lambda: $(DEV)  ## The relay as a function on AWS, by the SAM command line; its queue is PostgreSQL
+	@$(PY) -m deploy.aws_lambda
 
 lock: $(DEV)  ## Compile the locks anew from pyproject.toml
 	$(PY) -m deploy.lock

@@ -106,6 +106,12 @@ class RelaySettings(ProgramSettings):
         120.0, help="After so long without a poll the executor counts as away.", minimum=5
     )
     alarm_urls: Secret | None = setting(None, help="Apprise URLs that are told when the executor is away, a list.")
+    longest_wait_seconds: float = setting(
+        55.0,
+        help="A poll is answered after so long at the latest, whatever the executor asks for.",
+        minimum=1,
+        maximum=55,
+    )
     threads: int = setting(64, help="Requests handled at the same time.", minimum=20, maximum=1000)
     log_json: bool = setting(False, help="Write the log as JSON lines.")
 

@@ -178,7 +178,7 @@ class Installer:
         Raises:
             InstallError: It does not run. Nothing was changed; nobody who sends noticed anything.
         """
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(dir=self.at.data) as folder:
             self._own(Path(folder))
             environment = {**self._settings(), "RELAY_PORT": "0", "RELAY_QUEUE_URL": f"sqlite:///{folder}/queue.db"}
             process = self._start(release, environment, folder)

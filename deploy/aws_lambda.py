@@ -1,0 +1,148 @@
+"""`make deploy-lambda`: the relay as a function on AWS, by the SAM command line.
+
+The bundle holds the wheel's packages and exactly those libraries of the lock that the relay needs there, built for
+the function's processor and Python whatever this machine is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import requires
+from pathlib import Path
+from urllib.request import urlopen
+
+import click
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from deploy.vps.__main__ import ROOT, build_wheel
+from deploy.vps.install import fresh_secrets
+
+HERE = ROOT / "deploy" / "lambda"
+# What the relay imports there. gunicorn is not among it: Lambda is the server.
+NEEDED = ("flask", "click", "python-dotenv", "prometheus-client", "psycopg[binary,pool]", "apig-wsgi")
+PYTHON = "3.13"
+TARGET = {"python_version": PYTHON, "python_full_version": f"{PYTHON}.0", "sys_platform": "linux", "os_name": "posix",
+          "platform_system": "Linux", "platform_machine": "aarch64", "implementation_name": "cpython",
+          "platform_python_implementation": "CPython"}  # fmt: skip
+PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64")
+STACK = "signal-relay"
+
+
+def closure(names: tuple[str, ...]) -> set[str]:
+    """Return the canonical names of libraries and all they need on the function, as the installed ones say."""
+    found: dict[str, set[str]] = {}
+    waiting = [Requirement(name) for name in names]
+    while waiting:
+        wanted = waiting.pop()
+        name = canonicalize_name(wanted.name)
+        extras = {"", *wanted.extras} - found.get(name, set())
+        found.setdefault(name, set()).update(extras)
+        for text in requires(name) or () if extras else ():
+            needed = Requirement(text)
+            if any(needed.marker is None or needed.marker.evaluate({**TARGET, "extra": extra}) for extra in extras):
+                waiting.append(needed)
+    return set(found)
+
+
+def part_of_lock(lock: str, names: set[str]) -> str:
+    """Return the entries of a lock, versions and hashes, that name one of these libraries."""
+    entries = re.split(r"^(?=[A-Za-z0-9])", lock, flags=re.MULTILINE)[1:]
+    return "".join(each for each in entries if canonicalize_name(re.split(r"[=\[; ]", each)[0]) in names)
+
+
+def make_bundle(folder: Path) -> None:
+    """Fill a folder with what the function is made of."""
+    with tempfile.TemporaryDirectory() as scratch:
+        lock = Path(scratch, "requirements.txt")
+        lock.write_text(part_of_lock((ROOT / "requirements.txt").read_text("utf-8"), closure(NEEDED)), "utf-8")
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        command += ["--require-hashes", "-r", str(lock), "--target", str(folder), "--python-version", PYTHON]
+        command += ["--implementation", "cp", "--only-binary", ":all:"]
+        subprocess.run([*command, *(word for each in PLATFORMS for word in ("--platform", each))], check=True)
+        build_wheel(Path(scratch))
+        [wheel] = Path(scratch).glob("*.whl")
+        with zipfile.ZipFile(wheel) as file:
+            file.extractall(folder, [name for name in file.namelist() if name.startswith(("common/", "relay/"))])
+    shutil.copyfile(HERE / "handler.py", folder / "handler.py")
+
+
+def write_secrets(file: Path) -> None:
+    """Write new secrets in the form in which Secrets Manager takes them, for its owner's eyes only."""
+    value = {"queue_url": "postgresql://USER:PASSWORD@HOST/DATABASE?sslmode=require", **fresh_secrets()}
+    value["sender_signing_secrets"] = fresh_secrets()["signing_secrets"]  # for scripts that sign what they send
+    with open(file, "x", encoding="utf-8", opener=partial(os.open, mode=0o600)) as out:
+        json.dump(value, out, indent=2)
+    click.echo(f"{file}: put the database's address into queue_url, then:")
+    click.echo(f"aws secretsmanager create-secret --name {STACK} --secret-string file://{file}")
+
+
+def run_sam(folder: Path) -> str:
+    """Deploy, and return the function's address."""
+    if not shutil.which("sam"):
+        sys.exit(
+            "make deploy-lambda needs the SAM command line: python -m pip install aws-sam-cli; then: aws configure"
+        )
+    stamp = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    subprocess.run(
+        ["sam", "deploy", "--template-file", str(folder / "template.yaml"), "--stack-name", STACK, "--resolve-s3",
+         "--capabilities", "CAPABILITY_IAM", "--no-fail-on-empty-changeset", "--no-confirm-changeset",
+         "--parameter-overrides", f"DeployedAt={stamp}"], check=True,
+    )  # fmt: skip
+    listing = ["sam", "list", "stack-outputs", "--stack-name", STACK, "--output", "json"]
+    outputs = json.loads(subprocess.run(listing, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    return str(next(each["OutputValue"] for each in outputs if each["OutputKey"] == "Url")).rstrip("/")
+
+
+def is_ready(url: str) -> bool:
+    """Tell whether the relay at an address takes alerts; say why not."""
+    try:
+        with urlopen(f"{url}/readyz", timeout=30) as answer:  # noqa: S310 - SAM's own answer
+            return bool(answer.status == 200)
+    except OSError as exc:
+        click.echo(f"{url}/readyz: {exc}", err=True)
+        return False
+
+
+@click.command()
+@click.option(
+    "--build-only", type=click.Path(path_type=Path), help="Make the bundle and the template there; upload nothing."
+)
+@click.option(
+    "--new-secrets", type=click.Path(path_type=Path), help="Write new secrets into this file, and do no more."
+)
+def main(build_only: Path | None, new_secrets: Path | None) -> None:
+    """Build the function from this checkout, and deploy it with SAM."""
+    if new_secrets:
+        write_secrets(new_secrets)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = build_only or Path(scratch)
+        try:
+            (folder / "bundle").mkdir(parents=True)
+            make_bundle(folder / "bundle")
+            shutil.copyfile(HERE / "template.yaml", folder / "template.yaml")
+            url = "" if build_only else run_sam(folder)
+        except (subprocess.CalledProcessError, FileExistsError) as exc:
+            sys.exit(f"make deploy-lambda: {exc}"[:300])
+    if build_only:
+        click.echo(f"{build_only}: bundle and template")
+        return
+    if not is_ready(url):
+        sys.exit(
+            f"{url} is deployed and takes no alerts: look at its log (sam logs --stack-name {STACK}), then deploy again"
+        )
+    click.echo(f"The relay takes alerts at {url}/webhook; executor: --relay-url {url}")
+
+
+if __name__ == "__main__":
+    main()
