@@ -6,12 +6,12 @@ condition for anything.
 
 from __future__ import annotations
 
-import logging
 from datetime import timedelta
 from typing import Any
 
 import requests
 
+from common.channels import Channels
 from common.clock import Clock
 from common.errors import JournalError
 from common.logs import get_logger, scrub
@@ -26,28 +26,6 @@ _RETRIES = tuple(timedelta(seconds=seconds) for seconds in (30, 60, 120, 300, 90
 _SEND_SECONDS = 20.0
 _PING_SECONDS = 10.0
 _PINGED_WITHIN = 120.0
-
-
-class Channels:
-    """The owner's channels (Telegram, Discord, e-mail, …), by Apprise addresses."""
-
-    def __init__(self, urls: Secret | None) -> None:
-        self._urls = urls.items() if urls else ()
-
-    def __bool__(self) -> bool:
-        return bool(self._urls)
-
-    def send(self, title: str, text: str, *, failure: bool) -> bool:
-        """Send to all channels; whether at least one took it. Blocks."""
-        import apprise  # here: its many plugins cost time at every start
-
-        logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)  # it writes addresses, and so their secrets
-        notifier = apprise.Apprise()
-        for url in self._urls:
-            if not notifier.add(url):
-                log.warning("channel_refused", channel=url.partition(":")[0], mend="correct EXECUTOR_NOTIFY_URLS")
-        kind = apprise.NotifyType.FAILURE if failure else apprise.NotifyType.SUCCESS
-        return any([each.notify(title=title, body=text, notify_type=kind) for each in notifier])
 
 
 class Notifier:

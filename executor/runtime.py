@@ -122,7 +122,7 @@ def compose(settings: ExecutorSettings, choices: Choices, journal: Journal, cloc
         settings.relay_url, settings.relay_token, settings.signing_secrets, clock, settings.relay_ca
     )  # fmt: skip
     intake = Intake(client, journal, desk, alarms, clock, lambda: supervisor.refused)
-    notifier = Notifier(journal, Channels(settings.notify_urls), clock)
+    notifier = Notifier(journal, Channels(settings.notify_urls, "EXECUTOR_NOTIFY_URLS"), clock)
     heartbeat = Heartbeat(settings.heartbeat_url, clock)
     publisher = Publisher(journal, tws, desk, supervisor.connection, clock)
     return Parts(desk, supervisor, intake, notifier, heartbeat, publisher, tws, child)

@@ -6,24 +6,30 @@ nothing that an alert or a poll waits for.
 
 from __future__ import annotations
 
+from datetime import datetime
 from threading import Thread
 
+from common.channels import Channels
 from common.errors import QueueError
 from common.logs import get_logger
 from relay.context import Relay
+from relay.pending.base import Stats
 
 log = get_logger(__name__)
 LOOK_EVERY_SECONDS = 5.0
 REPEAT_SECONDS = 3600.0
+RETRY_SECONDS = 60.0  # for an alarm that no channel took
 
 
 class ExecutorWatch:
-    """Looks at the last poll every few seconds; tells of silence, repeats it hourly, tells of its end."""
+    """Looks at the queue every few seconds; tells of silence, hourly while it lasts, of its end, and of dead letters."""
 
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
+        self._channels = Channels(relay.settings.alarm_urls, "RELAY_ALARM_URLS")
         self._started_at = relay.clock.now()
-        self._told_at: float | None = None  # monotonic; None while all is well
+        self._next: float | None = None  # monotonic, when silence is told again; None while all is well
+        self._dead: int | None = None  # dead letters at the last look
 
     def start(self) -> None:
         """Start looking, in the background, until the relay closes."""
@@ -40,35 +46,49 @@ class ExecutorWatch:
                 log.exception("executor_watch_failed")
 
     def look(self) -> None:
-        """Look once; tell the owner when the state changed, or when it has been bad for another hour.
+        """Look once; tell the owner what is new, or has been bad for another hour.
 
         Raises:
             QueueError: The queue cannot be asked, so nothing is known.
         """
-        now, stats = self._relay.clock.now(), self._relay.pending.stats(self._relay.clock.now())
+        now = self._relay.clock.now()
+        stats = self._relay.pending.stats(now)
+        self._look_at_polls(stats, now)
+        self._look_at_dead(stats.dead)
+
+    def _look_at_polls(self, stats: Stats, now: datetime) -> None:
         seen_at = stats.last_poll_at
         silent = (now - max(seen_at or self._started_at, self._started_at)).total_seconds()
         if silent <= self._relay.settings.executor_silent_seconds:
-            if self._told_at is not None:
-                self._told_at = None
+            if self._next is not None:
+                self._next = None
                 log.info("executor_polls_again")
-                self._tell("Executor is back", "It fetches alerts again.")
-            return
-        if self._told_at is None or self._relay.clock.monotonic() - self._told_at >= REPEAT_SECONDS:
-            self._told_at = self._relay.clock.monotonic()
+                self._tell("Executor is back", "It fetches alerts again.", failure=False)
+        elif self._next is None or self._relay.clock.monotonic() >= self._next:
             log.error("executor_silent", seconds=round(silent), waiting=stats.depth)
             since = f"for {round(silent)} s" if seen_at else "since the relay started"
-            self._tell("Executor is away", f"No executor fetched alerts {since}; {stats.depth} are waiting.")
+            text = f"No executor fetched alerts {since}; {stats.depth} are waiting. Is the machine at home on?"
+            told = self._tell("Executor is away", text, failure=True)
+            self._next = self._relay.clock.monotonic() + (REPEAT_SECONDS if told else RETRY_SECONDS)
 
-    def _tell(self, title: str, text: str) -> None:
-        urls = self._relay.settings.alarm_urls
-        if not urls:
-            return
-        import apprise
+    def _look_at_dead(self, dead: int) -> None:
+        """A signal that is not delivered any more is an order that was not placed. What was dead at the start is old."""
+        fresh = dead - (dead if self._dead is None else self._dead)
+        self._dead = dead
+        if fresh > 0:
+            log.error("signals_dead", fresh=fresh, dead=dead)
+            text = f"{fresh} more will not be delivered, {dead} in all. Look at: python -m relay dead"
+            self._tell("Dead letters", text, failure=True)
 
-        channels = apprise.Apprise()
-        for url in urls.items():
-            if not channels.add(url):
-                log.warning("alarm_channel_unknown", hint="a URL in RELAY_ALARM_URLS is none that Apprise knows")
-        if not channels.notify(title=f"Relay: {title}", body=text):
+    def _tell(self, title: str, text: str, *, failure: bool) -> bool:
+        """Send an alarm to the owner's channels; return whether one took it, or there are none."""
+        if not self._channels:
+            return True
+        try:
+            told = self._channels.send(f"Relay: {title}", text, failure=failure)
+        except Exception as exc:  # whatever a plugin raises must not end the watch
+            log.warning("channel_failed", error=type(exc).__name__)
+            told = False
+        if not told:
             log.error("alarm_not_delivered", title=title)
+        return told

@@ -58,7 +58,9 @@ class Office:
         self.clock = FakeClock(START)
         self.journal = Journal.open(":memory:", self.clock)
         self.alarms = Alarms(self.journal)
-        self.notifier = Notifier(self.journal, Channels(Secret(urls) if urls else None), self.clock)
+        self.notifier = Notifier(
+            self.journal, Channels(Secret(urls) if urls else None, "EXECUTOR_NOTIFY_URLS"), self.clock
+        )
 
     def turn(self, seconds: float = 0.0) -> None:
         self.clock.advance(seconds)
