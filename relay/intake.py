@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flask import Blueprint, Response, request
@@ -74,13 +75,16 @@ class Posted:
 
 
 class Later(Protocol):
-    """A server that can be answered later: `environ["relay.later"]`. Both may be called in any thread."""
+    """A server that can be answered later: `environ["relay.later"]`."""
+
+    def soon(self, call: Callable[[], None]) -> None:
+        """Call when all requests that came together were looked at, so that the writer finds them together."""
 
     def answer(self, answer: Answer) -> None:
-        """Answer the request, once."""
+        """Answer the request, once; in any thread."""
 
     def aside(self, call: Callable[[], None]) -> None:
-        """Do something that may block, in another thread."""
+        """Do something that may block, in another thread; from any thread."""
 
 
 @dataclass(slots=True)
@@ -131,7 +135,7 @@ class Intake:
         except Exception as exc:
             self._refuse_later(case, exc, later)
         else:
-            self._relay.pending.put_later(new, case.now, settle)
+            later.soon(partial(self._relay.pending.put_later, new, case.now, settle))
 
     def _receive(self, case: Case, environ: Environ, path_secret: str | None) -> NewSignal:
         """Authenticate, validate and sign; return what is to be stored."""

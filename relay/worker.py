@@ -34,6 +34,7 @@ log = get_logger(__name__)
 KEEP_ALIVE_SECONDS = 75.0  # longer than a poll's answer is away, and than a proxy keeps a connection
 ARRIVE_SECONDS = 10.0  # a request that is not whole by then is dropped
 LINGER_SECONDS = 1.0  # for a request that is on its way while the server stops
+MOST_TOGETHER = 64  # alerts; those that came first do not wait for more
 WRITE_SECONDS = 10.0  # a client that does not read its answer by then is dropped
 
 # An alert, as far as one need not look closer: whatever else is at this path goes to a thread.
@@ -114,6 +115,9 @@ class _Later:
     def __init__(self, worker: RelayWorker, conn: _Connection, response: _Answer) -> None:
         self._worker, self._conn, self._response = worker, conn, response
 
+    def soon(self, call: Callable[[], None]) -> None:
+        self._worker.soon(call)
+
     def answer(self, answer: Answer) -> None:
         self._worker.method_queue.defer(self._worker.answer_alert, self._conn, self._response, answer)
 
@@ -130,11 +134,28 @@ class RelayWorker(ThreadWorker):  # type: ignore[misc]
         self.arriving: dict[_Connection, None] = {}
         self.idle: dict[_Connection, None] = {}
         self.stopped_at = 0.0
+        self._calls: list[Callable[[], None]] = []  # for the end of this round
         self.method_queue = Wakeups()
         super().init_process()
 
     def get_thread_pool(self) -> Threads:
         return Threads(self.cfg.threads)
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """Do one round of the main loop: take what has arrived, then hand all its alerts on."""
+        super().wait_for_and_dispatch_events(timeout)
+        self._hand_on()
+
+    def soon(self, call: Callable[[], None]) -> None:
+        """Call at the end of this round."""
+        self._calls.append(call)
+        if len(self._calls) >= MOST_TOGETHER:
+            self._hand_on()
+
+    def _hand_on(self) -> None:
+        calls, self._calls = self._calls, []
+        for call in calls:
+            call()
 
     # --- in the main loop: bytes arrive ---------------------------------------------------------
 
