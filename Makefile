@@ -26,7 +26,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-all check fmt bench crash mutants deploy-vps deploy-lambda lock clean
+.PHONY: help run demo test test-all check fmt bench crash simulate mutants deploy-vps deploy-lambda deploy-executor lock clean
 
 help:  ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,13 @@ deploy-vps: $(DEV)  ## The relay on a server: HOST=user@server DOMAIN=relay.exam
 
 deploy-lambda: $(DEV)  ## The relay as a function on AWS, by the SAM command line; its queue is PostgreSQL
 	@$(PY) -m deploy.aws_lambda
+
+simulate: $(DEV)  ## Trading days by seed under a virtual clock, checked after every step; SEEDS=17 or 1-400, DAYS=, SECONDS=, TRACE=1
+	@$(PY) -m tests.simulate $(if $(SEEDS),--seeds $(SEEDS)) $(if $(DAYS),--days $(DAYS)) $(if $(SECONDS),--seconds $(SECONDS)) \
+	    $(if $(TRACE),--trace)
+
+deploy-executor: $(RUN)  ## The executor as a service of this machine; FLAGS="--relay-url https://relay.example.com"
+	@$(PY) -m deploy.executor_service $(FLAGS)
 
 lock: $(DEV)  ## Compile the locks anew from pyproject.toml
 	$(PY) -m deploy.lock

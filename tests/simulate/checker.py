@@ -197,6 +197,9 @@ class Checker:
             self._not_flipped(trade, refs, alarms)
             self._position_known(trade, alarms)
         self._left_behind(live, trades, alarms)
+        open_ids = {trade["id"] for trade in trades}
+        for key in [key for key in self._since if key[0] != "left-behind" and key[1] not in open_ids]:
+            del self._since[key]
         for alarm in alarms:
             if alarm["kind"] == "program":
                 self.say("program", f"the desk was stopped by a bug: {alarm['key']}")
@@ -222,6 +225,11 @@ class Checker:
             return 0.0
         return self.sight.seconds(self._since.setdefault(key, self.sight.now))
 
+    @property
+    def pending(self) -> str:
+        """Say what is not as it should be and may become so yet, "" where all is well."""
+        return "; ".join(f"{rule} {about} since {since:.0f}" for (rule, about), since in self._since.items())
+
     def _hold(self, trade: Row, alarms: list[Row]) -> None:
         if trade["state"] != "hold":
             return
@@ -238,10 +246,10 @@ class Checker:
         stops = [o for o in live if o.ref in refs and leg_of(o.ref) in STOPS and not o.held and o.sign == -direction]
         size = sum((o.remaining for o in stops), ZERO)
         wrong = bool(trade["stop_wanted"]) and needed > 0 and size != needed
-        seconds = self._lasts("protected", trade["id"], wrong)
         told = any(a["symbol"] == trade["symbol"] for a in alarms)
+        seconds = self._lasts("protected", trade["id"], wrong and not told)
         bound = CLOSING_SECONDS if trade["state"] in ("cancelling", "closing") else PROTECT_SECONDS
-        if seconds > bound and not told:
+        if seconds > bound:
             self.say(
                 "protected",
                 f"trade {trade['id']} ({trade['state']}) holds {needed}, stops of {size}, for {seconds:.0f} s",
@@ -252,8 +260,9 @@ class Checker:
         own = sum((self.broker.filled(ref) for ref in refs), ZERO) * direction
         if trade["signal_id"].startswith("adopted"):
             return
-        seconds = self._lasts("flipped", trade["id"], own < 0)
-        if seconds > PROTECT_SECONDS and not any(a["symbol"] == trade["symbol"] for a in alarms):
+        told = any(a["symbol"] == trade["symbol"] for a in alarms)
+        seconds = self._lasts("flipped", trade["id"], own < 0 and not told)
+        if seconds > PROTECT_SECONDS:
             self.say("flip", f"trade {trade['id']} has turned to {own}, and nobody was told for {seconds:.0f} s")
 
     def _left_behind(self, live: list[LiveOrder], trades: list[Row], alarms: list[Row]) -> None:
@@ -265,9 +274,9 @@ class Checker:
             row = self.journal.one("SELECT trade_id FROM orders WHERE order_ref = ?", order.ref)
             if row is None or row["trade_id"] not in unfinished:
                 loose.add(order.ref)
-        for ref in loose:
-            told = any(a["key"] == f"orphan:{ref}" for a in alarms)
-            if self._lasts("left-behind", ref, True) > PROTECT_SECONDS and not told:
+        loose -= {a["key"].partition(":")[2] for a in alarms if a["kind"] == "orphan"}
+        for ref in sorted(loose):
+            if self._lasts("left-behind", ref, True) > PROTECT_SECONDS:
                 self.say("left-behind", f"{ref} is live and its trade is finished")
         for key in [key for key in self._since if key[0] == "left-behind" and key[1] not in loose]:
             del self._since[key]
@@ -339,8 +348,9 @@ class Checker:
         own = self._journal_held(trade) * direction
         shown = self.broker.positions.get(trade["con_id"], ZERO) - self._beside(trade["con_id"])
         differs = trade["state"] == "open" and own != shown
-        seconds = self._lasts("position", trade["id"], differs)
-        if seconds > MISMATCH_SECONDS and not any(a["symbol"] == trade["symbol"] for a in alarms):
+        told = any(a["symbol"] == trade["symbol"] for a in alarms)
+        seconds = self._lasts("position", trade["id"], differs and not told)
+        if seconds > MISMATCH_SECONDS:
             self.say("position", f"trade {trade['id']} holds {own}, the account shows {shown}, for {seconds:.0f} s")
 
     def _journal_held(self, trade: Row) -> Decimal:

@@ -195,4 +195,4 @@ def unrest(world: World) -> str:
             return f"{row['action']} {row['symbol']} is {row['state']}: {row['reason']}"
     for row in journal.rows("SELECT id, symbol, state FROM trades WHERE closed = 0 AND state NOT IN ('open', 'hold')"):
         return f"trade {row['id']} in {row['symbol']} is {row['state']}"
-    return ""
+    return world.checker.pending
