@@ -15,12 +15,12 @@ from flask import Flask
 
 from common.errors import ConfigError
 from common.logs import get_logger, write_in_background
+from relay.descriptors import CONNECTIONS, most_connections
 from relay.pending import open_pending
 from relay.settings import RelaySettings
 
 log = get_logger(__name__)
 KEEP_ALIVE_SECONDS = 75
-CONNECTIONS = 2048
 BACKLOG = 2048  # a bar closes and everybody sends at once
 
 
@@ -55,7 +55,7 @@ def gunicorn_options(settings: RelaySettings) -> dict[str, Any]:
         "worker_class": "relay.worker.RelayWorker",
         "workers": 1,
         "threads": settings.threads,
-        "worker_connections": CONNECTIONS,
+        "worker_connections": most_connections(),
         "backlog": BACKLOG,
         "keepalive": KEEP_ALIVE_SECONDS,
         "timeout": 120,  # the main loop must give a sign of life; requests are not what is timed
@@ -106,7 +106,9 @@ def _inherited(number: int) -> socket.socket:
         why = "it does not listen"
     except OSError as exc:
         why = exc.strerror or str(exc)
-    raise ConfigError(f"--listen-fd / RELAY_LISTEN_FD: {number} is no listening socket ({why}); is there a socket unit?")
+    raise ConfigError(
+        f"--listen-fd / RELAY_LISTEN_FD: {number} is no listening socket ({why}); is there a socket unit?"
+    )
 
 
 def _serve_gunicorn(settings: RelaySettings) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal as signals
 import socket
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +39,20 @@ def run_command(directory: Path, *arguments: str, **more: str) -> subprocess.Com
     )
 
 
-class RelayProcess:
-    """`python -m relay` on a free port, in a directory of its own."""
+def _limit(limits: Mapping[int, tuple[int, int]]) -> None:
+    for name, values in limits.items():
+        resource.setrlimit(name, values)
 
-    def __init__(self, directory: Path, *flags: str, **more: str) -> None:
+
+class RelayProcess:
+    """`python -m relay` on a free port, in a directory of its own.
+
+    `limits`: what the system lets it have, as resource.RLIMIT_… -> (soft, hard).
+    """
+
+    def __init__(
+        self, directory: Path, *flags: str, limits: Mapping[int, tuple[int, int]] | None = None, **more: str
+    ) -> None:
         self.directory = directory
         directory.mkdir(exist_ok=True)
         self.started_at = time.monotonic()
@@ -50,6 +63,7 @@ class RelayProcess:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=partial(_limit, limits) if limits else None,
         )
         self.lines: list[str] = []
         self._kept = (directory / "relay.log").open("a", encoding="utf-8")  # searched for secrets: tests/canary.py
