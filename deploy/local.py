@@ -238,6 +238,7 @@ class Run:
         self.stopping = threading.Event()
         self.parts = parts(ports, self.folder, paper_options, output)
         self._parent = os.getppid()
+        self._heeds_interrupt = under_make() and catches_interrupt(self._parent)
 
     def stop(self, *_: object) -> None:
         """End soon; called by signals."""
@@ -280,7 +281,9 @@ class Run:
         """Wait a little; whether it is time to end."""
         if self.stopping.wait(seconds):
             return True
-        return under_make() and (os.getppid() != self._parent or is_ending(self._parent))
+        if not under_make():
+            return False
+        return os.getppid() != self._parent or (self._heeds_interrupt and not catches_interrupt(self._parent))
 
     def _announce(self) -> None:
         state: dict[str, Any] = {"pid": os.getpid(), "relay": self.ports.relay, "page": self.ports.page}
@@ -303,18 +306,19 @@ def under_make() -> bool:
     return "MAKELEVEL" in os.environ and os.name == "posix"
 
 
-def is_ending(make: int) -> bool:
-    """Whether make was interrupted alone and now waits for us: on Linux it then no longer catches SIGINT.
+def catches_interrupt(make: int) -> bool:
+    """Whether make catches SIGINT. Where it did and no longer does, it was interrupted alone and waits for us; in the
+    background of a shell it never did. Where that cannot be read (not on Linux), it counts as caught.
 
     GNU make passes SIGTERM on to its recipes but takes for granted that SIGINT came from the terminal, which
     reaches everybody (source: GNU make, commands.c, fatal_error_signal).
     """
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, KeyError):
         status = Path(f"/proc/{make}/status").read_text("ascii", "replace")
         fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
-        caught = int(fields["SigCgt"], 16)
-        return fields["Name"] in ("make", "gmake") and not caught >> (signal.SIGINT - 1) & 1
-    return False
+        if fields["Name"] in ("make", "gmake"):
+            return bool(int(fields["SigCgt"], 16) >> (signal.SIGINT - 1) & 1)
+    return True
 
 
 def banner(ports: Ports, secret: str) -> str:

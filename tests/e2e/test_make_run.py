@@ -42,6 +42,20 @@ def test_every_way_to_end_it_leaves_no_process(make_run: Start, end: Callable[[R
     assert "Traceback" not in run.text
 
 
+def test_in_the_background_of_a_shell_it_goes_on(make_run: Start) -> None:
+    """There SIGINT is ignored from the start: that is no interruption."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        run = make_run()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    run.wait_ready()
+    time.sleep(0.5)  # it looks five times a second
+    assert run.make.poll() is None
+    terminate_make(run)
+    run.ended()
+
+
 def test_interrupted_while_starting_leaves_no_process(make_run: Start) -> None:
     run = make_run()
     run.wait_for(lambda: any("executor.paper" in arguments for arguments in run.command_lines().values()))
