@@ -111,7 +111,7 @@ class Checker:
         since = last["closed_at"]
         sql = "SELECT 1 FROM inbox WHERE action = 'reset' AND symbol = ? AND decided_at >= ?"
         released = self.released.get(entry["conId"])
-        if not self.journal.rows(sql, last["symbol"], since) and (released is None or released < parse_utc(since)):
+        if not self.journal.rows(sql, last["symbol"], since) and (released is None or released <= parse_utc(since)):
             self.say("blocked", f"{entry['orderRef']} enters after the take-profit of trade {last['id']} at {since}")
 
     def _exits(self, trade: Row) -> list[Row]:

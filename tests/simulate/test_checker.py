@@ -1,0 +1,306 @@
+"""The checker finds nothing in a clean course of things, and each planted violation of each rule."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import pytest
+
+from common.clock import FakeClock, utc_text
+from executor.journal import Journal
+from tests.simulate import checker as checker_module
+from tests.simulate.checker import Checker, Sight
+from tests.simulate.records import JournalSide, LiveOrder
+
+NOW = datetime(2026, 4, 13, 14, 0, tzinfo=UTC)
+FIRST, SECOND = "sx1:AAAAAAAAAAAAAAAA", "sx1:BBBBBBBBBBBBBBBB"
+SIDES = {"E": "BUY"}
+
+
+class Stage:
+    """A journal's file and a broker, in which a long trade of 100 with both exits came to be; both can be tampered with."""
+
+    def __init__(self, folder: Path) -> None:
+        self.journal = Journal.open(folder / "trade_state.db", FakeClock(NOW))
+        self.live: list[LiveOrder] = []
+        self.checker = Checker(JournalSide(folder / "trade_state.db"), lambda: self.live)
+        self.number = 0
+        self.at = NOW
+
+    # ---- the broker ----
+
+    def truth(self, event: str, ref: str, quantity: int = 100, **more: Any) -> None:
+        """Have the broker's log say something of an order."""
+        self.number += 1
+        action = more.pop("action", SIDES.get(ref[20:21], "SELL"))
+        entry = {
+            "n": self.number, "at": utc_text(self.at), "event": event, "orderRef": ref, "permId": crc32(ref.encode()), "clientId": 1,
+            "orderId": 1 + "ETSCR".find(ref[20:21]) + 10 * (ref[:20] == SECOND), "action": action, "quantity": str(quantity),
+            "conId": 5, "price": "10", "execId": f"x.{self.number}.01", "symbol": "AAPL", **more,
+        }  # fmt: skip
+        self.checker.hear(entry)
+
+    def shows(self, quantity: int) -> None:
+        self.truth("position", "", quantity)
+
+    def alive(self, *refs: str, size: int = 100) -> None:
+        """Have exactly these orders live at the broker."""
+        self.live = [LiveOrder(ref, crc32(ref.encode()), 1, 5, -1, Decimal(size), False, "Submitted") for ref in refs]
+
+    # ---- the journal ----
+
+    def write(self, sql: str, *values: object) -> None:
+        self.journal._write(sql, *values)
+
+    def signal(self, signal_id: str) -> None:
+        sql = """INSERT INTO inbox (signal_id, payload, received_at, arrived_at, action, symbol, state, outcome)
+                 VALUES (?, '', '', '', 'open', 'AAPL', 'done', 'entered')"""
+        self.write(sql, signal_id)
+
+    def trade(self, signal_id: str, family: str, legs: str = "ETS", order_id: int = 1) -> int:
+        """Write an open trade whose orders were sent."""
+        sql = """INSERT INTO trades (timestamp, symbol, signal, position_size, state, signal_id, account, con_id, asked,
+                 received_at, valid_until, stop_wanted, sent_at) VALUES (?, 'AAPL', 'buy', 100, 'open', ?, 'DU1', 5, '100', ?, ?, 1, ?)"""
+        at, later = utc_text(self.at), utc_text(self.at + timedelta(seconds=90))
+        self.write(sql, at, signal_id, at, later, at)
+        trade_id = int(self.journal._rows("SELECT max(id) FROM trades")[0][0])
+        for number, leg in enumerate(legs):
+            self.order(trade_id, f"{family}{leg}1", order_id + number)
+        return trade_id
+
+    def order(self, trade_id: int, ref: str, order_id: int | None) -> None:
+        sql = """INSERT INTO orders (order_ref, trade_id, leg, attempt, account, con_id, client_id, order_id, side, kind, quantity,
+                 state, filled, sent_at) VALUES (?, ?, ?, 1, 'DU1', 5, 1, ?, 'buy', 'MKT', '100', 'working', '0', ?)"""
+        self.write(sql, ref, trade_id, ref[20], order_id, utc_text(self.at))
+
+    def filled(self, ref: str, quantity: int, **more: Any) -> None:
+        """Have an order fill at the broker, and the journal know it."""
+        self.truth("filled", ref, quantity, **more)
+        root = f"x.{self.number}"
+        sql = "INSERT INTO fills VALUES (?, ?, ?, 1, 'DU1', 5, 'buy', ?, '10', ?, NULL, 0)"
+        self.write(sql, root, f"{root}.01", ref, str(quantity), utc_text(self.at))
+        self.write("UPDATE orders SET filled = ? WHERE order_ref = ?", str(quantity), ref)
+
+    def end(self, reason: str, *, tp_hit: int = 0, state: str = "closed") -> None:
+        """Write the first trade down as finished."""
+        sql = "UPDATE trades SET state = ?, closed = 1, exit_reason = ?, tp_hit = ?, closed_at = ? WHERE id = 1"
+        self.write(sql, state, reason, tp_hit, utc_text(self.at))
+
+    # ---- what the checker does ----
+
+    def pass_time(self, seconds: float) -> None:
+        """Look at the beginning and at the end of a while in which everything can be seen."""
+        for now in (0.0, seconds):
+            self.checker.look(Sight(0.0, now))
+
+    def rules(self) -> set[str]:
+        self.pass_time(40)
+        self.checker.rest({"s1"})
+        return {text.partition(":")[0] for text in self.checker.found}
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    stage = Stage(tmp_path)
+    stage.signal("s1")
+    stage.trade("s1", FIRST)
+    for leg in "ETS":
+        stage.truth("accepted", f"{FIRST}{leg}1")
+    stage.filled(f"{FIRST}E1", 100)
+    stage.shows(100)
+    stage.alive(f"{FIRST}T1", f"{FIRST}S1")
+    return stage
+
+
+def take_profit(stage: Stage, tp_hit: int = 1) -> None:
+    """The take-profit ends the trade."""
+    stage.alive()
+    stage.filled(f"{FIRST}T1", 100)
+    stage.shows(0)
+    stage.end("take-profit", tp_hit=tp_hit)
+
+
+def next_entry(stage: Stage) -> None:
+    """A second signal enters after the first trade."""
+    stage.signal("s2")
+    stage.trade("s2", SECOND, "E", 11)
+    stage.truth("accepted", f"{SECOND}E1")
+
+
+# ---- planted violations: each a function that tampers, with the rule that must speak ----
+
+
+def accepted_twice(stage: Stage) -> None:
+    stage.truth("accepted", f"{FIRST}S1", permId=77)
+
+
+def entered_twice(stage: Stage) -> None:
+    stage.order(1, f"{FIRST}E2", 9)
+    stage.filled(f"{FIRST}E2", 100, action="BUY")
+
+
+def sent_before_it_was_written(stage: Stage) -> None:
+    stage.truth("accepted", f"{FIRST}C1")
+
+
+def enters_beside_a_live_exit(stage: Stage) -> None:
+    stage.end("close signal")
+    next_entry(stage)
+
+
+def exit_left_alive(stage: Stage) -> None:
+    stage.filled(f"{FIRST}T1", 100)
+    stage.shows(0)
+    stage.end("take-profit", tp_hit=1)
+    stage.alive(f"{FIRST}S1")
+
+
+def enters_against_the_block(stage: Stage) -> None:
+    take_profit(stage)
+    next_entry(stage)
+
+
+def enters_too_late(stage: Stage) -> None:
+    stage.write("UPDATE trades SET valid_until = '2026-01-01' WHERE id = 1")
+    stage.truth("accepted", f"{FIRST}E1")
+
+
+def enters_on_a_position(stage: Stage) -> None:
+    stage.alive()
+    stage.end("stop-loss")
+    next_entry(stage)
+
+
+def closes_beside_its_exits(stage: Stage) -> None:
+    stage.order(1, f"{FIRST}C1", 4)
+    stage.truth("accepted", f"{FIRST}C1")
+
+
+def closes_more_than_there_is(stage: Stage) -> None:
+    stage.alive()
+    stage.shows(60)
+    stage.order(1, f"{FIRST}C1", 4)
+    stage.truth("accepted", f"{FIRST}C1")
+
+
+def turns_over_in_silence(stage: Stage) -> None:
+    stage.filled(f"{FIRST}T1", 100)
+    stage.filled(f"{FIRST}S1", 100)
+
+
+def sells_the_owners_shares(stage: Stage) -> None:
+    stage.alive()
+    stage.shows(200)
+    stage.order(1, f"{FIRST}C1", 4)
+    stage.truth("accepted", f"{FIRST}C1", 200)
+
+
+def cancels_the_owners_order(stage: Stage) -> None:
+    stage.truth("cancelled", "", clientId=0, why="Cancelled by Trader")
+
+
+def changes_the_owners_order(stage: Stage) -> None:
+    stage.truth("modified", "", clientId=0)
+
+
+def puts_back_beside_a_stop(stage: Stage) -> None:
+    stage.order(1, f"{FIRST}R1", 4)
+    stage.truth("accepted", f"{FIRST}R1")
+
+
+def gives_out_an_id_again(stage: Stage) -> None:
+    stage.pass_time(1)
+    stage.write("UPDATE orders SET order_id = NULL")
+    stage.order(1, f"{FIRST}C1", 2)
+
+
+def holds_without_a_word(stage: Stage) -> None:
+    stage.write("UPDATE trades SET state = 'hold'")
+
+
+def stop_gone(stage: Stage) -> None:
+    stage.alive(f"{FIRST}T1")
+
+
+def stop_too_small(stage: Stage) -> None:
+    stage.alive(f"{FIRST}T1", f"{FIRST}S1", size=40)
+
+
+def position_unlike_the_trade(stage: Stage) -> None:
+    stage.shows(170)
+
+
+def signal_lost(stage: Stage) -> None:
+    stage.write("DELETE FROM inbox")
+
+
+def signal_without_verdict(stage: Stage) -> None:
+    stage.write("UPDATE inbox SET state = 'waiting', outcome = NULL")
+
+
+def fill_missed(stage: Stage) -> None:
+    stage.write("DELETE FROM fills")
+
+
+def void_though_filled(stage: Stage) -> None:
+    stage.alive()
+    stage.shows(0)
+    stage.end("never filled", state="void")
+
+
+def unknown_though_seen(stage: Stage) -> None:
+    take_profit(stage)
+    stage.end("unknown")
+
+
+def take_profit_not_noted(stage: Stage) -> None:
+    take_profit(stage, tp_hit=0)
+
+
+def stopped_by_a_bug(stage: Stage) -> None:
+    stage.write(
+        "INSERT INTO alarms (key, kind, level, text, raised_at) VALUES ('program:', 'program', 'page', 'x', '2026')"
+    )
+
+
+PLANTED: list[tuple[Callable[[Stage], None], str]] = [
+    (accepted_twice, "once"), (entered_twice, "once"), (sent_before_it_was_written, "written-first"),
+    (enters_beside_a_live_exit, "left-behind"), (exit_left_alive, "left-behind"), (enters_against_the_block, "blocked"),
+    (enters_too_late, "fresh"), (enters_on_a_position, "flat-first"), (closes_beside_its_exits, "cancel-first"),
+    (closes_more_than_there_is, "flip"), (turns_over_in_silence, "flip"), (sells_the_owners_shares, "owner"),
+    (cancels_the_owners_order, "owner"), (changes_the_owners_order, "owner"), (puts_back_beside_a_stop, "one-stop"),
+    (gives_out_an_id_again, "ids-rise"), (holds_without_a_word, "hold"), (stop_gone, "protected"),
+    (stop_too_small, "protected"), (position_unlike_the_trade, "position"), (signal_lost, "lost"),
+    (signal_without_verdict, "verdict"), (fill_missed, "fills"), (void_though_filled, "fills"),
+    (unknown_though_seen, "known-exit"), (take_profit_not_noted, "tp-hit"), (stopped_by_a_bug, "program"),
+]  # fmt: skip
+
+
+def test_clean_course_breaks_no_rule(stage: Stage) -> None:
+    assert stage.rules() == set()
+    take_profit(stage)
+    assert stage.rules() == set()
+
+
+@pytest.mark.parametrize(("plant", "rule"), PLANTED, ids=[plant.__name__ for plant, _ in PLANTED])
+def test_planted_violation_is_caught(stage: Stage, plant: Callable[[Stage], None], rule: str) -> None:
+    plant(stage)
+    assert rule in stage.rules(), stage.checker.found
+
+
+def test_an_alarm_for_the_symbol_answers_for_a_missing_stop(stage: Stage) -> None:
+    stop_gone(stage)
+    columns = "(key, kind, level, symbol, text, raised_at)"
+    stage.write(f"INSERT INTO alarms {columns} VALUES ('unprotected:1', 'unprotected', 'page', 'AAPL', '', '')")
+    assert stage.rules() == set()
+
+
+def test_every_rule_has_a_planted_violation() -> None:
+    source = Path(checker_module.__file__).read_text("utf-8")
+    assert set(re.findall(r'self\.say\(\s*"([a-z-]+)"', source)) == {rule for _, rule in PLANTED}
