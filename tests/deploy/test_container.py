@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from common.checkup import answers
 from tests.deploy.machine import unprivileged
 from tests.relay.process import environment
 
@@ -92,7 +93,8 @@ def test_the_command_listens_on_port_and_keeps_its_queue_on_the_disk(
 ) -> None:
     port = free_port()
     container = Container(disk, PORT=str(port), RELAY_QUEUE_URL=f"sqlite:///{disk}/pending.db")
-    eventually(lambda: container.check() == 0)
+    eventually(lambda: answers("127.0.0.1", port))
+    assert container.check() == 0
     assert requests.get(f"http://127.0.0.1:{port}/readyz", timeout=5).json()["status"] == "ready"
     output = container.end()
     assert (disk / "pending.db").is_file()
@@ -100,13 +102,15 @@ def test_the_command_listens_on_port_and_keeps_its_queue_on_the_disk(
     assert all(line.startswith("{") for line in output.splitlines()), output
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.access("/", os.W_OK) and unprivileged()[1] != "nobody", reason="we may write everywhere")
 def test_without_a_disk_it_says_so_and_takes_nothing(
     disk: Path, free_port: Callable[[], int], eventually: Callable[..., object]
 ) -> None:
     port = free_port()
     container = Container(disk, PORT=str(port))
-    eventually(lambda: container.check() == 0)
+    eventually(lambda: answers("127.0.0.1", port))
+    assert container.check() == 0
     answer = requests.get(f"http://127.0.0.1:{port}/readyz", timeout=5)
     assert (answer.status_code, answer.json()["code"]) == (503, "queue-unavailable")
     container.end()

@@ -287,6 +287,7 @@ def test_the_page_has_no_port(look: Look) -> None:
     assert found.wrong == ["status page"]
 
 
+@pytest.mark.slow  # Apprise's plugins take a second to load
 @pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # Apprise's
 def test_alarm_channels(look: Look) -> None:
     assert "EXECUTOR_NOTIFY_URLS is not set" in look().found("alarms")

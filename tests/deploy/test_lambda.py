@@ -47,6 +47,7 @@ def test_cfn_lint_has_no_complaint_and_would_have_one() -> None:
     assert complaints(TEMPLATE.replace("MemorySize: 512", "MemorySize: 51200"))
 
 
+@pytest.mark.slow
 def test_the_sam_translator_makes_function_url_role_and_permission(monkeypatch: pytest.MonkeyPatch) -> None:
     from samtranslator.translator.transform import transform
     from samtranslator.yaml_helper import yaml_parse

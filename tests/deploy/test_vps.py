@@ -72,13 +72,20 @@ def changed(bundle: Path, target: Path, module: str, line: str) -> Path:
 
 
 @pytest.mark.usefixtures("borrowed")
-def test_install_and_upgrade_under_load(server: Machine, bundle: Path, eventually: Eventually) -> None:
-    """Nobody who sends during an upgrade is refused, and nothing that was accepted is lost."""
+def test_install_and_start_as_an_unprivileged_user(server: Machine, bundle: Path) -> None:
     assert deploy(server, bundle) == 0
     assert server.process
     if unprivileged()[1] == "nobody":
         assert os.stat(f"/proc/{server.process.pid}").st_uid != 0
     check_files(server)
+    assert requests.get(f"http://127.0.0.1:{server.port}/readyz", timeout=5).json()["status"] == "ready"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("borrowed")
+def test_upgrade_under_load(server: Machine, bundle: Path, eventually: Eventually) -> None:
+    """Nobody who sends during an upgrade is refused, and nothing that was accepted is lost."""
+    assert deploy(server, bundle) == 0
     with Senders(server) as senders:
         senders.wait_for(20, eventually)
         assert deploy(server, bundle) == 0
