@@ -12,7 +12,7 @@ from common.logs import get_logger
 
 from .broker import Contract, Ticket
 from .plans import Cancel, GiveUp, Hold, LookUp, Moment, Place, Resize, SendBracket, Step, Unprotected, next_step
-from .trades import STOPS, ZERO, Event, Leg, Order, OrderState, Trade
+from .trades import STOPS, ZERO, Event, Leg, Order, OrderState, Trade, awaits_executions
 
 if TYPE_CHECKING:
     from .desk import Desk
@@ -123,7 +123,7 @@ class Dispatch:
 
     def _ticket(self, trade: Trade, contract: Contract, order: Order, ids: dict[str, int], *, transmit: bool) -> Ticket:
         is_exit = order.leg in (Leg.TAKE_PROFIT, *STOPS)
-        parent = ids.get(order.parent_ref or "", 0) if trade.entry is not None and trade.entry.is_live else 0
+        parent = ids.get(order.parent_ref or "", 0) if _is_parent(trade.entry) else 0
         return Ticket(
             order_id=order.order_id or 0, order_ref=order.order_ref, contract=contract, account=trade.account, side=order.side,
             kind=order.kind, quantity=order.quantity, price=order.price, tif="DAY" if order.leg is Leg.ENTRY else "GTC",
@@ -178,6 +178,14 @@ class Dispatch:
         if step.then_hold:
             self._desk.resolver.hold(trade, step.why)
         return False
+
+
+def _is_parent(entry: Order | None) -> bool:
+    """Whether exits may still name the entry; one that the broker called finished is none, executions or not.
+
+    Source: ib_insync issue 647: error 135 for a child whose parent has filled.
+    """
+    return entry is not None and entry.is_live and not awaits_executions(entry)
 
 
 def _oca_group(trade: Trade) -> str:

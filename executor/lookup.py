@@ -52,12 +52,20 @@ class Lookup:
     def resume(self) -> None:
         """Take up a new connection: subscribe again to what is known, and ask again what was not answered."""
         wire = self._tws.wire
-        wire.on_tick, wire.on_no_live_data = self._ticked, self._no_live_data
+        wire.on_tick, wire.on_no_live_data, wire.on_data_lost = self._ticked, self._no_live_data, self._watch_anew
+        self._watch_anew()
+        for question in list(self._asked):
+            self.ask(*question)
+
+    def _watch_anew(self) -> None:
+        """Subscribe to every known contract's prices; what was quoted before says nothing now.
+
+        Source: IBKR, Message Codes, 1101: market data has to be asked for again.
+        """
+        self._prices.forget()
         self._delayed.clear()
         for contract in self._known.values():
             self._tws.watch(contract)
-        for question in list(self._asked):
-            self.ask(*question)
 
     def _start(self, question: _Question) -> asyncio.Task[None] | None:
         return asyncio.ensure_future(self._answer(question)) if self._tws.connected else None

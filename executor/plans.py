@@ -315,7 +315,8 @@ def _protect(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
     if any(o.is_live for o in stops):
         return _still_unprotected(trade, moment, policy, "its stop-loss does not have the trade's size")
     if stops and taken_by_owner(stops[-1], trade):
-        return Unprotected("its stop-loss was cancelled by hand in TWS, and is not put back")
+        reason = f" ({stops[-1].reason})" if stops[-1].reason else ""
+        return Unprotected(f"its stop-loss was cancelled by hand in TWS{reason}, and is not put back")
     if not any(o.leg is Leg.PUT_BACK for o in stops) and stops and stops[-1].price is not None:
         return Place(_exit(trade, Leg.PUT_BACK, trade.held, Kind.STOP, stops[-1].price))
     return _still_unprotected(trade, moment, policy, "its stop-loss was lost and could not be put back")

@@ -16,7 +16,7 @@ from common.signals import Side
 
 from .broker import Fill, OrderReport, Snapshot
 from .plans import is_ours
-from .trades import ZERO, Leg, Order, OrderState, State, Trade, awaits_executions
+from .trades import STOPS, ZERO, Leg, Order, OrderState, State, Trade, awaits_executions
 
 MAX_RESENDS = 2
 CLOCKS_APART = timedelta(seconds=5)  # executions bear IBKR's clock, in whole seconds; trades bear ours
@@ -88,6 +88,7 @@ class Books:
     foreign: tuple[Fill, ...]  # executions that no trade accounts for
     beside: dict[tuple[str, int], Decimal]  # (account, conId) → what the owner told us to ignore
     settled: frozenset[int]  # trades whose position was found different before, equally, some seconds ago
+    seen_day: str | None = None  # the broker's day of the snapshot before this one; None where there was none
 
 
 def reconcile(books: Books, snapshot: Snapshot) -> list[Resolution]:
@@ -125,7 +126,8 @@ def judge(order: Order, trade: Trade, books: Books, snapshot: Snapshot, differen
     1. The broker called it finished, its executions are missing: wait for them; if they do not come, hold.
     2. It was refused: dead (an entry is cancelled by its id first, so that no held parent can be released later).
     3. We asked to cancel it: gone.
-    4. It was seen working, and the position agrees with the executions: gone.
+    4. It was seen working, and the position agrees with the executions: gone; a stop that vanished today without the
+       record that every cancel leaves: dead, lost by TWS (it is put back, as one that the owner took away is not).
     5. It was sent on another trading day: executions of that day are not to be had. Hold.
     6. It was never seen, and the position moved: hold.
     7. An exit whose entry lives or is done: it never arrived: dead (the stop is put back by the protection rule).
@@ -144,7 +146,7 @@ def _judge(order: Order, trade: Trade, books: Books, snapshot: Snapshot, differe
     if order.cancel_asked_at is not None:
         return _after_cancel(order)
     if order.state is OrderState.WORKING:
-        return _no_longer_working(order, snapshot, difference)
+        return _no_longer_working(order, books, snapshot, difference)
     if order.sent_day != snapshot.day:
         return Verdict.HOLD, f"sent on {order.sent_day}; what happened to it on that day cannot be read any more"
     if difference != 0:
@@ -181,10 +183,12 @@ def _after_cancel(order: Order) -> tuple[Verdict, str]:
     return Verdict.GONE, order.reason or "cancelled"
 
 
-def _no_longer_working(order: Order, snapshot: Snapshot, difference: Decimal) -> tuple[Verdict, str]:
+def _no_longer_working(order: Order, books: Books, snapshot: Snapshot, difference: Decimal) -> tuple[Verdict, str]:
     if order.leg is Leg.ENTRY and (difference != 0 or order.sent_day != snapshot.day):
         return Verdict.HOLD, f"the entry is no longer at the broker, and the position differs by {difference}"
-    return Verdict.GONE, "no longer at the broker"
+    if order.leg in STOPS and books.seen_day == snapshot.day:
+        return Verdict.DEAD, "no longer at the broker, and its completed orders show no cancel: TWS has lost it"
+    return Verdict.GONE, "no longer at the broker, by whom or what cannot be read any more"
 
 
 def _never_arrived(order: Order, trade: Trade, books: Books) -> tuple[Verdict, str]:

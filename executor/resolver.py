@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -51,11 +51,12 @@ class Resolver:
         Returns:
             What is to be sent now that everything is committed.
         """
+        seen_day = self.last.day if self.last else None
         self.last, self.recheck_at = snapshot, None
         with self._journal.transaction():
             self._record(snapshot)
             self._forget_unproven_cancels()
-            books = self._books(snapshot)
+            books = self._books(snapshot, seen_day)
             found = reconcile(books, snapshot)
             after = [a for r in found for a in self._apply(r)]
             self._clear_mismatches(books, snapshot)
@@ -83,14 +84,14 @@ class Resolver:
             if entry is not None and entry.state is OrderState.SENDING and entry.cancel_asked_at is not None:
                 self._journal.change_order(entry.order_ref, cancel_asked_at=None)
 
-    def _books(self, snapshot: Snapshot) -> Books:
+    def _books(self, snapshot: Snapshot, seen_day: str | None) -> Books:
         now = self._desk.clock.now()
         trades = tuple(self._journal.unfinished())
         refs = {r.order_ref for r in snapshot.open_orders if r.order_ref}
         known = frozenset(r for r in refs if self._journal.find_order(order_ref=r))
         foreign = tuple(f for f in snapshot.fills if not self._journal.is_attributed(f.exec_root))
-        books = Books(now, trades, known, foreign, self._journal.ignored(), frozenset())
-        return Books(now, trades, known, foreign, books.beside, self._settled(books, snapshot))
+        books = Books(now, trades, known, foreign, self._journal.ignored(), frozenset(), seen_day)
+        return replace(books, settled=self._settled(books, snapshot))
 
     def _settled(self, books: Books, snapshot: Snapshot) -> frozenset[int]:
         """Return the trades whose difference stands since a while, and ask for another look where it does not yet."""

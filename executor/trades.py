@@ -317,7 +317,7 @@ def order_state(order: Order) -> OrderState:
         return OrderState.WORKING if order.filled > 0 and order.state is OrderState.SENDING else order.state
     if order.said.is_live:
         return OrderState.WORKING
-    due = order.quantity if order.said is Status.FILLED else (order.said_filled or ZERO)
+    due = order.said_filled or (order.quantity if order.said is Status.FILLED else ZERO)
     if order.filled < due:
         return OrderState.WORKING
     return _TERMINAL[order.said]

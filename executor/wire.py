@@ -83,6 +83,7 @@ class Wire:
         self.refused: asyncio.Future[BrokerUnavailable] = asyncio.get_running_loop().create_future()
         self.on_tick: Callable[[int], None] = lambda con_id: None
         self.on_no_live_data: Callable[[int, str], None] = lambda con_id, text: None
+        self.on_data_lost: Callable[[], None] = lambda: None
         self.on_notice: Callable[[int, str], None] = lambda code, text: None
         # error, text, whether the listener raised it (else the message could not be read)
         self.on_trouble: Callable[[BaseException | None, str, bool], None] = lambda exc, text, ours: None
@@ -298,6 +299,8 @@ class Wire:
     def _connectivity(self, code: int, text: str) -> None:
         self.link_lost = text if _CONNECTIVITY[code] is Connectivity.LOST else ""
         self.on_notice(code, text)
+        if _CONNECTIVITY[code] is Connectivity.RESTORED_DATA_LOST:
+            self.on_data_lost()
         self._tell("on_connectivity", _CONNECTIVITY[code], text)
 
     def _in_use(self, text: str) -> None:
