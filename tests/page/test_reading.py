@@ -124,6 +124,15 @@ def test_protection_in_words(bench, more, stop, level, words):
     assert words in shown["protection"]["text"]
 
 
+@pytest.mark.parametrize(("state", "said"), [("working", True), ("filled", False)])
+def test_why_an_order_is_held_back_is_said_until_it_is_done(bench, state, said):
+    seed = bench.seed()
+    connected(seed)
+    trade = seed.trade("EURUSD", EURUSD, "buy", "10000", 60)
+    seed.order(trade, "E", "buy", "10000", state, held="not before the market opens")
+    assert ("Held back by the broker: not before the market opens" in bench.client().get("/").text) is said
+
+
 def test_missing_stop_is_shouted_while_its_alarm_stands(busy):
     [apple] = (trade for trade in api(busy)["open_trades"] if trade["symbol"] == "AAPL")
     assert apple["protection"] == {"level": "bad", "text": "NOT PROTECTED: no working stop since 14:30:57 UTC"}
