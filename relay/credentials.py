@@ -38,8 +38,9 @@ class _Ring(Generic[T]):
     def now(self) -> T:
         text = self._rotating.current()
         if text is not self._text:
-            self._value, self._text = self._take(text), text
-            log.info("secret_rotated", setting=self._name, entries=len(text.items()))
+            before, self._value, self._text = self._text, self._take(text), text
+            if text.items() != before.items():  # its file is read once more after the start
+                log.info("secret_rotated", setting=self._name, entries=len(text.items()))
         if self._rotating.problem != self._told:
             self._told = self._rotating.problem
             if self._told:

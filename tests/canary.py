@@ -29,6 +29,7 @@ SECRETS = {
     "signing key": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
     "rotated signing key": "whsec_Y2FuYXJ5LWZyZXNoLXNpZ25pbmcta2V5LTAwMDAwMDI=",
     "sender's key": "whsec_Y2FuYXJ5LXNlbmRlci1zaWduaW5nLWtleS0wMDE=",
+    "rotated sender's key": "whsec_Y2FuYXJ5LWZyZXNoLXNlbmRlci1rZXktMDAwMDAwMDM=",
     "page's token": "a-login-token-of-the-owner",
     "simulated sender's secret": "simulated-hook-secret",
     "simulated executor's token": "simulated-executor-token",

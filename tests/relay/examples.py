@@ -16,7 +16,8 @@ from tests.canary import SECRETS
 SECRET, FRESH_SECRET = SECRETS["sender's secret"], SECRETS["rotated sender's secret"]
 TOKEN, FRESH_TOKEN = SECRETS["executor's token"], SECRETS["rotated executor's token"]
 SIGNING, FRESH_SIGNING = SECRETS["signing key"], SECRETS["rotated signing key"]
-SENDER_SIGNING, CHANNEL = SECRETS["sender's key"], SECRETS["alarm channel"]
+SENDER_SIGNING, FRESH_SENDER_SIGNING = SECRETS["sender's key"], SECRETS["rotated sender's key"]
+CHANNEL = SECRETS["alarm channel"]
 AUTH = {"Authorization": f"Bearer {SECRET}"}
 EXECUTOR = {"Authorization": f"Bearer {TOKEN}"}
 NOW = datetime(2026, 11, 23, 9, 15, tzinfo=UTC)

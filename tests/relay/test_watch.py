@@ -131,6 +131,14 @@ def test_a_dead_letter_is_told_once(web: Watched, inbox: Inbox) -> None:
     assert inbox.titles == ["Relay: Dead letters"] and "python -m relay dead" in inbox.got[0]["message"]
 
 
+def test_a_clock_set_back_is_no_silence(web: Watched, inbox: Inbox) -> None:
+    polls(web)
+    web.look(-3600)
+    polls(web)
+    web.look(100)
+    assert inbox.got == []
+
+
 def test_without_channels_the_log_tells(tmp_path: Path, caplog) -> None:
     web = Watched(tmp_path, None)
     web.look(121)

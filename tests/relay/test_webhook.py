@@ -171,6 +171,25 @@ def test_the_fingerprint_ignores_the_senders_id_only():
     assert fingerprint(one) == fingerprint(same) != fingerprint(other)
 
 
+# --- a clock that is set ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seconds", [-86400, -3600, -31, 31, 3600, 86400])
+def test_a_clock_that_jumps_loses_and_doubles_nothing(web, seconds):
+    first = web.send(id="x", symbol="AAPL").json["id"]
+    (held,) = web.lease(lease_seconds=10)
+    for _ in range(60):
+        web.post(headers={})
+    web.clock.advance(seconds)
+    if seconds < 0:
+        assert web.post(headers={}).status_code == 429, "the minute of wrong secrets is not the clock's"
+    assert web.send(id="x", symbol="AAPL").json == {"status": "duplicate", "id": first}
+    second = web.send(id="y", symbol="AAPL", side="sell").json["id"]
+    third = web.send(symbol="MSFT").json["id"]
+    assert web.call("ack", acks=[{"id": held["id"], "lease": held["lease"]}]).json["acked"] == [first]
+    assert [each["id"] for each in web.lease()] == [second, third]
+
+
 # --- what the owner can see -------------------------------------------------------------------------
 
 
