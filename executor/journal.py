@@ -303,7 +303,7 @@ class Journal:
 
     def fills_of(self, trade_id: int) -> list[tuple[str, Side, Decimal, Decimal]]:
         """Return (order_ref, side, quantity, price) of a trade's executions, in the order of time."""
-        rows = self._rows("SELECT * FROM fills WHERE trade_id = ? ORDER BY at, exec_id", trade_id)
+        rows = self._rows("SELECT * FROM fills WHERE trade_id = ? ORDER BY at, rowid", trade_id)
         return [(r["order_ref"], Side(r["side"]), Decimal(r["quantity"]), Decimal(r["price"])) for r in rows]
 
     def filled(self, order_ref: str) -> Decimal:

@@ -136,11 +136,19 @@ class Owner:
     # ---- positions that the journal does not know ----
 
     def unknown_positions(self) -> list[dict[str, str]]:
-        """Return what the account holds that neither a trade nor the owner's choice explains, as the page shows it."""
+        """Return what the account holds that neither a trade nor the owner's choice explains, as the page shows it.
+
+        While an order of ours is under way in a contract, its position may show what its executions have not told
+        yet: that is nobody's to ignore or to adopt.
+        """
         beside = self._journal.ignored()
-        trades = {t.con_id: t.signed for t in self._journal.unfinished()}
+        unfinished = self._journal.unfinished()
+        trades = {t.con_id: t.signed for t in unfinished}
+        busy = {t.con_id for t in unfinished if t.state not in (State.OPEN, State.HOLD)}
         rows = []
         for con_id, position in self._desk.positions.items():
+            if con_id in busy or self._desk.filled_lately(con_id):
+                continue
             unknown = position.quantity - beside.get((self._desk.account, con_id), ZERO) - trades.get(con_id, ZERO)
             if unknown:
                 rows.append({"symbol": position.symbol, "con_id": str(con_id), "quantity": decimal_text(unknown)})

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import pytest
+
 from common.clock import FakeClock
 from executor.broker import Position, Status
-from executor.commands import Command, CommandKind
+from executor.commands import Command, CommandKind, CommandRefused
 
 from .fakes import ACCOUNT, EURUSD, START, FakeBroker, House
 
@@ -95,3 +97,26 @@ def test_close_that_hangs_is_told_as_unprotected() -> None:
     house.broker._report(stuck.order_id, Status.CANCELLED)
     house.pass_time(1)
     assert house.trades()[0]["closed"] == 1 and house.alarms() == []
+
+
+def test_position_of_an_entry_under_way_is_nobodys_to_ignore() -> None:
+    """Its position is told before its executions: ignored, the trade would count as taken out by the owner."""
+    house = House.build().connect()
+    house.broker.fill_entries = False
+    buy(house)
+    house.broker._move(EURUSD, Decimal(10000))
+    assert house.desk.owner.unknown_positions() == []
+    with pytest.raises(CommandRefused):
+        house.desk.command(Command(CommandKind.IGNORE_POSITION, symbol="EURUSD"))
+
+
+def test_last_exit_of_one_second_is_the_last_that_was_told() -> None:
+    """IBKR's execution times are whole seconds, and the order of its ids means nothing."""
+    house = House.build().connect()
+    buy(house)
+    house.broker.hit("T", Decimal(4000))
+    house.signal("close")
+    house.pass_time(5)
+    assert house.trades()[0]["closed"] == 1
+    house.journal._write("UPDATE fills SET at = (SELECT min(at) FROM fills), exec_id = 'z' || (9 - rowid)")
+    assert [ref[20] for ref, *_ in house.journal.fills_of(1)] == ["E", "T", "C"]
