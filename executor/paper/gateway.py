@@ -254,5 +254,6 @@ class Gateway:
         form = fault.word("form") if fault else "instrument"
         if form == "utc":
             return f"{one.at:%Y%m%d-%H:%M:%S}"
-        local = one.at.astimezone(EXCHANGE_ZONE)
-        return f"{local:%Y%m%d  %H:%M:%S}" if form == "tws" else f"{local:%Y%m%d %H:%M:%S} US/Eastern"
+        if form == "tws":  # in TWS's own zone, which its greeting names: UTC
+            return f"{one.at:%Y%m%d  %H:%M:%S}"
+        return f"{one.at.astimezone(EXCHANGE_ZONE):%Y%m%d %H:%M:%S} US/Eastern"

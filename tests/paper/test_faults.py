@@ -531,7 +531,7 @@ def test_too_many_messages(tws: Tws, api: Api) -> None:
 
 
 @pytest.mark.parametrize(("form", "shown"), [
-    ("utc", b"\x0020260413-14:30:00\x00"), ("tws", b"\x0020260413  10:30:00\x00"),
+    ("utc", b"\x0020260413-14:30:00\x00"), ("tws", b"\x0020260413  14:30:00\x00"),
     ("instrument", b"\x0020260413 10:30:00 US/Eastern\x00"),
 ])  # fmt: skip
 def test_time_of_executions(tws: Tws, api: Api, form: str, shown: bytes) -> None:
