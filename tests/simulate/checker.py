@@ -10,7 +10,7 @@ from decimal import Decimal
 from common.clock import parse_utc
 from tests.simulate.records import EXITS, STOPS, ZERO, BrokerSide, JournalSide, LiveOrder, Row, is_ours, leg_of
 
-PROTECT_SECONDS = 12.0  # ten, and the tick and the way of the facts
+PROTECT_SECONDS = 14.0  # ten, two for the second look that confirms a difference, the ticks, the way of the facts
 CLOSING_SECONDS = 15.0  # a position that is being closed has no stop meanwhile
 MISMATCH_SECONDS = 30.0  # until a position that differs is found, confirmed by a second look, and said or settled
 RACE = timedelta(seconds=8)  # what the owner did so short ago may cross with what the executor does
@@ -155,8 +155,7 @@ class Checker:
         if not is_ours(entry):
             self.broker.by_hand[con_id] = at
             return
-        if entry["event"] == "correction":
-            self.broker.corrections += 1
+        if entry["event"] == "correction" or entry["permId"] in self.broker.dead:  # it had called the order cancelled
             self.broker.by_hand[con_id] = at
         if leg_of(entry["orderRef"]) == "E":
             self.released[con_id] = at  # an entry fills only where its own side is free; the other side is from now on
@@ -165,6 +164,7 @@ class Checker:
         self.broker.positions[entry["conId"]] = Decimal(entry["quantity"])
 
     def _died(self, entry: Row) -> None:
+        self.broker.dead.add(entry["permId"])
         if is_ours(entry):
             if self.broker.accepted.get(entry["orderRef"]) == entry["permId"] and entry["event"] in DEAD:
                 del self.broker.accepted[entry["orderRef"]]
@@ -340,7 +340,10 @@ class Checker:
 
     def _was_hidden(self, trade: Row) -> bool:
         first, closed = parse_utc(trade["timestamp"]), parse_utc(trade["closed_at"])
-        return trade["id"] in self.doubtful or any(first <= at <= closed for at in self.broker.midnights)
+        traded = self.broker.by_hand.get(trade["con_id"])  # his own executions need not add up to what is gone
+        if trade["id"] in self.doubtful or traded is not None and traded >= first:
+            return True
+        return any(first <= at <= closed for at in self.broker.midnights)
 
     def _position_known(self, trade: Row, alarms: list[Row]) -> None:
         """The account is the open trade and what the owner holds beside it, or somebody is told so in time."""

@@ -45,7 +45,7 @@ class BrokerSide:
     positions: dict[int, Decimal] = field(default_factory=dict)  # conId → quantity
     by_hand: dict[int, datetime] = field(default_factory=dict)  # conId → the owner's last execution
     midnights: list[datetime] = field(default_factory=list)
-    corrections: int = 0
+    dead: set[int] = field(default_factory=set)  # permIds of orders that were called dead; some fill all the same
 
     def filled(self, ref: str) -> Decimal:
         """Return what an order of ours bought (above zero) or sold."""

@@ -157,8 +157,7 @@ async def rest(world: World) -> None:
     heal(world)
     until = world.clock.monotonic() + REST_SECONDS
     calm_since = None
-    while calm_since is None or world.clock.monotonic() - calm_since < 3:
-        why = unrest(world)
+    while (why := unrest(world)) or calm_since is None or world.clock.monotonic() - calm_since < 3:
         if why and world.clock.monotonic() > until:
             world.checker.say("rest", why)
             world.look()

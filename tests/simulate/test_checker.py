@@ -40,7 +40,8 @@ class Stage:
         self.number += 1
         action = more.pop("action", SIDES.get(ref[20:21], "SELL"))
         entry = {
-            "n": self.number, "at": utc_text(self.at), "event": event, "orderRef": ref, "permId": crc32(ref.encode()), "clientId": 1,
+            "n": self.number, "at": utc_text(self.at), "event": event, "orderRef": ref, "permId": crc32(ref.encode()),
+            "clientId": 1,
             "orderId": 1 + "ETSCR".find(ref[20:21]) + 10 * (ref[:20] == SECOND), "action": action, "quantity": str(quantity),
             "conId": 5, "price": "10", "execId": f"x.{self.number}.01", "symbol": "AAPL", **more,
         }  # fmt: skip
@@ -66,7 +67,8 @@ class Stage:
     def trade(self, signal_id: str, family: str, legs: str = "ETS", order_id: int = 1) -> int:
         """Write an open trade whose orders were sent."""
         sql = """INSERT INTO trades (timestamp, symbol, signal, position_size, state, signal_id, account, con_id, asked,
-                 received_at, valid_until, stop_wanted, sent_at) VALUES (?, 'AAPL', 'buy', 100, 'open', ?, 'DU1', 5, '100', ?, ?, 1, ?)"""
+                 received_at, valid_until, stop_wanted, sent_at) VALUES
+                 (?, 'AAPL', 'buy', 100, 'open', ?, 'DU1', 5, '100', ?, ?, 1, ?)"""
         at, later = utc_text(self.at), utc_text(self.at + timedelta(seconds=90))
         self.write(sql, at, signal_id, at, later, at)
         trade_id = int(self.journal._rows("SELECT max(id) FROM trades")[0][0])
