@@ -27,6 +27,8 @@ def environment(**more: str) -> dict[str, str]:
     own = {
         "EXECUTOR_RELAY_TOKEN": ENVIRONMENT["RELAY_EXECUTOR_TOKENS"].partition(",")[0],
         "EXECUTOR_SIGNING_SECRETS": ENVIRONMENT["RELAY_SIGNING_SECRETS"],
+        "EXECUTOR_RELAY_URL": "http://127.0.0.1:9",  # nothing is there: a test must not reach what runs on this machine
+        "EXECUTOR_IB_PORT": "9",
     }
     return {**known, "PYTHONPATH": str(ROOT), **own, **more}
 
