@@ -2,7 +2,7 @@
 
 Searched are the databases (SQLite files with their logs; PostgreSQL's tables, see `keep`), the log of every
 relay and executor process, every HTTP answer that any test received (bodies and headers: metrics, refusals,
-pages), and what pytest captured. The secrets are those of the fixtures, in the forms in which they might slip
+pages), and what tests printed. The secrets are those of the fixtures, in the forms in which they might slip
 through, and those in each `.env` that a test's `make run` wrote. The hooks are loaded by tests/conftest.py; a
 find fails the run.
 """
@@ -166,8 +166,10 @@ def _opened(opened: Any, file: Any, client: Any, *args: Any, **kwargs: Any) -> A
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Search what a test wrote to stdout, stderr and the log."""
+    """Search what a test wrote to stdout and stderr. What pytest itself makes of log records is not our log."""
     for title, text in report.sections:
+        if "log" in title:
+            continue
         raw = text.encode("utf-8", "replace")
         _found.extend(f"{report.nodeid}, {title}: {what}" for what, secret in _secrets().items() if secret in raw)
 
