@@ -132,7 +132,7 @@ def test_signal_delivered_again_when_its_trade_is_over_is_not_acted_on(house: Ho
 
 
 def test_entry_that_was_written_down_and_never_sent_is_given_up_when_too_old(house: House, path: str) -> None:
-    house.desk.dispatch.work = lambda trade_id: None  # type: ignore[method-assign]  it dies right after the commit
+    house.broker.is_paced = True
     signal = buy(house)
     assert state(house) == "planned"
     house.clock.advance(91)
@@ -224,6 +224,21 @@ def test_warning_is_shown_and_refuses_nothing(house: House, code: int) -> None:
     entry = house.journal.unfinished()[0].entry
     assert entry and (entry.refusal_code, entry.reason) == (None, None) and "until 09:30" in str(entry.held)
     assert not house.wanted
+
+
+@pytest.mark.parametrize("knows", [True, False], ids=["while we ran", "while we were down"])
+def test_stop_that_vanished_without_a_record_is_put_back_where_nobody_can_have_taken_it(
+    house: House, path: str, knows: bool
+) -> None:
+    """Each cancel of today leaves a record; of another day none is shown, and then the owner is asked."""
+    buy(house)
+    del house.broker.orders[id_of(house, "S")]
+    later = house if knows else house.restart(path)
+    later.desk.disconnected("TWS restarts")
+    later.connect()
+    later.pass_time(12)
+    assert legs(house) == ["E1", "T1", "S1", *(["R1"] if knows else [])]
+    assert ("unprotected" in later.alarms()) is not knows
 
 
 # ---- what the broker says ----
@@ -356,6 +371,7 @@ def test_never_more_is_closed_than_the_account_still_shows(house: House) -> None
     buy(house)
     house.broker.by_hand(EURUSD, Decimal(-4000), Decimal("1.19"))
     house.signal("close")
+    assert "C1" not in legs(house)  # account and executions disagree
     house.pass_time(15)
     assert [t.quantity for t in house.broker.sent if t.order_ref[20] == "C"] == [6000]
     assert house.broker.quantity[EURUSD.con_id] == 0 and house.trades()[0]["closed"] == 1
