@@ -34,7 +34,10 @@ _HOUR = timedelta(hours=1)
 _NOTICES_KNOWN = 1000
 # kinds of alarm that end by themselves -> after how long
 _SHOWN = {"forged signal": timedelta(hours=1), "dead letter": timedelta(hours=1), "missed alert": timedelta(days=1)}
-_NOTICES = {"alert-missed": "missed alert"}  # what the relay calls it -> the kind of alarm
+_NOTICES = {
+    "alert-missed": "missed alert",
+    "dead-letter": "dead letter",
+}  # what the relay calls it -> the kind of alarm
 
 
 class Intake:

@@ -10,6 +10,7 @@ from datetime import datetime
 from threading import Thread
 
 from common.channels import Channels
+from common.clock import utc_text
 from common.errors import QueueError
 from common.logs import get_logger
 from relay.context import Relay
@@ -18,6 +19,7 @@ from relay.pending.base import Stats
 log = get_logger(__name__)
 LOOK_EVERY_SECONDS = 5.0
 REPEAT_SECONDS = 3600.0
+MOST_DEAD = 1000  # looked through for the newest
 RETRY_SECONDS = 60.0  # for an alarm that no channel took
 
 
@@ -75,10 +77,18 @@ class ExecutorWatch:
         """A signal that is not delivered any more is an order that was not placed. What was dead at the start is old."""
         fresh = dead - (dead if self._dead is None else self._dead)
         self._dead = dead
-        if fresh > 0:
-            log.error("signals_dead", fresh=fresh, dead=dead)
-            text = f"{fresh} more will not be delivered, {dead} in all. Look at: python -m relay dead"
-            self._tell("Dead letters", text, failure=True)
+        if fresh <= 0:
+            return
+        log.error("signals_dead", fresh=fresh, dead=dead)
+        for letter in self._relay.pending.dead(MOST_DEAD)[-fresh:]:
+            text = (
+                f"The relay gave up the {letter.action} for {letter.symbol}, received {utc_text(letter.received_at)}: "
+            )
+            text += f"{letter.reason}. Bring it back with: python -m relay requeue {letter.id}"
+            notice = {"kind": "dead-letter", "symbol": letter.symbol, "text": text, "at": utc_text(letter.dead_at)}
+            self._relay.notices.append(notice)
+        text = f"{fresh} more will not be delivered, {dead} in all. Look at: python -m relay dead"
+        self._tell("Dead letters", text, failure=True)
 
     def _tell(self, title: str, text: str, *, failure: bool) -> bool:
         """Send an alarm to the owner's channels; return whether one took it, or there are none."""

@@ -235,6 +235,11 @@ def test_missed_alert_is_said_for_a_day(desk: Desktop) -> None:
     assert desk.house.alarms() == []
 
 
+def test_signal_that_the_relay_gave_up_is_an_alarm(desk: Desktop) -> None:
+    desk.turn(notices=(Notice("dead-letter", "AAPL 2026-11-23T09:00:00Z", "AAPL", "The relay gave up the open."),))
+    assert desk.house.alarms() == ["dead letter"]
+
+
 def test_two_missed_alerts_are_two_alarms_and_an_unknown_notice_none(desk: Desktop) -> None:
     later = Notice("alert-missed", "AAPL 2026-11-23T10:00:00Z", "AAPL", "Another one.")
     desk.turn(notices=(MISSED, later, Notice("news", "x", "AAPL", "Something else.")))

@@ -129,6 +129,9 @@ def test_a_dead_letter_is_told_once(web: Watched, inbox: Inbox) -> None:
     web.look()
     web.look()
     assert inbox.titles == ["Relay: Dead letters"] and "python -m relay dead" in inbox.got[0]["message"]
+    (notice,) = web.call("lease", wait_seconds=0).json["notices"]
+    assert (notice["kind"], notice["symbol"]) == ("dead-letter", "EURUSD"), "the executor's owner hears it too"
+    assert notice["text"].startswith("The relay gave up the open for EURUSD, received 2026-11-23T09:15:00")
 
 
 def test_a_clock_set_back_is_no_silence(web: Watched, inbox: Inbox) -> None:
