@@ -192,6 +192,11 @@ class Snapshot:
     completed_orders: tuple[OrderReport, ...]
     fills: tuple[Fill, ...]
     positions: tuple[Position, ...]
+    begun_at: datetime | None = None  # when it was asked for
+
+    def may_lack(self, sent_at: datetime | None) -> bool:
+        """Whether an order sent at that time may be missing here though it is alive: its part may have been read before."""
+        return sent_at is not None and sent_at > (self.begun_at or self.taken_at)
 
     def position(self, account: str, con_id: int) -> Decimal:
         """Return the net quantity of one contract, 0 where the broker shows none."""

@@ -101,7 +101,7 @@ def reconcile(books: Books, snapshot: Snapshot) -> list[Resolution]:
 
 
 def _of_trade(trade: Trade, books: Books, snapshot: Snapshot) -> Iterator[Resolution]:
-    missing = [o for o in trade.live if not _is_open(o, snapshot)]
+    missing = [o for o in trade.live if not _is_open(o, snapshot) and not snapshot.may_lack(o.sent_at)]
     difference = _difference(trade, books, snapshot)
     for order in missing:
         yield judge(order, trade, books, snapshot, difference)

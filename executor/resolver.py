@@ -239,7 +239,7 @@ class Resolver:
 
 
 def may_be_live(order: Order, snapshot: Snapshot) -> bool:
-    """Whether an order may be alive at the broker: the snapshot shows it, or is older than its sending."""
+    """Whether an order may be alive at the broker: the snapshot shows it, or was begun before it was sent."""
     if any(r.order_ref == order.order_ref and r.status.is_live for r in snapshot.open_orders):
         return True
-    return order.is_live and order.sent_at is not None and order.sent_at > snapshot.taken_at
+    return order.is_live and snapshot.may_lack(order.sent_at)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -200,7 +201,7 @@ class Tws:
             SnapshotIncomplete: Some parts did not end; they are named.
             BrokerUnavailable: The connection ended.
         """
-        wire, client = self.wire, self._client
+        wire, client, begun_at = self.wire, self._client, self._clock.now()
         if wire.gathering:
             raise SnapshotIncomplete("another snapshot is being read")
         parts = [part for part in gathering.PARTS if part != gathering.ACCOUNT or not self._account_known]
@@ -221,7 +222,8 @@ class Tws:
         if found.damaged:
             raise SnapshotIncomplete("; ".join(found.problems))
         self._account_known = True
-        return found.snapshot(self._clock.now(), now.astimezone(wire.zone).date().isoformat())
+        whole = found.snapshot(self._clock.now(), now.astimezone(wire.zone).date().isoformat())
+        return replace(whole, begun_at=begun_at)
 
     async def _executions_ended(self, found: Gathering) -> None:
         if await found.ended([gathering.EXECUTIONS], self._quiet):

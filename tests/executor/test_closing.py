@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -9,6 +11,9 @@ import pytest
 from common.clock import FakeClock
 from executor.broker import Position, Status
 from executor.commands import Command, CommandKind, CommandRefused
+from executor.reconcile import Books, reconcile
+from executor.resolver import may_be_live
+from executor.trades import OrderState, State
 
 from .fakes import ACCOUNT, EURUSD, START, FakeBroker, House
 
@@ -120,3 +125,22 @@ def test_last_exit_of_one_second_is_the_last_that_was_told() -> None:
     assert house.trades()[0]["closed"] == 1
     house.journal._write("UPDATE fills SET at = (SELECT min(at) FROM fills), exec_id = 'z' || (9 - rowid)")
     assert [ref[20] for ref, *_ in house.journal.fills_of(1)] == ["E", "T", "C"]
+
+
+def test_order_sent_while_a_snapshot_is_read_is_not_missing_in_it() -> None:
+    """Its open orders were read before the order arrived: on its word a stop was forgotten, and closed beside."""
+    house = House.build().connect()
+    buy(house)
+    begun = house.clock.now()
+    before = replace(house.broker.snapshot(), begun_at=begun)
+    house.clock.advance(0.2)
+    house.broker.silent = True
+    house.signal("close")  # the cancels leave; their answers are under way
+    house.broker.silent = False
+    order = replace(house.journal.trade(1).orders[2], sent_at=begun + timedelta(seconds=0.1), state=OrderState.SENDING)
+    late = replace(before, open_orders=(), taken_at=house.clock.now())
+    assert may_be_live(order, late)
+    assert not may_be_live(replace(order, sent_at=begun), late)
+    trade = replace(house.journal.trade(1), state=State.OPEN, orders=(house.journal.trade(1).orders[0], order))
+    books = Books(house.clock.now(), (trade,), frozenset(), (), {}, frozenset())
+    assert reconcile(books, late) == []
