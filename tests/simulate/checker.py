@@ -129,7 +129,8 @@ class Checker:
         if Decimal(entry["quantity"]) > held and not self._by_hand_lately(con_id, at):
             self.say("flip", f"{entry['orderRef']} closes {entry['quantity']} of {held}")
         own = abs(self._held_by_refs(trade["id"])) if trade else ZERO
-        if Decimal(entry["quantity"]) > own and trade.get("signal_id", "").startswith("adopted") is False:
+        raced = self._by_hand_lately(con_id, at) or str(trade.get("signal_id", "")).startswith("adopted")
+        if Decimal(entry["quantity"]) > own and not raced:
             self.say("owner", f"{entry['orderRef']} closes {entry['quantity']}, the trade's own executions hold {own}")
 
     def _stop_accepted(self, entry: Row, trade: Row) -> None:
