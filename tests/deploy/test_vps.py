@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import subprocess
 import sys
@@ -79,6 +80,32 @@ def test_install_and_start_as_an_unprivileged_user(server: Machine, bundle: Path
         assert os.stat(f"/proc/{server.process.pid}").st_uid != 0
     check_files(server)
     assert requests.get(f"http://127.0.0.1:{server.port}/readyz", timeout=5).json()["status"] == "ready"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="the command becomes the relay's user, which only root may")
+@pytest.mark.usefixtures("borrowed")
+def test_the_owners_command_has_the_services_settings(server: Machine, bundle: Path, eventually: Eventually) -> None:
+    assert deploy(server, bundle) == 0
+    command = server.path(f"/usr/local/bin/{NAME}")
+    text = server.here(command.read_text()).replace(f"--reuid {NAME} --regid {NAME}", "--reuid nobody --regid nogroup")
+    here = server.settings(server.unit("service"))
+    server.path(f"/etc/{NAME}/relay.env").write_text("".join(f"{name}={value}\n" for name, value in here.items()))
+    script = server.path("/owner")
+    script.write_text(text)
+
+    def owner(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["sh", script, *words], capture_output=True, text=True, timeout=30, check=False)
+
+    doctor = owner("doctor")
+    assert doctor.returncode == 0, doctor.stdout + doctor.stderr
+    assert "answers, and signs with" in doctor.stdout
+    assert "Paused" in owner("pause").stdout
+    ready = f"http://127.0.0.1:{server.port}/readyz"
+    eventually(lambda: requests.get(ready, timeout=5).json()["mode"] == "paused")
+    backup = server.path(f"/var/lib/{NAME}/backups/today.db")
+    assert "read through and whole" in owner("backup", str(backup)).stdout
+    assert backup.stat().st_uid == pwd.getpwnam("nobody").pw_uid
 
 
 @pytest.mark.slow
