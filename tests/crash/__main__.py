@@ -21,6 +21,7 @@ import click
 
 from tests.crash import relay_run
 from tests.crash.planted import PLANTED, PLANTED_AT_THE_RELAY, uncaught
+from tests.crash.relay_child import ALL
 from tests.crash.run import Job, Verdict, begin_worker, work
 from tests.crash.scenarios import SCENARIOS
 
@@ -130,9 +131,22 @@ def _tell_sums(verdicts: list[Verdict], dry: list[Verdict]) -> bool:
     return bad == 0
 
 
+def _each(line: str) -> list[str]:
+    """Return what a boundary is of; one commit may be of several.
+
+    >>> _each("before commit of accept and lease")
+    ['commit of accept', 'commit of lease']
+    """
+    head, _, rest = line.partition(" ")[2].partition(" of ")
+    return [f"{head} of {word}" for word in rest.split(" and ")] if rest else [head]
+
+
 def relay_part(count: int, jobs: int) -> bool:
     """Kill the relay under load; print the figures; whether all is well."""
     dry = relay_run.one(())
+    missed = ALL - {f"{line.split()[0]} {word}" for line in dry.boundaries for word in _each(line)}
+    if missed and not dry.violations:
+        dry.violations.append(f"boundaries were not met: {', '.join(sorted(missed))}")
     points = relay_run.spread(count, len(dry.boundaries))
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
         verdicts = [dry, *pool.map(relay_run.one, points)]

@@ -46,10 +46,10 @@ class Boundaries:
             if self._number in self._kill_at:
                 self._kill()
 
-    def around(self, owner: Any, name: str, after: bool = True) -> None:
+    def around(self, owner: Any, method_name: str, after: bool = True, name: str = "") -> None:
         """Make a method pass a boundary before, and another after what it does."""
-        method: Callable[..., Any] = getattr(owner, name)
-        label = f"{owner.__name__}.{name}"
+        method: Callable[..., Any] = getattr(owner, method_name)
+        label = name or f"{owner.__name__}.{method_name}"
 
         @wraps(method)
         def call(*args: Any, **options: Any) -> Any:
@@ -59,7 +59,7 @@ class Boundaries:
                 self.reach(f"after {label}")
             return answer
 
-        setattr(owner, name, call)
+        setattr(owner, method_name, call)
 
 
 class Connection:

@@ -16,8 +16,20 @@ from tests.crash.child import Boundaries
 
 # What a transaction did, by words of its statements.
 WORK = {"INSERT INTO signals": "accept", "SET state = 'leased'": "lease", "SET state = :state": "ack"}
-# What an answer is, by words of its body.
-ANSWERS = {b'"queued"': "webhook", b'"duplicate"': "webhook", b'"signals"': "lease", b'"acked"': "ack"}
+# What an answer is, by words of its body; alerts are answered by a method of their own.
+ANSWERS = {b'"signals"': "lease", b'"acked"': "ack"}
+ALL = {
+    f"{when} {what}"
+    for when in ("before", "after")
+    for what in (
+        "answer to webhook",
+        "answer to lease",
+        "answer to ack",
+        "commit of accept",
+        "commit of lease",
+        "commit of ack",
+    )
+}
 
 
 def kill_all() -> None:
@@ -65,6 +77,7 @@ def instrument(boundaries: Boundaries) -> None:
 
     sqlite.open_connection = counted
     worker.send_all = send_all  # type: ignore[assignment]
+    boundaries.around(worker.RelayWorker, "answer_alert", name="answer to webhook")
 
 
 def run(port: int, boundaries: Path, kill_at: Collection[int]) -> None:
