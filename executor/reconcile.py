@@ -125,7 +125,7 @@ def judge(order: Order, trade: Trade, books: Books, snapshot: Snapshot, differen
 
     1. The broker called it finished, its executions are missing: wait for them; if they do not come, hold.
     2. It was refused: dead (an entry is cancelled by its id first, so that no held parent can be released later).
-    3. We asked to cancel it: gone.
+    3. We asked to cancel it: gone. An entry only on the day it was sent, and if the position did not move: else hold.
     4. It was seen working, and the position agrees with the executions: gone; a stop that vanished today without the
        record that every cancel leaves: dead, lost by TWS (it is put back, as one that the owner took away is not).
     5. It was sent on another trading day: executions of that day are not to be had. Hold.
@@ -144,7 +144,7 @@ def _judge(order: Order, trade: Trade, books: Books, snapshot: Snapshot, differe
     if _was_refused(order, trade):
         return _dead_or_cancel_first(order, order.reason or _refusal_of(trade) or "refused by the broker")
     if order.cancel_asked_at is not None:
-        return _after_cancel(order)
+        return _after_cancel(order, snapshot, difference)
     if order.state is OrderState.WORKING:
         return _no_longer_working(order, books, snapshot, difference)
     if order.sent_day != snapshot.day:
@@ -177,7 +177,12 @@ def _dead_or_cancel_first(order: Order, why: str) -> tuple[Verdict, str]:
     return Verdict.DEAD, why
 
 
-def _after_cancel(order: Order) -> tuple[Verdict, str]:
+def _after_cancel(order: Order, snapshot: Snapshot, difference: Decimal) -> tuple[Verdict, str]:
+    if order.leg is Leg.ENTRY and (difference != 0 or order.sent_day != snapshot.day):
+        return (
+            Verdict.HOLD,
+            f"its cancel was asked, it is no longer at the broker, and the position differs by {difference}",
+        )
     if order.state is OrderState.SENDING:
         return Verdict.DEAD, order.reason or "never arrived at the broker, and cancelled by its id"
     return Verdict.GONE, order.reason or "cancelled"

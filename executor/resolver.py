@@ -194,6 +194,10 @@ class Resolver:
         columns: dict[str, object] = {"reduced": trade.reduced + found.quantity}
         if found.quantity == trade.held and any(f.liquidation for f in found.fills):
             columns["exit_reason"] = "liquidated"
+        if (
+            trade.stop_wanted and trade.unprotected_at is None and found.quantity != trade.held
+        ):  # too large a stop, since the difference was seen
+            columns["unprotected_at"] = self._seen.get((trade.id, -found.quantity), self._desk.clock.now())
         self._journal.change_trade(trade.id, **columns)
         how = "by hand in TWS" if found.fills else "in a way that can no longer be read"
         text = f"{found.quantity} of {trade.held} {trade.symbol} were taken out {how}"

@@ -144,3 +144,35 @@ def test_order_sent_while_a_snapshot_is_read_is_not_missing_in_it() -> None:
     trade = replace(house.journal.trade(1), state=State.OPEN, orders=(house.journal.trade(1).orders[0], order))
     books = Books(house.clock.now(), (trade,), frozenset(), (), {}, frozenset())
     assert reconcile(books, late) == []
+
+
+def test_entry_that_filled_unseen_before_midnight_is_held_though_its_cancel_was_asked() -> None:
+    """The cancel was lost on a dead line, the entry filled, midnight hid its executions: not void, it is a position."""
+    house = House.build().connect()
+    broker = house.broker
+    broker.fill_entries = False
+    buy(house)
+    cancelled: list[int] = []
+    broker.cancel = cancelled.append  # type: ignore[method-assign]
+    house.signal("close")
+    assert cancelled
+    broker.silent = True
+    entry = next(t for t in broker.sent if t.order_ref[20] == "E")
+    broker.execute(entry.order_id, entry.quantity, Decimal("1.19"))
+    broker.silent = False
+    broker.fills.clear()
+    broker.orders = {number: report for number, report in broker.orders.items() if report.status.is_live}
+    broker.day = "2026-11-24"
+    house.desk.disconnected("midnight")
+    house.connect()
+    assert house.trades()[0]["state"] == "hold" and "its cancel was asked" in house.trades()[0]["hold_reason"]
+
+
+def test_stop_too_large_since_the_owner_reduced_is_told_ten_seconds_after_that_was_seen() -> None:
+    house = House.build().connect()
+    buy(house)
+    house.broker.deaf = True  # no change of an order is taken
+    house.broker.by_hand(EURUSD, Decimal(-4000), Decimal("1.19"))
+    house.pass_time(13)
+    assert house.trades()[0]["reduced"] == "4000"
+    assert "unprotected" in house.alarms()
