@@ -31,6 +31,7 @@ class Intake:
         self._matcher = matcher
         self.connected = True  # False: TWS has lost IB's servers
         self._waiting: list[Callable[[], None]] = []  # what clients sent meanwhile
+        self._cancelling: list[Order] = []  # whose cancel is among that
 
     # -- placing ----------------------------------------------------------------------------------------------
 
@@ -169,13 +170,16 @@ class Intake:
     def reconnect(self) -> None:
         """Send IB what waited for it."""
         self.connected = True
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting, self._cancelling = self._waiting, [], []
         for send in waiting:
             send()
 
     def forget_waiting(self) -> None:
         """Lose what waited, as a restart of TWS does."""
-        self.connected, self._waiting = True, []
+        for order in self._cancelling:  # IB never heard of it
+            if not order.done:
+                order.status, order.why_held = resting_status(order)
+        self.connected, self._waiting, self._cancelling = True, [], []
 
     def _lose(self, order: Order) -> bool:
         fault = self._floor.faults.take("lose_order", order, self._floor.instrument(order).name)
@@ -304,6 +308,7 @@ class Intake:
             order.status = "PendingCancel"
             floor.show_status(order, to)
             self._waiting.append(lambda: self._finish_cancel(order, to))
+            self._cancelling.append(order)
             return
         refused = floor.faults.take("reject_cancel", order, name)
         if refused:

@@ -468,6 +468,16 @@ def test_restart_during_1100_keeps_no_later_event_back(tws: Tws) -> None:
     assert "1 Filled" in api.story()
 
 
+def test_cancel_sent_during_1100_is_forgotten_by_a_restart(tws: Tws, api: Api) -> None:
+    api.bracket()
+    perform(tws.server, "lose_connection")
+    api.cancelOrder(3)
+    perform(tws.server, "restart")
+    api = tws.connect()
+    api.cancelOrder(3)
+    assert api.story()[-2:] == ["3 Cancelled", "3 error 202"]
+
+
 def test_orders_sent_during_1100_wait_in_tws(tws: Tws, api: Api) -> None:
     perform(tws.server, "lose_connection")
     api.place(AAPL, MarketOrder("BUY", 1, orderId=1))
