@@ -66,6 +66,7 @@ def run(**flags: object) -> None:
     logs.configure("executor", json=settings.log_json)
     settings = _with_page_token(settings)
     _hide_secrets(settings)
+    logs.write_in_background()  # no order waits for the console
     from executor import runtime  # here: a mistake in the settings is told without loading the rest
 
     try:

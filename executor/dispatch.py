@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -48,10 +48,28 @@ class Dispatch:
                 return
         raise IllegalTransition(f"trade {trade_id} took more than {MAX_STEPS} steps in one turn")
 
+    def enter(self, trade: Trade) -> Callable[[], object]:
+        """Return what sends a new trade's orders, to be called after the transaction in which this was.
+
+        So the decision, the intended orders and their ids are one commit: before it there is nothing, after it
+        the orders may be at the broker. Where nothing can be sent now, the trade stays planned.
+        """
+        can_send = self._desk.can_send
+        step = next_step(trade, self.moment(trade), self._desk.policy) if can_send else None
+        contract = self._sendable(trade) if isinstance(step, SendBracket) else None
+        if contract is None:
+            return lambda: self.work(trade.id)
+        sent = self._mark_sent(trade)
+        return lambda: self._attempt(trade, lambda: self._send_marked(sent, contract))
+
     def _do(self, trade: Trade, step: Step) -> bool:
         """Take one step; whether another may follow in this turn."""
+        return self._attempt(trade, lambda: self._take(trade, step))
+
+    def _attempt(self, trade: Trade, act: Callable[[], bool]) -> bool:
+        """Do what needs TWS; False where TWS is gone."""
         try:
-            return self._take(trade, step)
+            return act()
         except BrokerUnavailable as exc:
             log.warning("tws_gone", symbol=trade.symbol, reason=str(exc))
             self._desk.disconnected(f"TWS is gone: {exc}")
@@ -85,21 +103,34 @@ class Dispatch:
         return False
 
     def _send_bracket(self, trade: Trade) -> bool:
-        contract = self._desk.contract_of(trade)
-        if contract is None or self._desk.broker.is_paced:  # held up there it could leave when it is too old
+        contract = self._sendable(trade)
+        if contract is None:
             return False
-        orders = [o for o in trade.orders if o.state is OrderState.PLANNED]
         with self._journal.transaction():
-            ids = self._sending(orders)
-            text = ", ".join(
-                [f"{trade.side.value} {trade.asked} {trade.symbol} at market", *map(_exit_words, orders[1:])]
-            )
-            self._desk.recorder.move(
-                trade, Event.SEND, sent_at=self._desk.clock.now(), entry_order_id=ids[orders[0].order_ref]
-            )
-            self._journal.log("entry sent", text, symbol=trade.symbol, trade_id=trade.id, signal_id=trade.signal_id)
-        self.send_all(self._journal.trade(trade.id), contract, {o.order_ref for o in orders})
-        log.info("entry_sent", symbol=trade.symbol, order=text, signal_id=trade.signal_id, trade_id=trade.id)
+            sent = self._mark_sent(trade)
+        return self._send_marked(sent, contract)
+
+    def _sendable(self, trade: Trade) -> Contract | None:
+        """Return the contract, None while orders cannot go out at once."""
+        if self._desk.broker.is_paced:  # held up there it could leave when it is too old
+            return None
+        return self._desk.contract_of(trade)
+
+    def _mark_sent(self, trade: Trade) -> Trade:
+        """Write down that the planned orders of a trade go out, in the caller's transaction."""
+        orders = [o for o in trade.orders if o.state is OrderState.PLANNED]
+        ids = self._sending(orders)
+        text = ", ".join([f"{trade.side.value} {trade.asked} {trade.symbol} at market", *map(_exit_words, orders[1:])])
+        moved = self._desk.recorder.move(
+            trade, Event.SEND, sent_at=self._desk.clock.now(), entry_order_id=ids[orders[0].order_ref]
+        )
+        self._journal.log("entry sent", text, symbol=trade.symbol, trade_id=trade.id, signal_id=trade.signal_id)
+        return moved
+
+    def _send_marked(self, trade: Trade, contract: Contract) -> bool:
+        self.send_all(trade, contract, {o.order_ref for o in trade.orders if o.state is OrderState.SENDING})
+        order = f"{trade.side.value} {trade.asked}"
+        log.info("entry_sent", symbol=trade.symbol, order=order, signal_id=trade.signal_id, trade_id=trade.id)
         return True
 
     def _sending(self, orders: Iterable[Order]) -> dict[str, int]:

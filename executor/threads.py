@@ -41,4 +41,5 @@ async def in_thread(call: Callable[..., T], *args: object, timeout: float | None
             loop.call_soon_threadsafe(finish, result, error)
 
     threading.Thread(target=run, name=getattr(call, "__name__", "call"), daemon=True).start()
-    return await asyncio.wait_for(future, timeout)
+    async with asyncio.timeout(timeout):
+        return await future

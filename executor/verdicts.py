@@ -180,7 +180,7 @@ class Verdicts:
         return self._journal.open_trade(self._desk.account, trade.con_id) is None
 
     def _enter(self, row: InboxRow) -> None:
-        """Commit the decision and the intended orders together, then work on the new trade."""
+        """Commit the decision, the intended orders and that they are being sent together; then send them."""
         contract, signal = self._desk.contracts[row.signal.symbol], row.signal
         assert isinstance(contract, Contract) and signal.side is not None and signal.quantity is not None  # noqa: S101  decided
         bracket = plan_bracket(signal, row.signal_id, contract, self._desk.broker.price(contract.con_id))
@@ -195,4 +195,5 @@ class Verdicts:
             trade = self._journal.create_trade(planned, bracket.orders, self._desk.client_id)
             reason = f"{signal.side.value} {signal.quantity} {signal.symbol}: every rule allows it"
             self._journal.finish_signal(row, "entered", reason, trade.id)
-        self._desk.dispatch.work(trade.id)
+            send = self._desk.dispatch.enter(trade)
+        send()
