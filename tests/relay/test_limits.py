@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import resource
 import socket
+import subprocess
+import sys
 import time
 import tracemalloc
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -13,7 +16,7 @@ import pytest
 
 from relay.failures import MOST_ADDRESSES, FailureCounter, LineLimit, address_group
 from tests.relay.examples import body, signal
-from tests.relay.process import RelayProcess, http, read_answer, status
+from tests.relay.process import ROOT, RelayProcess, http, read_answer, status
 
 
 def test_silent_strangers_never_take_the_last_descriptor(tmp_path: Path) -> None:
@@ -36,14 +39,20 @@ def test_silent_strangers_never_take_the_last_descriptor(tmp_path: Path) -> None
     assert relay.stop() == 0 and "Traceback" not in relay.log
 
 
-def test_a_low_soft_limit_is_raised(tmp_path: Path) -> None:
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    if hard != resource.RLIM_INFINITY and hard < 2248:
-        pytest.skip("this system gives fewer descriptors")
-    relay = RelayProcess(tmp_path / "r", limits={resource.RLIMIT_NOFILE: (256, hard)})
-    worker = psutil.Process(relay.process.pid).children()[0]
-    assert worker.rlimit(psutil.RLIMIT_NOFILE)[0] == 2248
-    assert relay.stop() == 0
+ASKED = """
+import resource
+from relay.descriptors import most_connections
+print(most_connections(), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+"""
+
+
+@pytest.mark.parametrize("soft, hard, connections, asked", [(256, 4000, 2048, 2248), (256, 500, 300, 500)])
+def test_as_many_descriptors_are_asked_for_as_connections_need(soft, hard, connections, asked) -> None:
+    limit = partial(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+    found = subprocess.run(
+        [sys.executable, "-c", ASKED], cwd=ROOT, preexec_fn=limit, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.split() == [str(connections), str(asked)]
 
 
 def test_a_full_disk_is_503_and_over_when_there_is_room(tmp_path: Path) -> None:

@@ -57,11 +57,11 @@ def call(relay: RelayProcess, case: Any) -> Any:
 
 
 def judged(name: str, mode: GenerationMode, judge: Callable[[Any, Any], None]) -> Callable[[RelayProcess], None]:
-    """Return a test: ten requests of an operation, their answers true to the description, and right for `judge`."""
+    """Return a test: six requests of an operation, their answers true to the description, and right for `judge`."""
     operation = OPERATIONS[name]
 
     @settings(
-        max_examples=10, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck), database=None,
+        max_examples=6, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck), database=None,
         phases=[Phase.generate],
     )  # fmt: skip
     @given(data=st.data())
