@@ -47,7 +47,7 @@ def closure(names: tuple[str, ...]) -> set[str]:
         name = canonicalize_name(wanted.name)
         extras = {"", *wanted.extras} - found.get(name, set())
         found.setdefault(name, set()).update(extras)
-        for text in requires(name) or () if extras else ():
+        for text in (requires(name) or ()) if extras else ():
             needed = Requirement(text)
             if any(needed.marker is None or needed.marker.evaluate({**TARGET, "extra": extra}) for extra in extras):
                 waiting.append(needed)

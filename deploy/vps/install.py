@@ -16,12 +16,12 @@ import re
 import secrets
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,6 +32,7 @@ from typing import Any
 NAME = "signal-relay"
 UNITS = (f"{NAME}.service", f"{NAME}.socket")
 KEPT_RELEASES, KEPT_BACKUPS = 3, 5
+REHEARSAL_SECONDS = 30.0
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 
 
@@ -63,11 +64,8 @@ class Places:
         self.app, self.config, self.data = root / "opt" / NAME, root / "etc" / NAME, root / "var/lib" / NAME
         self.units, self.command = root / "etc/systemd/system", root / "usr/local/bin" / NAME
         self.releases, self.current = self.app / "releases", self.app / "current"
-        self.secrets, self.backups, self.settings = (
-            self.config / "secrets",
-            self.data / "backups",
-            self.config / "relay.env",
-        )
+        self.secrets, self.settings = self.config / "secrets", self.config / "relay.env"
+        self.backups = self.data / "backups"
 
 
 class Installer:
@@ -182,18 +180,18 @@ class Installer:
             self._own(Path(folder))
             environment = {**self._settings(), "RELAY_PORT": "0", "RELAY_QUEUE_URL": f"sqlite:///{folder}/queue.db"}
             process = self._start(release, environment, folder)
-            stop = threading.Timer(self.options.health_seconds, process.kill)
+            stop = threading.Timer(REHEARSAL_SECONDS, process.kill)
             stop.start()
             words: list[str] = []
             try:
                 if _takes_alerts(process, words):
                     return
             finally:
-                stop.cancel()
                 process.terminate()
                 process.communicate()
+                stop.cancel()
         shutil.rmtree(release, ignore_errors=True)
-        last = " / ".join(words[-3:]).strip()
+        last = " / ".join(words[-3:]).strip() or f"it was not ready within {REHEARSAL_SECONDS:g} s"
         raise InstallError(f"{release.name} does not start with the settings in {self.at.settings}: {last}")
 
     def _start(self, release: Path, environment: dict[str, str], folder: str) -> subprocess.Popen[str]:
@@ -369,7 +367,7 @@ def _takes_alerts(process: subprocess.Popen[str], words: list[str]) -> bool:
     assert process.stderr is not None  # noqa: S101 - asked for at its start
     for line in process.stderr:
         words.append(line.strip())
-        found = re.search(r"relay_listening .*\bport\W+(\d+)", line)
+        found = re.search(r"relay_listening\b.*\bport\W+(\d+)", line)
         if found:
             with contextlib.suppress(OSError, ValueError):
                 return bool(_DIRECT(f"http://127.0.0.1:{found[1]}/readyz", timeout=5).status == 200)
@@ -383,23 +381,24 @@ def _as(account: pwd.struct_passwd | None) -> dict[str, Any]:
 
 
 def _say(text: str) -> None:
-    print(f"{NAME}: {text}", flush=True)
+    with contextlib.suppress(OSError):  # nobody listens any more: the line to the server broke
+        print(f"{NAME}: {text}", flush=True)
 
 
 def parse(arguments: list[str] | None = None) -> Options:
     """Return the options of a command line."""
     parser = argparse.ArgumentParser(description="Install a release of the relay from the bundle this file lies in.")
     parser.add_argument("--root", type=Path, default=Path("/"), help="install below this folder (default: /)")
-    parser.add_argument("--user", default=NAME, help="who runs the relay and owns its data and secrets")
+    parser.add_argument("--user", default=NAME, help="in a folder: who runs the relay and owns its data and secrets")
     parser.add_argument(
         "--restart", default="", help="a command that restarts the relay (default: systemd, if --root is /)"
     )
     parser.add_argument("--health-seconds", type=float, default=30.0, help="how long it may take to become ready")
     parser.add_argument("--domain", default="relay.example.com", help="the relay's public name, for Caddy")
     given = parser.parse_args(arguments)
-    return Options(
-        Path(__file__).parent, given.root.absolute(), given.user, given.restart, given.health_seconds, given.domain
-    )
+    root = given.root.absolute()
+    user = NAME if root == Path("/") else given.user  # the unit's
+    return Options(Path(__file__).parent, root, user, given.restart, given.health_seconds, given.domain)
 
 
 def install(options: Options) -> int:
@@ -413,4 +412,6 @@ def install(options: Options) -> int:
 
 
 if __name__ == "__main__":
+    os.umask(0o022)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a broken line to the server ends no installation half-way
     sys.exit(install(parse()))
