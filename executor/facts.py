@@ -61,12 +61,17 @@ def status_of(word: str, why_held: str = "") -> Status:
     """Return our word for TWS's; a word that nobody knows counts as live, for a dead order is never assumed.
 
     An order that waits for shares to borrow is Inactive with whyHeld "locate" and may fill hours later.
-    Source: IBKR, Message Codes, 404.
+    Source: IBKR, Message Codes, 404. A bracket's child sleeps, with whyHeld "child", until its parent has filled.
+    Source: recorded brackets.
 
     >>> status_of("Inactive"), status_of("Inactive", "locate"), status_of("Verwundert")
     (<Status.INACTIVE: 'inactive'>, <Status.WORKING: 'working'>, <Status.WORKING: 'working'>)
+    >>> status_of("PreSubmitted", "child"), status_of("PreSubmitted", "trigger")
+    (<Status.PENDING: 'pending'>, <Status.WORKING: 'working'>)
     """
     status = STATUS.get(word, Status.WORKING)
+    if word == "PreSubmitted" and "child" in why_held:
+        return Status.PENDING
     return Status.WORKING if status is Status.INACTIVE and "locate" in why_held else status
 
 

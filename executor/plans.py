@@ -14,7 +14,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 from common.signals import Side, Signal
 
-from .broker import Contract, Kind
+from .broker import Contract, Kind, Status
 from .policy import Policy
 from .trades import EXITS, STOPS, ZERO, Leg, Order, OrderState, State, Trade, awaits_executions
 
@@ -312,6 +312,9 @@ def _protect(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
     if trade.is_protected or moment.seconds_since(trade.unprotected_at) < policy.protect_seconds / 2:
         return None
     stops = list(trade.legs(*STOPS))
+    if any(o.is_live and o.said is Status.PENDING for o in stops):
+        why = "its stop-loss is asleep at the broker, although the entry has filled"
+        return _still_unprotected(trade, moment, policy, why) or LookUp(why)
     if any(o.is_live for o in stops):
         return _still_unprotected(trade, moment, policy, "its stop-loss does not have the trade's size")
     if stops and taken_by_owner(stops[-1], trade):

@@ -14,7 +14,7 @@ from common.logs import get_logger
 from common.signals import decimal_text
 
 from .alarms import Alarms
-from .broker import Fill, OrderReport, Refusal
+from .broker import Fill, OrderReport, Refusal, Status
 from .journal import Journal
 from .policy import Policy
 from .trades import STOPS, ZERO, Event, Leg, Order, OrderState, State, Trade, following, observed, order_state
@@ -51,6 +51,8 @@ class Recorder:
         if found is None:
             return None
         trade_id, order = found
+        if order.said is Status.PENDING and report.status is Status.WORKING and report.remaining is None:
+            report = replace(report, status=Status.PENDING)  # openOrder knows no sleep; the orderStatus beside it does
         with self._journal.transaction():
             self._say_held(trade_id, order, report)
             self._journal.record_report(order.order_ref, report)

@@ -245,7 +245,9 @@ class Trade:
 
     @property
     def live_stops(self) -> tuple[Order, ...]:
-        return tuple(o for o in self.legs(*STOPS) if o.state is OrderState.WORKING and o.cancel_asked_at is None)
+        """The stops that would trigger now: confirmed, awake, and not on their way out."""
+        stops = (o for o in self.legs(*STOPS) if o.state is OrderState.WORKING and o.cancel_asked_at is None)
+        return tuple(o for o in stops if o.said is not Status.PENDING)
 
     @property
     def is_protected(self) -> bool:

@@ -349,3 +349,17 @@ async def test_position_without_its_stop_is_an_alarm_in_time(house: House, how: 
     raised = next(a["raised_at"] for a in house.journal.standing_alarms() if a["kind"] == "unprotected")
     assert (datetime.fromisoformat(raised) - bare).total_seconds() <= 1.3
     assert Policy().protect_seconds == 10 and house.position() == Decimal(10000)
+
+
+async def test_stop_that_sleeps_although_its_entry_has_filled_is_no_stop(house: House) -> None:
+    """A child that the broker does not wake: PreSubmitted, held as `child`; it would never trigger."""
+    fault(house, "hold_children", role="stop_loss")
+    house.buy(**LONG)
+    await house.until(lambda: "unprotected" in house.alarms(), 4)
+    assert house.position() == 10000 and "asleep" in str(house.rows("SELECT text FROM alarms"))
+
+
+async def test_stop_that_wakes_late_is_one(house: House) -> None:
+    fault(house, "hold_children", role="stop_loss", seconds=0.4)
+    await house.entered(house.buy(**LONG))
+    await house.stays(lambda: not house.alarms(), 1.5)
