@@ -107,8 +107,11 @@ def _journal(path: Path, running: str) -> tuple[str | None, Finding]:
         return None, wrong(what, f"{path} cannot be written to", "give it to the user who runs the executor")
     try:
         bound = _whole_journal(path)
+        if not running:
+            _try_to_write(path)
     except (JournalError, sqlite3.Error) as exc:
-        mend = "restore it from a backup, or move it away"
+        locked = "locked" in str(exc)
+        mend = "end the program that has it open" if locked else "restore it from a backup, or move it away"
         return None, wrong(what, f"{path} cannot be used: {exc}", mend)
     owner = f"belongs to account {bound}" if bound else "belongs to no account yet"
     used = "; the running executor holds it" if running else ""
@@ -128,6 +131,14 @@ def _whole_journal(path: Path) -> str | None:
         raise JournalError(f"it is damaged ({damage})" if damage != "ok" else f"a newer version wrote it ({version})")
     with contextlib.closing(Journal.open(path, SystemClock(), readonly=True)) as journal:
         return journal.account()
+
+
+def _try_to_write(path: Path) -> None:
+    """Begin to write and write nothing; sqlite3.Error where another program (a database browser) keeps it locked."""
+    uri = f"{path.absolute().as_uri()}?mode=rw"
+    with contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=0.5)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        db.execute("ROLLBACK")
 
 
 def _page(settings: ExecutorSettings, running: bool) -> Finding:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import base64
 import contextlib
+import fcntl
 import os
 import pwd
 import re
@@ -52,8 +53,7 @@ class Options:
     domain: str
 
     @property
-    def is_machine(self) -> bool:
-        """Whether this machine itself is installed on, and not a folder."""
+    def is_machine(self) -> bool:  # and not a folder
         return self.root == Path("/")
 
 
@@ -75,16 +75,11 @@ class Installer:
         self.options, self.at = options, Places(options.root)
 
     def run(self) -> None:
-        """Install, switch, check; go back where the check fails.
-
-        Raises:
-            InstallError: The new release does not run; what ran before does, or the text says otherwise.
-        """
+        """Install, switch, check; go back where the check fails, and raise InstallError with what runs now."""
         self._prepare()
         with self._alone():
             before = self._release_in_use()
             release = self._build()
-            self._rehearse(release)
             self._back_up(before)
             self._activate(release)
             if not self._restarted_well():
@@ -103,8 +98,7 @@ class Installer:
         for folder in (self.at.data, self.at.backups, self.at.secrets):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._own(folder)
-        settings = (self.options.bundle / "relay.env").read_text("utf-8")
-        _write_new(self.at.settings, settings, 0o644)
+        _write_new(self.at.settings, (self.options.bundle / "relay.env").read_text("utf-8"), 0o644)
         for name, text in fresh_secrets().items():
             if _write_new(self.at.secrets / name, text + "\n", 0o600):
                 self._own(self.at.secrets / name)
@@ -138,8 +132,6 @@ class Installer:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """Refuse to run beside another installation."""
-        import fcntl
-
         with open(self.at.app / ".installing", "w", encoding="ascii") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -150,10 +142,10 @@ class Installer:
     # --- the new release, beside the old -------------------------------------------------------------
 
     def _release_in_use(self) -> Path | None:
-        return self.at.current.resolve() if self.at.current.is_symlink() and self.at.current.exists() else None
+        return self.at.current.resolve() if self.at.current.exists() else None
 
     def _build(self) -> Path:
-        """Return a release's folder, complete: its own virtual environment, and the units that belong to it."""
+        """Return a release's folder: its own virtual environment, the units that belong to it; seen to run."""
         [wheel] = self.options.bundle.glob("*.whl")
         stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S%f")[:-3]  # noqa: UP017 - not yet in an old Python
         release = self.at.releases / f"{stamp}-{wheel.name.split('-')[1]}"
@@ -165,16 +157,16 @@ class Installer:
             for unit in UNITS:
                 shutil.copyfile(self.options.bundle / unit, release / unit)
             shutil.copyfile(self.options.bundle / NAME, release / NAME)
+            self._rehearse(release)
         except BaseException:
             shutil.rmtree(release, ignore_errors=True)
             raise
         return release
 
     def _rehearse(self, release: Path) -> None:
-        """Start the new release beside the old one, with our settings, a free port and an empty queue of its own.
+        """Start the release beside the old one, with our settings, a free port and an empty queue of its own.
 
-        Raises:
-            InstallError: It does not run. Nothing was changed; nobody who sends noticed anything.
+        InstallError if it does not run: nothing was changed, and nobody who sends noticed anything.
         """
         with tempfile.TemporaryDirectory(dir=self.at.data) as folder:
             self._own(Path(folder))
@@ -190,7 +182,6 @@ class Installer:
                 process.terminate()
                 process.communicate()
                 stop.cancel()
-        shutil.rmtree(release, ignore_errors=True)
         last = " / ".join(words[-3:]).strip() or f"it was not ready within {REHEARSAL_SECONDS:g} s"
         raise InstallError(f"{release.name} does not start with the settings in {self.at.settings}: {last}")
 
@@ -200,13 +191,10 @@ class Installer:
                 [_python(release), "-m", "relay"], env=environment, cwd=folder, stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **_as(self._account),
             )  # fmt: skip
-        except PermissionError:
+        except PermissionError as exc:
             base = os.path.realpath(_python(release))
-            shutil.rmtree(release, ignore_errors=True)
-            raise InstallError(
-                f"the user {self.options.user} may not run {base}; install the system's Python (apt install "
-                "python3-venv) or name one that all users may run: PYTHON=/usr/bin/python3.11"
-            ) from None
+            mend = "install the system's (apt install python3-venv), or name one: PYTHON=/usr/bin/python3.11"
+            raise InstallError(f"the user {self.options.user} may not run {base}; {mend}") from exc
 
     def _settings(self) -> dict[str, str]:
         """Return the relay's environment; paths of the machine are those below our root."""
@@ -333,11 +321,7 @@ def _python(release: Path) -> str:
 
 
 def _run(*command: str, account: pwd.struct_passwd | None = None, cwd: Path | None = None) -> None:
-    """Run a command to its end.
-
-    Raises:
-        InstallError: It failed; the text holds its last words.
-    """
+    """Run a command to its end; InstallError with its last words if it fails."""
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
@@ -390,9 +374,7 @@ def parse(arguments: list[str] | None = None) -> Options:
     parser = argparse.ArgumentParser(description="Install a release of the relay from the bundle this file lies in.")
     parser.add_argument("--root", type=Path, default=Path("/"), help="install below this folder (default: /)")
     parser.add_argument("--user", default=NAME, help="in a folder: who runs the relay and owns its data and secrets")
-    parser.add_argument(
-        "--restart", default="", help="a command that restarts the relay (default: systemd, if --root is /)"
-    )
+    parser.add_argument("--restart", default="", help="a command that restarts the relay in systemd's place")
     parser.add_argument("--health-seconds", type=float, default=30.0, help="how long it may take to become ready")
     parser.add_argument("--domain", default="relay.example.com", help="the relay's public name, for Caddy")
     given = parser.parse_args(arguments)

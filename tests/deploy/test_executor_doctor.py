@@ -256,6 +256,15 @@ def test_a_damaged_journal(look: Look, here: Path) -> None:
     assert "backup" in found.found("journal")
 
 
+def test_a_journal_that_another_program_keeps_locked(look: Look, here: Path) -> None:
+    Journal.open(here / "trade_state.db", SystemClock()).close()
+    with contextlib.closing(sqlite3.connect(here / "trade_state.db", isolation_level=None)) as browser:
+        browser.execute("BEGIN IMMEDIATE")
+        found = look()
+    assert found.wrong == ["journal"]
+    assert "end the program that has it open" in found.found("journal")
+
+
 def test_a_journal_of_a_newer_version(look: Look, here: Path) -> None:
     with sqlite3.connect(here / "trade_state.db") as db:
         db.execute("PRAGMA user_version = 999")
