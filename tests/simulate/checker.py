@@ -336,7 +336,7 @@ class Checker:
             last = exits[-1]["orderRef"] if exits else "none"
             self.say("tp-hit", f"trade {trade['id']} has tp_hit {trade['tp_hit']}, its last exit is {last}")
         filled = self._held_by_refs(trade["id"])
-        if trade["state"] == "void" and filled:
+        if trade["state"] == "void" and filled and trade["id"] not in self.doubtful:
             self.say("fills", f"trade {trade['id']} is void, and {filled} filled")
 
     def _was_hidden(self, trade: Row) -> bool:
