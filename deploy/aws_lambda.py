@@ -24,8 +24,8 @@ import click
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from deploy.local import fresh_secrets
 from deploy.vps.__main__ import ROOT, build_wheel
-from deploy.vps.install import fresh_secrets
 
 HERE = ROOT / "deploy" / "lambda"
 # What the relay imports there. gunicorn is not among it: Lambda is the server.
@@ -78,8 +78,10 @@ def make_bundle(folder: Path) -> None:
 
 def write_secrets(file: Path) -> None:
     """Write new secrets in the form in which Secrets Manager takes them, for its owner's eyes only."""
-    value = {"queue_url": "postgresql://USER:PASSWORD@HOST/DATABASE?sslmode=require", **fresh_secrets()}
-    value["sender_signing_secrets"] = fresh_secrets()["signing_secrets"]  # for scripts that sign what they send
+    fresh = fresh_secrets()
+    value = {"queue_url": "postgresql://USER:PASSWORD@HOST/DATABASE?sslmode=require"}
+    value |= {key: fresh[f"RELAY_{key.upper()}"] for key in ("webhook_secrets", "signing_secrets", "executor_tokens")}
+    value["sender_signing_secrets"] = fresh_secrets()["RELAY_SIGNING_SECRETS"]  # for scripts that sign what they send
     with open(file, "x", encoding="utf-8", opener=partial(os.open, mode=0o600)) as out:
         json.dump(value, out, indent=2)
     click.echo(f"{file}: put the database's address into queue_url, then:")
