@@ -7,15 +7,20 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 
 from bench.load import MakeRequest, Outcome, load, numbered, percentile, post
 from bench.report import Row
-from bench.servers import HOST, SECRET, Server, bare_echo, free_port, relay, spawn, stop
+from bench.servers import HOST, SECRET, SECRETS, Server, bare_echo, free_port, relay, spawn, stop
+from common.clock import SystemClock
+from common.settings import Secret
+from executor.relay_client import RelayClient
 from tests.pending.pg import running_postgres
 
-ROUNDS, SECONDS = 5, 3.0
+ROUNDS, SECONDS = 8, 1.5
+DELIVERIES = 200
 
 
 def alert(number: int) -> bytes:
@@ -62,6 +67,7 @@ def measure() -> Iterator[Row]:
             load(server.port, make, 16, seconds=1)  # warm
         yield from _throughput(found, make)
         yield from _crowd(found, make)
+        yield _delivery(found["SQLite"])
         yield Row("memory of the relay after all this", f"{found['SQLite'].memory():.0f} MiB", "at most 60 MiB")
     yield _start()
 
@@ -87,6 +93,29 @@ def _crowd(found: dict[str, Server], make: MakeRequest) -> Iterator[Row]:
     yield Row("256 connections, SQLite", value, "p99 at most 500 ms")
     burst = [accepted(load(port, make, 500, each=1)).seconds for _ in range(3)]
     yield Row("500 alerts in the same instant, SQLite", f"all accepted after {median(burst):.2f} s", "1.5 s")
+
+
+def _delivery(server: Server) -> Row:
+    """Measure from the webhook's first byte until the executor's own client has the signal, verified."""
+    token, keys = Secret(SECRETS["EXECUTOR_RELAY_TOKEN"]), Secret(SECRETS["EXECUTOR_SIGNING_SECRETS"])
+    client = RelayClient(f"http://{HOST}:{server.port}", token, keys, SystemClock())
+    while deliveries := client.lease(0).deliveries:  # what the crowd left
+        client.ack(list(deliveries))
+    with socket.create_connection((HOST, server.port)) as sender, ThreadPoolExecutor(1) as executor:
+        taken = [_sent_to_leased(sender, client, executor) for _ in range(DELIVERIES)]
+    value = f"p50 {median(taken):.1f}, p99 {percentile(taken, 0.99):.1f} ms"
+    return Row("webhook sent to executor has it, SQLite", value, "p50 at most 8 ms")
+
+
+def _sent_to_leased(sender: socket.socket, client: RelayClient, executor: ThreadPoolExecutor) -> float:
+    polled = executor.submit(lambda: (client.lease(10).deliveries, time.perf_counter()))
+    time.sleep(0.02)  # until the poll waits
+    sent_at = time.perf_counter()
+    sender.sendall(post("/webhook", alert(time.perf_counter_ns())))
+    deliveries, had_at = polled.result()
+    sender.recv(65536)
+    client.ack(list(deliveries))
+    return (had_at - sent_at) * 1000
 
 
 def _start() -> Row:

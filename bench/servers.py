@@ -65,7 +65,12 @@ def wait_until(ready: object, process: subprocess.Popen[bytes], log: Path) -> No
         if process.poll() is not None:
             break
         time.sleep(0.01)
-    raise RuntimeError(f"the server did not start:\n{log.read_text('utf-8')[-2000:]}")
+    raise RuntimeError(f"the server did not start:\n{tail(log)}")
+
+
+def tail(log: Path) -> str:
+    """Return the last lines that a server wrote."""
+    return log.read_text("utf-8", "replace")[-2000:]
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
@@ -97,4 +102,4 @@ def bare_echo(folder: Path) -> Iterator[Server]:
         yield server
 
 
-__all__ = ["HOST", "SECRET", "SECRETS", "Server", "bare_echo", "free_port", "relay", "running", "spawn", "stop"]
+__all__ = ["HOST", "SECRET", "SECRETS", "Server", "bare_echo", "free_port", "relay", "running", "spawn", "stop", "tail"]
