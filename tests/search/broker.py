@@ -1,0 +1,121 @@
+"""A broker in a few lines: it keeps what is held, takes orders and cancels, fills, and tells."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from functools import cache
+
+from common.signals import Side
+from executor.broker import Fill, OrderReport, Status
+from executor.trades import STOPS, Leg, Order
+from tests.search.world import ACCOUNT, Fact, Held, Letter, World
+
+
+@cache
+def _word(status: str) -> Status:
+    words = {"filled": Status.FILLED, "cancelled": Status.CANCELLED, "rejected": Status.INACTIVE}
+    return words.get(status, Status.WORKING)
+
+
+def report_of(order: Held) -> OrderReport:
+    ticket = order.ticket
+    return OrderReport(
+        ticket.order_id or 0, _word(order.status), 1, 1000 + (ticket.order_id or 0), ticket.order_ref, 5, ACCOUNT, ticket.side,
+        ticket.kind.value, order.size, order.filled, order.size - order.filled, ticket.price,
+    )  # fmt: skip
+
+
+def tell(world: World, *facts: Fact) -> World:
+    """The broker says something; a client that is not connected hears nothing."""
+    return replace(world, to_bot=(*world.to_bot, *facts)) if world.ready or world.alive else world
+
+
+def changed(world: World, order: Held) -> World:
+    """Change one order at the broker, and say so."""
+    orders = tuple(order if o.ticket.order_ref == order.ticket.order_ref else o for o in world.orders)
+    world = replace(world, orders=orders)
+    return world if order.status == "held" else tell(world, report_of(order))
+
+
+def arrives(world: World, letter: Letter, reject: bool) -> World:
+    """A letter reaches the broker."""
+    known = next((o for o in world.orders if o.ticket.order_id == letter.order.order_id), None)
+    if letter.cancel:
+        return _cancelled(world, letter, known)
+    if known is not None and not known.lives:
+        return tell(world, (letter.order.order_id or 0, 104 if known.status == "filled" else 103))
+    if known is not None and known.status != "held":
+        return changed(world, replace(known, size=letter.order.quantity))
+    parent = next((o for o in world.orders if o.ticket.order_id == letter.parent_id), None)
+    if letter.parent_id and (parent is None or not parent.lives):
+        return tell(world, (letter.order.order_id or 0, 10006 if parent is None else 135))
+    if known is None:
+        new = Held(letter.order, letter.parent_id, size=letter.order.quantity)
+        world = replace(world, orders=(*world.orders, new))
+    return _transmitted(world, letter, reject) if letter.transmit else world
+
+
+def _cancelled(world: World, letter: Letter, known: Held | None) -> World:
+    if known is None:
+        return tell(world, (letter.order.order_id or 0, 10147))
+    if not known.lives:
+        return tell(world, (letter.order.order_id or 0, 10148))
+    return dies(world, replace(known, status="cancelled"))
+
+
+def dies(world: World, order: Held) -> World:
+    """An order ends; the children of an entry that filled nothing go with it."""
+    world = replace(
+        world, orders=tuple(order if o.ticket.order_ref == order.ticket.order_ref else o for o in world.orders)
+    )
+    world = tell(world, report_of(order))
+    children = [o for o in world.orders if o.parent_id == order.ticket.order_id and o.lives] if not order.filled else []
+    for child in children:
+        world = dies(world, replace(child, status="cancelled"))
+    return world
+
+
+def _transmitted(world: World, letter: Letter, reject: bool) -> World:
+    head = letter.parent_id or letter.order.order_id
+    family = [o for o in world.orders if o.status == "held" and head in (o.ticket.order_id, o.parent_id)]
+    for order in family:
+        current = next(o for o in world.orders if o.ticket.order_ref == order.ticket.order_ref)
+        if current.status != "held":
+            continue
+        if reject and order.ticket.order_id == letter.order.order_id:
+            world = dies(tell(world, (order.ticket.order_id or 0, 201)), replace(order, status="rejected"))
+            continue
+        parent = next((o for o in world.orders if o.ticket.order_id == order.parent_id), None)
+        asleep = parent is not None and not parent.filled
+        world = changed(world, replace(order, status="asleep" if asleep else "working"))
+    return world
+
+
+def filled(world: World, order: Held, quantity: Decimal) -> World:
+    """An order fills; its children wake, the other exits shrink or die (OCA)."""
+    ticket, sign = order.ticket, 1 if order.ticket.side is Side.BUY else -1
+    fill = Fill(
+        f"x{len(world.fills)}.01", ticket.order_ref, ticket.order_id or 0, 0, 1, 5, ACCOUNT, ticket.side, quantity,
+        Decimal(10), world.at,
+    )  # fmt: skip
+    now = replace(order, filled=order.filled + quantity)
+    now = replace(now, status="filled" if now.filled == now.size else order.status)
+    world = replace(world, fills=(*world.fills, fill), position=world.position + sign * quantity)
+    world = changed(tell(world, fill), now)
+    world = tell(world, world.position)
+    for child in [o for o in world.orders if o.status == "asleep" and o.parent_id == ticket.order_id]:
+        world = changed(world, replace(child, status="working"))
+    peers = [o for o in world.orders if o.status == "working" and _peers(o.ticket, ticket)]
+    for peer in peers:
+        rest = peer.size - quantity
+        over = rest <= peer.filled
+        world = dies(world, replace(peer, status="cancelled")) if over else changed(world, replace(peer, size=rest))
+    return world
+
+
+def _peers(one: Order, other: Order) -> bool:
+    """Whether two orders are exits of one trade, which cancel each other."""
+    exits = (Leg.TAKE_PROFIT, *STOPS)
+    family = one.order_ref[:20] == other.order_ref[:20]
+    return family and one.order_ref != other.order_ref and one.leg in exits and other.leg in exits

@@ -1,0 +1,169 @@
+"""What must hold in every state, and the breadth-first search that looks at all of them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+from executor.broker import Fill, OrderReport
+from executor.trades import STOPS, ZERO, Leg, OrderState, State
+from tests.search.broker import arrives, filled
+from tests.search.shell import heard, looked, turn
+from tests.search.steps import successors
+from tests.search.world import PAUSE, SIZE, World
+
+Successors = Callable[[World], Iterator[World]]
+
+
+def broken(world: World) -> Iterator[str]:
+    """Return every law that this state breaks, in words."""
+    refs = [o.ticket.order_ref for o in world.orders]
+    if len(set(refs)) < len(refs) or len({o.ticket.order_id for o in world.orders}) < len(refs):
+        yield "two orders under one reference or one id"
+    sent = {o.order_ref for t in world.trades for o in t.orders if o.state is not OrderState.PLANNED}
+    if not set(refs) <= sent:
+        yield "an order at the broker that was not written down before"
+    yield from _trades(world)
+    yield from _closes(world)
+    own = sum((f.signed for f in world.fills if f.order_ref), ZERO)
+    if abs(own) > SIZE:
+        yield f"our orders made a position of {own}"
+
+
+def _trades(world: World) -> Iterator[str]:
+    for trade in world.trades:
+        mine = {o.order_ref for o in trade.orders}
+        entered = sum((f.quantity for f in world.fills if f.order_ref in mine and f.order_ref[20] == "E"), ZERO)
+        if entered > SIZE:
+            yield f"{trade.signal_id} entered {entered}"
+        left = [o.ticket.order_ref for o in world.orders if o.ticket.order_ref in mine and o.lives]
+        if trade.state.is_finished and left:
+            yield f"{trade.signal_id} is {trade.state.value}, and {', '.join(left)} live"
+        if trade.state is State.VOID and entered:
+            yield f"{trade.signal_id} is void, and entered {entered}"
+
+
+def _closes(world: World) -> Iterator[str]:
+    for order in world.orders:
+        if order.ticket.leg is Leg.CLOSE and order.lives:
+            family = order.ticket.order_ref[:20]
+            beside = [o for o in world.orders if o.lives and o is not order and o.ticket.order_ref[:20] == family]
+            if beside:
+                yield f"{order.ticket.order_ref} closes while {beside[0].ticket.order_ref} lives"
+
+
+def settled(world: World) -> World:
+    """Let everything come to its end without another mishap: letters, facts, market orders, looks, and time."""
+    for _ in range(200):
+        after = _calm_step(world)
+        if after is None:
+            return world
+        world = after
+    raise AssertionError("it does not come to rest")
+
+
+def _calm_step(world: World) -> World | None:
+    market = next((o for o in world.orders if o.status == "working" and o.ticket.price is None), None)
+    if world.to_broker:
+        return arrives(replace(world, to_broker=world.to_broker[1:]), world.to_broker[0], reject=False)
+    if not world.alive:
+        return replace(world, alive=True)
+    if world.to_bot:
+        rest = replace(world, to_bot=world.to_bot[1:])
+        return _end(turn(heard(rest, world.to_bot[0]))) if world.ready else rest
+    if world.wanted:
+        return _end(looked(world))
+    if market is not None:
+        return filled(world, market, market.size - market.filled)
+    if world.budget.waits > -8:
+        later = replace(world, now=world.now + PAUSE, budget=world.budget.spend("waits"))
+        return _end(turn(later))
+    return None
+
+
+def _end(steps: Iterator[World]) -> World:
+    return list(steps)[-1]
+
+
+def unsettled(world: World) -> Iterator[str]:
+    """Return what must not be so at the end: a signal without a verdict, a position without its stop, and untold."""
+    yield from broken(world)
+    trade = world.trade
+    if trade is not None and trade.state is State.HOLD:
+        if not world.told:
+            yield "on hold, and nobody was told"
+        return
+    if world.inbox:
+        yield f"signal {world.inbox[0][0]} has no verdict"
+    known = trade.signed if trade is not None else ZERO
+    if world.position != known and not world.told:
+        yield f"the account shows {world.position}, the journal holds {known}"
+    if trade is None:
+        return
+    refs = {o.order_ref for o in trade.orders}
+    stops = [o for o in world.orders if o.ticket.order_ref in refs and o.ticket.leg in STOPS and o.status == "working"]
+    size = sum((o.size - o.filled for o in stops), ZERO)
+    if trade.stop_wanted and trade.held > 0 and size != trade.held and not world.told:
+        yield f"{trade.held} held with stops of {size}"
+
+
+@dataclass
+class Found:
+    """What a search came to."""
+
+    states: int = 0
+    steps: int = 0
+    ends: int = 0  # of those, brought to rest and judged
+    whole: bool = False  # no state within the bounds is left
+    broken: list[str] = field(default_factory=list)
+    path: list[World] = field(default_factory=list)  # to the first broken state
+
+
+def search(begin: World, most: int, every: int = 10, following: Successors = successors) -> Found:
+    """Visit every state, nearest first, up to `most`; each `every`-th is also brought to rest and judged there."""
+    found, before, queue = Found(), {begin: begin}, deque([begin])
+    while queue and len(before) < most:
+        world = queue.popleft()
+        for after in following(world):
+            found.steps += 1
+            if after in before:
+                continue
+            before[after] = world
+            queue.append(after)
+            wrong = list(broken(after))
+            if not wrong and len(before) % every == 0:
+                found.ends += 1
+                wrong = [f"at rest: {text}" for text in unsettled(settled(after))]
+            if wrong:
+                found.states, found.broken, found.path = len(before), wrong, list(_path(after, before))
+                return found
+    found.states, found.whole = len(before), not queue
+    return found
+
+
+def _path(world: World, before: dict[World, World]) -> Iterator[World]:
+    while before[world] is not world:
+        yield world
+        world = before[world]
+
+
+def told(world: World) -> str:
+    """Return a state in one line."""
+    trades = [f"{t.state.value}({' '.join(_order(o) for o in t.orders)})" for t in world.trades]
+    letters = [("cancel " if letter.cancel else "") + letter.order.order_ref[20:] for letter in world.to_broker]
+    broker = [f"{o.ticket.order_ref[20:]} {o.status} {o.filled}" for o in world.orders]
+    flags = f"{'alive' if world.alive else 'dead'}{' ready' if world.ready else ''}{' wants' if world.wanted else ''}"
+    facts = [_fact(fact) for fact in world.to_bot]
+    inbox = [number for number, *_ in world.inbox]
+    return f"{world.now} {flags} {trades} inbox {inbox} → {letters} ← {facts} broker {broker} {world.position}"
+
+
+def _order(order: object) -> str:
+    return f"{order.order_ref[20:]} {order.state.value} {order.filled}"  # type: ignore[attr-defined]
+
+
+def _fact(fact: object) -> str:
+    if isinstance(fact, OrderReport):
+        return f"{(fact.order_ref or '')[20:]} {fact.status.value} {fact.filled}"
+    return f"fill {fact.order_ref[20:]} {fact.quantity}" if isinstance(fact, Fill) else str(fact)

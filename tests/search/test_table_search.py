@@ -1,0 +1,103 @@
+"""The search within stated bounds: every state is visited, none breaks a law; and a broken rule is found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from executor import reconcile
+from executor.trades import LIFE, State
+from tests.search import laws, shell
+from tests.search.laws import Found, search, told
+from tests.search.world import BUY, CLOSE, SELL, Budget, World
+
+FEW = Budget(crashes=1, losses=0, waits=1)
+
+
+def visit(signals: tuple, budget: Budget, most: int, every: int = 10) -> Found:
+    """Search, say what was visited, and fail with the way to a broken state."""
+    found = search(World(signals, budget), most, every)
+    bounds = f"{len(signals)} signals, {budget}"
+    print(f"{bounds}: {found.states} states, {found.steps} steps, {found.ends} brought to rest, whole={found.whole}")
+    assert found.broken == [], "\n".join([*found.broken, *map(told, reversed(found.path))])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("signals", "budget"),
+    [
+        pytest.param((BUY,), FEW, id="an entry, the executor dies anywhere"),
+        pytest.param((BUY,), Budget(crashes=0, losses=1, waits=1), id="an entry, one loss of a fact or a connection"),
+        pytest.param((CLOSE, BUY), FEW, id="a close without a trade, then an entry"),
+        pytest.param((BUY,), Budget(crashes=0, losses=0, partials=1, waits=1), id="partial fills"),
+    ],
+)
+def test_every_state_within_small_bounds_keeps_the_laws(signals: tuple, budget: Budget) -> None:
+    assert visit(signals, budget, 20_000, every=25).whole
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("signals", "budget"),
+    [
+        ((BUY,), Budget(crashes=2, losses=0, waits=3)),
+        ((BUY,), Budget(crashes=1, losses=1, waits=2)),
+        ((BUY,), Budget(crashes=1, losses=0, rejects=1, waits=2)),
+        ((BUY,), Budget(crashes=1, losses=0, restarts=1, waits=3)),
+        ((BUY,), Budget(crashes=0, losses=1, doubles=1, partials=1, waits=2)),
+        ((BUY,), Budget(crashes=1, losses=0, hands=1, waits=2)),
+        ((BUY, CLOSE), Budget(crashes=1, losses=0, waits=1)),
+        ((BUY, SELL), Budget(crashes=1, losses=0, waits=1)),
+        ((BUY, SELL), Budget(crashes=0, losses=1, waits=1)),
+    ],
+)
+def test_every_state_within_larger_bounds_keeps_the_laws(signals: tuple, budget: Budget) -> None:
+    visit(signals, budget, 150_000)
+
+
+def _resend_under_a_new_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = shell.written
+
+    def anew(world: World, orders: tuple) -> Iterator[World]:
+        again = tuple(replace(o, order_id=(o.order_id or 0) + 50) if o.resends else o for o in orders)
+        return written(world, again)
+
+    monkeypatch.setattr(shell, "written", anew)
+
+
+def _close_without_waiting_for_the_cancels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(LIFE, (State.OPEN, shell.Event.CLOSE), State.CLOSING)
+    monkeypatch.setattr("executor.trades.Trade.live", property(lambda trade: ()))
+
+
+def _call_every_missing_order_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    def judge(order: object, trade: object, *rest: object) -> reconcile.OrderResolution:
+        return reconcile.OrderResolution(order, trade, reconcile.Verdict.DEAD, "not found")  # type: ignore[arg-type]
+
+    monkeypatch.setattr(reconcile, "judge", judge)
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "signals"),
+    [
+        (_resend_under_a_new_id, (BUY,)),
+        (_close_without_waiting_for_the_cancels, (BUY, CLOSE)),
+        (_call_every_missing_order_dead, (BUY,)),
+    ],
+)
+def test_a_broken_rule_is_found(sabotage: object, signals: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    sabotage(monkeypatch)  # type: ignore[operator]
+    try:
+        found = search(World(signals, Budget(crashes=1, losses=1, waits=2)), 20_000, every=5)
+    except AssertionError as never_at_rest:
+        assert "rest" in str(never_at_rest) or "end" in str(never_at_rest)
+        return
+    assert found.broken
+
+
+def test_laws_are_not_empty() -> None:
+    begin = World((BUY,), FEW)
+    assert list(laws.broken(begin)) == [] and list(laws.unsettled(begin)) == []
