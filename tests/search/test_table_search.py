@@ -9,6 +9,7 @@ import pytest
 
 from executor import plans, reconcile
 from executor.broker import Kind
+from executor.policy import Policy
 from executor.trades import Leg, State, Trade
 from tests.search import laws, shell
 from tests.search.laws import Found, search, told
@@ -70,9 +71,11 @@ def _resend_under_a_new_id(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _close_beside_live_exits(monkeypatch: pytest.MonkeyPatch) -> None:
-    def at_once(trade: Trade, moment: plans.Moment, policy: object) -> plans.Step | None:
-        if any(trade.legs(Leg.CLOSE)):
-            return None
+    real = plans._PLANNERS[State.CANCELLING]
+
+    def at_once(trade: Trade, moment: plans.Moment, policy: Policy) -> plans.Step | None:
+        if trade.held <= 0 or any(trade.legs(Leg.CLOSE)):
+            return real(trade, moment, policy)
         return plans.Place(plans._exit(trade, Leg.CLOSE, trade.held, Kind.MARKET, None))
 
     monkeypatch.setitem(plans._PLANNERS, State.CANCELLING, at_once)
@@ -103,4 +106,4 @@ def test_a_broken_rule_is_found(
 
 def test_laws_are_not_empty() -> None:
     begin = World((BUY,), FEW)
-    assert list(laws.broken(begin)) == [] and list(laws.unsettled(begin)) == []
+    assert list(laws.broken(begin)) == [] and list(laws.unsettled(laws.settled(begin))) == []
