@@ -3,24 +3,23 @@
 # /readyz says 503, since a queue inside the container would be lost with it.
 
 FROM python:3.13-slim AS build
-WORKDIR /build
+WORKDIR /app
 RUN python -m venv /opt/relay
 COPY requirements.txt ./
-RUN /opt/relay/bin/python -m pip install --no-cache-dir --require-hashes -r requirements.txt
-COPY pyproject.toml README.md LICENSE ./
+RUN /opt/relay/bin/python -m pip install --no-cache-dir --require-hashes -r requirements.txt \
+    && /opt/relay/bin/python -m pip uninstall --yes pip \
+    && rm requirements.txt
 COPY common common
 COPY relay relay
-COPY executor executor
-RUN /opt/relay/bin/python -m pip install --no-cache-dir --no-deps . \
-    && /opt/relay/bin/python -m pip uninstall --yes pip \
-    && mkdir /data
+RUN /opt/relay/bin/python -m compileall -q common relay && mkdir /data
 
 FROM python:3.13-slim
 COPY --from=build /opt/relay /opt/relay
+COPY --from=build /app /app
 # For a disk that takes its owner from here, as Docker's named volumes do.
 COPY --from=build --chown=10001:10001 /data /data
 ENV PATH=/opt/relay/bin:/usr/local/bin:/usr/bin:/bin PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 RELAY_LOG_JSON=true
-WORKDIR /
+WORKDIR /app
 USER 10001:10001
 EXPOSE 8080
 STOPSIGNAL SIGTERM
