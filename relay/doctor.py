@@ -41,6 +41,7 @@ from relay.pending.base import Pending, Stats
 from relay.settings import RelaySettings
 
 _SECONDS = 5.0
+DOCUMENT_TITLE = "Signal relay"  # of /openapi.json, by which a relay is known
 _UNSYNCHRONISED = 5  # source: adjtimex(2), TIME_ERROR
 _TIMEX_BYTES = 512  # more than struct timex has; all zero asks and sets nothing
 _SECRETS = ("webhook_secrets", "sender_signing_secrets", "signing_secrets", "executor_tokens")
@@ -105,8 +106,11 @@ def _port(settings: DoctorSettings) -> Finding:
 def _is_ours(
     what: str, settings: DoctorSettings, connection: http.client.HTTPConnection, where: str, mend: str
 ) -> Finding:
-    """Ask whoever answers there whether it is a relay with these secrets."""
+    """Ask whoever answers there whether it is a relay with these secrets; a stranger is not shown the token."""
     try:
+        status, value = _get(connection, "/openapi.json")
+        if _title(value) != DOCUMENT_TITLE:
+            return wrong(what, f"{where} is used by a program that is no relay (it answered {status})", mend)
         status, value = _get(connection, "/v1/status", settings.executor_tokens.items()[0])
     except (OSError, http.client.HTTPException) as exc:
         return wrong(what, f"{where} is used by a program that is no relay ({type(exc).__name__})", mend)
@@ -114,7 +118,7 @@ def _is_ours(
         found = f"the relay at {where} runs with another RELAY_EXECUTOR_TOKENS"
         return wrong(what, found, "restart it, or run the doctor with its environment and in its directory")
     if status != 200 or not isinstance(value.get("signing_keys"), list):
-        return wrong(what, f"{where} is used by a program that is no relay (it answered {status})", mend)
+        return wrong(what, f"the relay at {where} is of another version (it answered {status})", "bring it up to date")
     own = SigningKeys.parse(",".join(settings.signing_secrets.items())).fingerprints()
     if value["signing_keys"] != own:
         found = f"the relay at {where} signs with {_list(value['signing_keys'])}; the settings say {_list(own)}"
@@ -122,9 +126,14 @@ def _is_ours(
     return ok(what, f"the relay at {where} answers, and signs with {_list(own)}")
 
 
-def _get(connection: http.client.HTTPConnection, path: str, token: str) -> tuple[int, dict[str, Any]]:
+def _title(document: Mapping[str, Any]) -> object:
+    info = document.get("info")
+    return info.get("title") if isinstance(info, dict) else None
+
+
+def _get(connection: http.client.HTTPConnection, path: str, token: str = "") -> tuple[int, dict[str, Any]]:
     try:
-        connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
+        connection.request("GET", path, headers={"Authorization": f"Bearer {token}"} if token else {})
         answer = connection.getresponse()
         body = answer.read(100_000)
     finally:

@@ -59,11 +59,21 @@ def run(doctor: click.Command, *flags: str, env: Mapping[str, str]) -> Report:
 
 
 @contextmanager
-def serving(answer: Mapping[str, Any] | bytes, tls: trustme.LeafCert | None = None, **headers: str) -> Iterator[int]:
-    """An HTTP server on a free port that answers every GET alike; with TLS where a certificate is given."""
+def serving(
+    answer: Mapping[str, Any] | bytes,
+    tls: trustme.LeafCert | None = None,
+    tokens: list[str | None] | None = None,
+    **headers: str,
+) -> Iterator[int]:
+    """An HTTP server on a free port that answers every GET alike, by TLS where a certificate is given.
+
+    `tokens` gets what each request presented.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if tokens is not None:
+                tokens.append(self.headers["Authorization"])
             body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
             self.send_response(200)
             for name, value in {"Content-Length": str(len(body)), **headers}.items():

@@ -93,10 +93,12 @@ def test_a_secret_that_others_may_read(here: Path, free: str) -> None:
 
 
 def test_another_program_has_the_port() -> None:
-    with serving(b"hello") as port:
+    asked: list[str | None] = []
+    with serving(b"hello", tokens=asked) as port:
         found = look("--port", str(port))
     assert found.wrong == ["port"]
     assert "no relay" in found.found("port")
+    assert asked == [None], "a stranger is not shown our token"
 
 
 def test_the_running_relay_has_another_token(started: RelayProcess) -> None:
@@ -181,7 +183,8 @@ def trusted(authority: trustme.CA, here: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def status(key: str = "") -> dict[str, object]:
     keys = key or ENVIRONMENT["RELAY_SIGNING_SECRETS"]
-    return {"signing_keys": module.SigningKeys.parse(keys).fingerprints(), "queue": None}
+    fingerprints = module.SigningKeys.parse(keys).fingerprints()
+    return {"signing_keys": fingerprints, "queue": None, "info": {"title": module.DOCUMENT_TITLE}}
 
 
 @pytest.mark.usefixtures("trusted")
