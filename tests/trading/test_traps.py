@@ -14,8 +14,8 @@ from executor.policy import Policy
 from .harness import House, leg_of
 from .test_trading import LONG, SHORT
 
-EXACT = Policy(protect_seconds=1, inflight_seconds=1)
-pytestmark = pytest.mark.house(policy=EXACT)
+BOUND = 0.6  # seconds; by default it is 10
+pytestmark = pytest.mark.house(policy=Policy(protect_seconds=BOUND, inflight_seconds=0.5))  # type: ignore[arg-type]
 CLOSED = {"knob": "closed_market", "symbols": ["EURUSD"]}
 # Codes after which the client libraries call a working order cancelled; source: measured with both.
 CODES = (103, 104, 105, 135, 161, 200, 201, 321, 322, 436, 460, 463, 481, 10052, 10089, 10147, 10148, 10149, 10197, 10268,
@@ -23,17 +23,19 @@ CODES = (103, 104, 105, 135, 161, 200, 201, 321, 322, 436, 460, 463, 481, 10052,
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests do not wait seconds: every pause is a fraction, and their proportions stay."""
-    monkeypatch.setattr(plans, "OCA_GRACE", timedelta(seconds=0.3))
-    for module, name in ((resolver, "SETTLE"), (watch, "MISMATCH")):
-        monkeypatch.setattr(module, name, timedelta(seconds=0.3))
+    for module, name in ((plans, "OCA_GRACE"), (resolver, "SETTLE"), (watch, "MISMATCH")):
+        monkeypatch.setattr(module, name, timedelta(seconds=0.15))
+    monkeypatch.setattr(supervisor, "SETTLE_SECONDS", 0.15)
+    monkeypatch.setattr(supervisor, "_SNAPSHOT_GAP", 0.05)
+    monkeypatch.setattr(supervisor, "_LATER_PAUSES", (0.05,) * 6)
 
 
 @pytest.fixture
 def quick_pulse(monkeypatch: pytest.MonkeyPatch) -> None:
     """A TWS that does not answer is noticed within a fraction of a second."""
-    monkeypatch.setattr(supervisor, "PROBE_EVERY", 0.2)
+    monkeypatch.setattr(supervisor, "PROBE_EVERY", 0.1)
     monkeypatch.setattr(supervisor, "PROBE_SECONDS", 0.2)
 
 
@@ -158,7 +160,9 @@ async def test_corrected_quantity_resizes_the_exits(house: House) -> None:
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize(
+    "number", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)]
+)
 async def test_connection_breaks_around_a_leg_of_the_bracket(house: House, number: int, when: str) -> None:
     fault(house, "drop", direction="in", when=when, kind="placeOrder", n=number)
     signal = house.buy(**LONG)
@@ -167,7 +171,7 @@ async def test_connection_breaks_around_a_leg_of_the_bracket(house: House, numbe
     assert len(house.truth("accepted")) == 3
 
 
-@pytest.mark.parametrize("answer", ["openOrder", "orderStatus", "execDetails"])
+@pytest.mark.parametrize("answer", [pytest.param("openOrder", marks=pytest.mark.slow), "orderStatus", "execDetails"])
 async def test_connection_breaks_around_an_answer(house: House, answer: str) -> None:
     fault(house, "drop", direction="out", when="before", kind=answer, n=1)
     await house.entered(house.buy(**LONG))
@@ -332,7 +336,7 @@ async def test_what_the_owner_buys_beside_a_trade_is_his(house: House) -> None:
 
 @pytest.mark.parametrize("how", ["rejected twice", "cancelled by hand", "too small"])
 async def test_position_without_its_stop_is_an_alarm_in_time(house: House, how: str) -> None:
-    """The bound (here 1 s, by default 10 s) counts from when the position stood bare."""
+    """The bound counts from when the position stood bare."""
     if how == "rejected twice":
         fault(house, "reject", role="stop_loss", count=2)
         house.buy(**LONG)
@@ -347,7 +351,7 @@ async def test_position_without_its_stop_is_an_alarm_in_time(house: House, how: 
     await house.until(lambda: "unprotected" in house.alarms(), 3)
     bare = datetime.fromisoformat(house.trade()["unprotected_at"])
     raised = next(a["raised_at"] for a in house.journal.standing_alarms() if a["kind"] == "unprotected")
-    assert (datetime.fromisoformat(raised) - bare).total_seconds() <= 1.3
+    assert (datetime.fromisoformat(raised) - bare).total_seconds() <= BOUND + 0.3
     assert Policy().protect_seconds == 10 and house.position() == Decimal(10000)
 
 
@@ -360,6 +364,6 @@ async def test_stop_that_sleeps_although_its_entry_has_filled_is_no_stop(house: 
 
 
 async def test_stop_that_wakes_late_is_one(house: House) -> None:
-    fault(house, "hold_children", role="stop_loss", seconds=0.4)
+    fault(house, "hold_children", role="stop_loss", seconds=0.3)
     await house.entered(house.buy(**LONG))
-    await house.stays(lambda: not house.alarms(), 1.5)
+    await house.stays(lambda: not house.alarms(), 0.5)
