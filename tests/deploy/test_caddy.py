@@ -6,9 +6,14 @@ import http.client
 import os
 import re
 import shutil
+import socket
 import ssl
 import subprocess
+import sys
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,7 +26,7 @@ from cryptography.x509.oid import NameOID
 
 from common.checkup import answers
 from tests.relay.examples import AUTH, body
-from tests.relay.process import RelayProcess
+from tests.relay.process import RelayProcess, environment
 
 CADDY = shutil.which("caddy")
 pytestmark = [
@@ -109,12 +114,20 @@ def site(
     eventually: Callable[..., object],
 ) -> Iterator[Site]:  # fmt: skip
     """Caddy with our file: another name, certificates of our own, and no other change."""
-    authority, port = Authority(tmp_path), free_port()
+    with caddy(tmp_path, relay.port, free_port(), eventually, only=request.param) as found:
+        yield found
+
+
+@contextmanager
+def caddy(
+    tmp_path: Path, relay_port: int, port: int, eventually: Callable[..., object], *, only: bool = False
+) -> Iterator[Site]:
+    authority = Authority(tmp_path)
     own = authority.issue("site", {"CN": "localhost"}, x509.DNSName("localhost"))
-    text = FILE.read_text().replace("127.0.0.1:8080", f"127.0.0.1:{relay.port}")
+    text = FILE.read_text().replace("127.0.0.1:8080", f"127.0.0.1:{relay_port}")
     text = text.replace("/etc/ssl/certs/ca-certificates.crt", str(authority.file))
     text = text.replace("relay.example.com {", f"https://localhost:{port} {{")
-    if request.param:
+    if only:
         text = text.replace("# import tradingview_only", "import tradingview_only").replace(
             "\ttls {", f"\ttls {own} {own} {{"
         )
@@ -126,9 +139,11 @@ def site(
         process = subprocess.Popen(command, stderr=log, env={**os.environ, "HOME": str(tmp_path)})
     eventually(lambda: process.poll() is not None or answers("127.0.0.1", port))
     assert process.poll() is None, (tmp_path / "log").read_text()
-    yield Site(port, authority)
-    process.terminate()
-    process.wait(10)
+    try:
+        yield Site(port, authority)
+    finally:
+        process.terminate()
+        process.wait(10)
 
 
 def test_alerts_pass_and_strangers_are_told_apart(site: Site, request: pytest.FixtureRequest) -> None:
@@ -150,3 +165,54 @@ def test_a_claimed_address_is_not_believed(site: Site, request: pytest.FixtureRe
     if request.node.callspec.params["site"]:
         pytest.skip("the certificate comes first there")
     assert site.post("/webhook", **{"X-Forwarded-For": "203.0.113.9"}) == 202
+
+
+class Restarting:
+    """A relay on a port that outlives it, as under its socket unit."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.socket = folder, socket.create_server(("127.0.0.1", 0), backlog=2048)
+        self.port: int = self.socket.getsockname()[1]
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        number = self.socket.fileno()
+        command = [sys.executable, "-m", "relay", "--listen-fd", str(number)]
+        with open(self.folder / "relay.log", "ab") as log:
+            return subprocess.Popen(command, cwd=self.folder, env=environment(), stderr=log, pass_fds=[number])
+
+    def restart(self) -> None:
+        self.stop()
+        self.process = self._start()
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(15)
+
+
+def test_restarts_behind_caddy_refuse_nobody(
+    tmp_path: Path, free_port: Callable[[], int], eventually: Callable[..., object]
+) -> None:
+    """Caddy keeps connections to the relay and uses them again: one that ends at the wrong moment would be a 502."""
+    relay, answered, over = Restarting(tmp_path), Counter[int](), threading.Event()
+
+    def send(site: Site, place: int) -> None:
+        count = 0
+        while not over.wait(0.003):
+            count += 1
+            answered[site.post(f"/webhook?{place}-{count}")] += 1
+
+    with caddy(tmp_path, relay.port, free_port(), eventually) as site:
+        threads = [threading.Thread(target=send, args=(site, place), daemon=True) for place in range(4)]
+        for thread in threads:
+            thread.start()
+        for _ in range(4):
+            before = answered.total()
+            eventually(lambda before=before: answered.total() > before + 10, seconds=20)
+            relay.restart()
+        over.set()
+        for thread in threads:
+            thread.join(20)
+    relay.stop()
+    relay.socket.close()
+    assert set(answered) == {202}
