@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import socket
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import pytest
@@ -17,6 +18,14 @@ from tests.canary import (  # noqa: F401 what pytest looks for in this file
 )
 
 T = TypeVar("T")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_relay_is_left() -> Iterator[None]:
+    """End the relays of tests that failed before they could."""
+    yield
+    if process := sys.modules.get("tests.relay.process"):
+        process.end_all()
 
 
 @pytest.fixture

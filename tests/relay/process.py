@@ -39,6 +39,16 @@ def run_command(directory: Path, *arguments: str, **more: str) -> subprocess.Com
     )
 
 
+_started: list[subprocess.Popen[str]] = []
+
+
+def end_all() -> None:
+    """End every relay that was started by this process and runs still."""
+    for each in _started:
+        if each.poll() is None:
+            each.terminate()
+
+
 def _limit(limits: Mapping[int, tuple[int, int]]) -> None:
     for name, values in limits.items():
         resource.setrlimit(name, values)
@@ -65,6 +75,7 @@ class RelayProcess:
             text=True,
             preexec_fn=partial(_limit, limits) if limits else None,
         )
+        _started.append(self.process)
         self.lines: list[str] = []
         self._kept = (directory / "relay.log").open("a", encoding="utf-8")  # searched for secrets: tests/canary.py
         self._ready = threading.Event()
