@@ -19,6 +19,7 @@ from .policy import Policy
 from .trades import EXITS, STOPS, ZERO, Leg, Order, OrderState, State, Trade, awaits_executions
 
 OCA_GRACE = timedelta(seconds=2)  # how long the broker may take to cancel the other exit by itself
+ASKED_ON_HOLD = timedelta(seconds=60)
 CANCEL_AGAIN = timedelta(seconds=10)  # a cancel without an answer is asked for again
 
 
@@ -207,7 +208,7 @@ class Moment:
 def next_step(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
     """Return the one thing that an unfinished trade needs now, or None. Called again until it says None."""
     missing = next((o for o in trade.orders if _is_overdue(o, moment, policy)), None)
-    if missing is not None:
+    if missing is not None and not _is_settled_by_owner(trade, missing, moment):
         return LookUp(f"the {missing.leg.word} in {trade.symbol} went unanswered")
     planner = _PLANNERS.get(trade.state)
     return planner(trade, moment, policy) if planner else None
@@ -217,6 +218,11 @@ def _is_overdue(order: Order, moment: Moment, policy: Policy) -> bool:
     if order.state is OrderState.SENDING and order.said is None:
         return moment.seconds_since(order.sent_at) >= policy.inflight_seconds
     return awaits_executions(order) and moment.seconds_since(order.sent_at) >= policy.inflight_seconds
+
+
+def _is_settled_by_owner(trade: Trade, missing: Order, moment: Moment) -> bool:
+    """On hold, what became of an order is asked for a minute; then it is the owner's to say."""
+    return trade.state is State.HOLD and moment.seconds_since(missing.sent_at) >= ASKED_ON_HOLD.total_seconds()
 
 
 def _when_planned(trade: Trade, moment: Moment, policy: Policy) -> Step | None:

@@ -176,3 +176,15 @@ def test_stop_too_large_since_the_owner_reduced_is_told_ten_seconds_after_that_w
     house.pass_time(13)
     assert house.trades()[0]["reduced"] == "4000"
     assert "unprotected" in house.alarms()
+
+
+def test_order_without_a_trace_is_not_looked_up_for_ever_on_hold() -> None:
+    house = House.build().connect()
+    house.broker.fill_entries = False
+    house.broker.deaf = True
+    buy(house)
+    house.desk.resolver.hold(house.journal.trade(1), "a doubt")
+    house.pass_time(100)
+    house.wanted.clear()
+    house.pass_time(30, look=False)
+    assert house.wanted == [] and house.trades()[0]["state"] == "hold"
