@@ -293,6 +293,15 @@ async def test_both_exits_fill_and_the_owner_is_told(house: House) -> None:
     await house.stays(lambda: len(house.truth("accepted")) == sent, 0.3)
 
 
+async def test_exit_that_fills_behind_its_cancel_is_held_and_told(house: House) -> None:
+    """The trade is over by then: an execution is heard whenever it comes, and nothing is sent against it."""
+    await house.entered(house.buy(**LONG))
+    fault(house, "cancel_race", role="stop_loss", then="after", seconds=0.3)
+    assert (await house.decided(house.signal("close")))[0] == "closed"
+    await house.until(lambda: "hold" in house.alarms())
+    assert house.position() == -10000 and house.trade()["state"] == "hold" and filled(house) == ["E", "C", "S"]
+
+
 async def test_exits_that_stay_whole_after_a_partial_entry_are_fitted(house: House) -> None:
     for role in ("take_profit", "stop_loss"):
         fault(house, "children_stay", role=role)
