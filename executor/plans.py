@@ -319,7 +319,7 @@ def _protect(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
         return None
     stops = list(trade.legs(*STOPS))
     if any(o.is_live and o.said is Status.PENDING for o in stops):
-        why = "its stop-loss is asleep at the broker, although the entry has filled"
+        why = "its stop-loss is unconfirmed or asleep at the broker, although the entry has filled"
         return _still_unprotected(trade, moment, policy, why) or LookUp(why)
     if any(o.is_live for o in stops):
         return _still_unprotected(trade, moment, policy, "its stop-loss does not have the trade's size")
