@@ -31,7 +31,7 @@ from executor.reconcile import Books, OrderResolution, Orphan, Reduced, Unexplai
 from executor.rules import Close, Done, Enter, View, Wait, decide
 from executor.trades import ZERO, Event, Leg, Order, OrderState, State, Trade, following, observed, order_state
 from tests.search.broker import report_of
-from tests.search.world import ACCOUNT, DAY, LOOK_UP, POLICY, SIZE, START, STOCK, Fact, Letter, World
+from tests.search.world import ACCOUNT, DAY, LOOK_UP, PAUSE, POLICY, SIZE, START, STOCK, Fact, Letter, World
 
 Turn = Iterator[World]  # each thing yielded is committed or written; the last is the end of the turn
 
@@ -100,6 +100,14 @@ def turn(world: World) -> Turn:
             world = decided
             yield world
     raise AssertionError("a turn without an end")
+
+
+def later(world: World) -> Turn:
+    """A while passes: timers, and the watch, which has a position looked up that differs from the executions."""
+    world = replace(world, now=world.now + PAUSE, budget=world.budget.spend("waits"))
+    trade = world.trade
+    differs = trade is not None and trade.state is not State.HOLD and world.shown != trade.signed
+    yield from turn(replace(world, wanted=True) if differs else world)
 
 
 def _work(world: World) -> Turn:

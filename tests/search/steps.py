@@ -10,8 +10,8 @@ from common.signals import Side
 from executor.broker import Fill, Kind
 from executor.trades import STOPS, ZERO
 from tests.search.broker import arrives, dies, filled, tell
-from tests.search.shell import Turn, heard, looked, turn
-from tests.search.world import ACCOUNT, PAUSE, World
+from tests.search.shell import Turn, heard, later, looked, turn
+from tests.search.world import ACCOUNT, World
 
 
 def ends(steps: Turn, crash: bool) -> Iterator[World]:
@@ -78,8 +78,7 @@ def _alerts(world: World) -> Iterator[World]:
 
 def _time(world: World) -> Iterator[World]:
     if world.budget.waits and not world.to_bot and not world.to_broker and not world.wanted:
-        later = replace(world, now=world.now + PAUSE, budget=world.budget.spend("waits"))
-        yield from ends(turn(later), crash=True)
+        yield from ends(later(world), crash=True)
 
 
 def _market(world: World) -> Iterator[World]:
