@@ -13,6 +13,7 @@ from tests.search.shell import heard, later, looked, turn
 from tests.search.steps import successors
 from tests.search.world import SIZE, World
 
+LAST_WAIT = -8  # calm waits beyond the budget, before the regular look
 Successors = Callable[[World], Iterator[World]]
 
 
@@ -76,9 +77,16 @@ def _calm_step(world: World) -> World | None:
         return _end(looked(replace(world, now=world.now + 1)))
     if market is not None:
         return filled(world, market, market.size - market.filled)
-    if world.budget.waits > -8:
+    if world.budget.waits > LAST_WAIT:
         return _end(later(world))
-    return None
+    if world.budget.waits == LAST_WAIT:  # the regular look, ten minutes later: it finds what no message told
+        return replace(world, now=world.now + 600, wanted=True, budget=world.budget.spend("waits"))
+    return _protection(world)
+
+
+def _protection(world: World) -> World | None:
+    """After the regular look the timers have their time once more."""
+    return _end(later(world)) if world.budget.waits > LAST_WAIT - 4 else None
 
 
 def _end(steps: Iterator[World]) -> World:
