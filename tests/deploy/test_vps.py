@@ -88,7 +88,9 @@ def test_install_and_start_as_an_unprivileged_user(server: Machine, bundle: Path
 def test_the_owners_command_has_the_services_settings(server: Machine, bundle: Path, eventually: Eventually) -> None:
     assert deploy(server, bundle) == 0
     command = server.path(f"/usr/local/bin/{NAME}")
-    text = server.here(command.read_text()).replace(f"--reuid {NAME} --regid {NAME}", "--reuid nobody --regid nogroup")
+    text = server.here(command.read_text()).replace(
+        f"--reuid {NAME} --regid {NAME}", f"--reuid nobody --regid {pwd.getpwnam('nobody').pw_gid}"
+    )
     here = server.settings(server.unit("service"))
     server.path(f"/etc/{NAME}/relay.env").write_text("".join(f"{name}={value}\n" for name, value in here.items()))
     script = server.path("/owner")
