@@ -5,6 +5,7 @@ Nothing is sent from here. Every call may be repeated with the same fact: the jo
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import replace
 from decimal import Decimal
@@ -297,10 +298,19 @@ class Recorder:
         reason = trade.hold_reason or _HOLD_REASONS.get(event, event.value)
         if event is Event.LATE_FILL and self._journal.open_trade(trade.account, trade.con_id) is None:
             self._journal.change_trade(trade.id, closed=0)
-        self._journal.change_trade(trade.id, hold_reason=reason)
+        evidence = {} if event is Event.DOUBT else {"evidence": self._evidence(trade)}  # a doubt brings its own
+        self._journal.change_trade(trade.id, hold_reason=reason, **evidence)
         text = f"{trade.symbol} is on hold: {reason}. Choose on the page: adopt, flatten or dismiss"
         self._journal.log("hold", text, symbol=trade.symbol, trade_id=trade.id, signal_id=trade.signal_id)
         self._alarms.raise_("hold", str(trade.id), text, symbol=trade.symbol, trade_id=trade.id)
+
+    def _evidence(self, trade: Trade) -> str:
+        """Return as JSON what the journal knows, for the owner's eyes."""
+        fills = [
+            f"{side.value} {q} at {p}: {ref or 'not ours'}" for ref, side, q, p in self._journal.fills_of(trade.id)
+        ]
+        seen = {"journal says held": trade.held, "orders": [o.summary for o in trade.orders], "executions": fills}
+        return json.dumps(seen, default=str)
 
     def _end_alarms(self, trade: Trade) -> None:
         for kind in (

@@ -233,9 +233,7 @@ class Resolver:
         return {
             "journal says held": trade.held,
             "account shows": last.position(trade.account, trade.con_id) if last else ZERO,
-            "orders": [
-                f"{o.leg.word} {o.order_ref}: {o.state.value}, {o.filled} of {o.quantity} filled" for o in trade.orders
-            ],
+            "orders": [o.summary for o in trade.orders],
             "open at the broker": [asdict(r) for r in (last.open_orders if last else ()) if r.con_id == trade.con_id],
             "executions today": [asdict(f) for f in fills if f.con_id == trade.con_id],
             "read at": last.taken_at if last else None,

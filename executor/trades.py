@@ -89,6 +89,11 @@ class Order:
     def remaining(self) -> Decimal:
         return self.quantity - self.filled
 
+    @property
+    def summary(self) -> str:
+        """One line for the owner's eyes."""
+        return f"{self.leg.word} {self.order_ref}: {self.state.value}, {self.filled} of {self.quantity} filled"
+
 
 class State(StrEnum):
     """Where a trade stands. Flat is no state: it is the absence of an unfinished trade."""

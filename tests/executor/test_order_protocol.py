@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from dataclasses import replace
 from datetime import timedelta
@@ -401,6 +402,7 @@ def test_both_exits_that_fill_are_held_and_nothing_is_sent(house: House) -> None
     house.pass_time(15)
     assert state(house) == "hold" and legs(house) == ["E1", "T1", "S1"] and "hold" in house.alarms()
     assert "turned over" in house.trades()[0]["hold_reason"]
+    assert json.loads(house.trades()[0]["evidence"])["journal says held"] == "-10000"
 
 
 def test_execution_for_a_finished_trade_is_held(house: House) -> None:
