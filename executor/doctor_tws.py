@@ -79,7 +79,8 @@ def _no_connection(settings: ExecutorSettings, error: BrokerUnavailable) -> Find
 async def _client_id(tws: Tws, settings: ExecutorSettings, running: str) -> Finding:
     what, number = "client id", settings.ib_client_id
     if running:
-        return not_checked(what, f"{number} belongs to the running executor ({running.partition(':')[2].strip()})")
+        holder = running.partition(": ")[2].partition(" holds ")[0]
+        return not_checked(what, f"{number} belongs to the running executor ({holder})")
     try:
         await tws.connect(settings.ib_host, settings.ib_port, number)
     except ClientIdInUse as exc:
