@@ -305,26 +305,26 @@ class Tws:
             lastTradeDateOrContractMonth=spec.expiry, multiplier=spec.multiplier,
         )  # fmt: skip
         key, future = self.wire.expect()
-        self._client.reqContractDetails(key, wanted)
+        self._ready_client().reqContractDetails(key, wanted)
         return await asyncio.wait_for(future, self._patience)
 
     async def samples(self, text: str) -> list[Any]:
         """Return what TWS knows that resembles a text."""
         key, future = self.wire.expect()
-        self._client.reqMatchingSymbols(key, text)
+        self._ready_client().reqMatchingSymbols(key, text)
         return await asyncio.wait_for(future, 4)
 
     async def market_rule(self, rule_id: int) -> list[Any]:
         """Return the rows of a market rule: price from which, step."""
         _, future = self.wire.expect(("market rule", rule_id))
-        self._client.reqMarketRule(rule_id)
+        self._ready_client().reqMarketRule(rule_id)
         return await asyncio.wait_for(future, 2)
 
     def watch(self, contract: Contract, *, delayed: bool = False) -> None:
         """Subscribe to a contract's prices."""
         if delayed:
-            self._client.reqMarketDataType(_DELAYED)
-        self._client.reqMktData(self.wire.ticker(contract.con_id), _contract(contract), "", False, False, [])
+            self._ready_client().reqMarketDataType(_DELAYED)
+        self._ready_client().reqMktData(self.wire.ticker(contract.con_id), _contract(contract), "", False, False, [])
 
     def _transport(self) -> Any:
         client = self._client

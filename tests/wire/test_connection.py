@@ -11,6 +11,7 @@ import pytest
 
 from common.clock import SystemClock
 from common.errors import BrokerUnavailable
+from executor.broker import Contract
 from executor.tws import ClientIdInUse, Tws
 from tests.wire.harness import ACCOUNT, HOST, Ear, between, client, on_loop, paper, ticket, until
 
@@ -137,6 +138,16 @@ async def test_waiting_request_ends_with_the_connection() -> None:
         tws.disconnect()
         with pytest.raises(BrokerUnavailable):
             await waiting
+
+
+@on_loop
+async def test_asking_without_a_connection_is_broker_unavailable() -> None:
+    """A lookup goes on after its connection ended: anything else than this would end it for ever."""
+    tws = Tws(SystemClock())
+    with pytest.raises(BrokerUnavailable):
+        tws.watch(Contract(5, "AAPL", "STK", "AAPL", "USD", "SMART"))
+    with pytest.raises(BrokerUnavailable):
+        await tws.market_rule(26)
 
 
 @on_loop
