@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from common.clock import Clock
+from common.errors import JournalError
 from common.settings import Secret
 from executor.accounts import AccountRules
 from executor.alarms import Alarms
@@ -58,12 +59,15 @@ class MortalJournal(Journal):
     """The journal, with a boundary before each transaction, before its commit, and after it."""
 
     life = Life()
+    full = False  # the disk is full: nothing can be written
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         if self._depth:
             yield
             return
+        if self.full:
+            raise JournalError("the journal cannot be written: database or disk is full")
         self.life.boundary("before a transaction")
         with super().transaction():
             yield
@@ -88,7 +92,7 @@ class Bot:
         """Begin a life: open the journal, connect, poll, tick."""
         clock, self.life = self._clock, Life()
         self._network.opened = self._mind
-        self.journal = MortalJournal.open(self.path, clock)
+        self.journal: MortalJournal = MortalJournal.open(self.path, clock)
         self.journal.life = self.life
         self.journal._db.execute("PRAGMA synchronous = OFF")
         alarms, self.tws = Alarms(self.journal), Tws(clock)

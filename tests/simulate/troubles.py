@@ -156,6 +156,14 @@ def sleep(world: World) -> None:
     world.clock.skip(world.chance.uniform(7, 300))
 
 
+def fill_disk(world: World) -> None:
+    """The journal cannot be written for a while."""
+    if world.bot.alive:
+        journal = world.bot.journal
+        journal.full = True
+        later(world, world.chance.uniform(0.2, 15), lambda: setattr(journal, "full", False))
+
+
 TROUBLES: dict[str, tuple[int, Act]] = {
     "order rejected": (4, knob("reject", role=ROLE, code=among(201, 110), then=among("Inactive", "Cancelled", ""))),
     "change rejected": (1, knob("reject_modify", code=among(201))),
@@ -209,6 +217,7 @@ TROUBLES: dict[str, tuple[int, Act]] = {
     "executor killed": (4, kill_now),
     "executor killed at a boundary": (10, kill_at_boundary),
     "computer sleeps": (2, sleep),
+    "disk full": (3, fill_disk),
 }  # fmt: skip
 
 
@@ -367,4 +376,4 @@ def heal(world: World) -> None:
     if any(order.lost for order in world.server.exchange.floor.book.live.values()):
         do(world, "restart", down_seconds=1)  # only a restart of TWS shows that an order never reached IBKR
     if world.bot.alive:
-        world.bot.life.left = None
+        world.bot.life.left, world.bot.journal.full = None, False
