@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import sqlite3
 import tempfile
 import threading
@@ -90,6 +91,9 @@ def fill(engine: str, url: str) -> None:
         with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as database, database:
             database.execute(signals)
             database.execute(FILL_SYMBOLS.format(**words))
+            database.commit()
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # else the first calls pay for the filling
+        os.sync()
         return
     with psycopg.connect(url, autocommit=True) as connection:
         symbols = FILL_SYMBOLS.format(**words)

@@ -47,11 +47,25 @@ def machine() -> str:
     return f"{model}, {os.cpu_count()} cores, {platform.system()} {platform.release()}, Python {python}"
 
 
+def load() -> str:
+    """Return how busy the machine is with all that runs on it, in words."""
+    if not hasattr(os, "getloadavg"):
+        return "how busy it was is not known"
+    return f"processes that wanted to run in the last 15 minutes, these included: {os.getloadavg()[2]:.1f} on average"
+
+
 def write(page: Path, rows: list[Row], day: str) -> None:
     """Replace the figures in a page."""
     text = page.read_text("utf-8")
     head, _, rest = text.partition(BEGIN)
     _, _, tail = rest.partition(END)
-    lines = [BEGIN, "", f"Measured on {day} on {machine()}.", "", "| measured | result | aim |", "|---|---|---|"]
+    lines = [
+        BEGIN,
+        "",
+        f"Measured on {day} on {machine()}; {load()}.",
+        "",
+        "| measured | result | aim |",
+        "|---|---|---|",
+    ]
     lines += [f"| {row.what} | {row.value} | {row.aim} |" for row in rows]
     page.write_text("\n".join([head + lines[0], *lines[1:], "", END]) + tail, "utf-8")
