@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response, request
 
-from common.clock import utc_text
 from common.errors import QueueError
 from relay.context import Relay, bearer
 from relay.pending.base import MODES, Readiness, Stats
@@ -159,8 +158,3 @@ def _gauge(name: str, help: str, value: float) -> Any:
     from prometheus_client.core import GaugeMetricFamily
 
     return GaugeMetricFamily(name, help, value)
-
-
-def last_poll_text(stats: Stats) -> str | None:
-    """Return when an executor last asked, for people."""
-    return utc_text(stats.last_poll_at) if stats.last_poll_at else None

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from relay.problems import HEADERS
 from tests.relay.examples import EXECUTOR, SECRET, SENDER_SIGNING, body
-from tests.relay.process import RelayProcess, http, read_answer, status
+from tests.relay.process import RelayProcess, http, read_answer, run_command, status
 
 # --- where a request comes from ---------------------------------------------------------------------
 
@@ -74,6 +75,11 @@ def test_a_forged_address_lets_nobody_in(filtered: RelayProcess) -> None:
 def test_an_allowed_address_is_no_credential(filtered: RelayProcess) -> None:
     headers = (told(*[KNOWN] * max(1, filtered.hops)), b"Authorization: Bearer no")  # type: ignore[attr-defined]
     assert status(filtered.raw(http(body(symbol="NOCRED"), headers=headers))) in (401, 403)
+
+
+def test_an_ambiguous_filter_does_not_start(tmp_path: Path) -> None:
+    found = run_command(tmp_path, "--port", "0", "--allowed-addresses", "tradingview")
+    assert found.returncode == 2 and "--proxy-hops / RELAY_PROXY_HOPS must be set" in found.stderr
 
 
 # --- what it says -----------------------------------------------------------------------------------

@@ -189,6 +189,29 @@ def test_500_alerts_at_once_are_all_taken(relay):
     assert len(times) == 500 and max(times) < 1.5 * slack(), sorted(times)[-5:]
 
 
+@pytest.mark.slow  # its time is the contract: run it where nothing else runs
+def test_500_alerts_at_once_while_polls_and_idle_connections_wait(tmp_path):
+    """As on a busy day: an executor or two poll, hundreds of senders keep their connections, and a bar closes."""
+    relay = RelayProcess(tmp_path / "r")
+    idle = [relay.connect() for _ in range(256)]
+    with concurrent.futures.ThreadPoolExecutor(40) as pool:
+        polls = [pool.submit(relay.call, "lease", wait_seconds=8, limit=1) for _ in range(40)]
+        time.sleep(0.5)
+        sockets = [relay.connect() for _ in range(500)]
+        started = time.monotonic()
+        for number, client in enumerate(sockets):
+            client.sendall(http(body(symbol=f"BUSY{number}")))
+        answers = [status(read_answer(client)) for client in sockets]
+        seconds = time.monotonic() - started
+        assert set(answers) == {202}
+        assert seconds < 1.5 * slack(), seconds
+        found = [each["id"] for poll in polls for each in poll.result()["signals"]]
+    assert len(found) == len(set(found)) == 40, "each poll got one, none twice"
+    for client in (*idle, *sockets):
+        client.close()
+    assert relay.stop() == 0
+
+
 def test_256_connections_send_at_the_same_time(relay):
     def sender(number: int) -> int:
         with relay.connect() as client:
