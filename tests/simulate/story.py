@@ -105,6 +105,7 @@ async def play(world: World, days: int) -> None:
         held = sum(world.figures.holds.values())
         await day(world, acts)
         world.figures.days += 1
+        world.figures.calm_days += is_calm(world.seed)
         world.figures.hold_days += sum(world.figures.holds.values()) > held
         world.skip_to(9, 30, days=1)
     await rest(world)

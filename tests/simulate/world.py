@@ -48,6 +48,7 @@ class Figures:
     """What one run, or many, amounted to."""
 
     days: int = 0
+    calm_days: int = 0  # of seeds without a fault and without the owner
     signals: int = 0
     orders: int = 0
     fills: int = 0
@@ -133,6 +134,16 @@ class World:
     def _judge(self) -> None:
         if self.trouble:
             raise Broken(f"program: {self.trouble[0]}")
+
+    def count(self) -> None:
+        """Count verdicts and alarms, at the end."""
+        journal, figures = self.checker.journal, self.figures
+        for row in journal.rows(
+            "SELECT outcome, count(*) AS times FROM inbox WHERE outcome IS NOT NULL GROUP BY outcome"
+        ):
+            figures.outcomes[row["outcome"]] += row["times"]
+        for row in journal.rows("SELECT kind, count(*) AS times FROM alarms GROUP BY kind"):
+            figures.alarms[row["kind"]] += row["times"]
 
     # ---- what the checker may see of the broker ----
 
@@ -268,6 +279,7 @@ async def _run(
     broken = ""
     try:
         await play(world, days)
+        world.count()
     except Broken as exc:
         broken = str(exc)
     except Exception as exc:  # whatever it is, the seed must be told
