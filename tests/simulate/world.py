@@ -87,6 +87,7 @@ class World:
         self.trouble: list[str] = []  # what the loop complained of
         self._told = 0  # the last journal event in the trace
         self._connected_since: float | None = None
+        self._ready: datetime | None = None
         self.server.exchange.floor.truth.listeners.append(self._hear)
         for symbol, price in PRICES.items():
             self.server.exchange.set_price(symbol, price)
@@ -160,11 +161,10 @@ class World:
         exchange, gateway = self.server.exchange, self.server.gateway
         whole = bool(self.network.pipes) and not any(pipe.silent for pipe in self.network.pipes)
         seen = self.bot.alive and whole and not gateway.frozen and exchange.intake.connected
-        ready = self.bot.desk.ready_since is not None if seen else False
-        if not ready:
-            self._connected_since = None
-        elif self._connected_since is None:
-            self._connected_since = self.clock.monotonic()
+        ready = self.bot.desk.ready_since if seen and self.bot.desk.can_send else None
+        if ready is None or ready != self._ready:
+            self._connected_since = None if ready is None else self.clock.monotonic()
+        self._ready = ready
         return Sight(self._connected_since, self.clock.monotonic())
 
     # ---- time ----
