@@ -14,57 +14,40 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import requires
 from pathlib import Path
 from urllib.request import urlopen
 
 import click
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
 from deploy.local import fresh_secrets
 from deploy.vps.__main__ import ROOT, build_wheel
 
 HERE = ROOT / "deploy" / "lambda"
-# What the relay imports there. gunicorn is not among it: Lambda is the server.
-NEEDED = ("flask", "click", "python-dotenv", "prometheus-client", "psycopg[binary,pool]", "apig-wsgi")
+# What the relay imports there, and what that needs in its turn; gunicorn is not among it, since Lambda is the server.
+# A test keeps the list complete.
+NEEDED = (
+    "apig-wsgi", "blinker", "click", "flask", "itsdangerous", "jinja2", "markupsafe", "prometheus-client", "psycopg",
+    "psycopg-binary", "psycopg-pool", "python-dotenv", "typing-extensions", "werkzeug",
+)  # fmt: skip
 PYTHON = "3.13"
-TARGET = {"python_version": PYTHON, "python_full_version": f"{PYTHON}.0", "sys_platform": "linux", "os_name": "posix",
-          "platform_system": "Linux", "platform_machine": "aarch64", "implementation_name": "cpython",
-          "platform_python_implementation": "CPython"}  # fmt: skip
 PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64")
 STACK = "signal-relay"
 
 
-def closure(names: tuple[str, ...]) -> set[str]:
-    """Return the canonical names of libraries and all they need on the function, as the installed ones say."""
-    found: dict[str, set[str]] = {}
-    waiting = [Requirement(name) for name in names]
-    while waiting:
-        wanted = waiting.pop()
-        name = canonicalize_name(wanted.name)
-        extras = {"", *wanted.extras} - found.get(name, set())
-        found.setdefault(name, set()).update(extras)
-        for text in (requires(name) or ()) if extras else ():
-            needed = Requirement(text)
-            if any(needed.marker is None or needed.marker.evaluate({**TARGET, "extra": extra}) for extra in extras):
-                waiting.append(needed)
-    return set(found)
-
-
-def part_of_lock(lock: str, names: set[str]) -> str:
-    """Return the entries of a lock, versions and hashes, that name one of these libraries."""
+def part_of_lock(lock: str, names: Iterable[str]) -> str:
+    """Return the entries of a lock, versions and hashes, of these libraries."""
     entries = re.split(r"^(?=[A-Za-z0-9])", lock, flags=re.MULTILINE)[1:]
-    return "".join(each for each in entries if canonicalize_name(re.split(r"[=\[; ]", each)[0]) in names)
+    return "".join(each for each in entries if re.split(r"[=\[; ]", each)[0] in set(names))
 
 
 def make_bundle(folder: Path) -> None:
     """Fill a folder with what the function is made of."""
     with tempfile.TemporaryDirectory() as scratch:
         lock = Path(scratch, "requirements.txt")
-        lock.write_text(part_of_lock((ROOT / "requirements.txt").read_text("utf-8"), closure(NEEDED)), "utf-8")
+        lock.write_text(part_of_lock((ROOT / "requirements.txt").read_text("utf-8"), NEEDED), "utf-8")
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
         command += ["--require-hashes", "-r", str(lock), "--target", str(folder), "--python-version", PYTHON]
         command += ["--implementation", "cp", "--only-binary", ":all:"]
