@@ -335,9 +335,21 @@ class Checker:
         elif bool(trade["tp_hit"]) is not last_t and not Decimal(trade["reduced"]) and trade["id"] not in self.doubtful:
             last = exits[-1]["orderRef"] if exits else "none"
             self.say("tp-hit", f"trade {trade['id']} has tp_hit {trade['tp_hit']}, its last exit is {last}")
+        self._priced(trade, exits)
         filled = self._held_by_refs(trade["id"])
         if trade["state"] == "void" and filled and trade["id"] not in self.doubtful:
             self.say("fills", f"trade {trade['id']} is void, and {filled} filled")
+
+    def _priced(self, trade: Row, exits: list[Row]) -> None:
+        """The exit price is the average over the executions that took the trade out, where those alone did."""
+        corrected = any(not entry["execId"].endswith(".01") for entry in exits)
+        uncertain = trade["exit_reason"] == "unknown" or Decimal(trade["reduced"]) or trade["id"] in self.doubtful
+        if not exits or corrected or uncertain or trade["state"] != "closed":
+            return
+        size = sum((Decimal(entry["quantity"]) for entry in exits), ZERO)
+        average = sum((Decimal(entry["quantity"]) * Decimal(entry["price"]) for entry in exits), ZERO) / size
+        if trade["exit_price"] is None or abs(Decimal(str(trade["exit_price"])) - average) > Decimal("0.000001"):
+            self.say("exit-price", f"trade {trade['id']} ended at {trade['exit_price']}, its exits average {average}")
 
     def _was_hidden(self, trade: Row) -> bool:
         first, closed = parse_utc(trade["timestamp"]), parse_utc(trade["closed_at"])

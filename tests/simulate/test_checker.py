@@ -91,7 +91,7 @@ class Stage:
 
     def end(self, reason: str, *, tp_hit: int = 0, state: str = "closed") -> None:
         """Write the first trade down as finished."""
-        sql = "UPDATE trades SET state = ?, closed = 1, exit_reason = ?, tp_hit = ?, closed_at = ? WHERE id = 1"
+        sql = "UPDATE trades SET state = ?, closed = 1, exit_reason = ?, tp_hit = ?, exit_price = 10, closed_at = ? WHERE id = 1"
         self.write(sql, state, reason, tp_hit, utc_text(self.at))
 
     # ---- what the checker does ----
@@ -265,6 +265,11 @@ def take_profit_not_noted(stage: Stage) -> None:
     take_profit(stage, tp_hit=0)
 
 
+def exit_price_wrong(stage: Stage) -> None:
+    take_profit(stage)
+    stage.write("UPDATE trades SET exit_price = 10.1")
+
+
 def stopped_by_a_bug(stage: Stage) -> None:
     stage.write(
         "INSERT INTO alarms (key, kind, level, text, raised_at) VALUES ('program:', 'program', 'page', 'x', '2026')"
@@ -280,7 +285,8 @@ PLANTED: list[tuple[Callable[[Stage], None], str]] = [
     (gives_out_an_id_again, "ids-rise"), (holds_without_a_word, "hold"), (stop_gone, "protected"),
     (stop_too_small, "protected"), (position_unlike_the_trade, "position"), (signal_lost, "lost"),
     (signal_without_verdict, "verdict"), (fill_missed, "fills"), (void_though_filled, "fills"),
-    (unknown_though_seen, "known-exit"), (take_profit_not_noted, "tp-hit"), (stopped_by_a_bug, "program"),
+    (unknown_though_seen, "known-exit"), (take_profit_not_noted, "tp-hit"), (exit_price_wrong, "exit-price"),
+    (stopped_by_a_bug, "program"),
 ]  # fmt: skip
 
 
