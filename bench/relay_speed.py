@@ -75,14 +75,19 @@ def measure() -> Iterator[Row]:
 def _throughput(found: dict[str, Server], make: MakeRequest) -> Iterator[Row]:
     rates: dict[str, list[float]] = {name: [] for name in found}
     slow: dict[str, list[float]] = {name: [] for name in found}
+    costs: dict[str, list[float]] = {name: [] for name in found}
     for _ in range(ROUNDS):
         for name, server in found.items():
+            before = server.cpu()
             outcome = accepted(load(server.port, make, 64, seconds=SECONDS))
             rates[name].append(outcome.rate)
             slow[name].append(outcome.percentile(0.99))
+            costs[name].append((server.cpu() - before) / len(outcome.latencies) * 1e6)
     for name, aim in (("bare echo", ""), ("SQLite", "at least 0.8"), ("PostgreSQL", "at least 0.7")):
         ratio = median(mine / bare for mine, bare in zip(rates[name], rates["bare echo"], strict=True))
-        value = f"{median(rates[name]):.0f}/s, p99 {median(slow[name]):.0f} ms"
+        value = (
+            f"{median(rates[name]):.0f}/s, p99 {median(slow[name]):.0f} ms, {median(costs[name]):.0f} µs of CPU each"
+        )
         yield Row(f"(b) 64 connections, {name}", value + (f", ratio {ratio:.2f}" if aim else ""), aim)
 
 

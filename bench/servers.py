@@ -25,6 +25,11 @@ class Server:
     def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
         self.process, self.port = process, port
 
+    def cpu(self) -> float:
+        """Return the seconds of CPU that the process and its children have used."""
+        whole = psutil.Process(self.process.pid)
+        return float(sum(sum(one.cpu_times()[:2]) for one in [whole, *whole.children(recursive=True)]))
+
     def memory(self) -> float:
         """Return the proportional set size of the process and its children, in MiB."""
         whole = psutil.Process(self.process.pid)
