@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -14,6 +14,8 @@ PROTECT_SECONDS = 14.0  # ten, two for the second look that confirms a differenc
 CLOSING_SECONDS = 15.0  # a position that is being closed has no stop meanwhile
 MISMATCH_SECONDS = 30.0  # until a position that differs is found, confirmed by a second look, and said or settled
 RACE = timedelta(seconds=8)  # what the owner did so short ago may cross with what the executor does
+BARE_ALARMS = ("unprotected", "hold", "contract", "close waits")  # kinds that tell of a position without its stop
+ODD_ALARMS = (*BARE_ALARMS, "position mismatch")  # kinds that tell of a position that is not what it should be
 DEAD = ("lost", "rejected", "inactive")
 
 
@@ -38,14 +40,13 @@ class Checker:
     broker: BrokerSide = field(default_factory=BrokerSide)
     found: list[str] = field(default_factory=list)
     sight: Sight = field(default_factory=Sight)
+    heard: int = 0  # entries of the broker's log
     allowed: set[int] = field(default_factory=set)  # permIds of orders that the owner is changing himself just now
     _since: dict[tuple[str, object], float] = field(default_factory=dict)  # (rule, object) → since when it is so
     _last_id: int = 0
-    _last_rowid: int = 0
+    _seen: tuple[int, int] = (-1, -1)  # the versions of both sides at the last look
     _judged: set[int] = field(default_factory=set)  # closed trades whose end was judged
-    released: dict[int, datetime] = field(
-        default_factory=dict
-    )  # conId → when an entry, or the owner, last released a block
+    released: dict[int, datetime] = field(default_factory=dict)  # conId → the last release by an entry or the owner
     doubtful: set[int] = field(default_factory=set)  # trades that the owner took out of a hold: their past was in doubt
     _given: dict[str, int] = field(default_factory=dict)  # orderRef → order id
 
@@ -56,6 +57,7 @@ class Checker:
 
     def hear(self, entry: Row) -> None:
         """Take in one entry of the broker's log, and judge it against what the journal holds at that moment."""
+        self.heard += 1
         handler = _HANDLERS.get(entry["event"])
         if handler:
             handler(self, entry)
@@ -184,6 +186,10 @@ class Checker:
     def look(self, sight: Sight) -> None:
         """Hold the journal and the broker's books against each other, as of now."""
         self.sight = sight
+        versions = self.journal.version(), self.heard
+        if versions == self._seen and not self._since:
+            return
+        self._seen = versions
         live = self.live()
         alarms = self.journal.rows("SELECT kind, key, symbol, level FROM alarms WHERE cleared_at IS NULL")
         self._ids()
@@ -207,11 +213,12 @@ class Checker:
 
     def _ids(self) -> None:
         """Order ids that the journal gives out only rise, over all restarts."""
-        rows = self.journal.rows("SELECT order_id, order_ref FROM orders WHERE order_id > ? OR rowid > ? ORDER BY order_id",
-                                 self._last_id, self._last_rowid)  # fmt: skip
+        rows = self.journal.rows(
+            "SELECT order_id, order_ref FROM orders JOIN trades ON trades.id = trade_id"
+            " WHERE order_id IS NOT NULL AND (closed = 0 OR order_id > ?) ORDER BY order_id",
+            self._last_id,
+        )
         for row in rows:
-            if row["order_id"] is None:
-                continue
             known = self._given.get(row["order_ref"])
             if known is None and row["order_id"] <= self._last_id:
                 self.say("ids-rise", f"{row['order_ref']} got id {row['order_id']} after {self._last_id}")
@@ -247,7 +254,7 @@ class Checker:
         stops = [o for o in live if o.ref in refs and leg_of(o.ref) in STOPS and not o.held and o.sign == -direction]
         size = sum((o.remaining for o in stops), ZERO)
         wrong = bool(trade["stop_wanted"]) and needed > 0 and size != needed
-        told = any(a["symbol"] == trade["symbol"] for a in alarms)
+        told = _is_told(trade, alarms, BARE_ALARMS)
         seconds = self._lasts("protected", trade["id"], wrong and not told)
         bound = CLOSING_SECONDS if trade["state"] in ("cancelling", "closing") else PROTECT_SECONDS
         if seconds > bound:
@@ -261,7 +268,7 @@ class Checker:
         own = sum((self.broker.filled(ref) for ref in refs), ZERO) * direction
         if trade["signal_id"].startswith("adopted"):
             return
-        told = any(a["symbol"] == trade["symbol"] for a in alarms)
+        told = _is_told(trade, alarms, ODD_ALARMS)
         seconds = self._lasts("flipped", trade["id"], own < 0 and not told)
         if seconds > PROTECT_SECONDS:
             self.say("flip", f"trade {trade['id']} has turned to {own}, and nobody was told for {seconds:.0f} s")
@@ -364,7 +371,7 @@ class Checker:
         own = self._journal_held(trade) * direction
         shown = self.broker.positions.get(trade["con_id"], ZERO) - self._beside(trade["con_id"])
         differs = trade["state"] == "open" and own != shown
-        told = any(a["symbol"] == trade["symbol"] for a in alarms)
+        told = _is_told(trade, alarms, ODD_ALARMS)
         seconds = self._lasts("position", trade["id"], differs and not told)
         if seconds > MISMATCH_SECONDS:
             self.say("position", f"trade {trade['id']} holds {own}, the account shows {shown}, for {seconds:.0f} s")
@@ -376,13 +383,12 @@ class Checker:
         return came - sum((Decimal(r["filled"]) for r in rows if r["leg"] != "E"), ZERO) - Decimal(trade["reduced"])
 
 
+def _is_told(trade: Row, alarms: list[Row], kinds: tuple[str, ...]) -> bool:
+    return any(alarm["symbol"] == trade["symbol"] and alarm["kind"] in kinds for alarm in alarms)
+
+
 _HANDLERS: dict[str, Callable[[Checker, Row], None]] = {
     "accepted": Checker._accepted, "filled": Checker._filled, "correction": Checker._filled,
     "position": Checker._position, "cancelled": Checker._died, "lost": Checker._died, "rejected": Checker._died,
     "inactive": Checker._died, "modified": Checker._modified, "midnight": Checker._midnight,
 }  # fmt: skip
-
-
-def words(found: list[str]) -> Iterator[str]:
-    """Return the rules that were broken."""
-    return (text.partition(":")[0] for text in found)

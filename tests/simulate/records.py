@@ -84,10 +84,6 @@ class JournalSide:
         self._path = path
         self._db: sqlite3.Connection | None = None
 
-    @property
-    def exists(self) -> bool:
-        return self._db is not None or self._path.exists()
-
     def rows(self, sql: str, *values: object) -> list[Row]:
         """Return what a query finds, [] while there is no journal."""
         if self._db is None:
@@ -100,6 +96,11 @@ class JournalSide:
         except sqlite3.OperationalError:  # the first moment of a new file
             self.close()
             return []
+
+    def version(self) -> int:
+        """Return a number that changes with every change of the file."""
+        found = self.one("PRAGMA data_version")
+        return int(found["data_version"]) if found else -1
 
     def one(self, sql: str, *values: object) -> Row | None:
         found = self.rows(sql, *values)
