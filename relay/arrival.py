@@ -7,7 +7,8 @@ import re
 from relay.bodies import MAX_BODY_BYTES
 
 HEAD_BYTES = 32 * 1024
-CHUNKED_BYTES = 8 * MAX_BODY_BYTES  # the body in chunks of one byte each, and a little more
+CHUNKED_BYTES = 2 * MAX_BODY_BYTES  # a body and the words around its chunks
+MOST_CHUNKS = 256  # each costs time: a body in single bytes would keep everybody waiting
 _LENGTH = re.compile(rb"\r\ncontent-length[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE)
 _CODED = re.compile(rb"\r\ntransfer-encoding[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE)
 _EXPECT = re.compile(rb"\r\nexpect[ \t]*:[ \t]*100-continue[ \t]*(?=\r\n)", re.IGNORECASE)
@@ -27,7 +28,7 @@ class Arrival:
         self._wanted: int | None = None  # bytes of body by Content-Length; None: chunks
         self._at = 0  # how far the head was searched, then where the next chunk begins
         self._decoded = 0
-        self._chunks_ended = False
+        self._chunks, self._chunks_ended = 0, False
 
     @property
     def has_end(self) -> bool:
@@ -43,6 +44,10 @@ class Arrival:
     @property
     def head_too_large(self) -> bool:
         return (len(self.received) if self._start is None else self._start) > HEAD_BYTES
+
+    @property
+    def too_many_chunks(self) -> bool:
+        return self._chunks >= MOST_CHUNKS
 
     def add(self, data: bytes) -> bool:
         """Take more bytes; return whether the request is whole.
@@ -92,8 +97,11 @@ class Arrival:
                 self._chunks_ended = self.received.find(b"\r\n\r\n", match.end() - 2) >= 0
                 return self._chunks_ended or self._too_long()
             here = min(size, len(self.received) - match.end())
-            if here < size or self._decoded + here > MAX_BODY_BYTES:
-                return self._decoded + here > MAX_BODY_BYTES
+            if self.too_many_chunks or self._decoded + here > MAX_BODY_BYTES:
+                return True
+            if here < size:
+                return self._too_long()
+            self._chunks += 1
             self._decoded += size
             self._at = match.end() + size + 2
         return self.received.find(b"\n", self._at) >= 0 or self._too_long()

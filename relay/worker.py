@@ -28,14 +28,16 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 from common.logs import get_logger
 from relay.arrival import Arrival
 from relay.handoff import Threads, Wakeups
-from relay.problems import HEADERS, PROBLEMS, Answer, problem_text
+from relay.problems import Answer
+from relay.sending import WholeAnswer, problem_bytes, send_all
 
 log = get_logger(__name__)
 KEEP_ALIVE_SECONDS = 75.0  # longer than a poll's answer is away, and than a proxy keeps a connection
 ARRIVE_SECONDS = 10.0  # a request that is not whole by then is dropped
 LINGER_SECONDS = 1.0  # for a request that is on its way while the server stops
 MOST_TOGETHER = 64  # alerts; those that came first do not wait for more
-WRITE_SECONDS = 10.0  # a client that does not read its answer by then is dropped
+PART_SECONDS, MOST_IGNORED = 1.0, 256 * 1024  # what is read and thrown away after a last answer, at most
+MOST_HELD = 16 * 1024 * 1024  # bytes of requests that have not wholly arrived, of all connections together
 
 # An alert, as far as one need not look closer: whatever else is at this path goes to a thread.
 _ALERT = re.compile(rb"POST /webhook(/[^/?% ]+)? HTTP/")
@@ -67,52 +69,16 @@ class _Connection(TConn):  # type: ignore[misc]
         self.until = 0.0  # when it is dropped if nothing more happens
         self.expected = False  # bytes are wanted now
         self.watched = False  # the main loop hears of its bytes
+        self.held = 0  # bytes of a request that has not wholly arrived
+        self.ignored = 0  # bytes that came after the last answer
         self.reusable = False  # for another request, as far as the last one tells
         self.sock.setblocking(False)
-
-
-class _Answer(wsgi.Response):  # type: ignore[misc]
-    """An answer in one piece, that does not tell which server made it."""
-
-    def default_headers(self) -> list[str]:
-        return [line for line in super().default_headers() if not line.startswith("Server:")]
-
-    headers_sent: bool
-
-    def write(self, part: bytes) -> None:
-        """Send the head and the body together: one system call less, and each costs all threads time."""
-        if self.headers_sent or self.chunked or self._omits_body or self.response_length != len(part):
-            super().write(part)
-            return
-        send_all(self.sock, self.whole(part))
-
-    def whole(self, body: bytes) -> bytes:
-        """Return head and body, which are then as good as sent."""
-        lines = [*self.default_headers(), *(f"{name}: {value}\r\n" for name, value in self.headers), "\r\n"]
-        self.headers_sent, self.sent = True, len(body)
-        return "".join(lines).encode("latin-1") + body
-
-
-def send_all(client: socket.socket, data: bytes) -> None:
-    """Send all data on a socket that does not block; wait only when its buffer is full.
-
-    Raises:
-        OSError: The client is gone, or did not read for WRITE_SECONDS.
-    """
-    try:
-        sent = client.send(data)
-    except BlockingIOError:
-        sent = 0
-    if sent < len(data):
-        client.settimeout(WRITE_SECONDS)
-        client.sendall(data[sent:])
-        client.setblocking(False)
 
 
 class _Later:
     """The answer to an alert, given when its commit is done (see relay.intake.Later)."""
 
-    def __init__(self, worker: RelayWorker, conn: _Connection, response: _Answer) -> None:
+    def __init__(self, worker: RelayWorker, conn: _Connection, response: WholeAnswer) -> None:
         self._worker, self._conn, self._response = worker, conn, response
 
     def soon(self, call: Callable[[], None]) -> None:
@@ -129,11 +95,13 @@ class RelayWorker(ThreadWorker):  # type: ignore[misc]
     """See the module's docstring."""
 
     def init_process(self) -> None:
-        wsgi.Response = _Answer
+        wsgi.Response = WholeAnswer
         # Both in the order in which they are dropped: connections whose request has begun, and idle ones.
         self.arriving: dict[_Connection, None] = {}
         self.idle: dict[_Connection, None] = {}
+        self.parting: dict[_Connection, None] = {}  # answered for the last time
         self.stopped_at = 0.0
+        self.held = 0
         self._calls: list[Callable[[], None]] = []  # for the end of this round
         self.method_queue = Wakeups()
         super().init_process()
@@ -170,7 +138,7 @@ class RelayWorker(ThreadWorker):  # type: ignore[misc]
         self._watch(conn, self.arriving, ARRIVE_SECONDS)
         self._receive(conn, client)
         if self.nr_conns >= self.worker_connections:
-            for slow in [*self.arriving, *self.idle][:1]:
+            for slow in [*self.parting, *self.arriving, *self.idle][:1]:
                 self._drop(slow)
 
     def _watch(self, conn: _Connection, among: dict[_Connection, None], seconds: float) -> None:
@@ -201,6 +169,8 @@ class RelayWorker(ThreadWorker):  # type: ignore[misc]
             data = b""
         if not data:
             self._drop(conn)
+        elif conn in self.parting:
+            self._ignore(conn, len(data))
         elif conn.arrival.add(data):
             self._forget(conn)
             self._arrived(conn)
@@ -216,7 +186,7 @@ class RelayWorker(ThreadWorker):  # type: ignore[misc]
         if not later:
             self._finished(conn, conn.reusable)
 
-    def answer_alert(self, conn: _Connection, response: _Answer, answer: Answer) -> None:
+    def answer_alert(self, conn: _Connection, response: WholeAnswer, answer: Answer) -> None:
         """Send the answer to an alert; what the socket does not take at once, a thread sends."""
         if not self.alive:
             response.force_close()
@@ -244,24 +214,53 @@ class RelayWorker(ThreadWorker):  # type: ignore[misc]
         if conn in self.idle:
             self._forget(conn)
             self._watch(conn, self.arriving, ARRIVE_SECONDS)
+        self._hold(conn, len(conn.arrival.received))
         if conn.arrival.take_expectation():
             with contextlib.suppress(OSError):
                 conn.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
+    def _hold(self, conn: _Connection, size: int) -> None:
+        """Count the bytes that wait for the rest of their request; of too many the slowest are dropped."""
+        self.held += size - conn.held
+        conn.held = size
+        while self.held > MOST_HELD:
+            self._drop(next(iter(self.arriving)))
+
     def _forget(self, conn: _Connection) -> None:
+        self._hold(conn, 0)
         conn.expected = False
         self.arriving.pop(conn, None)
         self.idle.pop(conn, None)
+        self.parting.pop(conn, None)
 
-    def _drop(self, conn: _Connection, graceful: bool = False) -> None:
+    def _drop(self, conn: _Connection) -> None:
         self._forget(conn)
         self._unwatch(conn)
         self.nr_conns -= 1
-        conn.close(graceful=graceful)
+        conn.close()
+
+    def _part(self, conn: _Connection) -> None:
+        """End a connection after its last answer, once the client has ended it too, or soon.
+
+        To close while it still sends would destroy the answer on its way; to wait for it here, as the stock
+        worker does for up to two seconds, would keep everybody else waiting.
+        """
+        try:
+            conn.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._drop(conn)
+        else:
+            self._watch(conn, self.parting, PART_SECONDS)
+
+    def _ignore(self, conn: _Connection, size: int) -> None:
+        conn.ignored += size
+        if conn.ignored > MOST_IGNORED:
+            self._drop(conn)
 
     def murder_pending(self) -> None:
-        """Drop requests that did not arrive in time; those that began first are first."""
+        """Drop requests that did not arrive in time, and clients that do not part; those that began first are first."""
         self._drop_late(self.arriving)
+        self._drop_late(self.parting)
 
     def murder_keepalived(self, force: bool = False) -> None:
         """Drop connections that nobody used for long; when the server stops, all that are idle."""
@@ -280,7 +279,7 @@ class RelayWorker(ThreadWorker):  # type: ignore[misc]
     def _finished(self, conn: _Connection, keep: bool) -> None:
         """After an answer: go on with what the client has sent of its next request, or wait for it."""
         if not keep:
-            self._drop(conn, graceful=True)
+            self._part(conn)
         elif conn.arrival.received and conn.arrival.add(b""):
             self._arrived(conn)
         elif conn.arrival.received:
@@ -300,6 +299,8 @@ class RelayWorker(ThreadWorker):  # type: ignore[misc]
             arrival, conn.arrival = conn.arrival, Arrival()
             if arrival.head_too_large:
                 raise errors.LimitRequestHeaders("headers")
+            if arrival.too_many_chunks:
+                raise errors.ParseException("chunks")
             conn.parser = http.get_parser(self.cfg, _once(bytes(arrival.received)), conn.client)
             request = next(conn.parser)
             if not arrival.has_end:
@@ -316,12 +317,12 @@ class RelayWorker(ThreadWorker):  # type: ignore[misc]
             self.handle_error(request, conn.sock, conn.client, exc)
         return False, False
 
-    def _answer(self, request: Any, conn: _Connection, may_wait: bool) -> _Answer:
+    def _answer(self, request: Any, conn: _Connection, may_wait: bool) -> WholeAnswer:
         """Have the application answer, now or, where nothing may wait, later.
 
         The stock method also keeps the time for an access log and asks for hooks; here there are neither.
         """
-        response: _Answer
+        response: WholeAnswer
         response, environ = wsgi.create(request, conn.sock, conn.client, conn.server, self.cfg)
         environ["wsgi.multithread"] = True
         if not may_wait:
@@ -381,11 +382,3 @@ def _is_at_end(conn: _Connection) -> bool:
 def _once(data: bytes) -> Iterator[bytes]:
     """Yield data, then nothing: the parser never waits for the network."""
     yield data
-
-
-def problem_bytes(code: str) -> bytes:
-    """Return a whole HTTP answer for a request that the server itself refuses."""
-    body, status = problem_text(code)
-    head = {"Connection": "close", "Content-Type": "application/problem+json", "Content-Length": len(body), **HEADERS}
-    lines = [f"HTTP/1.1 {status} {PROBLEMS[code].title}", *(f"{name}: {value}" for name, value in head.items())]
-    return "\r\n".join([*lines, "", body]).encode("ascii")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from relay import __main__ as program
-from relay import worker
+from relay import sending, worker
 from relay.pending import sqlite
 from tests.crash.child import Boundaries
 
@@ -62,7 +62,7 @@ class Connection:
 
 def instrument(boundaries: Boundaries) -> None:
     """Wrap every boundary of this process's relay: each commit, each answer."""
-    connect, send = sqlite.open_connection, worker.send_all
+    connect, send = sqlite.open_connection, sending.send_all
 
     def counted(path: str) -> Any:
         return Connection(connect(path), boundaries)
@@ -76,7 +76,7 @@ def instrument(boundaries: Boundaries) -> None:
         return boundaries.reach(f"after answer to {name}")
 
     sqlite.open_connection = counted
-    worker.send_all = send_all  # type: ignore[assignment]
+    sending.send_all = send_all  # type: ignore[assignment]
     boundaries.around(worker.RelayWorker, "answer_alert", name="answer to webhook")
 
 

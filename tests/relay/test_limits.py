@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import socket
 import subprocess
@@ -37,6 +38,50 @@ def test_silent_strangers_never_take_the_last_descriptor(tmp_path: Path) -> None
         for each in strangers:
             each.close()
     assert relay.stop() == 0 and "Traceback" not in relay.log
+
+
+PARTIAL = b"POST /webhook HTTP/1.1\r\nHost: x\r\n"
+# what many send at once and then keep the connection open -> how many do so
+STUBBORN = {
+    "answered for the last time": (30, b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
+    "refused": (30, b"rubbish\r\n\r\n"),
+    "a body in single bytes": (100, PARTIAL + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * 10_000),
+    "a long head, not ended": (500, PARTIAL + b"X: " + b"x" * 31_000),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("count, data", STUBBORN.values(), ids=STUBBORN.keys())
+def test_stubborn_clients_keep_nobody_waiting(relay: RelayProcess, count: int, data: bytes) -> None:
+    """The main loop serves all senders, so it must never wait for one."""
+    clients = [relay.connect() for _ in range(count)]
+    try:
+        for client in clients:
+            with contextlib.suppress(OSError):
+                client.sendall(data)
+        started = time.monotonic()
+        assert relay.post("/webhook", signal(symbol=f"STUB{len(data)}")).status_code == 202
+        assert time.monotonic() - started < 1.0
+    finally:
+        for client in clients:
+            client.close()
+
+
+def test_requests_that_never_end_fill_no_memory(relay: RelayProcess) -> None:
+    """700 strangers with 47 kB each would be 33 MB; those that began first are dropped at 16."""
+    worker = psutil.Process(relay.process.pid).children()[0]
+    before = worker.memory_info().rss
+    data = PARTIAL + b"X: " + b"x" * 7_000 + b"\r\nContent-Length: 16384\r\nY: " + b"y" * 7_000
+    data += b"\r\nZ: " + b"z" * 7_000 + b"\r\nW: " + b"w" * 7_000 + b"\r\n\r\n" + b"{" * 16_000
+    clients = [relay.connect() for _ in range(700)]
+    try:
+        for client in clients:
+            with contextlib.suppress(OSError):
+                client.sendall(data)
+        assert relay.post("/webhook", signal(symbol="MEMORY")).status_code == 202
+        assert worker.memory_info().rss - before < 26_000_000
+    finally:
+        for client in clients:
+            client.close()
 
 
 ASKED = """
