@@ -246,10 +246,12 @@ class Journal:
         self._change("orders", "order_ref", order_ref, values)
 
     def _change(self, table: str, key: str, of: object, values: dict[str, object]) -> None:
+        """Set columns of a row; one that has these values already is not written, so that nothing waits for the disk."""
         if not values:
             return
-        columns = ", ".join(f"{name} = ?" for name in values)
-        self._write(f"UPDATE {table} SET {columns} WHERE {key} = ?", *map(plain, values.values()), of)  # noqa: S608  names are ours
+        columns, given = ", ".join(f"{name} = ?" for name in values), [plain(value) for value in values.values()]
+        differs = " OR ".join(f"{name} IS NOT ?" for name in values)
+        self._write(f"UPDATE {table} SET {columns} WHERE {key} = ? AND ({differs})", *given, of, *given)  # noqa: S608  names are ours
 
     def find_order(
         self, *, order_ref: str | None = None, client_id: int | None = None, order_id: int = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from executor import storage
 from executor.journal import Journal
 from executor.storage import MIGRATIONS, open_file
 
-from .fakes import START
+from .fakes import START, House
+from .test_desk import entered
 
 
 @pytest.fixture
@@ -141,3 +143,16 @@ def test_journal_belongs_to_one_account_for_ever(journal: Journal) -> None:
 def test_order_ids_start_at_the_brokers_floor_and_never_go_back(journal: Journal) -> None:
     assert [journal.take_order_ids(1, 3, floor) for floor in (10, 5, 40, 1)] == [10, 13, 40, 43]
     assert journal.take_order_ids(2, 1, 7) == 7
+
+
+def test_what_is_so_already_is_not_written_again() -> None:
+    """Each write is a wait for the disk: a look at many open trades must cost none."""
+    house = House.build().connect()
+    entered(house)
+    trade, before = house.journal.unfinished()[0], house.journal._db.total_changes
+    house.journal.change_trade(trade.id, sl_price=Decimal("1.18"), tp_hit=0, state=trade.state.value)
+    house.desk.advance()
+    house.desk.tick()
+    assert house.journal._db.total_changes == before
+    house.journal.change_trade(trade.id, sl_price=Decimal("1.17"))
+    assert house.trades()[0]["sl_price"] == 1.17
