@@ -112,7 +112,8 @@ class FakeBroker:
         ticket = next(
             t for t in self.tickets.values() if t.order_ref[20] == leg and self.orders[t.order_id].status.is_live
         )
-        self.execute(ticket.order_id, quantity or ticket.quantity, ticket.price or Decimal(1))
+        left = ticket.quantity - (self.orders[ticket.order_id].filled or Decimal(0))
+        self.execute(ticket.order_id, quantity or left, ticket.price or Decimal(1))
         for other in list(self.tickets.values()):
             same = (
                 other.oca_group == ticket.oca_group
