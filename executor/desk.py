@@ -19,7 +19,7 @@ from common.logs import get_logger
 
 from .alarms import Alarms
 from .broker import Broker, Connectivity, Contract, Fill, OrderReport, Position, Refusal, Snapshot
-from .commands import Command
+from .commands import Command, CommandRefused
 from .dispatch import Dispatch
 from .journal import Journal
 from .owner import Owner
@@ -259,9 +259,13 @@ class Desk:
         """Carry out an owner's wish, committed as an event first; what was done, in words.
 
         Raises:
-            CommandRefused: It cannot be done now; the text says why.
+            CommandRefused: It cannot be done now; the text says why. Nothing was changed.
         """
-        text = self.owner.obey(command)
+        try:
+            text = self.owner.obey(command)
+        except JournalError as exc:
+            self.stopped_by(exc)
+            raise CommandRefused(f"nothing was done, since it could not be written down: {exc}") from exc
         self.advance()
         return text
 

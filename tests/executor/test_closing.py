@@ -188,3 +188,15 @@ def test_order_without_a_trace_is_not_looked_up_for_ever_on_hold() -> None:
     house.wanted.clear()
     house.pass_time(30, look=False)
     assert house.wanted == [] and house.trades()[0]["state"] == "hold"
+
+
+def test_button_on_a_full_disk_is_refused_in_words() -> None:
+    house = House.build().connect()
+    buy(house)
+    house.journal._db.execute("PRAGMA query_only = ON")
+    with pytest.raises(CommandRefused, match="could not be written down"):
+        house.desk.command(Command(CommandKind.CLOSE, trade_id=1))
+    assert not house.desk.can_send
+    house.journal._db.execute("PRAGMA query_only = OFF")
+    house.pass_time(2)
+    assert house.desk.can_send and house.trades()[0]["state"] == "open"
