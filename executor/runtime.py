@@ -19,6 +19,7 @@ from typing import Any
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
+from common.channels import Channels
 from common.clock import Clock, SystemClock
 from common.errors import BridgeError, JournalError
 from common.logs import get_logger
@@ -29,7 +30,7 @@ from executor.desk import Desk
 from executor.intake import Intake
 from executor.journal import Journal
 from executor.lock import JournalLock
-from executor.notify import Channels, Heartbeat, Notifier
+from executor.notify import Heartbeat, Notifier
 from executor.paper_child import PaperChild
 from executor.publisher import Publisher
 from executor.relay_client import RelayClient
