@@ -130,7 +130,9 @@ class Watch:
             since, ready = trade.unprotected_at, desk.ready_since or now
             closing = trade.state in (State.CANCELLING, State.CLOSING)
             if closing and since and (now - max(since, ready)).total_seconds() >= desk.policy.protect_seconds:
-                text = f"{trade.symbol}: {trade.held} stand WITHOUT a stop-loss: cancelled for a close that is not through"
+                text = (
+                    f"{trade.symbol}: {trade.held} stand WITHOUT a stop-loss: cancelled for a close that is not through"
+                )
                 desk.alarms.raise_("unprotected", str(trade.id), text, symbol=trade.symbol, trade_id=trade.id)
 
     # ---- the program and its journal ----
