@@ -11,6 +11,7 @@ from common.errors import UnauthenticSignal
 from common.logs import get_logger, never_log
 from common.settings import Rotating, Secret
 from common.signing import SigningKeys, same_secret, verify
+from relay.failures import LineLimit
 from relay.settings import RelaySettings
 
 log = get_logger(__name__)
@@ -56,6 +57,7 @@ class Credentials:
     """All secrets of the relay. Nothing here remembers, logs or returns one."""
 
     def __init__(self, settings: RelaySettings, clock: Clock) -> None:
+        self._clock, self._lines = clock, LineLimit()
         self._senders = _Ring("RELAY_WEBHOOK_SECRETS", settings.webhook_secrets, clock, _words)
         self._executors = _Ring("RELAY_EXECUTOR_TOKENS", settings.executor_tokens, clock, _words)
         self._signing = _Ring("RELAY_SIGNING_SECRETS", settings.signing_secrets, clock, _keys)
@@ -77,7 +79,8 @@ class Credentials:
         try:
             verify(self._signers.now(), headers, body, now=now)
         except UnauthenticSignal as exc:
-            log.info("signature_refused", reason=exc.message)
+            if self._lines.allows(self._clock.monotonic()):
+                log.info("signature_refused", reason=exc.message)
             return False
         return True
 

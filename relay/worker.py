@@ -27,6 +27,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from common.logs import get_logger
 from relay.arrival import Arrival
+from relay.failures import LineLimit
 from relay.handoff import Threads, Wakeups
 from relay.problems import Answer
 from relay.sending import WholeAnswer, problem_bytes, send_all
@@ -102,6 +103,7 @@ class RelayWorker(ThreadWorker):  # type: ignore[misc]
         self.parting: dict[_Connection, None] = {}  # answered for the last time
         self.stopped_at = 0.0
         self.held = 0
+        self.lines = LineLimit()  # of requests that are not valid HTTP
         self._calls: list[Callable[[], None]] = []  # for the end of this round
         self.method_queue = Wakeups()
         super().init_process()
@@ -344,9 +346,10 @@ class RelayWorker(ThreadWorker):  # type: ignore[misc]
         """Answer what never reached the application; nothing of the request is repeated or logged."""
         refused = isinstance(error, errors.ParseException | errors.ConfigurationProblem)
         code = _CODES.get(type(error), "bad-request" if refused else "internal")
-        event = "request_refused" if refused else "request_failed"
-        write = log.info if refused else log.exception
-        write(event, code=code, reason=type(error).__name__, address=str(address and address[0]))
+        if not refused:
+            log.exception("request_failed", code=code, address=str(address and address[0]))
+        elif self.lines.allows(time.monotonic()):  # noqa: TID251 gunicorn's own clock
+            log.info("request_refused", code=code, reason=type(error).__name__, address=str(address and address[0]))
         with contextlib.suppress(OSError):
             client.send(problem_bytes(code))
 

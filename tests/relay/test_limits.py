@@ -159,7 +159,22 @@ def test_one_customer_of_ipv6_is_one_address() -> None:
     assert address_group("rubbish") == address_group("") == "unknown"
 
 
-def test_a_spray_fills_no_log() -> None:
+def test_rubbish_fills_no_log(tmp_path: Path) -> None:
+    """300 requests that are no HTTP, and 300 with a signature that is none: 60 lines a minute for each kind."""
+    relay = RelayProcess(tmp_path / "r", "--proxy-hops", "1")
+    signed = (b"webhook-id: x", b"webhook-timestamp: 1", b"webhook-signature: v1,AAAA", b"Authorization: none")
+    with relay.connect() as client:
+        for number in range(300):
+            client.sendall(http(b"{}", headers=(*signed, b"X-Forwarded-For: 10.0.%d.%d" % divmod(number, 250))))
+            assert status(read_answer(client)) == 401
+    for _ in range(300):
+        assert status(relay.raw(b"rubbish\r\n\r\n")) == 400
+    assert relay.stop() == 0
+    counted = [relay.log.count(event) for event in ("signature_refused", "request_refused", "credential_refused")]
+    assert counted == [60, 60, 60]
+
+
+def test_a_limit_of_lines_is_for_a_minute() -> None:
     lines = LineLimit()
     assert sum(lines.allows(now=1.0) for _ in range(1000)) == 60
     assert lines.allows(now=61.5)
