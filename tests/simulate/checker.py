@@ -77,6 +77,7 @@ class Checker:
             self.say("written-first", f"{ref} was accepted, and the journal has not committed that it was sent")
             return
         trade = self.journal.one("SELECT * FROM trades WHERE id = ?", row["trade_id"]) or {}
+        trade["written_at"] = parse_utc(row["sent_at"])  # when the order left; it may arrive much later
         {"E": self._entry_accepted, "C": self._close_accepted, "R": self._stop_accepted}.get(
             leg_of(ref), lambda *_: None
         )(entry, trade)
@@ -86,7 +87,7 @@ class Checker:
                 and o.ref != entry["orderRef"] and leg_of(o.ref) in legs]  # fmt: skip
 
     def _entry_accepted(self, entry: Row, trade: Row) -> None:
-        con_id, at = entry["conId"], parse_utc(entry["at"])
+        con_id, at = entry["conId"], trade["written_at"]
         family = entry["orderRef"][:20]
         left = [o.ref for o in self._others(entry, "ETSRC") if not o.ref.startswith(family)]
         if left:
@@ -126,7 +127,7 @@ class Checker:
         left = [o.ref for o in self._others(entry, EXITS + "E")]
         if left:
             self.say("cancel-first", f"{entry['orderRef']} closes while {', '.join(left)} are live")
-        con_id, at = entry["conId"], parse_utc(entry["at"])
+        con_id, at = entry["conId"], trade["written_at"]
         held = self.broker.positions.get(con_id, ZERO) * (1 if entry["action"] == "SELL" else -1)
         if Decimal(entry["quantity"]) > held and not self._by_hand_lately(con_id, at):
             self.say("flip", f"{entry['orderRef']} closes {entry['quantity']} of {held}")
