@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ import pytest
 import requests
 from click.testing import CliRunner, Result
 
-from relay.__main__ import main
+from relay.__main__ import COMMANDS, main
 from tests.relay.examples import AUTH, SECRET, signal
-from tests.relay.process import RelayProcess, run_command
+from tests.relay.process import ROOT, RelayProcess, run_command
 
 Command = Callable[..., Result]
 _numbers = itertools.count()
@@ -133,6 +134,13 @@ def test_a_close_that_overtakes_an_entry_buries_it(relay, owner) -> None:
     assert actions(relay) == ["close"]
     owner("resume")
     assert lease(relay) == [] and entry in owner("dead").output
+
+
+def test_every_command_is_documented() -> None:
+    page = (ROOT / "docs/reference/queue.md").read_text("utf-8")
+    ours = {name for name, (module, _) in COMMANDS.items() if module == "relay.admin"}
+    assert {*re.findall(r"^\| `python -m relay ([a-z-]+)", page, re.MULTILINE)} == ours
+    assert {words.split()[0] for words in ALL} == ours
 
 
 # --- what cannot be done ----------------------------------------------------------------------------
