@@ -84,6 +84,9 @@ class Owner:
 
     def _adopt(self, command: Command) -> str:
         trade, snapshot = self._on_hold(command)
+        if turned := self._turned_over(trade):
+            self._replace(trade, command, turned)
+            return f"{trade.symbol} has turned over: the {decimal_text(turned)} are a trade of their own now, without exits"
         held = self._match(trade, snapshot)
         self._desk.recorder.move(trade, Event.ADOPT, hold_reason=None)
         self._over(trade, "adopted")
@@ -91,6 +94,10 @@ class Owner:
 
     def _flatten(self, command: Command) -> str:
         trade, snapshot = self._on_hold(command)
+        if turned := self._turned_over(trade):
+            new = self._replace(trade, command, turned)
+            self._desk.recorder.move(new, Event.CLOSE, close_cause="owner")
+            return f"{trade.symbol} has turned over: the {decimal_text(turned)} are closed at market"
         held = self._match(trade, snapshot)
         self._desk.recorder.move(trade, Event.FLATTEN, hold_reason=None, close_cause="owner")
         self._over(trade, "being flattened")
@@ -107,11 +114,25 @@ class Owner:
         self._desk.recorder.move(self._journal.trade(trade.id), Event.DISMISS, hold_reason=None)
         return f"the trade in {trade.symbol} is closed in the journal: you have settled it yourself"
 
+    def _shown(self, trade: Trade) -> Decimal:
+        """Return what the account shows of the contract, less what is the owner's own."""
+        beside = self._journal.ignored().get((trade.account, trade.con_id), ZERO)
+        return self._desk.shown(trade.con_id) - beside
+
+    def _turned_over(self, trade: Trade) -> Decimal:
+        """Return the signed position that stands against the trade's side, 0 where none does."""
+        shown = self._shown(trade)
+        return shown if shown and (shown > 0) is not (trade.side is Side.BUY) else ZERO
+
+    def _replace(self, trade: Trade, command: Command, turned: Decimal) -> Trade:
+        """End a trade whose position has turned over, and make what stands a trade of its own."""
+        self._dismiss(command)
+        return self._take_over(trade.symbol, trade.con_id, turned)
+
     def _match(self, trade: Trade, snapshot: Snapshot) -> Decimal:
         """Make the trade's quantity what the account shows of it, and drop orders that are not there."""
         self._forget_live(trade, snapshot)
-        beside = self._journal.ignored().get((trade.account, trade.con_id), ZERO)
-        shown = self._desk.shown(trade.con_id) - beside
+        shown = self._shown(trade)
         held = max(shown if trade.side is Side.BUY else -shown, ZERO)
         closes = sum(1 for _ in trade.legs(Leg.CLOSE))
         self._journal.change_trade(trade.id, reduced=trade.entered - trade.exited - held, closes_forgiven=closes)
@@ -170,13 +191,18 @@ class Owner:
         con_id, unknown = self._unknown(command)
         if self._journal.open_trade(self._desk.account, con_id, command.symbol or "") is not None:
             raise CommandRefused(f"a trade in {command.symbol} is open: only a whole position can be adopted")
-        now = self._desk.clock.now()
-        side = Side.BUY if unknown > 0 else Side.SELL
+        self._take_over(command.symbol or "", con_id, unknown)
+        self._journal.remember_contract(command.symbol or "", con_id)
+        return f"your {decimal_text(unknown)} {command.symbol} are a trade of the journal now, without exits"
+
+    def _take_over(self, symbol: str, con_id: int, quantity: Decimal) -> Trade:
+        """Make a position a trade, without exits."""
+        now, account = self._desk.clock.now(), self._desk.account
         trade = Trade(
-            id=0, symbol=command.symbol or "", side=side, account=self._desk.account, con_id=con_id, asked=abs(unknown),
-            state=State.OPEN, signal_id=f"adopted-{con_id}-{now:%Y%m%dT%H%M%S%f}", received_at=now, valid_until=now, timestamp=now,
+            id=0, symbol=symbol, side=Side.BUY if quantity > 0 else Side.SELL, account=account, con_id=con_id,
+            asked=abs(quantity), state=State.OPEN, signal_id=f"adopted-{con_id}-{now:%Y%m%dT%H%M%S%f}",
+            received_at=now, valid_until=now, timestamp=now,
         )  # fmt: skip
         adopted = self._journal.create_trade(trade, (), None)
         self._journal.change_trade(adopted.id, entry_price=self._desk.positions[con_id].entry_price, filled_at=now)
-        self._journal.remember_contract(command.symbol or "", con_id)
-        return f"your {decimal_text(unknown)} {command.symbol} are a trade of the journal now, without exits"
+        return adopted

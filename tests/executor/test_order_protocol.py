@@ -14,7 +14,9 @@ import pytest
 from common.errors import JournalError
 from common.signals import Action, Envelope, Side, Signal, payload_text
 from executor.broker import Connectivity, OrderReport, Refusal, Status
+from executor.commands import Command, CommandKind
 from executor.policy import Policy
+from executor.trades import State
 
 from .fakes import ACCOUNT, EURUSD, House
 
@@ -403,6 +405,23 @@ def test_both_exits_that_fill_are_held_and_nothing_is_sent(house: House) -> None
     assert state(house) == "hold" and legs(house) == ["E1", "T1", "S1"] and "hold" in house.alarms()
     assert "turned over" in house.trades()[0]["hold_reason"]
     assert json.loads(house.trades()[0]["evidence"])["journal says held"] == "-10000"
+
+
+def test_flatten_closes_a_position_that_has_turned_over(house: House) -> None:
+    flip(house)
+    house.pass_time(10)
+    assert "closed at market" in house.desk.command(Command(CommandKind.FLATTEN, trade_id=1))
+    house.pass_time(3)
+    assert house.broker.quantity[EURUSD.con_id] == 0 and not house.journal.unfinished() and not house.alarms()
+    assert [t.side for t in house.broker.sent[3:]] == [Side.BUY]
+
+
+def test_adopt_makes_a_position_that_has_turned_over_a_trade_of_its_own(house: House) -> None:
+    flip(house)
+    house.pass_time(10)
+    house.desk.command(Command(CommandKind.ADOPT, trade_id=1))
+    assert [(t.side, t.held, t.state) for t in house.journal.unfinished()] == [(Side.SELL, Decimal(10000), State.OPEN)]
+    assert house.outcome(house.signal("close"))[0] == "closed" and house.broker.quantity[EURUSD.con_id] == 0
 
 
 def test_execution_for_a_finished_trade_is_held(house: House) -> None:
