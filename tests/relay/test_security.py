@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import re
 import time
 from collections.abc import Iterator
@@ -143,6 +145,56 @@ def test_hostile_signatures_are_401_and_nothing_else(relay: RelayProcess, header
         more = (*more, b"webhook-timestamp: %d" % time.time())
     answer = relay.raw(http(body(symbol="SIGNED"), headers=more))
     assert status(answer) == 401 and b"unauthorized" in answer, answer
+
+
+PIECES = (
+    b"\r\n", b"\n", b"\0", b":", b" ", b"\t", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"\xff", b"%00",
+    b"%ff", b"HTTP/1.0", b"0\r\n\r\n", b"ffffffff\r\n", b"Connection: close\r\n", b"Upgrade: websocket\r\n", b"?", b"#", b"//",
+)  # fmt: skip
+WELL_FORMED = (
+    http(body(symbol="MUTATED")),
+    http(b"5\r\nabcde\r\n0\r\n\r\n", headers=(b"Transfer-Encoding: chunked",), length=False),
+    http(b'{"limit":1,"wait_seconds":0}', "/v1/lease", (b"Authorization: " + EXECUTOR["Authorization"].encode(),)),
+    http(b"", f"/webhook/{SECRET}"),
+    http(b"{}", headers=(b"Expect: 100-continue",)),
+)
+
+
+def mutated(chance: random.Random) -> bytes:
+    """Return one or three requests with a few bytes put in, taken out, changed or doubled."""
+    data = bytearray(chance.choice(WELL_FORMED) * chance.choice((1, 1, 3)))
+    for _ in range(chance.randrange(1, 6)):
+        at = chance.randrange(len(data))
+        change = chance.randrange(4)
+        if change == 0:
+            data[at:at] = chance.choice(PIECES)
+        elif change == 1:
+            del data[at : at + chance.randrange(1, 9)]
+        elif change == 2:
+            data[at] = chance.randrange(256)
+        else:
+            data[at:at] = data[at : at + chance.randrange(1, 40)]
+    return bytes(data)
+
+
+@pytest.mark.slow
+def test_5_000_mutated_requests_never_fail_inside(tmp_path: Path) -> None:
+    """In two pieces each; alerts are taken at once in between."""
+    relay, chance = RelayProcess(tmp_path / "r", "--proxy-hops", "1"), random.Random(7)
+    for number in range(5_000):
+        data = mutated(chance)
+        cut = chance.randrange(len(data) + 1)
+        with relay.connect() as client, contextlib.suppress(OSError):
+            client.settimeout(0.02)
+            client.sendall(data[:cut])
+            client.sendall(data[cut:])
+            client.recv(65536)
+        if number % 250 == 0:
+            started = time.monotonic()
+            assert status(relay.raw(http(body(symbol=f"GOOD{number}")))) == 202
+            assert time.monotonic() - started < 1
+    assert relay.stop() == 0
+    assert "request_failed" not in relay.log and "Traceback" not in relay.log and " ERROR " not in relay.log
 
 
 # --- what it is told --------------------------------------------------------------------------------
