@@ -15,7 +15,7 @@ from bench.load import MakeRequest, Outcome, load, numbered, percentile, post
 from bench.report import Row
 from bench.servers import HOST, SECRET, SECRETS, Server, bare_echo, free_port, relay, spawn, stop
 from common.clock import SystemClock
-from common.settings import Secret
+from common.secret import Secret
 from executor.relay_client import RelayClient
 from tests.pending.pg import running_postgres
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from common.logs import get_logger
-from common.settings import Secret
+from common.secret import Secret
 
 log = get_logger(__name__)
 

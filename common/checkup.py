@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 
 import click
 
-from common.settings import ProgramSettings, Secret
+from common.secret import Secret
+from common.settings import ProgramSettings
 
 DAYS_WANTED = 14  # certificates are renewed 30 days before their end; 14 left means that renewing fails
 SKEW_SECONDS = 2.0

@@ -15,7 +15,8 @@ import click
 
 from common import logs
 from common.errors import BridgeError
-from common.settings import ProgramSettings, Secret, click_options, speaking
+from common.secret import Secret
+from common.settings import ProgramSettings, click_options, speaking
 from executor.settings import ExecutorSettings, load_choices
 
 # command → the module and the name in it

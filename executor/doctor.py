@@ -33,7 +33,8 @@ from common.checkup import (
 )
 from common.clock import SystemClock
 from common.errors import ConfigError, JournalError
-from common.settings import Secret, click_options
+from common.secret import Secret
+from common.settings import click_options
 from common.signing import SigningKeys
 from executor.doctor_tws import look_at_tws
 from executor.journal import Journal

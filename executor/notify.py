@@ -15,7 +15,7 @@ from common.channels import Channels
 from common.clock import Clock
 from common.errors import JournalError
 from common.logs import get_logger, scrub
-from common.settings import Secret
+from common.secret import Secret
 from executor.journal import Journal
 from executor.threads import in_thread
 

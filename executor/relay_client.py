@@ -20,7 +20,7 @@ from urllib3.exceptions import HTTPError
 from common import strict_json
 from common.clock import Clock, parse_utc
 from common.errors import BridgeError, MalformedSignal, UnauthenticSignal
-from common.settings import Rotating, Secret
+from common.secret import Rotating, Secret
 from common.signals import Envelope, parse_payload
 from common.signing import HEADERS, SigningKeys, verify
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import ConfigError
-from common.settings import ProgramSettings, Secret, relay_address, setting
+from common.secret import Secret
+from common.settings import ProgramSettings, relay_address, setting
 from common.signing import SigningKeys
 from common.symbols import canonical
 from executor.broker import ContractSpec

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 from common.clock import Clock
 from common.errors import UnauthenticSignal
 from common.logs import get_logger, never_log
-from common.settings import Rotating, Secret
+from common.secret import Rotating, Secret
 from common.signing import SigningKeys, same_secret, verify
 from relay.failures import LineLimit
 from relay.settings import RelaySettings

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from common.settings import ProgramSettings, Secret, click_options, relay_address, setting, speaking
+from common.secret import Secret
+from common.settings import ProgramSettings, click_options, relay_address, setting, speaking
 from relay.settings import RelaySettings
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 import click
 
 from common.logs import configure, never_log
-from common.settings import Secret, click_options, speaking
+from common.secret import Secret
+from common.settings import click_options, speaking
 from relay.settings import RelaySettings
 
 

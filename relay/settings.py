@@ -6,7 +6,8 @@ import ipaddress
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from common.settings import ProgramSettings, Secret, setting
+from common.secret import Secret
+from common.settings import ProgramSettings, setting
 from common.signing import SigningKeys
 
 # Where TradingView sends from; source: TradingView support, "How to configure webhook alerts".

@@ -12,16 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from common.errors import ConfigError
-from common.settings import (
-    ProgramSettings,
-    Rotating,
-    Secret,
-    click_options,
-    describe,
-    redacted,
-    setting,
-    speaking,
-)
+from common.secret import Rotating, Secret
+from common.settings import ProgramSettings, click_options, describe, redacted, setting, speaking
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ import pytest
 
 from common.clock import FakeClock
 from common.logs import never_log
-from common.settings import Secret
+from common.secret import Secret
 from executor import notify as module
 from executor.alarms import Alarms
 from executor.journal import Journal

@@ -17,7 +17,7 @@ import responses
 import trustme
 
 from common.clock import FakeClock
-from common.settings import Secret
+from common.secret import Secret
 from common.signals import Action, Envelope, Side, Signal, payload_text
 from common.signing import SigningKeys, sign
 from executor import relay_client as module

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from common.clock import FakeClock
-from common.settings import Secret
+from common.secret import Secret
 from relay.app import create_app
 from relay.pending import open_pending
 from relay.settings import RelaySettings

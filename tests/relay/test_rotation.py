@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from common.clock import SystemClock
-from common.settings import Secret
+from common.secret import Secret
 from common.signing import SigningKeys, sign
 from executor.relay_client import RelayClient
 from tests.relay.examples import (

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from common.settings import Secret
+from common.secret import Secret
 from relay.watch import ExecutorWatch
 from tests.relay.examples import CHANNEL, Web, signal
 from tests.relay.process import RelayProcess

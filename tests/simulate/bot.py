@@ -12,7 +12,7 @@ from pathlib import Path
 
 from common.clock import Clock
 from common.errors import JournalError
-from common.settings import Secret
+from common.secret import Secret
 from executor.accounts import AccountRules
 from executor.alarms import Alarms
 from executor.desk import Desk
@@ -96,16 +96,10 @@ class Bot:
         self.journal.life = self.life
         self.journal._db.execute("PRAGMA synchronous = OFF")
         alarms, self.tws = Alarms(self.journal), Tws(clock)
+        account = self.journal.account() or ""
         self.desk = Desk(
-            self.journal,
-            self.tws,
-            alarms,
-            clock,
-            self._policy,
-            self.journal.account() or "",
-            CLIENT_ID,
-            lambda why: None,
-        )
+            self.journal, self.tws, alarms, clock, self._policy, account, CLIENT_ID, lambda why: None
+        )  # fmt: skip
         self.supervisor = Supervisor(
             self.tws, self.desk, self.journal, alarms, clock, AccountRules(), CLIENT_ID, self._address
         )

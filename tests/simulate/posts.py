@@ -19,7 +19,7 @@ from requests.adapters import BaseAdapter
 from urllib3 import HTTPResponse
 
 from common.clock import Clock
-from common.settings import Secret
+from common.secret import Secret
 from relay.app import create_app
 from relay.pending.sqlite import SqlitePending, open_connection
 from relay.pending.writer import Ticket

@@ -5,11 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.simulate.story import play, play_seed
+from executor import plans
+from executor.broker import Kind
+from executor.intake import Intake
+from executor.journal import Journal
+from executor.policy import Policy
+from executor.recorder import Recorder
+from executor.relay_client import Delivery
+from executor.trades import Leg, State, Trade
+from tests.simulate.story import is_calm, play, play_seed
 from tests.simulate.world import run
 
 ROOT = Path(__file__).parents[2]
@@ -34,6 +43,70 @@ def test_seed_gives_the_same_trace_to_the_byte_in_another_process() -> None:
     assert (
         done.stdout.splitlines()[: len(lines)] == [part for line in lines for part in line.splitlines()][: len(lines)]
     )
+
+
+# ---- planted bugs: the real executor sabotaged by one line; the simulation must find it ----
+
+
+def close_on_a_stale_position(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it once was: the rest of a close went out on the position shown before its first part."""
+
+    def at_once(trade: Trade, moment: plans.Moment, policy: Policy) -> plans.Step | None:
+        quantity = plans.closable(trade, moment)
+        if trade.live or quantity <= 0:
+            return None
+        return plans.Place(plans._exit(trade, Leg.CLOSE, quantity, Kind.MARKET, None))
+
+    monkeypatch.setitem(plans._PLANNERS, State.CLOSING, at_once)
+
+
+def no_block_after_a_take_profit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Recorder, "_block", lambda *_: None)
+
+
+def ids_as_tws_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Journal, "take_order_ids", lambda journal, client_id, count, floor: floor)
+
+
+def no_stop_put_back_and_no_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plans, "_protect", lambda *_: None)
+
+
+def ack_before_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def take(intake: Intake, deliveries: Sequence[Delivery]) -> float:
+        await intake._ack(list(deliveries))
+        intake._commit(list(deliveries))
+        return 0.0
+
+    monkeypatch.setattr(Intake, "_take", take)
+
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+
+
+def rules_broken(plant: Plant, monkeypatch: pytest.MonkeyPatch, seeds: int) -> str:
+    plant(monkeypatch)
+    broken = (play_seed(3, seed).broken for seed in range(1, seeds) if not is_calm(seed))
+    return next((text for text in broken if text), "")
+
+
+def test_planted_bug_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.simulate.story.TROUBLES", {})  # the owner alone brings it out
+    assert rules_broken(close_on_a_stale_position, monkeypatch, 20).startswith("flip: ")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("plant", "rule"),
+    [
+        (no_block_after_a_take_profit, "blocked: "), (ids_as_tws_says, ""), (no_stop_put_back_and_no_word, "protected: "),
+        (ack_before_the_commit, "lost: "),
+    ],
+)  # fmt: skip
+def test_planted_bug_is_found_in_a_while(plant: Plant, rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = rules_broken(plant, monkeypatch, 60)
+    assert broken and broken.startswith(rule)
 
 
 @pytest.mark.slow
