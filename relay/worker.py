@@ -217,16 +217,16 @@ class RelayWorker(ThreadWorker):  # type: ignore[misc]
             self._forget(conn)
             self._watch(conn, self.arriving, ARRIVE_SECONDS)
         self._hold(conn, len(conn.arrival.received))
+        while self.held > MOST_HELD:
+            self._drop(next(iter(self.arriving)))
         if conn.arrival.take_expectation():
             with contextlib.suppress(OSError):
                 conn.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _hold(self, conn: _Connection, size: int) -> None:
-        """Count the bytes that wait for the rest of their request; of too many the slowest are dropped."""
+        """Count the bytes that wait for the rest of their request."""
         self.held += size - conn.held
         conn.held = size
-        while self.held > MOST_HELD:
-            self._drop(next(iter(self.arriving)))
 
     def _forget(self, conn: _Connection) -> None:
         self._hold(conn, 0)

@@ -92,7 +92,7 @@ LEAKS = {
 @pytest.mark.parametrize(
     "leak, workers",
     [
-        ("database", 1),
+        ("database", 0),
         *(pytest.param(leak, workers, marks=pytest.mark.slow) for leak in LEAKS for workers in (0, 1)),
     ],
 )

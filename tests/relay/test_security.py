@@ -57,7 +57,7 @@ TELLING = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=[0, 1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=[1, *(pytest.param(hops, marks=pytest.mark.slow) for hops in (0, 2))])
 def filtered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RelayProcess]:
     """A relay that takes alerts from TradingView's addresses only, behind so many proxies."""
     # All of this machine's addresses, since a relay on loopback behind no proxy would let nobody in and does not start.
