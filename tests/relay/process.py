@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import resource
 import signal as signals
 import socket
 import subprocess
@@ -13,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,15 +47,26 @@ def end_all() -> None:
             each.terminate()
 
 
-def _limit(limits: Mapping[int, tuple[int, int]]) -> None:
-    for name, values in limits.items():
-        resource.setrlimit(name, values)
+# A program that takes limits upon itself and becomes another one; a function in the child would warn of threads.
+_LIMITED = """
+import os, resource, sys
+for limit in sys.argv[1].split():
+    name, soft, hard = map(int, limit.split(","))
+    resource.setrlimit(name, (soft, hard))
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
+
+
+def limited(limits: Mapping[int, tuple[int, int]], *arguments: str) -> list[str]:
+    """Return the command of a Python program under limits of the system: resource.RLIMIT_… -> (soft, hard)."""
+    told = " ".join(f"{name},{soft},{hard}" for name, (soft, hard) in limits.items())
+    return [sys.executable, "-c", _LIMITED, told, *arguments]
 
 
 class RelayProcess:
     """`python -m relay` on a free port, in a directory of its own.
 
-    `limits`: what the system lets it have, as resource.RLIMIT_… -> (soft, hard).
+    `limits`: what the system lets it have, see `limited`.
     """
 
     def __init__(
@@ -67,13 +76,16 @@ class RelayProcess:
         directory.mkdir(exist_ok=True)
         self.started_at = time.monotonic()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "relay", "--port", "0", *flags],
+            (
+                limited(limits, "-m", "relay", "--port", "0", *flags)
+                if limits
+                else [sys.executable, "-m", "relay", "--port", "0", *flags]
+            ),
             cwd=directory,
             env=environment(**more),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=partial(_limit, limits) if limits else None,
         )
         _started.append(self.process)
         self.lines: list[str] = []

@@ -6,10 +6,8 @@ import contextlib
 import resource
 import socket
 import subprocess
-import sys
 import time
 import tracemalloc
-from functools import partial
 from pathlib import Path
 
 import psutil
@@ -17,7 +15,7 @@ import pytest
 
 from relay.failures import MOST_ADDRESSES, FailureCounter, LineLimit, address_group
 from tests.relay.examples import body, signal
-from tests.relay.process import ROOT, RelayProcess, http, read_answer, status
+from tests.relay.process import ROOT, RelayProcess, http, limited, read_answer, status
 
 
 def test_silent_strangers_never_take_the_last_descriptor(tmp_path: Path) -> None:
@@ -93,10 +91,8 @@ print(most_connections(), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
 @pytest.mark.parametrize("soft, hard, connections, asked", [(256, 4000, 2048, 2248), (256, 500, 300, 500)])
 def test_as_many_descriptors_are_asked_for_as_connections_need(soft, hard, connections, asked) -> None:
-    limit = partial(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
-    found = subprocess.run(
-        [sys.executable, "-c", ASKED], cwd=ROOT, preexec_fn=limit, capture_output=True, text=True, check=True
-    )
+    command = limited({resource.RLIMIT_NOFILE: (soft, hard)}, "-c", ASKED)
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert found.stdout.split() == [str(connections), str(asked)]
 
 
