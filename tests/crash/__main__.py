@@ -191,10 +191,10 @@ def executor_part(names: Iterable[str], jobs: int, until: float, show: bool, pla
 
 
 @click.command()
-@click.option("--runs", default=1000, help="Single kills, spread over the scenarios evenly; 0: one at every boundary.")
-@click.option("--double", default=220, help="Double kills; one whose second point is not reached does not count.")
-@click.option("--patient", default=12, help="Single kills around a sending, with the true waits of the executor.")
-@click.option("--relay", default=120, help="Kills of the relay.")
+@click.option("--runs", default=1080, help="Single kills, spread over the scenarios evenly; 0: one at every boundary.")
+@click.option("--double", default=260, help="Double kills; one whose second point is not reached does not count.")
+@click.option("--patient", default=24, help="Single kills around a sending, with the true waits of the executor.")
+@click.option("--relay", default=240, help="Kills of the relay.")
 @click.option("--only", default="", help="Scenarios whose name contains this.")
 @click.option("--seed", default=1, help="Of the choice and the order of the points.")
 @click.option("--jobs", default=2, help="Runs at the same time.")
