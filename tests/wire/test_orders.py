@@ -65,9 +65,8 @@ async def test_facts_of_a_bracket_in_the_order_of_the_wire() -> None:
             tws.send(each)
         await until(lambda: ear.all("commission") and ear.all("position"))
         assert ear.statuses(1) == ["working", "filled"]
-        assert (
-            ear.statuses(3)[:2] == ["working", "pending"] and ear.statuses(3)[-1] == "working"
-        )  # asleep until the fill
+        assert ear.statuses(3)[:2] == ["working", "pending"]  # asleep until the fill
+        await until(lambda: ear.statuses(3)[-1] == "working")
         fill = ear.all("fill")[0]
         assert (fill.order_ref, fill.side, fill.quantity) == ("sx1:ABCDEFGHIJKLMNOPE1", Side.BUY, Decimal(20000))
         assert (fill.order_id, fill.client_id, fill.con_id, fill.account) == (1, 1, EURUSD.con_id, ACCOUNT)
