@@ -72,6 +72,19 @@ async def _post(world: World, fields: Any) -> None:
         await asyncio.sleep(world.chance.uniform(0.1, 3))
 
 
+def reach(world: World) -> None:
+    """Move a market to where an exit of ours fills."""
+    exits = [o for o in world.server.exchange.floor.book.live.values() if o.working and o.role != "entry"]
+    if exits:
+        order = world.chance.choice(exits)
+        name = world.server.exchange.floor.instrument(order).name
+        beyond = order.form.sign * UNIT[name] / 2
+        limit, stop = order.form.limit_price, order.form.aux_price
+        price = limit - beyond if limit else (stop or PRICES[name]) + beyond
+        world.say(f"market {name} {price}")
+        world.server.exchange.set_price(name, price)
+
+
 def move(world: World) -> None:
     """Move one market by a step or a jump."""
     symbol = world.chance.choice(sorted(PRICES))
@@ -84,7 +97,7 @@ def move(world: World) -> None:
 
 SENDING: list[tuple[int, Act]] = [
     (12, send(entry)), (4, send(simple("close"))), (2, send(simple("reset"))), (3, send(strategy)),
-    (2, send(lambda world: world.chance.choice(RUBBISH))), (12, move),
+    (2, send(lambda world: world.chance.choice(RUBBISH))), (12, move), (5, reach),
 ]  # fmt: skip
 
 

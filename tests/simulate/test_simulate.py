@@ -90,21 +90,16 @@ def rules_broken(plant: Plant, monkeypatch: pytest.MonkeyPatch, seeds: int) -> s
     return next((text for text in broken if text), "")
 
 
-def test_planted_bug_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.simulate.story.TROUBLES", {})  # the owner alone brings it out
-    assert rules_broken(close_on_a_stale_position, monkeypatch, 20).startswith("flip: ")
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("plant", "rule"),
     [
-        (no_block_after_a_take_profit, "blocked: "), (ids_as_tws_says, ""), (no_stop_put_back_and_no_word, "protected: "),
+        (close_on_a_stale_position, "flip: "), (no_block_after_a_take_profit, "blocked: "), (ids_as_tws_says, ""), (no_stop_put_back_and_no_word, "protected: "),
         (ack_before_the_commit, "lost: "),
     ],
 )  # fmt: skip
-def test_planted_bug_is_found_in_a_while(plant: Plant, rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_planted_bug_is_found(plant: Plant, rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = rules_broken(plant, monkeypatch, 60)
     assert broken and broken.startswith(rule)
 
