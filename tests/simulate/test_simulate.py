@@ -95,8 +95,8 @@ def rules_broken(plant: Plant, monkeypatch: pytest.MonkeyPatch, seeds: int) -> s
 @pytest.mark.parametrize(
     ("plant", "rule"),
     [
-        (close_on_a_stale_position, "flip: "), (no_block_after_a_take_profit, "blocked: "), (ids_as_tws_says, ""), (no_stop_put_back_and_no_word, "protected: "),
-        (ack_before_the_commit, "lost: "),
+        (close_on_a_stale_position, "flip: "), (no_block_after_a_take_profit, "blocked: "), (ids_as_tws_says, ""),
+        (no_stop_put_back_and_no_word, "protected: "), (ack_before_the_commit, "lost: "),
     ],
 )  # fmt: skip
 def test_planted_bug_is_found(plant: Plant, rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
