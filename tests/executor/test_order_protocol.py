@@ -173,6 +173,21 @@ def test_order_without_a_trace_is_held_where_the_position_moved(house: House, pa
     assert "position differs by 5000" in later.trades()[0]["hold_reason"] and later.trades()[0]["evidence"]
 
 
+@pytest.mark.parametrize("leg", ["E", "C"])
+def test_order_without_a_trace_is_not_sent_again_on_another_day(house: House, path: str, leg: str) -> None:
+    """Midnight lies between: what it did on its own day cannot be read any more, however fresh it is."""
+    if leg == "C":
+        buy(house)
+    house.broker.deaf = True
+    buy(house) if leg == "E" else house.signal("close")
+    sent = len(house.broker.sent)
+    house.broker.deaf, house.broker.day = False, "2026-11-24"
+    house.clock.advance(20)
+    later = house.restart(path).connect()
+    later.pass_time(20)
+    assert state(later) == "hold" and "hold" in later.alarms() and len(house.broker.sent) == sent
+
+
 def test_order_that_never_arrives_is_sent_again_twice_and_then_held(house: House) -> None:
     house.broker.deaf = True
     buy(house)
