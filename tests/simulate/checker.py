@@ -12,6 +12,7 @@ from tests.simulate.records import EXITS, STOPS, ZERO, BrokerSide, JournalSide, 
 
 PROTECT_SECONDS = 14.0  # ten, two for the second look that confirms a difference, the ticks, the way of the facts
 CLOSING_SECONDS = 15.0  # a position that is being closed has no stop meanwhile
+UNTOLD_SECONDS = 630.0  # what TWS does not tell is found by the regular look
 MISMATCH_SECONDS = 30.0  # until a position that differs is found, confirmed by a second look, and said or settled
 RACE = timedelta(seconds=8)  # what the owner did so short ago may cross with what the executor does
 BARE_ALARMS = ("unprotected", "hold", "contract", "close waits")  # kinds that tell of a position without its stop
@@ -258,6 +259,7 @@ class Checker:
         told = _is_told(trade, alarms, BARE_ALARMS)
         seconds = self._lasts("protected", trade["id"], wrong and not told)
         bound = CLOSING_SECONDS if trade["state"] in ("cancelling", "closing") else PROTECT_SECONDS
+        bound = UNTOLD_SECONDS if any(o.muted for o in stops) else bound
         if seconds > bound:
             self.say(
                 "protected",

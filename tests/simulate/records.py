@@ -75,6 +75,7 @@ class LiveOrder:
     remaining: Decimal
     held: bool  # TWS holds it untransmitted
     status: str
+    muted: bool = False  # TWS tells nothing of it until the next connection
 
 
 class JournalSide:

@@ -131,7 +131,9 @@ class World:
     def live_orders(self) -> list[LiveOrder]:
         book = self.server.exchange.floor.book
         return [
-            LiveOrder(o.form.order_ref, o.perm_id, o.client_id, o.con_id, o.form.sign, o.remaining, o.held, o.status)
+            LiveOrder(
+                o.form.order_ref, o.perm_id, o.client_id, o.con_id, o.form.sign, o.remaining, o.held, o.status, o.muted
+            )  # fmt: skip
             for o in book.live.values()
             if not o.lost and "queued" not in o.flags
         ]
