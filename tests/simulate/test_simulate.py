@@ -75,7 +75,7 @@ def no_stop_put_back_and_no_word(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def ack_before_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def take(intake: Intake, deliveries: Sequence[Delivery]) -> float:
+    async def take(intake: Intake, deliveries: Sequence[Delivery], *rest: object) -> float:
         if deliveries:
             await intake._ack(list(deliveries))
         with suppress(JournalError):
