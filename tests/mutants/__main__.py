@@ -53,7 +53,7 @@ def copy_tree(to: Path) -> Path:
 
 def run_tests(tree: Path, tests: Iterable[str]) -> tuple[int, str]:
     """Run tests of a tree until the first failure; pytest's exit code and output."""
-    words = [sys.executable, *PYTEST, *(f"tests/{each}" for each in tests)]
+    words = [sys.executable, *PYTEST, f"--basetemp={tree}/.tests", *(f"tests/{each}" for each in tests)]
     settings = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         done = subprocess.run(words, cwd=tree, env=settings, capture_output=True, text=True, timeout=SECONDS)
