@@ -5,20 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from common.errors import JournalError
 from executor import plans
 from executor.broker import Kind
-from executor.intake import Intake
 from executor.journal import Journal
 from executor.policy import Policy
 from executor.recorder import Recorder
-from executor.relay_client import Delivery
 from executor.trades import Leg, State, Trade
 from tests.simulate.story import is_calm, play, play_seed
 from tests.simulate.world import run
@@ -74,17 +70,6 @@ def no_stop_put_back_and_no_word(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plans, "_protect", lambda *_: None)
 
 
-def ack_before_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def take(intake: Intake, deliveries: Sequence[Delivery], *rest: object) -> float:
-        if deliveries:
-            await intake._ack(list(deliveries))
-        with suppress(JournalError):
-            intake._commit(list(deliveries))
-        return 0.0
-
-    monkeypatch.setattr(Intake, "_take", take)
-
-
 Plant = Callable[[pytest.MonkeyPatch], None]
 
 
@@ -100,7 +85,7 @@ def rules_broken(plant: Plant, monkeypatch: pytest.MonkeyPatch, seeds: int) -> s
     ("plant", "rule"),
     [
         (close_on_a_stale_position, "flip: "), (no_block_after_a_take_profit, "blocked: "), (ids_as_tws_says, ""),
-        (no_stop_put_back_and_no_word, "protected: "), (ack_before_the_commit, "lost: "),
+        (no_stop_put_back_and_no_word, "protected: "),
     ],
 )  # fmt: skip
 def test_planted_bug_is_found(plant: Plant, rule: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -370,6 +370,8 @@ def heal(world: World) -> None:
     world.network.delay, world.relay.troubles = QUICK, Troubles()
     revive_relay(world)
     world.relay.requeue_dead()
+    if any(order.muted for order in world.server.exchange.floor.book.live.values()):
+        do(world, "disconnect")  # only the next connection hears of it again
     for order in list(world.server.exchange.floor.book.live.values()):
         if order.waits_until or order.why_held == "child":
             do(world, "release_child", perm_id=order.perm_id)
