@@ -28,6 +28,7 @@ def make_venv(path: Path, *, target: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(script, env={"PATH": str(path)}, capture_output=True, text=True, timeout=60)
 
 
+@pytest.mark.slow
 def test_newest_python_that_runs_is_taken_and_a_broken_shim_passed_over(tmp_path: Path) -> None:
     command(tmp_path, "python3.13", "echo 'shim: version not installed' >&2; exit 127")
     command(tmp_path, "python3.12", f'exec "{sys.executable}" "$@"')
@@ -37,6 +38,7 @@ def test_newest_python_that_runs_is_taken_and_a_broken_shim_passed_over(tmp_path
     assert subprocess.run([tmp_path / "venv" / "bin" / "python", "-c", ""], check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_environment_that_works_is_kept(tmp_path: Path) -> None:
     command(tmp_path, "python3.13", f'exec "{sys.executable}" "$@"')
     assert make_venv(tmp_path, target=tmp_path / "venv").returncode == 0

@@ -125,8 +125,17 @@ class DeskMachine(RuleBasedStateMachine):
             self.folder.cleanup()
 
 
-DeskMachine.TestCase.settings = settings(
-    max_examples=25, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
-)
-TestDesk = DeskMachine.TestCase
-TestDesk.pytestmark = [pytest.mark.timeout(240)]  # thousands of durable commits: a slow disk may take its time
+def machine(examples: int) -> type:
+    """Return the test case; thousands of durable commits: a slow disk may take its time."""
+
+    class Case(DeskMachine.TestCase):  # type: ignore[name-defined,misc]
+        settings = settings(
+            max_examples=examples, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
+        )
+        pytestmark = [pytest.mark.timeout(10 * examples)]
+
+    return Case
+
+
+TestDesk = machine(12)
+TestDeskLong = pytest.mark.slow(machine(200))
