@@ -60,6 +60,10 @@ crash: $(DEV)  ## Kill executor and relay at their boundaries, check both record
 	@$(PY) -m tests.crash $(if $(RUNS),--runs $(RUNS)) $(if $(DOUBLE),--double $(DOUBLE)) $(if $(RELAY),--relay $(RELAY)) \
 	    $(if $(ONLY),--only "$(ONLY)") $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS))
 
+simulate: $(DEV)  ## Trading days by seed under a virtual clock, checked after every step; SEEDS=17 or 1-400, DAYS=, SECONDS=, TRACE=1
+	@$(PY) -m tests.simulate $(if $(SEEDS),--seeds $(SEEDS)) $(if $(DAYS),--days $(DAYS)) $(if $(SECONDS),--seconds $(SECONDS)) \
+	    $(if $(TRACE),--trace)
+
 mutants: $(DEV)  ## Break each rule of the order protocol in a copy of the code: which test catches it? ONLY= limits it
 	@$(PY) -m tests.mutants $(if $(ONLY),--only "$(ONLY)")
 
@@ -68,10 +72,6 @@ deploy-vps: $(DEV)  ## The relay on a server: HOST=user@server DOMAIN=relay.exam
 
 deploy-lambda: $(DEV)  ## The relay as a function on AWS, by the SAM command line; its queue is PostgreSQL
 	@$(PY) -m deploy.aws_lambda
-
-simulate: $(DEV)  ## Trading days by seed under a virtual clock, checked after every step; SEEDS=17 or 1-400, DAYS=, SECONDS=, TRACE=1
-	@$(PY) -m tests.simulate $(if $(SEEDS),--seeds $(SEEDS)) $(if $(DAYS),--days $(DAYS)) $(if $(SECONDS),--seconds $(SECONDS)) \
-	    $(if $(TRACE),--trace)
 
 deploy-executor: $(RUN)  ## The executor as a service of this machine; FLAGS="--relay-url https://relay.example.com"
 	@$(PY) -m deploy.executor_service $(FLAGS)
