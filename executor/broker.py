@@ -27,7 +27,7 @@ class Kind(StrEnum):
 class Status(StrEnum):
     """What the broker says of an order; TWS's nine status words are mapped to these in one table."""
 
-    PENDING = "pending"  # TWS has it, IBKR has not confirmed it; or it sleeps, as the child of an order that has not filled
+    PENDING = "pending"  # not confirmed by IBKR yet, or asleep as the child of an order that has not filled
     WORKING = "working"  # live at the broker, or held there (stops, children, closed market, locate)
     CANCELLING = "cancelling"  # a cancel was asked; it may still fill
     CANCELLED = "cancelled"
