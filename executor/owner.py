@@ -204,5 +204,6 @@ class Owner:
             received_at=now, valid_until=now, timestamp=now,
         )  # fmt: skip
         adopted = self._journal.create_trade(trade, (), None)
-        self._journal.change_trade(adopted.id, entry_price=self._desk.positions[con_id].entry_price, filled_at=now)
+        position = self._desk.positions.get(con_id)  # none where it nets to zero with what is the owner's own
+        self._journal.change_trade(adopted.id, entry_price=position and position.entry_price, filled_at=now)
         return adopted

@@ -200,3 +200,18 @@ def test_button_on_a_full_disk_is_refused_in_words() -> None:
     house.journal._db.execute("PRAGMA query_only = OFF")
     house.pass_time(2)
     assert house.desk.can_send and house.trades()[0]["state"] == "open"
+
+
+def test_turned_position_that_nets_to_zero_with_the_owners_own_can_be_adopted() -> None:
+    """The account is flat: long 10000 of the owner's own, and a long trade that turned short by 10000."""
+    house = House.build().connect()
+    buy(house)
+    house.broker.hit("T", siblings=False)
+    house.broker.hit("S")
+    assert house.trades()[0]["state"] == "hold"
+    house.journal.ignore_holding(ACCOUNT, EURUSD.con_id, "EURUSD", Decimal(10000))
+    house.broker.by_hand(EURUSD, Decimal(10000), Decimal("1.19"))
+    house.broker.quantity[EURUSD.con_id] = Decimal(0)
+    house.desk.reconciled(house.broker.snapshot())
+    house.desk.command(Command(CommandKind.ADOPT, trade_id=1))
+    assert [t["signal"] for t in house.trades()] == ["buy", "sell"] and house.trades()[1]["entry_price"] is None
