@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Any
 
+SPINS = 20_000  # turns of the loop in one instant that are no accident
 Opener = Callable[[Callable[[], asyncio.Protocol]], Awaitable[tuple[asyncio.Transport, asyncio.Protocol]]]
 
 
@@ -37,13 +38,17 @@ class _NoWaiting(selectors.DefaultSelector):
 
     def __init__(self, clock: Clock) -> None:
         super().__init__()
-        self._clock = clock
+        self._clock, self._turns = clock, 0
 
     def select(self, timeout: float | None = None) -> list[Any]:
         if timeout is None:
             raise RuntimeError("the simulation waits for something that never comes")
+        self._turns += 1
         if timeout > 0:
             self._clock.run(timeout)
+            self._turns = 0
+        if self._turns > SPINS:
+            raise RuntimeError("the loop spins: work goes on without end, and no time passes")
         return []
 
 

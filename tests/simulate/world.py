@@ -10,7 +10,7 @@ import random
 import tempfile
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
@@ -245,6 +245,8 @@ def run(seed: int, days: int, play: Play, tell: Callable[[str], None] | None = N
     with tempfile.TemporaryDirectory(prefix="simulate-", dir=_memory()) as folder, _seams():
         try:
             return loop.run_until_complete(_run(seed, days, play, Path(folder), loop, clock, tell))
+        except RuntimeError as exc:
+            return Result(seed, Figures(), "", f"simulation: {exc}")
         finally:
             _close(loop)
 
@@ -295,7 +297,8 @@ def _seams() -> Any:
 def _close(loop: VirtualLoop) -> None:
     for task in asyncio.all_tasks(loop):
         task.cancel()
-    loop.run_until_complete(asyncio.sleep(0.01))
+    with suppress(RuntimeError):
+        loop.run_until_complete(asyncio.sleep(0.01))
     loop.close()
     asyncio.set_event_loop(None)
 
