@@ -138,7 +138,7 @@ _LIFE = """
 send        sending !       !          !          !          !          !          !      !
 seen        !       working =          =          =          =          =          =      =
 entered     !       open    open       =          =          =          =          =      =
-dead        void    void    void       !          void       !          =          =      =
+dead        void    void    void       void       void       !          =          =      =
 close       void    !       cancelling cancelling =          =          !          !      !
 cleared     !       !       !          !          closing    =          =          !      !
 flat        !       closed  closed     closed     closed     closed     =          =      =

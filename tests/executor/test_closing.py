@@ -215,3 +215,16 @@ def test_turned_position_that_nets_to_zero_with_the_owners_own_can_be_adopted() 
     house.desk.reconciled(house.broker.snapshot())
     house.desk.command(Command(CommandKind.ADOPT, trade_id=1))
     assert [t["signal"] for t in house.trades()] == ["buy", "sell"] and house.trades()[1]["entry_price"] is None
+
+
+def test_adopted_trade_that_never_filled_is_void() -> None:
+    """The account shows none of it: it was `open` without a quantity, which stopped the desk for every symbol."""
+    house = House.build().connect()
+    house.broker.fill_entries = False
+    house.broker.deaf = True
+    buy(house)
+    house.desk.resolver.hold(house.journal.trade(1), "a doubt")
+    house.clock.advance(5)
+    house.desk.reconciled(house.broker.snapshot())
+    house.desk.command(Command(CommandKind.ADOPT, trade_id=1))
+    assert house.trades()[0]["state"] == "void" and house.desk.can_send
