@@ -331,7 +331,10 @@ class Checker:
         for row in self.journal.rows("SELECT order_ref FROM orders WHERE trade_id = ?", trade["id"]):
             for entry in self.broker.of_ref.get(row["order_ref"], ()):
                 hidden = last_midnight is not None and parse_utc(entry["at"]) <= last_midnight
-                if entry["execId"].rpartition(".")[0] not in seen and not hidden:
+                untold = (
+                    entry["permId"] in self.broker.dead
+                )  # a fill behind the cancel: it may wait for the regular look
+                if entry["execId"].rpartition(".")[0] not in seen and not hidden and not untold:
                     self.say(
                         "fills",
                         f"{row['order_ref']} filled {entry['quantity']} at the broker, and the journal does not know",
