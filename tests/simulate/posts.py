@@ -180,7 +180,7 @@ class LongPoll:
             self.relay.news.clear()
             answer = call(0.0)
             left = until - asyncio.get_running_loop().time()
-            if answer.deliveries or left <= 0:
+            if answer.deliveries or left < 0.001:  # less is lost in the clock, and no time would pass
                 return answer
             try:
                 await asyncio.wait_for(self.relay.news.wait(), min(left, 10.0))
