@@ -302,6 +302,8 @@ class Desk:
 
     def contract_of(self, trade: Trade) -> Contract | None:
         """Return the contract of a trade; asked for again after a restart, by its number where its symbol means another."""
-        if trade.con_id not in self._by_id and self.contract_for(trade.symbol) is not None:
-            self._ask(trade.symbol, trade.con_id)
+        if trade.con_id not in self._by_id:
+            meant = self.contract_for(trade.symbol)
+            if meant is not None and trade.con_id not in self._by_id:
+                self._ask(trade.symbol, trade.con_id)
         return self._by_id.get(trade.con_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -28,14 +29,21 @@ class Dispatch:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._journal = desk.journal
+        self._lacking: dict[int, datetime] = {}  # trade id → since when executions of its live orders are missing
 
     def moment(self, trade: Trade) -> Moment:
         """Return what the steps of a trade depend on besides the trade."""
         beside = self._journal.ignored().get((trade.account, trade.con_id), ZERO)
         return Moment(
             self._desk.clock.now(), self._desk.shown(trade.con_id), beside, self._desk.ready_since,
-            counted=self._desk.is_counted(trade.con_id),
+            counted=self._desk.is_counted(trade.con_id), lacking_since=self._lacking_since(trade),
         )  # fmt: skip
+
+    def _lacking_since(self, trade: Trade) -> datetime | None:
+        if not trade.lacks_executions:
+            self._lacking.pop(trade.id, None)
+            return None
+        return self._lacking.setdefault(trade.id, self._desk.clock.now())
 
     def work(self, trade_id: int) -> None:
         """Bring one trade up to its facts, and take every step that it needs now."""

@@ -189,6 +189,7 @@ class Moment:
     beside: Decimal = ZERO  # what of it is known to be the owner's own
     ready_since: datetime | None = None  # since when the broker is seen completely
     counted: bool = True  # whether the position was shown after our last execution in this contract
+    lacking_since: datetime | None = None  # since when executions of live orders are missing
 
     def shown_for(self, trade: Trade) -> Decimal:
         """Return the account's position in the direction of a trade."""
@@ -290,18 +291,31 @@ def _when_open(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
 
 
 def _resize_one(trade: Trade, moment: Moment) -> Step | None:
-    """Fit the exits to what is held; the broker's own OCA reduction gets a moment to do it first."""
+    """Fit the exits to what is held; the broker's own OCA reduction gets a moment to do it first.
+
+    Where the broker's count is ahead of the executions, these come at once or (after midnight) never: nothing is
+    fitted before either has shown, and the account agrees on what is held.
+    """
+    if moment.lacking_since is not None and not _has_settled(trade, moment):
+        return None
     for order in trade.legs(*EXITS):
         if _fits(order, trade, moment) or (order.leg in STOPS and len(trade.live_stops) > 1):
             continue
         if trade.unprotected_at is None or moment.seconds_since(trade.unprotected_at) >= OCA_GRACE.total_seconds():
-            return Resize(order, order.filled + trade.held)
+            return Resize(order, order.filled_at_broker + trade.held)
     return None
 
 
+def _has_settled(trade: Trade, moment: Moment) -> bool:
+    waited = moment.seconds_since(moment.lacking_since) >= OCA_GRACE.total_seconds()
+    return waited and moment.shown_for(trade) - moment.beside_for(trade) == trade.held
+
+
 def _fits(order: Order, trade: Trade, moment: Moment) -> bool:
-    """Whether an exit needs no new size: it has it, it is on its way out, or it was asked for a moment ago."""
+    """Whether an exit needs no new size: it has it, it is over or on its way out, or it was asked for a moment ago."""
     if order.state is not OrderState.WORKING or order.cancel_asked_at is not None or order.remaining == trade.held:
+        return True
+    if awaits_executions(order):
         return True
     asked = order.resize_asked_at
     return asked is not None and moment.now - asked < CANCEL_AGAIN

@@ -86,8 +86,14 @@ class Order:
         return self.state in (OrderState.FILLED, OrderState.CANCELLED, OrderState.REJECTED)
 
     @property
+    def filled_at_broker(self) -> Decimal:
+        """What of it has filled: its executions, or the broker's word where that is ahead of them."""
+        return max(self.filled, self.said_filled or ZERO)
+
+    @property
     def remaining(self) -> Decimal:
-        return self.quantity - self.filled
+        """What of it may still fill at the broker."""
+        return self.quantity - self.filled_at_broker
 
     @property
     def summary(self) -> str:
@@ -253,6 +259,11 @@ class Trade:
         """The stops that would trigger now: confirmed, awake, and not on their way out."""
         stops = (o for o in self.legs(*STOPS) if o.state is OrderState.WORKING and o.cancel_asked_at is None)
         return tuple(o for o in stops if o.said is not Status.PENDING)
+
+    @property
+    def lacks_executions(self) -> bool:
+        """Whether the broker counts more filled of a live order than its executions show."""
+        return any(o.filled_at_broker > o.filled for o in self.live)
 
     @property
     def is_protected(self) -> bool:

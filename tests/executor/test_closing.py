@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -228,3 +229,33 @@ def test_adopted_trade_that_never_filled_is_void() -> None:
     house.desk.reconciled(house.broker.snapshot())
     house.desk.command(Command(CommandKind.ADOPT, trade_id=1))
     assert house.trades()[0]["state"] == "void" and house.desk.can_send
+
+
+def test_stop_whose_partial_fill_midnight_hid_keeps_the_size_of_what_is_left(tmp_path: Path) -> None:
+    """Its executions are gone, the broker's count is not: resized by the executions alone it would be too small."""
+    path = str(tmp_path / "trade_state.db")
+    house = House.build(path).connect()
+    buy(house)
+    house.broker.silent = True
+    house.broker.hit("S", Decimal(2500))
+    house.broker.silent = False
+    house.broker.fills.clear()
+    house.broker.orders = {k: v for k, v in house.broker.orders.items() if v.status.is_live}
+    house.broker.day = "2026-11-24"
+    house.clock.advance(12 * 3600)
+    later = house.restart(path).connect()
+    later.pass_time(15)
+    assert max(t.quantity for t in later.broker.sent if t.order_ref[20] == "S") == 10000
+    working = {r.order_ref[20]: (r.quantity, r.filled) for r in later.broker.orders.values() if r.order_ref}
+    assert working == {"T": (Decimal(7500), Decimal(0)), "S": (Decimal(10000), Decimal(2500))}
+    assert later.journal.unfinished()[0].held == 7500 and not later.alarms()
+
+
+def test_count_that_is_ahead_of_its_execution_resizes_nothing() -> None:
+    house = House.build().connect()
+    buy(house)
+    sent = len(house.broker.sent)
+    target = next(r for r in house.broker.orders.values() if r.order_ref and r.order_ref[20] == "T")
+    house.desk.on_order(replace(target, filled=Decimal(2500), remaining=Decimal(7500)))
+    house.pass_time(1)
+    assert len(house.broker.sent) == sent
