@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -285,32 +287,30 @@ def test_netrc_and_proxies_of_the_environment_are_not_used(
     assert client(url).lease(0).deliveries == ()
 
 
-def test_untrusted_certificate_is_said_and_a_private_authority_works(tmp_path: Path) -> None:
-    import ssl
+class Signalless(BaseHTTPRequestHandler):
+    """A relay that has nothing to deliver."""
 
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", "14")
+        self.end_headers()
+        self.wfile.write(b'{"signals":[]}')
+
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""
+
+
+def test_untrusted_certificate_is_said_and_a_private_authority_works(tmp_path: Path) -> None:
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
-    listener = socket.create_server(("127.0.0.1", 0))
-    body = b'HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n{"signals":[]}'
-
-    def serve() -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            try:
-                with connection, context.wrap_socket(connection, server_side=True) as secure:
-                    secure.recv(65536)
-                    secure.sendall(body)
-            except OSError:
-                pass
-
-    threading.Thread(target=serve, daemon=True).start()
-    url = f"https://127.0.0.1:{listener.getsockname()[1]}"
-    with pytest.raises(RelayUnavailable, match="certificate is not trusted .EXECUTOR_RELAY_CA"):
-        client(url).lease(0)
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    assert client(url, ca=tmp_path / "ca.pem").lease(0).deliveries == ()
-    listener.close()
+    with HTTPServer(("127.0.0.1", 0), Signalless) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"https://127.0.0.1:{server.server_port}"
+        with pytest.raises(RelayUnavailable, match="certificate is not trusted .EXECUTOR_RELAY_CA"):
+            client(url).lease(0)
+        authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+        assert client(url, ca=tmp_path / "ca.pem").lease(0).deliveries == ()
+        server.shutdown()
