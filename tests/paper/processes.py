@@ -5,11 +5,16 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import time
 import venv
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from common.clock import SystemClock
+from executor.lock import AlreadyRunning, JournalLock
 from executor.paper.control import ControlClient
 
 ROOT = Path(__file__).parents[2]
@@ -47,9 +52,30 @@ def environment(requirement: str) -> Path:
     """Return the Python of an environment with this one library, made on first use; skip the test if that fails."""
     folder = ROOT / f".venv-{requirement.partition('=')[0]}"
     python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
-    done = folder / "complete"
-    if done.exists():
-        return python
+    with alone(folder):
+        if not (folder / "complete").exists():
+            _make(folder, python, requirement)
+    return python
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Let no other test in here meanwhile, whichever process it runs in."""
+    lock, deadline = JournalLock(path.with_name(f"{path.name}.db")), time.monotonic() + 100
+    while True:
+        try:
+            lock.take(SystemClock())
+            break
+        except AlreadyRunning:
+            assert time.monotonic() < deadline, f"{path.name} is being made for 100 s"
+            time.sleep(0.1)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _make(folder: Path, python: Path, requirement: str) -> None:
     uv = Path(sys.executable).with_name("uv")
     try:
         venv.create(folder, with_pip=not uv.exists(), clear=True)
@@ -57,5 +83,4 @@ def environment(requirement: str) -> Path:
         subprocess.run([*map(str, install), "-q", requirement], check=True, capture_output=True, timeout=120)
     except (OSError, subprocess.SubprocessError) as error:
         pytest.skip(f"{requirement} could not be installed into {folder.name}: {error}")
-    done.write_text(requirement)
-    return python
+    (folder / "complete").write_text(requirement)
