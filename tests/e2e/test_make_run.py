@@ -40,7 +40,7 @@ slow = pytest.mark.slow
         interrupt_terminal,
         pytest.param(interrupt_make_alone, marks=slow),
         pytest.param(terminate_make, marks=slow),
-        kill_make,
+        pytest.param(kill_make, marks=slow),
     ],
 )
 def test_every_way_to_end_it_leaves_no_process(make_run: Start, end: Callable[[Run], None]) -> None:
@@ -53,6 +53,7 @@ def test_every_way_to_end_it_leaves_no_process(make_run: Start, end: Callable[[R
     assert "Traceback" not in run.text
 
 
+@slow
 def test_in_the_background_of_a_shell_it_goes_on(make_run: Start) -> None:
     """There SIGINT is ignored from the start: that is no interruption."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
