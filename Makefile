@@ -37,12 +37,12 @@ run: $(RUN)  ## Relay, paper TWS and executor on this machine, with a page to lo
 demo: $(RUN)  ## Beside a running make run: a short story with prices that move
 	@$(PY) -m deploy.demo
 
-# Four at once, on two cores too: they wait more than they compute.
+# Six at once, on two cores too: they wait more than they compute.
 test: $(DEV)  ## All tests but the long proofs
-	$(PY) -m pytest -n 4 --dist loadscope $(TESTS)
+	$(PY) -m pytest -n 6 --dist loadscope $(TESTS)
 
 test-all: $(DEV)  ## The long proofs as well
-	$(PY) -m pytest -n 4 --dist loadscope -m "slow or not slow" $(TESTS)
+	$(PY) -m pytest -n 6 --dist loadscope -m "slow or not slow" $(TESTS)
 
 check: $(DEV)  ## Lint, format, types, import contracts
 	$(PY) -m ruff check .
