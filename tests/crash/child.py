@@ -34,9 +34,13 @@ class Boundaries:
 
     def __init__(self, path: Path, kill_at: Collection[int], kill: Callable[[], None] | None = None) -> None:
         self._kill_at, self._kill = kill_at, kill or kill_self
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        self._number = path.read_bytes().count(b"\n")
+        self._path, self._file = path, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self._lock = threading.Lock()
+        self.recount()
+
+    def recount(self) -> None:
+        """Go on behind what the lives before this one have noted."""
+        self._number = self._path.read_bytes().count(b"\n")
 
     def reach(self, name: str) -> None:
         """Note that a boundary is reached; does not return if it is one to die at."""

