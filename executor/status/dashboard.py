@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -43,7 +44,12 @@ class Protection:
     """Whether a trade has the stop that was asked for; level "good", "none", "wait" or "bad"."""
 
     level: str
-    text: str
+    words: str
+    since: datetime | None = None
+
+    @property
+    def text(self) -> str:
+        return f"{self.words} since {self.since:%H:%M:%S} UTC" if self.since else self.words
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,10 @@ class Trade:
     result: Decimal | None = None  # of a closed trade, before commissions
     per_unit: bool = False  # the two results above are for one unit: the contract's multiplier is not known
     currency: str = ""
+    shown: Decimal = (
+        ZERO  # what the broker shows of the contract, signed, without what the owner told us to leave alone
+    )
+    held_since: datetime | None = None  # since when it waits for the owner's choice
 
     @property
     def is_on_hold(self) -> bool:
@@ -88,6 +98,16 @@ class Connection:
     def is_paper(self) -> bool:
         """Whether no real money moves (source: IBKR, paper accounts are named DU… and DF…)."""
         return self.account.startswith(("DU", "DF"))
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmGroup:
+    """The alarms of one level about one symbol, newest first; about no symbol, each stands alone."""
+
+    level: str
+    symbol: str
+    alarms: tuple[AlarmRow, ...]
+    trade_id: int | None  # the symbol's open trade, where there is one
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +134,32 @@ class Dashboard:
         return tuple(trade for trade in self.open_trades if trade.is_on_hold)
 
     @property
+    def alarm_groups(self) -> tuple[AlarmGroup, ...]:
+        found: dict[tuple[str, str], list[AlarmRow]] = {}
+        for alarm in self.alarms:
+            found.setdefault((alarm.level, alarm.symbol or alarm.key), []).append(alarm)
+        trades = {trade.row.symbol: trade.row.id for trade in self.open_trades}
+        return tuple(
+            AlarmGroup(level, rows[0].symbol, tuple(rows), trades.get(rows[0].symbol))
+            for (level, _), rows in found.items()
+        )
+
+    @property
+    def glance(self) -> tuple[tuple[str, str], ...]:
+        """What is held and how it is protected, in a few words: pairs of a tone and a text, the worst first."""
+        levels = Counter(trade.protection.level for trade in self.open_trades)
+        unknown = len(self.unknown_positions)
+        counts = (
+            ("bad", levels["bad"], "NOT PROTECTED"),
+            ("wait", len(self.held), "on hold: your choice"),
+            ("wait", unknown, f"position{'s' * (unknown > 1)} not in the journal: your choice"),
+            ("wait", levels["wait"], "whose stop is not confirmed"),
+            ("none", levels["none"], "without a stop, as asked"),
+            ("good", levels["good"], "protected by a stop"),
+        )
+        return tuple((tone, f"{count} {text}") for tone, count, text in counts if count)
+
+    @property
     def unknown_positions(self) -> tuple[Position, ...]:
         """Positions that need the owner's choice; one whose trade is being entered or closed is still settling."""
         settled = {trade.row.id for trade in self.open_trades if trade.row.state == "open"}
@@ -128,12 +174,13 @@ def build(look: Look, now: datetime) -> Dashboard:
     contracts = _mapping(content.live.get("contracts"))
     reported_at = last_report(content)
     connected, status = _status(look, reported_at, now)
-    bare = frozenset(alarm.key for alarm in content.alarms if alarm.kind == "unprotected")
+    raised = {alarm.key: alarm.raised_at for alarm in content.alarms}
     closed = tuple(_trade(row, (), contracts) for row in content.closed_trades)
     opened = tuple(
         replace(
             _trade(row, positions, contracts),
-            protection=protection(row, is_alarmed=f"unprotected:{row.id}" in bare, is_seen=connected),
+            protection=protection(row, is_alarmed=f"unprotected:{row.id}" in raised, is_seen=connected),
+            held_since=raised.get(f"hold:{row.id}"),
         )
         for row in content.open_trades
     )
@@ -245,6 +292,7 @@ def _trade(row: TradeRow, positions: tuple[Position, ...], contracts: Mapping[st
         result=result if row.closed else None,
         per_unit=multiplier is None and not is_exact,
         currency=currency,
+        shown=position.position - position.ignored if position else ZERO,
     )
 
 
@@ -284,11 +332,11 @@ class Gauge:
 
 
 def gauge(trade: Trade) -> Gauge | None:
-    """Return the places of a trade's prices on a line, or None where there is nothing to compare."""
+    """Return the places of a trade's prices on a line, or None where no exit gives it a scale."""
     row = trade.row
     prices = (row.entry_price, row.sl_price, row.tp_price, trade.market_price)
     known = [price for price in prices if price is not None]
-    if row.entry_price is None or len(set(known)) < 2:
+    if row.entry_price is None or (row.sl_price is None and row.tp_price is None) or len(set(known)) < 2:
         return None
     low, high = (min(known), max(known)) if row.side == "buy" else (max(known), min(known))
 
@@ -305,9 +353,8 @@ def protection(row: TradeRow, *, is_alarmed: bool, is_seen: bool) -> Protection:
     needs none. A stop that is missing for less than the alarm's time is on its way. While the broker is not
     seen, nothing is claimed of the present.
     """
-    since = f" since {row.unprotected_at:%H:%M:%S} UTC" if row.unprotected_at else ""
     if is_alarmed:
-        return Protection("bad", f"NOT PROTECTED: no working stop{since}")
+        return Protection("bad", "NOT PROTECTED: no working stop", row.unprotected_at)
     if not row.stop_wanted:
         return Protection("none", "no stop-loss was asked for")
     stops = [order for order in row.orders if order.leg in "SR"]
@@ -322,7 +369,8 @@ def protection(row: TradeRow, *, is_alarmed: bool, is_seen: bool) -> Protection:
         return Protection("wait", "the stop-loss goes out with the entry")
     if working:
         return Protection("wait", f"the stop-loss covers {working:,f} of {row.held:,f}; it is being resized")
-    return Protection("wait", f"the broker has not confirmed the stop-loss yet{since and ': none works' + since}")
+    none = ": none works" if row.unprotected_at else ""
+    return Protection("wait", f"the broker has not confirmed the stop-loss yet{none}", row.unprotected_at)
 
 
 def _ms(start: datetime | None, end: datetime | None) -> float | None:

@@ -78,6 +78,9 @@ STATES = {
     "void": "never filled",
 }
 
+# An order's leg → its word, in the order in which they are shown.
+LEGS = {"E": "entry", "T": "take-profit", "S": "stop-loss", "R": "stop-loss put back", "C": "close order"}
+
 # IBKR's name → ours, and whether it is a gain or loss; the rest of the account is one click away.
 HEADLINE = (
     ("NetLiquidation", "Net liquidation", False),

@@ -130,7 +130,7 @@ def test_why_an_order_is_held_back_is_said_until_it_is_done(bench, state, said):
     connected(seed)
     trade = seed.trade("EURUSD", EURUSD, "buy", "10000", 60)
     seed.order(trade, "E", "buy", "10000", state, held="not before the market opens")
-    assert ("Held back by the broker: not before the market opens" in bench.client().get("/").text) is said
+    assert ("TWS says of the entry: not before the market opens" in bench.client().get("/").text) is said
 
 
 def test_missing_stop_is_shouted_while_its_alarm_stands(busy):
@@ -180,9 +180,36 @@ def test_hold_shows_evidence_and_the_three_choices(busy):
         assert f'/{wish}" class="wish"' in html
 
 
-def test_alarms_come_loudest_first(busy):
+def test_hold_says_what_journal_and_broker_hold_and_why_an_order_failed(busy):
+    seed = busy.seed()
+    seed.order(7, "C", "sell", "40", "rejected", reason="Order rejected - reason: no margin")
+    seed.live("positions", [position("AAPL", AAPL, "-5", "231.4125", "234.19", "0")])
+    words = " ".join(text_of(busy.client()).replace("<b>", "").replace("</b>", "").split())
+    assert "The journal holds 40; the broker shows −5 AAPL." in words
+    assert "close order: sell 40 at market, rejected: Order rejected - reason: no margin" in words
+
+
+def test_what_is_held_and_protected_is_told_at_a_glance(busy):
+    html = text_of(busy.client())
+    assert html.index("1 NOT PROTECTED") < html.index("1 on hold: your choice") < html.index("2 protected by a stop")
+    assert "1 position not in the journal: your choice" in html
+
+
+def test_prices_without_an_exit_are_drawn_on_no_scale(bench):
+    seed = bench.seed()
+    connected(seed)
+    seed.order(seed.trade("AAPL", AAPL, "buy", "40", 60, entry_price="230"), "E", "buy", "40", "filled")
+    seed.live("positions", [position("AAPL", AAPL, "40", "230", "229.99", "-0.40")])
+    assert 'class="gauge"' not in text_of(bench.client())
+    seed.db.execute("UPDATE trades SET sl_price = '220'")
+    assert 'class="gauge"' in text_of(bench.client())
+
+
+def test_alarms_come_loudest_first_and_those_of_a_symbol_together(busy):
     assert [alarm["level"] for alarm in api(busy)["alarms"]] == ["page", "page", "warn"]
-    assert 'class="alarm page"' in text_of(busy.client())
+    html = text_of(busy.client())
+    assert html.count('class="alarm page"') == html.count('class="alarm warn"') == 1
+    assert 'Alarm: <a href="#trade-7">AAPL</a>' in html
 
 
 def test_status_begins_with_connected_or_disconnected(busy):
