@@ -186,6 +186,7 @@ def test_hold_says_what_journal_and_broker_hold_and_why_an_order_failed(busy):
     seed.live("positions", [position("AAPL", AAPL, "-5", "231.4125", "234.19", "0")])
     words = " ".join(text_of(busy.client()).replace("<b>", "").replace("</b>", "").split())
     assert "The journal holds 40; the broker shows −5 AAPL." in words
+    assert "waits: after Adopt it is carried out at once" in words
     assert "close order: sell 40 at market, rejected: Order rejected - reason: no margin" in words
 
 
