@@ -1,8 +1,9 @@
 """`make deploy-executor`: have the system start the executor with your session, and again should it end.
 
 It runs from this checkout and its virtual environment, in the checkout's folder: `.env`, `executor.toml` and the
-journal are looked for there. Linux gets a systemd user unit, macOS a launchd agent, Windows a scheduled task. An
-account with real money is named by --live among the flags, as on any command line.
+journal are looked for there, and nothing that only this terminal has set. Linux gets a systemd user unit, macOS a
+launchd agent, Windows a scheduled task. An account with real money is named by --live among the flags, as on any
+command line.
 """
 
 from __future__ import annotations
@@ -12,12 +13,16 @@ import plistlib
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree as xml
 
 import click
+
+from common.errors import ConfigError
+from executor.__main__ import run as executor
+from executor.settings import ExecutorSettings, load_choices
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "signal-executor"
@@ -26,10 +31,11 @@ _TASK = "http://schemas.microsoft.com/windows/2004/02/mit/task"
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be run: the command, and in which directory."""
+    """What is to be run: the command, in which directory, for whom (as Windows writes it; "" where it is not known)."""
 
     command: tuple[str, ...]
     directory: Path
+    user: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,8 +44,8 @@ class Kind:
 
     file: str  # below the home directory
     make: Callable[[Job, Path], bytes]
-    start: str
-    stop: str
+    start: tuple[str, ...]
+    stop: tuple[str, ...]
     log: str
 
 
@@ -90,7 +96,7 @@ def launchd_agent(job: Job, home: Path) -> bytes:
         "ProgramArguments": list(job.command),
         "WorkingDirectory": str(job.directory),
         "RunAtLoad": True,
-        "KeepAlive": True,
+        "KeepAlive": True,  # whatever it ended with
         "ThrottleInterval": 10,
         "ExitTimeOut": 30,
         "Umask": 0o077,
@@ -101,20 +107,27 @@ def launchd_agent(job: Job, home: Path) -> bytes:
 
 
 def scheduled_task(job: Job, home: Path) -> bytes:
-    """Return a Task Scheduler definition, schema 1.2: at log-on, without an end, again a minute after a failure."""
+    """Return a Task Scheduler definition, schema 1.2: from log-on or registration on, without an end.
+
+    It is asked for every minute, and ignored while it runs: so it starts again, however it ended. Only an
+    administrator may register a log-on trigger that names no user (source: MS-TSCH, the table of permissions for
+    triggers). The schema fixes the order of a trigger's parts. Priority 7, the default, is below normal.
+    """
     xml.register_namespace("", _TASK)
     task = xml.Element(f"{{{_TASK}}}Task", version="1.2")
+    again = {"Enabled": "true", "Repetition": {"Interval": "PT1M"}}
+    user = {"UserId": job.user} if job.user else {}
     _fill(task, {
         "RegistrationInfo": {"Description": "Signal executor: fetches signals from the relay and trades them at TWS"},
-        "Triggers": {"LogonTrigger": {"Enabled": "true"}},
-        "Principals": {"Principal": {"LogonType": "InteractiveToken", "RunLevel": "LeastPrivilege"}},
+        "Triggers": {"LogonTrigger": {**again, **user}, "RegistrationTrigger": again},
+        "Principals": {"Principal": {**user, "LogonType": "InteractiveToken", "RunLevel": "LeastPrivilege"}},
         "Settings": {
             "MultipleInstancesPolicy": "IgnoreNew",
             "DisallowStartIfOnBatteries": "false",
             "StopIfGoingOnBatteries": "false",
             "StartWhenAvailable": "true",
-            "RestartOnFailure": {"Interval": "PT1M", "Count": "255"},
             "ExecutionTimeLimit": "PT0S",
+            "Priority": "5",
             "Enabled": "true",
         },
         "Actions": {"Exec": {
@@ -133,10 +146,10 @@ def scheduled_task(job: Job, home: Path) -> bytes:
     return found
 
 
-def _fill(parent: xml.Element, children: dict[str, object]) -> None:
+def _fill(parent: xml.Element, children: Mapping[str, object]) -> None:
     for name, value in children.items():
         child = xml.SubElement(parent, f"{{{_TASK}}}{name}")
-        if isinstance(value, dict):
+        if isinstance(value, Mapping):
             _fill(child, value)
         else:
             child.text = str(value)
@@ -145,18 +158,18 @@ def _fill(parent: xml.Element, children: dict[str, object]) -> None:
 KINDS: dict[str, Kind] = {
     "systemd": Kind(
         f".config/systemd/user/{NAME}.service", systemd_unit,
-        f"systemctl --user daemon-reload && systemctl --user enable --now {NAME}",
-        f"systemctl --user disable --now {NAME}", f"journalctl --user -u {NAME} -f",
+        ("systemctl --user daemon-reload", f"systemctl --user enable {NAME}", f"systemctl --user restart {NAME}"),
+        (f"systemctl --user disable --now {NAME}",), f"journalctl --user -u {NAME} -f",
     ),
     "launchd": Kind(
         f"Library/LaunchAgents/{NAME}.plist", launchd_agent,
-        'launchctl bootstrap gui/$(id -u) "{file}"',
-        f"launchctl bootout gui/$(id -u)/{NAME}", f"tail -f ~/Library/Logs/{NAME}.log",
+        ('launchctl bootstrap gui/$(id -u) "{file}"',),
+        (f"launchctl bootout gui/$(id -u)/{NAME}",), f"tail -f ~/Library/Logs/{NAME}.log",
     ),
     "windows": Kind(
         f"{NAME}.xml", scheduled_task,
-        f'schtasks /Create /TN {NAME} /XML "{{file}}" && schtasks /Run /TN {NAME}',
-        f"schtasks /End /TN {NAME} && schtasks /Delete /TN {NAME}", "its console window",
+        (f'schtasks /Create /TN {NAME} /XML "{{file}}" /F',),
+        (f"schtasks /End /TN {NAME}", f"schtasks /Delete /TN {NAME} /F"), "its console window",
     ),
 }  # fmt: skip
 
@@ -169,6 +182,24 @@ def this_system() -> str:
     return {"win32": "windows", "darwin": "launchd"}.get(sys.platform, "systemd")
 
 
+def this_user() -> str:
+    """Return who is logged on, as Task Scheduler takes it; "" where that is not Windows."""
+    known = os.environ if sys.platform == "win32" else {}
+    return "\\".join(filter(None, (known.get("USERDOMAIN"), known.get("USERNAME"))))
+
+
+def mistakes(flags: Sequence[str]) -> list[str]:
+    """Return what is wrong with the settings that the service will have: its flags and those of its folder."""
+    try:
+        given = executor.make_context("executor", list(flags)).params
+        load_choices(ExecutorSettings.load(given, {}, ROOT), ROOT)
+    except click.UsageError as exc:
+        return [exc.format_message()]
+    except ConfigError as exc:
+        return list(exc.problems)
+    return []
+
+
 def start_by_systemd() -> bool:
     """Have the user's systemd run it; False where there is none, or it refuses, which it has then said itself."""
     if not shutil.which("systemctl") or not os.environ.get("XDG_RUNTIME_DIR"):
@@ -179,6 +210,12 @@ def start_by_systemd() -> bool:
     return True
 
 
+def tell(what: str, commands: Iterable[str]) -> None:
+    """Print commands below each other: not every shell joins them with `&&`."""
+    for number, command in enumerate(commands):
+        click.echo(f"{'' if number else what:14}{command}")
+
+
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.option(
     "--for", "system", type=click.Choice(list(KINDS)), help="Another system than this one: the file is only written."
@@ -187,18 +224,21 @@ def start_by_systemd() -> bool:
 @click.argument("flags", nargs=-1, type=click.UNPROCESSED)
 def main(system: str | None, to: Path | None, flags: tuple[str, ...]) -> None:
     """Keep the executor running, with FLAGS as in `python -m executor FLAGS`."""
+    if not system and (problems := mistakes(flags)):
+        tell("Wrong:", [*problems, f"Nothing was written. {ROOT / '.env'} and the flags are what counts."])
+        sys.exit(2)
     chosen = system or this_system()
     kind, home = KINDS[chosen], Path.home()
-    job = Job((sys.executable, "-m", "executor", *flags), ROOT)
+    job = Job((sys.executable, "-m", "executor", *flags), ROOT, this_user())
     file = to or (home / kind.file)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(kind.make(job, home))
     click.echo(f"Written: {file}")
     if chosen == "systemd" and not system and not to and start_by_systemd():
-        click.echo(f"It runs. To have it run before you log in as well: loginctl enable-linger {home.name}")
+        click.echo("It runs. To have it run before you log in as well: loginctl enable-linger")
     else:
-        click.echo(f"To start it:  {kind.start.format(file=file)}")
-    click.echo(f"To end it:    {kind.stop}")
+        tell("To start it:", (line.format(file=file) for line in kind.start))
+    tell("To end it:", kind.stop)
     click.echo(f"Its log:      {kind.log}")
     click.echo(f"To check it:  {sys.executable} -m executor doctor {subprocess.list2cmdline(flags)}".rstrip())
 

@@ -15,8 +15,10 @@ from xml.etree import ElementTree as xml
 
 import pytest
 import requests
+from click.testing import CliRunner, Result
 
-from deploy.executor_service import KINDS, NAME, ROOT, Job
+from deploy import executor_service
+from deploy.executor_service import KINDS, NAME, Job
 from tests.relay.examples import SIGNING, TOKEN
 
 TASK = "{http://schemas.microsoft.com/windows/2004/02/mit/task}"
@@ -28,15 +30,21 @@ AWKWARD = (
     "--live",
     "U7654321",
 )
-JOB = Job((sys.executable, "-m", "executor", *AWKWARD), Path("/srv/a folder"))
+JOB = Job((sys.executable, "-m", "executor", *AWKWARD), Path("/srv/a folder"), "DESK\\trader")
+HOME = Path("/srv/home")
 
 
-def run(home: Path, *arguments: str, path: str = "", **more: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "HOME": str(home), "PATH": path or os.environ["PATH"], **more}
-    command = [sys.executable, "-m", "deploy.executor_service", *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=30, check=False)
-    assert done.returncode == 0, done.stderr
-    return done
+def run(home: Path, *arguments: str, **more: str) -> Result:
+    return CliRunner().invoke(executor_service.main, arguments, env={"HOME": str(home), **more})
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the secrets of an executor, in the checkout's place."""
+    monkeypatch.setattr(executor_service, "ROOT", tmp_path)
+    lines = [f"EXECUTOR_RELAY_TOKEN={TOKEN}", f"EXECUTOR_SIGNING_SECRETS={SIGNING}"]
+    (tmp_path / ".env").write_text("\n".join(lines))
+    return tmp_path
 
 
 def unit_words(unit: str, key: str) -> list[str]:
@@ -49,7 +57,7 @@ def unit_words(unit: str, key: str) -> list[str]:
 
 
 def test_the_unit_holds_the_command_as_it_was_given() -> None:
-    unit = KINDS["systemd"].make(JOB, Path("/home/me")).decode()
+    unit = KINDS["systemd"].make(JOB, HOME).decode()
     assert unit_words(unit, "ExecStart") == list(JOB.command)
     assert "WorkingDirectory=/srv/a folder\n" in unit
 
@@ -71,21 +79,34 @@ def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="systemd is Linux's")
-def test_it_is_started_where_a_user_systemd_exists(tmp_path: Path) -> None:
+def test_it_is_started_where_a_user_systemd_exists(tmp_path: Path, checkout: Path) -> None:
     calls = tmp_path / "calls"
     (tmp_path / "bin").mkdir()
     systemctl = tmp_path / "bin" / "systemctl"
     systemctl.write_text(f'#!/bin/sh\necho "$@" >> {shlex.quote(str(calls))}\n')
     systemctl.chmod(0o755)
     path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
-    done = run(tmp_path, "--ib-port", "4002", path=path, XDG_RUNTIME_DIR=str(tmp_path))
+    done = run(tmp_path, "--ib-port", "4002", PATH=path, XDG_RUNTIME_DIR=str(tmp_path))
+    assert done.exit_code == 0, done.output
     wanted = ["--user daemon-reload", f"--user enable --quiet {NAME}", f"--user restart {NAME}"]
     assert calls.read_text().splitlines() == wanted
-    assert "It runs." in done.stdout
+    assert "It runs." in done.output
     unit = (tmp_path / f".config/systemd/user/{NAME}.service").read_text()
     assert unit_words(unit, "ExecStart")[1:] == ["-m", "executor", "--ib-port", "4002"]
     systemctl.write_text("#!/bin/sh\nexit 1\n")
-    assert "To start it:  systemctl --user" in run(tmp_path, path=path, XDG_RUNTIME_DIR=str(tmp_path)).stdout
+    assert "To start it:  systemctl --user" in run(tmp_path, PATH=path, XDG_RUNTIME_DIR=str(tmp_path)).output
+
+
+def test_a_mistake_is_told_before_anything_is_written(
+    tmp_path: Path, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What only this terminal knows counts for nothing: the service would start without it."""
+    (checkout / ".env").write_text(f"EXECUTOR_SIGNING_SECRETS={SIGNING}")
+    monkeypatch.setenv("EXECUTOR_RELAY_TOKEN", TOKEN)
+    for flags, words in ((["--ib-port", "none"], "EXECUTOR_RELAY_TOKEN"), (["--ib-prt", "1"], "No such option")):
+        done = run(tmp_path, "--to", str(tmp_path / "unit"), *flags)
+        assert (done.exit_code, words in done.output, "Nothing was written" in done.output) == (2, True, True)
+    assert not (tmp_path / "unit").exists()
 
 
 @pytest.mark.slow
@@ -123,11 +144,11 @@ def test_what_the_unit_says_does_run(
 
 
 def test_launchd_gets_the_command_and_keeps_it_alive() -> None:
-    agent = plistlib.loads(KINDS["launchd"].make(JOB, Path("/Users/me")))
+    agent = plistlib.loads(KINDS["launchd"].make(JOB, HOME))
     assert agent["ProgramArguments"] == list(JOB.command)
     assert agent["WorkingDirectory"] == "/srv/a folder"
     assert (agent["Label"], agent["RunAtLoad"], agent["KeepAlive"]) == (NAME, True, True)
-    assert agent["StandardErrorPath"] == f"/Users/me/Library/Logs/{NAME}.log"
+    assert agent["StandardErrorPath"] == f"{HOME}/Library/Logs/{NAME}.log"
     assert agent["Umask"] == 0o077
 
 
@@ -155,7 +176,7 @@ def windows_words(line: str) -> list[str]:
 
 
 def test_task_scheduler_gets_the_command_and_no_time_limit() -> None:
-    raw = KINDS["windows"].make(JOB, Path("C:/Users/me"))
+    raw = KINDS["windows"].make(JOB, HOME)
     assert raw[:2] in (b"\xff\xfe", b"\xfe\xff"), "schtasks reads UTF-16 with its mark"
     task = xml.fromstring(raw)
     assert (task.tag, task.get("version")) == (f"{TASK}Task", "1.2")
@@ -171,15 +192,30 @@ def test_task_scheduler_gets_the_command_and_no_time_limit() -> None:
     assert text("Settings/ExecutionTimeLimit") == "PT0S", "without it Windows ends it after three days"
     assert text("Settings/DisallowStartIfOnBatteries") == text("Settings/StopIfGoingOnBatteries") == "false"
     assert text("Settings/MultipleInstancesPolicy") == "IgnoreNew"
-    assert 1 <= int(text("Settings/RestartOnFailure/Count")) <= 255, "the schema's unsigned byte"
+    assert 4 <= int(text("Settings/Priority")) <= 6, "7, the default, is for what may wait"
     actions, principal = task.find(f"{TASK}Actions"), task.find(f".//{TASK}Principal")
     assert actions is not None and principal is not None
     assert actions.get("Context") == principal.get("id")
     assert text("Principals/Principal/RunLevel") == "LeastPrivilege"
 
 
+def test_task_scheduler_starts_it_for_its_owner_and_again_every_minute() -> None:
+    triggers = xml.fromstring(KINDS["windows"].make(JOB, HOME)).find(f"{TASK}Triggers")
+    assert triggers is not None
+    parts = {each.tag.removeprefix(TASK): [part.tag.removeprefix(TASK) for part in each] for each in triggers}
+    assert parts == {
+        "LogonTrigger": ["Enabled", "Repetition", "UserId"],  # in the schema's order
+        "RegistrationTrigger": ["Enabled", "Repetition"],
+    }
+    assert [each.text for each in triggers.iter(f"{TASK}UserId")] == ["DESK\\trader"], "else only an administrator may"
+    repetitions = list(triggers.iter(f"{TASK}Repetition"))
+    assert [each.findtext(f"{TASK}Interval") for each in repetitions] == ["PT1M", "PT1M"]
+    assert all(each.find(f"{TASK}Duration") is None for each in repetitions), "without one it never ends"
+
+
 def test_another_systems_file_is_written_with_what_to_do(tmp_path: Path) -> None:
     done = run(tmp_path, "--for", "windows", "--to", str(tmp_path / "task.xml"), "--live", "U7654321")
-    assert f'/XML "{tmp_path / "task.xml"}"' in done.stdout
-    assert "doctor --live U7654321" in done.stdout
+    assert f'/XML "{tmp_path / "task.xml"}"' in done.output
+    assert "&&" not in done.output, "not every shell of Windows knows it"
+    assert "doctor --live U7654321" in done.output
     assert xml.parse(tmp_path / "task.xml").getroot().tag == f"{TASK}Task"
