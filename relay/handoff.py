@@ -12,6 +12,10 @@ from typing import Any
 
 from gunicorn.workers.gthread import PollableMethodQueue
 
+from common.logs import get_logger
+
+log = get_logger(__name__)
+
 
 class Wakeups(PollableMethodQueue):  # type: ignore[misc]
     """Calls from threads to the main loop: one wake-up for all that are made until it looks."""
@@ -25,14 +29,20 @@ class Wakeups(PollableMethodQueue):  # type: ignore[misc]
             self.waking = True
             super().defer(_nothing)
 
-    def run_callbacks(self, *_: Any) -> None:
-        """Call what was deferred. First `waking` ends, then the entries are taken."""
-        with contextlib.suppress(OSError):
+    def run_callbacks(self, *unused: Any) -> None:
+        """Call what was deferred so far. First `waking` ends, then the entries are counted.
+
+        What these calls defer themselves comes with the next round: else a client that sends many requests at
+        once would have them all answered before anybody else is heard.
+        """
+        with contextlib.suppress(BlockingIOError):  # it was read before
             os.read(self._read_fd, 64)
         self.waking = False
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self._queue.get_nowait()()
+        for _ in range(self._queue.qsize()):
+            self._queue.get_nowait()()
+
+    def close(self) -> None:
+        """Leave the pipe open: the process ends, and a thread that answers late must not write into what took its place."""
 
 
 def _nothing() -> None:
@@ -58,4 +68,7 @@ class Threads:
 
     def _run(self) -> None:
         while (call := self._inbox.get()) is not None:
-            call()
+            try:
+                call()
+            except Exception:  # a bug of ours; the thread is needed for the next request
+                log.exception("request_failed")

@@ -19,7 +19,7 @@ from flask import Blueprint, Response, request
 
 from common import strict_json
 from common.clock import utc_text
-from common.errors import DuplicateConflict, MalformedSignal, Problem, QueueError, SignalError
+from common.errors import DuplicateConflict, MalformedSignal, Problem, SignalError
 from common.ids import new_id
 from common.logs import HIDDEN, get_logger, scrub
 from common.signals import ID_LIMIT, Action, Alert, Envelope, Signal, alert_from, payload_text
@@ -294,5 +294,5 @@ def _keep_refused(relay: Relay, posted: Posted, error: Exception, now: datetime)
     log.warning("alert_refused", code=error.code, reason=reason)
     try:
         relay.pending.refuse(Refused(now, error.code, storable(reason), storable(body)))
-    except QueueError as exc:
-        log.warning("refused_alert_not_kept", reason=exc.message)
+    except Exception as exc:  # whatever it is, the sender waits for his answer
+        log.warning("refused_alert_not_kept", error=type(exc).__name__, reason=str(exc))
