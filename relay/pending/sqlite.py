@@ -63,7 +63,7 @@ class SqlitePending(Front):
         self._file: tuple[int, int] | None = None  # which file the connection has open
         self._version = 0  # of the data, as far as other processes changed it
         self._writer: GroupWriter[Job] = GroupWriter(
-            "pending-writer", self._commit_together, idle=self._watch,
+            "pending-writer", self._commit_together, again=self._watch,
             idle_seconds=lambda: WATCH_SECONDS if self._is_awaited else None, finish=self._disconnect,
         )  # fmt: skip
         self._polls: list[Ticket[Job]] = []  # those that found nothing and stay, the oldest first
@@ -83,9 +83,9 @@ class SqlitePending(Front):
         if not poll.stays:
             return list(self._do(poll))
         ticket = self._writer.post((poll, False))
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError):  # nothing came
             return list(ticket.result(min(timeout, RECHECK_SECONDS)))
-        return [] if ticket.withdraw() else list(ticket.result(PUT_SECONDS))
+        return [] if ticket.withdraw() else list(ticket.committed(PUT_SECONDS))
 
     def wait(self, timeout: float) -> bool:
         self._writer.nudge()  # it watches for other processes only while somebody waits
@@ -173,23 +173,23 @@ class SqlitePending(Front):
         if any(ticket.job[1] for ticket, _ in done):
             self._bell.ring()
 
-    def _watch(self) -> None:
-        """Look again for the polls that stay, and ring, if another process committed or a hold has ended."""
+    def _watch(self) -> list[Ticket[Job]]:
+        """Ring if another process committed; return the polls that stay if it did, or if a hold has ended."""
         if self._connection is None or not self._is_awaited:
-            return
-        self._polls = [ticket for ticket in self._polls if not ticket.withdrawn]
+            return []
+        tickets, self._polls = [ticket for ticket in self._polls if not ticket.withdrawn], []
         changed = self._has_changed()
         if changed:
             self._bell.ring()
-        if changed or any(ticket.job[0].is_due() for ticket in self._polls):
-            tickets, self._polls = self._polls, []
-            for ticket in tickets:
-                self._writer.hand_in(ticket)
+        if changed or any(ticket.job[0].is_due() for ticket in tickets):
+            return tickets
+        self._polls = tickets
+        return []
 
     def _has_changed(self) -> bool:
         """Tell whether another process committed since the last look."""
         before = self._version
-        with contextlib.suppress(sqlite3.Error, AttributeError):
+        with contextlib.suppress(sqlite3.Error):  # the next write says what is wrong
             (self._version,) = self._connection.execute("PRAGMA data_version").fetchone()  # type: ignore[union-attr]
         return self._version != before
 

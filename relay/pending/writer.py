@@ -71,6 +71,17 @@ class Ticket(Generic[Job]):
             raise self._outcome
         return self._outcome
 
+    def committed(self, seconds: float) -> Any:
+        """Return the outcome of what cannot be withdrawn any more, or raise it.
+
+        Raises:
+            MaybeStored: Its commit did not come back in time.
+        """
+        try:
+            return self.result(seconds)
+        except TimeoutError:
+            raise MaybeStored("the commit did not come back in time; send it again") from None
+
 
 def seal_all(tickets: list[Ticket[Job]]) -> list[Ticket[Job]]:
     """Seal every ticket and return those that nobody withdrew."""
@@ -86,8 +97,9 @@ def fail_all(tickets: list[Ticket[Job]], error: QueueUnavailable) -> None:
 class GroupWriter(Generic[Job]):
     """Hands the tickets that came in meanwhile to `run`, in its own thread, batch after batch.
 
-    `run` must answer every ticket, after its commit. `idle` is called when
-    there was nothing to do for as long as `idle_seconds` says.
+    `run` must answer every ticket, after its commit. `again` is called after
+    each batch, and when there was none for as long as `idle_seconds` says; it
+    returns tickets to be run once more.
     """
 
     def __init__(
@@ -95,11 +107,11 @@ class GroupWriter(Generic[Job]):
         name: str,
         run: Callable[[list[Ticket[Job]]], None],
         *,
-        idle: Callable[[], None] = lambda: None,
+        again: Callable[[], list[Ticket[Job]]] = list,
         idle_seconds: Callable[[], float | None] = lambda: None,
         finish: Callable[[], None] = lambda: None,
     ) -> None:
-        self._run, self._idle, self._idle_seconds, self._finish = run, idle, idle_seconds, finish
+        self._run, self._again, self._idle_seconds, self._finish = run, again, idle_seconds, finish
         self._inbox: queue.SimpleQueue[Ticket[Job] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._start = threading.Lock()
@@ -113,13 +125,11 @@ class GroupWriter(Generic[Job]):
             MaybeStored: Its commit was on its way when the time was up.
         """
         ticket = self.post(job)
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError):  # then see below
             return ticket.result(seconds - GRACE_SECONDS)
         if ticket.withdraw():
             raise QueueUnavailable(f"the queue did not get to it within {seconds:.1f} s; nothing was stored")
-        with contextlib.suppress(TimeoutError):
-            return ticket.result(GRACE_SECONDS)
-        raise MaybeStored(f"the commit did not come back within {seconds:.1f} s; send it again")
+        return ticket.committed(GRACE_SECONDS)
 
     def post(self, job: Job) -> Ticket[Job]:
         """Hand a job in without waiting."""
@@ -157,14 +167,14 @@ class GroupWriter(Generic[Job]):
 
     def _work(self) -> None:
         while (batch := self._next_batch()) is not None:
-            if batch:
-                self._run_safely(batch)
-            self._idle()
+            self._run_safely(batch)
+            self._run_safely(self._again())
         self._finish()
 
     def _run_safely(self, batch: list[Ticket[Job]]) -> None:
         try:
-            self._run(batch)
+            if batch:
+                self._run(batch)
         except Exception as exc:  # a fault in one batch must not end the thread
             for ticket in batch:
                 if not ticket.is_answered:
