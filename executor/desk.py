@@ -16,6 +16,7 @@ from typing import Any
 from common.clock import Clock
 from common.errors import IllegalTransition, JournalError
 from common.logs import get_logger
+from common.signals import Side
 
 from .alarms import Alarms
 from .broker import Broker, Connectivity, Contract, Fill, OrderReport, Position, Refusal, Snapshot
@@ -180,6 +181,7 @@ class Desk:
         if self.can_send:
             for action in after:
                 action()
+        self.watch.looked()
         self.advance()
 
     # ---- facts (broker.Listener) ----
@@ -275,6 +277,20 @@ class Desk:
         """Return the net position that the broker last showed in a contract."""
         position = self.positions.get(con_id)
         return position.quantity if position else ZERO
+
+    def shown_of(self, trade: Trade) -> Decimal:
+        """Return what the account shows of a trade, in its direction: all but what is the owner's own."""
+        beside = self.journal.ignored().get((trade.account, trade.con_id), ZERO)
+        shown = self.shown(trade.con_id) - beside
+        return shown if trade.side is Side.BUY else -shown
+
+    def unexplained(self) -> dict[int, Decimal]:
+        """Return for every contract what the account shows beyond our executions and the owner's own; 0 where nothing."""
+        explained = {con_id: q for (account, con_id), q in self.journal.ignored().items() if account == self.account}
+        for trade in self.journal.unfinished():
+            explained[trade.con_id] = explained.get(trade.con_id, ZERO) + trade.signed
+        contracts = self.positions.keys() | self.journal.our_contracts()
+        return {con_id: self.shown(con_id) - explained.get(con_id, ZERO) for con_id in contracts}
 
     def is_counted(self, con_id: int) -> bool:
         """Whether the position was told after our last execution, so that it counts it."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
@@ -34,6 +34,7 @@ class Journal:
         self._db = connection
         self._clock = clock
         self._depth = 0
+        self._ours: dict[int, str] = {}  # what `our_contracts` returns, until there is another one
 
     # ---- opening ----
 
@@ -111,15 +112,9 @@ class Journal:
         self._write("INSERT OR REPLACE INTO live VALUES (?, ?, ?)", key, text, self._now())
 
     def log(
-        self,
-        kind: str,
-        details: str,
-        *,
-        symbol: str = "",
-        trade_id: int | None = None,
-        signal_id: str | None = None,
-        order_ref: str | None = None,
-    ) -> None:
+        self, kind: str, details: str, *, symbol: str = "", trade_id: int | None = None, signal_id: str | None = None,
+        order_ref: str | None = None
+    ) -> None:  # fmt: skip
         """Append one line to the trade log."""
         sql = "INSERT INTO events (at, kind, symbol, trade_id, signal_id, order_ref, details) VALUES (?, ?, ?, ?, ?, ?, ?)"
         self._write(sql, self._now(), kind, symbol, trade_id, signal_id, order_ref, details)
@@ -193,6 +188,7 @@ class Journal:
                 utc_text(trade.valid_until), int(trade.stop_wanted),
             )  # fmt: skip
             trade_id = int(cursor.lastrowid or 0)
+            self._ours = {}
             for order in orders:
                 self.add_order(trade, trade_id, order, client_id)
             return self.trade(trade_id)
@@ -228,6 +224,14 @@ class Journal:
                  ORDER BY con_id = ? DESC, id LIMIT 1"""
         rows = self._rows(sql, account, con_id, symbol, con_id)
         return self._with_orders(rows[0]) if rows else None
+
+    def our_contracts(self) -> Mapping[int, str]:
+        """Return every contract that was traded, or in which the owner told us to leave his own alone, and its symbol."""
+        if not self._ours:
+            sql = """SELECT con_id, symbol, 0 AS id FROM ignored_holdings UNION ALL
+                     SELECT con_id, symbol, max(id) AS id FROM trades GROUP BY con_id ORDER BY id"""
+            self._ours = {r["con_id"]: r["symbol"] for r in self._rows(sql)}
+        return self._ours
 
     def _with_orders(self, row: sqlite3.Row) -> Trade:
         orders = self._rows("SELECT * FROM orders WHERE trade_id = ? ORDER BY rowid", row["id"])
@@ -310,9 +314,8 @@ class Journal:
 
     def filled(self, order_ref: str) -> Decimal:
         """Return the sum of an order's executions."""
-        return sum(
-            (Decimal(r[0]) for r in self._rows("SELECT quantity FROM fills WHERE order_ref = ?", order_ref)), Decimal(0)
-        )
+        rows = self._rows("SELECT quantity FROM fills WHERE order_ref = ?", order_ref)
+        return sum((Decimal(r[0]) for r in rows), Decimal(0))
 
     def is_attributed(self, exec_root: str) -> bool:
         """Whether an execution is accounted for by a trade."""
@@ -342,11 +345,11 @@ class Journal:
 
     def ignored(self) -> dict[tuple[str, int], Decimal]:
         """Return (account, conId) → the quantity that the owner holds beside us and told us to leave alone."""
-        return {
-            (r["account"], r["con_id"]): Decimal(r["quantity"]) for r in self._rows("SELECT * FROM ignored_holdings")
-        }
+        rows = self._rows("SELECT * FROM ignored_holdings")
+        return {(r["account"], r["con_id"]): Decimal(r["quantity"]) for r in rows}
 
     def ignore_holding(self, account: str, con_id: int, symbol: str, quantity: Decimal) -> None:
+        self._ours = {}
         sql = "INSERT OR REPLACE INTO ignored_holdings VALUES (?, ?, ?, ?, ?)"
         self._write(sql, account, con_id, symbol, decimal_text(quantity), self._now())
 

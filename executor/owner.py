@@ -110,19 +110,14 @@ class Owner:
                 f"orders of the trade in {trade.symbol} are still live: choose flatten, or cancel them in TWS first"
             )
         self._forget_live(trade, snapshot)
-        self._journal.change_trade(trade.id, reduced=trade.entered - trade.exited)
+        self._set_held(trade, ZERO)
         self._desk.recorder.move(self._journal.trade(trade.id), Event.DISMISS, hold_reason=None)
         return f"the trade in {trade.symbol} is closed in the journal: you have settled it yourself"
 
-    def _shown(self, trade: Trade) -> Decimal:
-        """Return what the account shows of the contract, less what is the owner's own."""
-        beside = self._journal.ignored().get((trade.account, trade.con_id), ZERO)
-        return self._desk.shown(trade.con_id) - beside
-
     def _turned_over(self, trade: Trade) -> Decimal:
         """Return the signed position that stands against the trade's side, 0 where none does."""
-        shown = self._shown(trade)
-        return shown if shown and (shown > 0) is not (trade.side is Side.BUY) else ZERO
+        against = max(-self._desk.shown_of(trade), ZERO)
+        return -against if trade.side is Side.BUY else against
 
     def _replace(self, trade: Trade, command: Command, turned: Decimal) -> Trade:
         """End a trade whose position has turned over, and make what stands a trade of its own."""
@@ -132,11 +127,15 @@ class Owner:
     def _match(self, trade: Trade, snapshot: Snapshot) -> Decimal:
         """Make the trade's quantity what the account shows of it, and drop orders that are not there."""
         self._forget_live(trade, snapshot)
-        shown = self._shown(trade)
-        held = max(shown if trade.side is Side.BUY else -shown, ZERO)
-        closes = sum(1 for _ in trade.legs(Leg.CLOSE))
-        self._journal.change_trade(trade.id, reduced=trade.entered - trade.exited - held, closes_forgiven=closes)
+        held = max(self._desk.shown_of(trade), ZERO)
+        self._set_held(trade, held)
+        self._journal.change_trade(trade.id, closes_forgiven=sum(1 for _ in trade.legs(Leg.CLOSE)))
         return held
+
+    def _set_held(self, trade: Trade, held: Decimal) -> None:
+        """Make a trade's quantity what the owner's choice says; how the rest left it nobody can know."""
+        reason = "unknown" if held == 0 < trade.held else None
+        self._journal.change_trade(trade.id, reduced=trade.entered - trade.exited - held, exit_reason=reason)
 
     def _forget_live(self, trade: Trade, snapshot: Snapshot) -> None:
         for order in trade.live:
@@ -162,18 +161,13 @@ class Owner:
         While an order of ours is under way in a contract, its position may show what its executions have not told
         yet: that is nobody's to ignore or to adopt.
         """
-        beside = self._journal.ignored()
-        unfinished = self._journal.unfinished()
-        trades = {t.con_id: t.signed for t in unfinished}
-        busy = {t.con_id for t in unfinished if t.state not in (State.OPEN, State.HOLD)}
-        rows = []
-        for con_id, position in self._desk.positions.items():
-            if con_id in busy or self._desk.filled_lately(con_id):
-                continue
-            unknown = position.quantity - beside.get((self._desk.account, con_id), ZERO) - trades.get(con_id, ZERO)
-            if unknown:
-                rows.append({"symbol": position.symbol, "con_id": str(con_id), "quantity": decimal_text(unknown)})
-        return rows
+        busy = {t.con_id for t in self._journal.unfinished() if t.state not in (State.OPEN, State.HOLD)}
+        symbols = {**self._journal.our_contracts(), **{c: p.symbol for c, p in self._desk.positions.items()}}
+        return [
+            {"symbol": symbols[con_id], "con_id": str(con_id), "quantity": decimal_text(unknown)}
+            for con_id, unknown in self._desk.unexplained().items()
+            if unknown and con_id not in busy and not self._desk.filled_lately(con_id)
+        ]
 
     def _unknown(self, command: Command) -> tuple[int, Decimal]:
         row = next((r for r in self.unknown_positions() if r["symbol"] == command.symbol), None)
@@ -191,6 +185,11 @@ class Owner:
         con_id, unknown = self._unknown(command)
         if self._journal.open_trade(self._desk.account, con_id, command.symbol or "") is not None:
             raise CommandRefused(f"a trade in {command.symbol} is open: only a whole position can be adopted")
+        if unknown * self._desk.shown(con_id) <= 0:
+            raise CommandRefused(
+                f"the account shows {decimal_text(self._desk.shown(con_id))} {command.symbol}, less than you told to leave "
+                "alone: there is nothing to adopt. Choose ignore: what is left is yours"
+            )
         self._take_over(command.symbol or "", con_id, unknown)
         self._journal.remember_contract(command.symbol or "", con_id)
         return f"your {decimal_text(unknown)} {command.symbol} are a trade of the journal now, without exits"

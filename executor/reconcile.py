@@ -6,8 +6,8 @@ recorded. What it says is carried out by `desk`; where the evidence does not say
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -47,8 +47,8 @@ class Reduced:
 
     trade: Trade
     quantity: Decimal
-    fills: tuple[Fill, ...]  # the executions that explain it, all of it; empty where it cannot be explained
-    why: str
+    fills: tuple[Fill, ...]  # the executions that took out just this; empty where none did
+    how: str  # by hand, liquidated, or unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,16 @@ class MoreThanKnown:
 
 
 @dataclass(frozen=True, slots=True)
+class Unknown:
+    """In a contract of ours, without a trade now, the account shows what neither we nor the owner explained."""
+
+    symbol: str
+    con_id: int
+    shown: Decimal
+    known: Decimal  # what the owner told us to leave alone
+
+
+@dataclass(frozen=True, slots=True)
 class Orphan:
     """An order with our reference is live though its trade is finished, or though the journal does not know it."""
 
@@ -75,7 +85,7 @@ class Orphan:
     known: bool
 
 
-Resolution = OrderResolution | Reduced | Unexplained | MoreThanKnown | Orphan
+Resolution = OrderResolution | Reduced | Unexplained | MoreThanKnown | Unknown | Orphan
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +97,16 @@ class Books:
     known_refs: frozenset[str]  # of the snapshot's references, those that the journal knows
     foreign: tuple[Fill, ...]  # executions that no trade accounts for
     beside: dict[tuple[str, int], Decimal]  # (account, conId) → what the owner told us to ignore
-    settled: frozenset[int]  # trades whose position was found different before, equally, some seconds ago
+    settled: frozenset[int]  # contracts whose position was found different before, equally, some seconds ago
     seen_day: str | None = None  # the broker's day of the snapshot before this one; None where there was none
+    account: str = ""
+    contracts: Mapping[int, str] = field(default_factory=dict)  # traded ever, or told to be ignored → symbol
+
+    @property
+    def idle(self) -> dict[int, str]:
+        """The contracts of ours without a trade now."""
+        busy = {trade.con_id for trade in self.trades}
+        return {con_id: symbol for con_id, symbol in self.contracts.items() if con_id not in busy}
 
 
 def reconcile(books: Books, snapshot: Snapshot) -> list[Resolution]:
@@ -97,7 +115,7 @@ def reconcile(books: Books, snapshot: Snapshot) -> list[Resolution]:
     for trade in books.trades:
         if trade.state not in (State.HOLD, State.PLANNED):
             resolutions += _of_trade(trade, books, snapshot)
-    return resolutions
+    return [*resolutions, *_unknown(books, snapshot)]
 
 
 def _of_trade(trade: Trade, books: Books, snapshot: Snapshot) -> Iterator[Resolution]:
@@ -156,7 +174,7 @@ def _judge(order: Order, trade: Trade, books: Books, snapshot: Snapshot, differe
 
 def _missing_executions(order: Order, trade: Trade, books: Books) -> tuple[Verdict, str]:
     said = f"the broker says {order.said} with {order.said_filled} filled, its executions show {order.filled}"
-    return (Verdict.HOLD if trade.id in books.settled else Verdict.WAIT), said
+    return (Verdict.HOLD if trade.con_id in books.settled else Verdict.WAIT), said
 
 
 def _refusal_of(trade: Trade) -> str | None:
@@ -210,7 +228,7 @@ def _never_arrived(order: Order, trade: Trade, books: Books) -> tuple[Verdict, s
 def _of_position(trade: Trade, books: Books, difference: Decimal) -> Iterator[Resolution]:
     if difference > 0:
         yield MoreThanKnown(trade, difference)
-    if difference >= 0 or trade.id not in books.settled:
+    if difference >= 0 or trade.con_id not in books.settled:
         return
     taken = -difference
     if taken > trade.held:
@@ -218,16 +236,24 @@ def _of_position(trade: Trade, books: Books, difference: Decimal) -> Iterator[Re
             trade, f"the account shows {taken} {trade.symbol} less than the journal, the trade has {trade.held}"
         )
         return
-    fills = _explaining(trade, books.foreign, taken)
-    yield Reduced(trade, taken, fills, "by hand" if fills else "unknown")
+    yield _reduced(trade, taken, _foreign(trade, books.foreign))
 
 
-def _explaining(trade: Trade, foreign: Iterable[Fill], taken: Decimal) -> tuple[Fill, ...]:
-    """Return the executions that are not ours and together explain what was taken, or none at all."""
-    wanted = trade.side.opposite
-    fills = [f for f in foreign if (f.account, f.con_id, f.side) == (trade.account, trade.con_id, wanted)]
-    fills = [f for f in fills if f.at >= trade.timestamp - CLOCKS_APART]
-    return tuple(fills) if sum((f.quantity for f in fills), ZERO) == taken else ()
+def _foreign(trade: Trade, foreign: Iterable[Fill]) -> list[Fill]:
+    """Return the executions in a trade's contract, since it began, that no trade accounts for."""
+    fills = (f for f in foreign if (f.account, f.con_id) == (trade.account, trade.con_id))
+    return [f for f in fills if f.at >= trade.timestamp - CLOCKS_APART]
+
+
+def _reduced(trade: Trade, taken: Decimal, foreign: Sequence[Fill]) -> Reduced:
+    """Explain what was taken out: by just these executions, or by what remains of the owner's buying and selling."""
+    against = tuple(f for f in foreign if f.side is not trade.side)
+    net = sum((f.quantity if f in against else -f.quantity for f in foreign), ZERO)
+    exact = sum((f.quantity for f in against), ZERO) == taken
+    if not exact and net != taken:
+        return Reduced(trade, taken, (), "unknown")
+    how = "liquidated" if any(f.liquidation for f in against) else "by hand"
+    return Reduced(trade, taken, against if exact else (), how)
 
 
 def _orphans(books: Books, snapshot: Snapshot) -> Iterator[Orphan]:
@@ -237,12 +263,23 @@ def _orphans(books: Books, snapshot: Snapshot) -> Iterator[Orphan]:
             yield Orphan(report, known=report.order_ref in books.known_refs)
 
 
+def _unknown(books: Books, snapshot: Snapshot) -> Iterator[Unknown]:
+    for con_id, symbol in books.idle.items():
+        shown, known = snapshot.position(books.account, con_id), books.beside.get((books.account, con_id), ZERO)
+        if shown != known and con_id in books.settled:
+            yield Unknown(symbol, con_id, shown, known)
+
+
 def differing(books: Books, snapshot: Snapshot) -> frozenset[tuple[int, Decimal]]:
-    """Return (trade id, difference) for every trade whose position or executions do not agree with the snapshot yet."""
+    """Return (conId, difference) for every contract of ours whose position or executions do not agree with the snapshot."""
     found = set()
     for trade in books.trades:
         difference = _difference(trade, books, snapshot)
         waits = any(awaits_executions(o) for o in trade.live)
         if difference != 0 or waits:
-            found.add((trade.id, difference))
+            found.add((trade.con_id, difference))
+    for con_id in books.idle:
+        key = (books.account, con_id)
+        if difference := snapshot.position(*key) - books.beside.get(key, ZERO):
+            found.add((con_id, difference))
     return frozenset(found)

@@ -270,12 +270,12 @@ class Recorder:
             self._unknown_exit(trade)
 
     def _exit_reason(self, trade: Trade) -> tuple[str, Leg | None]:
-        """Name the exit by the last execution that took quantity out; `unknown` where no execution tells."""
+        """Name the exit by what took the last quantity out; `unknown` where no execution tells."""
         if trade.exit_reason:
             return trade.exit_reason, None
         by_ref = {o.order_ref: o.leg for o in trade.orders}
         exits = [f[0] for f in self._journal.fills_of(trade.id) if by_ref.get(f[0]) is not Leg.ENTRY]
-        if not exits or self._exit_price(trade) is None:
+        if not exits:
             return "unknown", None
         leg = by_ref.get(exits[-1])
         if leg is None:
@@ -320,6 +320,7 @@ class Recorder:
             "take-profit lost",
             "position mismatch",
             "contract",
+            "exit too large",
         ):
             self._alarms.clear(
                 kind, str(trade.id), f"{trade.symbol}: the trade is over", symbol=trade.symbol, trade_id=trade.id

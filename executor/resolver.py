@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from common.errors import BrokerUnavailable
 from common.logs import get_logger
+from common.signals import decimal_text
 
 from .broker import Fill, Snapshot, Status
 from .reconcile import (
@@ -20,6 +21,7 @@ from .reconcile import (
     Reduced,
     Resolution,
     Unexplained,
+    Unknown,
     Verdict,
     differing,
     reconcile,
@@ -41,7 +43,7 @@ class Resolver:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._journal = desk.journal
-        self._seen: dict[tuple[int, object], datetime] = {}  # (trade id, difference) → since when
+        self._seen: dict[tuple[int, object], datetime] = {}  # (conId, difference) → since when
         self.recheck_at: datetime | None = None  # when another snapshot is wanted to confirm this one
         self.last: Snapshot | None = None
 
@@ -59,8 +61,13 @@ class Resolver:
             books = self._books(snapshot, seen_day)
             found = reconcile(books, snapshot)
             after = [a for r in found for a in self._apply(r)]
-            self._clear_mismatches(books, snapshot)
-            self._clear_orphans({r.report.order_ref for r in found if isinstance(r, Orphan)})
+            self._clear(
+                "position mismatch",
+                {about for r in found if (about := _mismatch(r))},
+                "journal and account agree again",
+            )
+            orphans = {str(r.report.order_ref) for r in found if isinstance(r, Orphan)}
+            self._clear("orphan", orphans, "the order is no longer at the broker")
             for trade in books.trades:
                 self._desk.recorder.refresh(trade.id)
         return after
@@ -90,30 +97,32 @@ class Resolver:
         refs = {r.order_ref for r in snapshot.open_orders if r.order_ref}
         known = frozenset(r for r in refs if self._journal.find_order(order_ref=r))
         foreign = tuple(f for f in snapshot.fills if not self._journal.is_attributed(f.exec_root))
-        books = Books(now, trades, known, foreign, self._journal.ignored(), frozenset(), seen_day)
+        books = Books(
+            now,
+            trades,
+            known,
+            foreign,
+            self._journal.ignored(),
+            frozenset(),
+            seen_day,
+            self._desk.account,
+            self._journal.our_contracts(),
+        )
         return replace(books, settled=self._settled(books, snapshot))
 
     def _settled(self, books: Books, snapshot: Snapshot) -> frozenset[int]:
-        """Return the trades whose difference stands since a while, and ask for another look where it does not yet."""
+        """Return the contracts whose difference stands since a while, and ask for another look where it does not yet."""
         current = differing(books, snapshot)
         self._seen = {d: self._seen.get(d, books.now) for d in current}
-        settled = frozenset(trade_id for (trade_id, _), since in self._seen.items() if books.now - since >= SETTLE)
+        settled = frozenset(con_id for (con_id, _), since in self._seen.items() if books.now - since >= SETTLE)
         if len(settled) < len(current):
             self.recheck_at = books.now + SETTLE
         return settled
 
-    def _clear_mismatches(self, books: Books, snapshot: Snapshot) -> None:
-        differs = {trade_id for trade_id, _ in differing(books, snapshot)}
-        for trade in books.trades:
-            if trade.id not in differs:
-                text = f"{trade.symbol}: journal and account agree again"
-                self._desk.alarms.clear(
-                    "position mismatch", str(trade.id), text, symbol=trade.symbol, trade_id=trade.id
-                )
-
-    def _clear_orphans(self, seen: set[str | None]) -> None:
-        for ref in self._desk.alarms.standing("orphan") - seen:
-            self._desk.alarms.clear("orphan", ref, f"the order {ref} is no longer at the broker")
+    def _clear(self, kind: str, found: set[str], text: str) -> None:
+        """End the alarms of a kind whose cause was not found again."""
+        for about in self._desk.alarms.standing(kind) - found:
+            self._desk.alarms.clear(kind, about, text)
 
     # ---- one resolution ----
 
@@ -127,12 +136,19 @@ class Resolver:
                 self.hold(trade, why)
             case MoreThanKnown(trade, quantity):
                 text = f"the account holds {quantity} {trade.symbol} beside the trade that the journal does not know; left alone"
-                self._desk.alarms.raise_(
-                    "position mismatch", str(trade.id), text, symbol=trade.symbol, trade_id=trade.id
+                self._tell_mismatch(resolution, text, trade.symbol, trade.id)
+            case Unknown(symbol, _, shown, known):
+                text = (
+                    f"the account shows {decimal_text(shown)} {symbol}, the journal knows of {decimal_text(known)}: entries in "
+                    f"{symbol} are refused until you choose on the page to ignore or to adopt it"
                 )
+                self._tell_mismatch(resolution, text, symbol)
             case Orphan():
                 return self._orphan(resolution)
         return ()
+
+    def _tell_mismatch(self, found: Resolution, text: str, symbol: str, trade_id: int | None = None) -> None:
+        self._desk.alarms.raise_("position mismatch", _mismatch(found), text, symbol=symbol, trade_id=trade_id)
 
     def _order(self, found: OrderResolution) -> Iterable[After]:
         order, trade = found.order, found.trade
@@ -192,16 +208,16 @@ class Resolver:
         for fill in found.fills:
             self._journal.attribute_fill(fill.exec_root, trade.id)
         columns: dict[str, object] = {"reduced": trade.reduced + found.quantity}
-        if found.quantity == trade.held and any(f.liquidation for f in found.fills):
-            columns["exit_reason"] = "liquidated"
-        if (
-            trade.stop_wanted and trade.unprotected_at is None and found.quantity != trade.held
-        ):  # too large a stop, since the difference was seen
-            columns["unprotected_at"] = self._seen.get((trade.id, -found.quantity), self._desk.clock.now())
+        if found.quantity == trade.held:
+            columns["exit_reason"] = found.how
+        elif trade.stop_wanted and trade.unprotected_at is None:  # too large a stop, since the difference was seen
+            columns["unprotected_at"] = self._seen.get((trade.con_id, -found.quantity), self._desk.clock.now())
         self._journal.change_trade(trade.id, **columns)
-        how = "by hand in TWS" if found.fills else "in a way that can no longer be read"
+        how = "in a way that can no longer be read" if found.how == "unknown" else f"in TWS, {found.how}"
         text = f"{found.quantity} of {trade.held} {trade.symbol} were taken out {how}"
-        self._journal.log("reduced by hand" if found.fills else "reduced", text, symbol=trade.symbol, trade_id=trade.id)
+        self._journal.log(
+            "reduced by hand" if found.how == "by hand" else "reduced", text, symbol=trade.symbol, trade_id=trade.id
+        )
 
     def _orphan(self, found: Orphan) -> Iterable[After]:
         report = found.report
@@ -238,6 +254,16 @@ class Resolver:
             "executions today": [asdict(f) for f in fills if f.con_id == trade.con_id],
             "read at": last.taken_at if last else None,
         }
+
+
+def _mismatch(found: Resolution) -> str:
+    """Return what an alarm of a position that is more than the journal knows is about, "" for another resolution."""
+    match found:
+        case MoreThanKnown(trade):
+            return str(trade.id)
+        case Unknown(_, con_id):
+            return f"contract {con_id}"
+    return ""
 
 
 def may_be_live(order: Order, snapshot: Snapshot) -> bool:

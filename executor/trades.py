@@ -255,10 +255,15 @@ class Trade:
         return tuple(o for o in self.orders if o.is_live)
 
     @property
+    def live_exits(self) -> tuple[Order, ...]:
+        """The exits that may fill now: confirmed, awake, and not on their way out."""
+        exits = (o for o in self.legs(*EXITS) if o.state is OrderState.WORKING and o.cancel_asked_at is None)
+        return tuple(o for o in exits if o.said is not Status.PENDING)
+
+    @property
     def live_stops(self) -> tuple[Order, ...]:
-        """The stops that would trigger now: confirmed, awake, and not on their way out."""
-        stops = (o for o in self.legs(*STOPS) if o.state is OrderState.WORKING and o.cancel_asked_at is None)
-        return tuple(o for o in stops if o.said is not Status.PENDING)
+        """The stops that would trigger now."""
+        return tuple(o for o in self.live_exits if o.leg in STOPS)
 
     @property
     def lacks_executions(self) -> bool:

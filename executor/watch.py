@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from common.clock import parse_utc
 from common.errors import JournalError
 
-from .trades import Leg, Order, OrderState, State, Trade
+from .trades import ZERO, Leg, Order, OrderState, State, Trade
 
 if TYPE_CHECKING:
     from .desk import Desk
@@ -28,7 +29,9 @@ class Watch:
         self._desk = desk
         self._blind_since: datetime | None = None
         self._looked_at: datetime | None = None
-        self._differs_since: dict[int, datetime] = {}  # trade id → since when its position disagrees
+        self._looked: dict[int, Decimal] = {}  # conId → what was unexplained in it when everything was last read
+        self._changed_since: dict[tuple[int, Decimal], datetime] = {}  # (conId, what is unexplained now) → since when
+        self._too_large: dict[int, datetime] = {}  # trade id → since when an exit is larger than what is shown of it
         self._without_target: dict[int, datetime] = {}  # trade id → since when its take-profit is refused
 
     def tick(self) -> None:
@@ -43,6 +46,7 @@ class Watch:
             self._waiting_closes(now)
             self._bare_closes(now)
             self._take_profits(now)
+            self._large_exits(now)
 
     def _snapshots(self, now: datetime) -> None:
         recheck = self._desk.resolver.recheck_at
@@ -56,18 +60,45 @@ class Watch:
         self._positions(now)
 
     def _positions(self, now: datetime) -> None:
-        """A position that disagrees with our executions for a while is looked up: somebody traded by hand."""
-        beside = self._desk.journal.ignored()
-        for trade in self._desk.journal.unfinished():
-            known = beside.get((trade.account, trade.con_id), 0) + trade.signed
-            if trade.state is State.HOLD or self._desk.shown(trade.con_id) == known:
-                self._differs_since.pop(trade.id, None)
-            elif (
-                now - self._differs_since.setdefault(trade.id, now) >= MISMATCH
-                and self._desk.resolver.recheck_at is None
-            ):
-                self._differs_since[trade.id] = now + LOOK_ROUND  # once; what is left of it is an alarm by then
-                self._desk.want_snapshot(f"the position in {trade.symbol} differs from the trade")
+        """What changed in the account without an execution of ours is looked up, once: somebody traded, or TWS kept silent."""
+        unexplained = self._desk.unexplained()
+        ours = self._desk.journal.our_contracts()
+        changed = {(c, q) for c, q in unexplained.items() if c in ours and q != self._looked.get(c, ZERO)}
+        self._changed_since = {each: self._changed_since.get(each, now) for each in changed}
+        settled = [con_id for (con_id, _), since in self._changed_since.items() if now - since >= MISMATCH]
+        if settled and self._desk.resolver.recheck_at is None:
+            self._looked |= {con_id: unexplained[con_id] for con_id in settled}
+            self._desk.want_snapshot("the account shows what no execution of ours explains")
+
+    def looked(self) -> None:
+        """Everything was read, and what the account shows was judged by it."""
+        self._looked = self._desk.unexplained()
+
+    def _large_exits(self, now: datetime) -> None:
+        """An exit that would trade more than the account shows of its trade is said, if no look has settled it in time."""
+        desk = self._desk
+        large = {t.id: t for t in desk.journal.unfinished() if t.state is not State.HOLD and self._larger(t)}
+        self._too_large = {trade_id: self._too_large.get(trade_id, now) for trade_id in large}
+        for trade_id, since in self._too_large.items():
+            if self._lasts(since, now):
+                trade = large[trade_id]
+                words = " and the ".join(o.leg.word for o in self._larger(trade))
+                text = (
+                    f"{trade.symbol}: the {words} would trade more than the {desk.shown_of(trade)} that the account shows of "
+                    f"the trade's {trade.held}, and TWS has not told why yet: look in TWS"
+                )
+                desk.alarms.raise_("exit too large", str(trade_id), text, symbol=trade.symbol, trade_id=trade_id)
+        for about in desk.alarms.standing("exit too large") - {str(trade_id) for trade_id in large}:
+            desk.alarms.clear("exit too large", about, "the exits fit what the account shows")
+
+    def _larger(self, trade: Trade) -> list[Order]:
+        shown = max(self._desk.shown_of(trade), ZERO)
+        return [order for order in trade.live_exits if order.remaining > shown]
+
+    def _lasts(self, since: datetime, now: datetime) -> bool:
+        """Whether something stands so long, as far as the broker was seen, that its owner must be told."""
+        seen = max(since, self._desk.ready_since or now)
+        return (now - seen).total_seconds() >= self._desk.policy.protect_seconds
 
     def _blindness(self, now: datetime) -> None:
         if self._desk.ready_since is not None:
@@ -108,9 +139,7 @@ class Watch:
             refused = next((o for o in trade.legs(Leg.TAKE_PROFIT) if o.state is OrderState.REJECTED), None)
             if refused is None or trade.state is not State.OPEN or trade.held <= 0:
                 self._without_target.pop(trade.id, None)
-            elif (
-                now - self._without_target.setdefault(trade.id, now)
-            ).total_seconds() >= self._desk.policy.protect_seconds:
+            elif self._lasts(self._without_target.setdefault(trade.id, now), now):
                 text = f"{trade.symbol}: the take-profit is not at the broker ({refused.reason or 'refused'}): close it yourself"
                 self._desk.alarms.raise_(
                     "take-profit lost", str(trade.id), text, symbol=trade.symbol, trade_id=trade.id
@@ -127,9 +156,8 @@ class Watch:
         """A close that takes long leaves the position without its stop meanwhile: the owner is told."""
         desk = self._desk
         for trade in desk.journal.unfinished():
-            since, ready = trade.unprotected_at, desk.ready_since or now
             closing = trade.state in (State.CANCELLING, State.CLOSING)
-            if closing and since and (now - max(since, ready)).total_seconds() >= desk.policy.protect_seconds:
+            if closing and trade.unprotected_at and self._lasts(trade.unprotected_at, now):
                 text = (
                     f"{trade.symbol}: {trade.held} stand WITHOUT a stop-loss: cancelled for a close that is not through"
                 )

@@ -110,7 +110,7 @@ def test_paper_is_one_command_and_its_broker_survives_a_kill(
     two = start("--paper", *url(relay))
     eventually(lambda: (now := two.status()).get("connected") and now.get("positions"), 15)
     assert len(two.rows("SELECT * FROM trades")) == 1 and (two.directory / "trade_state.paper.db").exists()
-    child = psutil.Process(two.process.pid).children()[0]
+    child = eventually(lambda: psutil.Process(two.process.pid).children(), 15)[0]  # type: ignore[index]
     assert two.end() == 0 and not child.is_running()
 
 
