@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
-ZERO = Decimal(0)
+ZERO, CENT = Decimal(0), Decimal("0.000001")  # the journal's prices are numbers of at most ten decimals
 DEAD = ("cancelled", "inactive", "rejected", "lost")
 TABLES = ("inbox", "trades", "orders", "fills", "alarms")
 
@@ -169,8 +169,42 @@ def entered_once(records: Records, signals: int) -> Iterator[str]:
             yield f"{entry['orderRef']} was {entry['event']} and is not in the journal"
 
 
+def ids_rise(records: Records, signals: int) -> Iterator[str]:
+    """Each order id is above all that were accepted before it."""
+    highest = 0
+    for entry in records.truth:
+        if entry["event"] == "accepted" and ours(entry):
+            if entry["orderId"] <= highest:
+                yield f"{entry['orderRef']} was accepted under id {entry['orderId']} after {highest}"
+            highest = max(highest, entry["orderId"])
+
+
+def told_as_it_was(records: Records, signals: int) -> Iterator[str]:
+    """Prices are the averages over the executions, and `tp_hit` says whose the last one was: no end is unknown."""
+    for trade in records.trades:
+        legs = {o["order_ref"]: o["leg"] for o in records.orders if o["trade_id"] == trade["id"]}
+        mine = [e for e in executions(records.truth) if e.get("orderRef") in legs]
+        exits = [e for e in mine if legs[e["orderRef"]] != "E"]
+        if trade["state"] == "hold":
+            continue
+        yield from _priced(trade, "entry_price", [e for e in mine if e not in exits])
+        if trade["closed"]:
+            yield from _priced(trade, "exit_price", exits)
+            if bool(trade["tp_hit"]) is not bool(exits and legs[exits[-1]["orderRef"]] == "T"):
+                yield f"trade {trade['id']} has tp_hit {trade['tp_hit']}, its exits are {[e['orderRef'] for e in exits]}"
+
+
+def _priced(trade: Row, column: str, found: list[Row]) -> Iterator[str]:
+    size = sum((Decimal(e["quantity"]) for e in found), ZERO)
+    average = sum((Decimal(e["quantity"]) * Decimal(e["price"]) for e in found), ZERO) / size if size else None
+    said = None if trade[column] is None else Decimal(str(trade[column]))
+    if said != average and (said is None or average is None or abs(said - average) > CENT):
+        yield f"trade {trade['id']} has {column} {said}, its executions average {average}"
+
+
 RULES = (
     once_accepted, every_signal_has_its_outcome, protected, same_fills, same_position, nothing_left_behind, entered_once,
+    ids_rise, told_as_it_was,
 )  # fmt: skip
 
 

@@ -26,7 +26,7 @@ def clean() -> Records:
     truth = [order(1, ENTRY, "BUY"), order(2, TARGET, "SELL"), order(3, STOP, "SELL"), fill, shown]
     trade = {
         "id": 1, "signal_id": "s", "symbol": "EURUSD", "con_id": 5, "state": "open", "closed": 0, "stop_wanted": 1,
-        "evidence": None,
+        "evidence": None, "entry_price": 10, "exit_price": None, "tp_hit": 0,
     }  # fmt: skip
     orders = [{"order_ref": r, "trade_id": 1, "leg": r[-2], "state": "working"} for r in (ENTRY, TARGET, STOP)]
     row = {"exec_id": "x.01", "order_ref": ENTRY, "trade_id": 1, "side": "buy", "quantity": "100", "price": "10"}
@@ -108,6 +108,42 @@ def unknown_order(r: Records) -> None:
     r.truth.append(order(4, "sx1:BBBBBBBBBBBBBBBBE1", "BUY"))
 
 
+def position_unlike_trades(r: Records) -> None:
+    r.trades.clear()
+
+
+def more_entered_than_asked(r: Records) -> None:
+    r.inbox[0]["quantity"] = "90"
+
+
+def id_gone_back(r: Records) -> None:
+    r.truth[2] = order(3, STOP, "SELL") | {"orderId": 0}
+
+
+def take_profit(r: Records) -> None:
+    """Not wrong: the take-profit filled, and all of it is written down."""
+    fill = order(2, TARGET, "SELL") | {"event": "filled", "execId": "z.01", "price": "12"}
+    gone, flat = order(3, STOP, "SELL") | {"event": "cancelled"}, {"event": "position", "conId": 5, "quantity": "0"}
+    r.truth.extend([fill, gone, flat])
+    row = {"exec_id": "z.01", "order_ref": TARGET, "trade_id": 1, "side": "sell", "quantity": "100", "price": "12"}
+    r.fills.append(row)
+    r.trades[0].update(state="closed", closed=1, tp_hit=1, exit_price=12)
+
+
+def take_profit_not_noted(r: Records) -> None:
+    take_profit(r)
+    r.trades[0]["tp_hit"] = 0
+
+
+def exit_unknown(r: Records) -> None:
+    take_profit(r)
+    r.trades[0]["exit_price"] = None
+
+
+def entry_price_wrong(r: Records) -> None:
+    r.trades[0]["entry_price"] = 10.1
+
+
 PLANTED: list[tuple[Callable[[Records], None], str]] = [
     (accepted_again, "once_accepted"), (id_used_again, "once_accepted"),
     (signal_lost, "every_signal_has_its_outcome"), (signal_stuck, "every_signal_has_its_outcome"),
@@ -115,7 +151,9 @@ PLANTED: list[tuple[Callable[[Records], None], str]] = [
     (stop_gone, "protected"), (stop_too_small, "protected"), (stop_on_the_wrong_side, "protected"),
     (fill_missed, "same_fills"), (fill_invented, "same_fills"), (fill_wrong, "same_fills"),
     (position_unlike_executions, "same_position"), (closed_while_held, "same_position"),
-    (exit_left_behind, "nothing_left_behind"), (doubled, "entered_once"), (unknown_order, "entered_once"),
+    (position_unlike_trades, "same_position"), (exit_left_behind, "nothing_left_behind"), (doubled, "entered_once"),
+    (more_entered_than_asked, "entered_once"), (unknown_order, "entered_once"), (id_gone_back, "ids_rise"),
+    (take_profit_not_noted, "told_as_it_was"), (exit_unknown, "told_as_it_was"), (entry_price_wrong, "told_as_it_was"),
 ]  # fmt: skip
 
 
@@ -144,7 +182,9 @@ PLANTED_AT_THE_RELAY: list[tuple[tuple[tuple[str, ...], ...], str]] = [
 
 def uncaught() -> Iterator[str]:
     """Name every planted violation that is not found by its rule, every clean record that is faulted, every rule untried."""
-    if violations(clean(), signals=1) or relay_run.violations(heard()):
+    closed = clean()
+    take_profit(closed)
+    if violations(clean(), signals=1) or violations(closed, signals=1) or relay_run.violations(heard()):
         yield "a clean record is faulted"
     for plant, rule in PLANTED:
         records = deepcopy(clean())

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import json
 import multiprocessing.util
+import operator
 import os
 import re
 import shutil
@@ -14,8 +15,9 @@ import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.request import Request
@@ -189,8 +191,8 @@ def waiting(queue: Path) -> int:
 def play(stage: Stage, scenario: Scenario, queue: Path) -> checker.Records:
     """Do the steps, each when all is at rest; then wait for the last acks and for the calm after them."""
     for name, given in scenario.steps:
-        stage.do(name, given)
-        if stage.wanted:
+        stage.do(name.removeprefix("quick "), given)
+        if stage.wanted and not name.startswith("quick "):
             stage.rest()
     began = time.monotonic()
     while (left := waiting(queue)) or time.monotonic() < began + 0.5:
@@ -208,6 +210,9 @@ def one(name: str, kill_at: tuple[int, ...], patient: bool, relay_port: int, que
     stage = Stage(folder, relay_port, kill_at, patient)
     try:
         judge(verdict, play(stage, scenario, queue), scenario)
+        verdict.violations += [
+            f"{each['orderRef']} is held in TWS" for each in stage.control.do("orders") if each["held"]
+        ]
     except Failed as failure:
         verdict.violations.append(str(failure))
     finally:
@@ -228,9 +233,22 @@ def judge(verdict: Verdict, records: checker.Records, scenario: Scenario) -> Non
     verdict.position = int(sum(map(checker.signed, checker.executions(records.truth)), checker.ZERO))
     verdict.holds = [f"{t['hold_reason']}; evidence: {t['evidence']}" for t in records.trades if t["state"] == "hold"]
     verdict.alarms = [f"{a['kind']}: {a['text']}" for a in records.alarms]
-    as_promised = (verdict.outcomes, verdict.position) == (scenario.outcomes, scenario.position)
-    if not as_promised and not verdict.holds:
-        verdict.violations.append(f"ended with {verdict.outcomes} at {verdict.position}")
+    if not verdict.holds:
+        verdict.violations += unlike(verdict, records, scenario)
+
+
+def unlike(verdict: Verdict, records: checker.Records, scenario: Scenario) -> Iterator[str]:
+    """Return what is not as the scenario has it: outcomes, position, exits; and every page that still stands."""
+    possible = [outcome.split("|") for outcome in scenario.outcomes]
+    fits = len(verdict.outcomes) == len(possible) and all(map(operator.contains, possible, verdict.outcomes))
+    if not fits or verdict.position != scenario.position:
+        yield f"ended with {verdict.outcomes} at {verdict.position}"
+    live = [o for o in checker.live_orders(records.truth).values() if checker.ours(o)]
+    exits = {(o["orderRef"][20].replace("R", "S"), Decimal(o["lmtPrice"] or o["auxPrice"]), o["left"]) for o in live}
+    if exits != scenario.exits or len(live) != len(exits):
+        yield f"ended with the exits {sorted(exits)}, and should with {sorted(scenario.exits)}"
+    yield from (f"ended with a page: {row['text']}" for row in records.alarms
+                if row["level"] == "page" and row["cleared_at"] is None)  # fmt: skip
 
 
 def _lines(path: Path) -> list[str]:

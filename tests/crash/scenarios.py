@@ -1,11 +1,12 @@
 """The scenarios, as a table: each is a list of steps, and how it ends when nothing is killed.
 
-After every step the run comes to rest before the next one, except after a step that begins with "quick".
+After every step the run comes to rest before the next one, except after a step that is `quick`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 Step = tuple[str, dict[str, Any]]
@@ -14,20 +15,33 @@ SYMBOL, SIZE = "EURUSD", 20000  # the market begins at 1.19, and moves only when
 
 @dataclass(frozen=True)
 class Scenario:
-    """Steps, the outcomes of its signals in their order, and the position at the end."""
+    """Steps, the outcomes of its signals in their order, and the position at the end.
+
+    An outcome may be several, `a|b`, where the moment of a kill decides.
+    """
 
     steps: tuple[Step, ...]
     outcomes: tuple[str, ...]
     position: int
 
     @property
-    def signals(self) -> int:
-        return sum(name == "signal" for name, _ in self.steps)
+    def exits(self) -> set[tuple[str, Decimal, Decimal]]:
+        """The exits that must be live at the end, as (leg, price, size): those of the entry that made the position."""
+        signals = [given for name, given in self.steps if name.endswith("signal")]
+        entered = [given for given, outcome in zip(signals, self.outcomes, strict=True) if outcome == "entered"]
+        asked = entered[-1] if self.position else {}
+        size = Decimal(abs(self.position))
+        return {(leg, Decimal(asked[name]), size) for leg, name in (("T", "tp"), ("S", "sl")) if name in asked}
 
 
 def entry(side: str, tp: str | None = None, sl: str | None = None) -> Step:
     exits = {name: price for name, price in (("tp", tp), ("sl", sl)) if price}
     return "signal", {"action": "open", "side": side, "quantity": SIZE, **exits}
+
+
+def quick(step: Step) -> Step:
+    """Do the next step at once, whatever is under way."""
+    return f"quick {step[0]}", step[1]
 
 
 def price(value: str) -> Step:
@@ -69,6 +83,9 @@ SCENARIOS: dict[str, Scenario] = {
         (LONG, fault("cancel_race", role="stop_loss", then="fill"), SHORT), ("entered", "entered"), -SIZE
     ),
     "close with a trade": Scenario((LONG, CLOSE), ("entered", "closed"), 0),
+    "close behind the entry": Scenario((quick(LONG), CLOSE), ("entered|refused", "closed|nothing to do"), 0),
+    "reversal behind the entry": Scenario((quick(LONG), SHORT), ("entered|refused", "entered"), -SIZE),
+    "take-profit meets close": Scenario((LONG, quick(CLOSE), price("1.2005")), ("entered", "closed|nothing to do"), 0),
     "close without a trade": Scenario((CLOSE,), ("nothing to do",), 0),
     "entry rejected": Scenario((fault("reject", code=201, role="entry"), LONG), ("refused",), 0),
     "partial, then cancelled": Scenario(

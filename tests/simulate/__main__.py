@@ -56,7 +56,8 @@ def tell(total: Figures, count: int, broken: Counter[str], seconds: float) -> No
     """Print the figures of all seeds together."""
     print(f"{count} seeds, {total.days} trading days in {seconds:.0f} s ({seconds / max(total.days, 1):.2f} s a day)")
     print(f"{total.signals} alerts sent, {total.orders} orders accepted, {total.fills} executions, {total.looks} looks")
-    table("troubles, and what the owner did", total.faults)
+    table("troubles, and what the owner did; behind each, how often it was drawn, before it, how often it met something",
+          total.met, total.faults)  # fmt: skip
     table("executor killed", total.kills)
     table("verdicts on signals", total.outcomes)
     table("alarms", total.alarms)
@@ -70,10 +71,10 @@ def tell(total: Figures, count: int, broken: Counter[str], seconds: float) -> No
         print(f"0 of {total.days} days with a violation: less than {bound:.3g} % of such days at 95 % confidence")
 
 
-def table(title: str, counts: Counter[str]) -> None:
+def table(title: str, counts: Counter[str], of: Counter[str] | None = None) -> None:
     print(f"{title}:" if counts else title)
-    for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-        print(f"    {count:7}  {name}")
+    for name in sorted(counts | (of or counts), key=lambda name: (-counts[name], name)):
+        print(f"    {counts[name]:7}  {name}{f' ({of[name]})' if of else ''}")
 
 
 @click.command()

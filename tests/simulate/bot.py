@@ -41,6 +41,7 @@ class Life:
         self.over = False
         self.died_at = ""
         self.mourn: Callable[[], object] = lambda: None  # called once, when it died at a boundary
+        self.met: Callable[[], object] = lambda: None  # so is this, by whoever had it die there
 
     def boundary(self, name: str) -> None:
         """Pass one point at which a process can die. Raises Killed if it does, or did."""
@@ -51,6 +52,7 @@ class Life:
         self.left -= 1
         if self.left <= 0:
             self.over, self.died_at = True, name
+            self.met()
             asyncio.get_running_loop().call_soon(self.mourn)
             raise Killed(name)
 
@@ -59,7 +61,7 @@ class MortalJournal(Journal):
     """The journal, with a boundary before each transaction, before its commit, and after it."""
 
     life = Life()
-    full = False  # the disk is full: nothing can be written
+    full: Callable[[], object] | None = None  # the disk is full: nothing can be written; called when that is met
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -67,6 +69,7 @@ class MortalJournal(Journal):
             yield
             return
         if self.full:
+            self.full()
             raise JournalError("the journal cannot be written: database or disk is full")
         self.life.boundary("before a transaction")
         with super().transaction():

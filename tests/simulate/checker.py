@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 
 from common.clock import parse_utc
-from tests.simulate.records import EXITS, STOPS, ZERO, BrokerSide, JournalSide, LiveOrder, Row, is_ours, leg_of
+from tests.simulate.ends import Ends
+from tests.simulate.records import EXITS, MINE, STOPS, ZERO, BrokerSide, JournalSide, LiveOrder, Row, is_ours, leg_of
 
 PROTECT_SECONDS = 14.0  # ten, two for the second look that confirms a difference, the ticks, the way of the facts
 CLOSING_SECONDS = 15.0  # a position that is being closed has no stop meanwhile
 UNTOLD_SECONDS = 630.0  # what TWS does not tell is found by the regular look
 MISMATCH_SECONDS = 30.0  # until a position that differs is found, confirmed by a second look, and said or settled
 RACE = timedelta(seconds=8)  # what the owner did so short ago may cross with what the executor does
-BARE_ALARMS = ("unprotected", "hold", "contract", "close waits")  # kinds that tell of a position without its stop
+BARE_ALARMS = (
+    "unprotected",
+    "hold",
+    "contract",
+    "close waits",
+    "exit too large",
+)  # a position without its stop, or with another
 ODD_ALARMS = (*BARE_ALARMS, "position mismatch")  # kinds that tell of a position that is not what it should be
 DEAD = ("lost", "rejected", "inactive")
 
@@ -46,10 +54,11 @@ class Checker:
     _since: dict[tuple[str, object], float] = field(default_factory=dict)  # (rule, object) → since when it is so
     _last_id: int = 0
     _seen: tuple[int, int] = (-1, -1)  # the versions of both sides at the last look
-    _judged: set[int] = field(default_factory=set)  # closed trades whose end was judged
     released: dict[int, datetime] = field(default_factory=dict)  # conId → the last release by an entry or the owner
-    doubtful: set[int] = field(default_factory=set)  # trades that the owner took out of a hold: their past was in doubt
     _given: dict[str, int] = field(default_factory=dict)  # orderRef → order id
+
+    def __post_init__(self) -> None:
+        self.ends = Ends(self.journal, self.broker, self.say)
 
     def say(self, rule: str, text: str) -> None:
         self.found.append(f"{rule}: {text}")
@@ -84,7 +93,7 @@ class Checker:
         )(entry, trade)
 
     def _others(self, entry: Row, legs: str) -> list[LiveOrder]:
-        return [o for o in self.live() if o.con_id == entry["conId"] and o.ref.startswith("sx1:") and not o.held
+        return [o for o in self.live() if o.con_id == entry["conId"] and o.ref.startswith(MINE) and not o.held
                 and o.ref != entry["orderRef"] and leg_of(o.ref) in legs]  # fmt: skip
 
     def _entry_accepted(self, entry: Row, trade: Row) -> None:
@@ -94,8 +103,8 @@ class Checker:
         if left:
             self.say("left-behind", f"{entry['orderRef']} enters while {', '.join(left)} are live")
         self._not_blocked(entry, trade)
-        if trade and trade["sent_at"] and trade["sent_at"] > trade["valid_until"]:
-            self.say("fresh", f"{entry['orderRef']} was sent at {trade['sent_at']}, good until {trade['valid_until']}")
+        if at > parse_utc(trade["valid_until"]):
+            self.say("fresh", f"{entry['orderRef']} was sent at {at}, good until {trade['valid_until']}")
         beside = self._beside(con_id)
         if self.broker.positions.get(con_id, ZERO) != beside and not self._by_hand_lately(con_id, at):
             self.say(
@@ -109,7 +118,7 @@ class Checker:
             "SELECT * FROM trades WHERE state = 'closed' AND con_id = ? AND signal = ? ORDER BY closed_at DESC LIMIT 1"
         )
         last = self.journal.one(sql, entry["conId"], "buy" if entry["action"] == "BUY" else "sell")
-        exits = self._exits(last) if last else []
+        exits = self.ends.exits(last) if last else []
         if last is None or not exits or leg_of(exits[-1]["orderRef"]) != "T" or Decimal(last["reduced"]):
             return
         since = last["closed_at"]
@@ -117,12 +126,6 @@ class Checker:
         released = self.released.get(entry["conId"])
         if not self.journal.rows(sql, last["symbol"], since) and (released is None or released <= parse_utc(since)):
             self.say("blocked", f"{entry['orderRef']} enters after the take-profit of trade {last['id']} at {since}")
-
-    def _exits(self, trade: Row) -> list[Row]:
-        """Return the executions that took a trade out, in the order in which they happened."""
-        refs = self.journal.rows("SELECT order_ref FROM orders WHERE trade_id = ? AND leg <> 'E'", trade["id"])
-        found = [entry for row in refs for entry in self.broker.of_ref.get(row["order_ref"], ())]
-        return sorted(found, key=lambda entry: (entry["at"], entry["n"]))
 
     def _close_accepted(self, entry: Row, trade: Row) -> None:
         left = [o.ref for o in self._others(entry, EXITS + "E")]
@@ -132,9 +135,9 @@ class Checker:
         held = self.broker.positions.get(con_id, ZERO) * (1 if entry["action"] == "SELL" else -1)
         if Decimal(entry["quantity"]) > held and not self._by_hand_lately(con_id, at):
             self.say("flip", f"{entry['orderRef']} closes {entry['quantity']} of {held}")
-        own = abs(self._held_by_refs(trade["id"])) if trade else ZERO
+        own = abs(self.ends.net(trade["id"])) if trade else ZERO
         raced = self._by_hand_lately(con_id, at) or str(trade.get("signal_id", "")).startswith("adopted")
-        raced = raced or trade.get("id") in self.doubtful  # adopted with what the account showed, by his choice
+        raced = raced or trade.get("id") in self.ends.doubtful  # adopted with what the account showed, by his choice
         if Decimal(entry["quantity"]) > own and not raced:
             self.say("owner", f"{entry['orderRef']} closes {entry['quantity']}, the trade's own executions hold {own}")
 
@@ -150,10 +153,6 @@ class Checker:
     def _beside(self, con_id: int) -> Decimal:
         row = self.journal.one("SELECT quantity FROM ignored_holdings WHERE con_id = ?", con_id)
         return Decimal(row["quantity"]) if row else ZERO
-
-    def _held_by_refs(self, trade_id: int) -> Decimal:
-        refs = self.journal.rows("SELECT order_ref FROM orders WHERE trade_id = ?", trade_id)
-        return sum((self.broker.filled(row["order_ref"]) for row in refs), ZERO)
 
     def _filled(self, entry: Row) -> None:
         self.broker.book(entry)
@@ -281,7 +280,7 @@ class Checker:
         unfinished = {t["id"] for t in trades}
         loose = set()
         for order in live:
-            if not order.ref.startswith("sx1:") or order.held:
+            if not order.ref.startswith(MINE) or order.held:
                 continue
             row = self.journal.one("SELECT trade_id FROM orders WHERE order_ref = ?", order.ref)
             if row is None or row["trade_id"] not in unfinished:
@@ -295,23 +294,37 @@ class Checker:
 
     # ---- when all has come to rest ----
 
-    def rest(self, accepted: set[str]) -> None:
-        """Judge what must be so when nothing is under way: verdicts, fills, positions, ends."""
+    def rest(self, accepted: dict[str, str]) -> None:
+        """Judge what must be so when nothing is under way: verdicts, fills, positions, ends.
+
+        `accepted`: what the relay answered 2xx, its id → the sender's own, "" where it sent none.
+        """
         inbox = {row["signal_id"]: row for row in self.journal.rows("SELECT * FROM inbox")}
         on_hold = {row["symbol"] for row in self.journal.rows("SELECT symbol FROM trades WHERE state = 'hold'")}
-        for signal_id in accepted - inbox.keys():
+        for signal_id in accepted.keys() - inbox.keys():
             self.say("lost", f"signal {signal_id} was accepted by the relay and never reached the inbox")
+        for key, count in Counter(key for key in accepted.values() if key).items():
+            if count > 1:
+                self.say("one-signal", f"the sender's {key} became {count} signals")
         for row in inbox.values():
             if row["outcome"] is None and row["symbol"] not in on_hold:
                 self.say("verdict", f"{row['action']} {row['symbol']} is {row['state']}: {row['reason']}")
-        self._entered_once(inbox)
+        self._entered_once()
+        self._none_held()
         for trade in self.journal.rows("SELECT * FROM trades"):
             self._same_fills(trade)
-            if trade["closed"] and trade["state"] != "hold" and trade["id"] not in self._judged:
-                self._judged.add(trade["id"])
-                self._ended(trade)
+            self.ends.judge(trade)
 
-    def _entered_once(self, inbox: dict[str, Row]) -> None:
+    def _none_held(self) -> None:
+        """An order that TWS only holds goes with its trade: one click of the owner's would send it."""
+        for order in self.live():
+            row = self.journal.one(
+                "SELECT closed FROM trades JOIN orders ON trades.id = trade_id WHERE order_ref = ?", order.ref
+            )
+            if order.held and order.ref.startswith(MINE) and (row is None or row["closed"]):
+                self.say("held-back", f"{order.ref} is held in TWS, and its trade is finished")
+
+    def _entered_once(self) -> None:
         for trade in self.journal.rows("SELECT id, signal_id, asked FROM trades"):
             refs = self.journal.rows("SELECT order_ref FROM orders WHERE trade_id = ? AND leg = 'E'", trade["id"])
             bought = sum((abs(self.broker.filled(row["order_ref"])) for row in refs), ZERO)
@@ -322,7 +335,7 @@ class Checker:
 
     def _same_fills(self, trade: Row) -> None:
         """The journal has every execution of its orders, but those that a midnight hid while it could not see."""
-        if trade["state"] == "hold" or trade["exit_reason"] == "unknown" or trade["id"] in self.doubtful:
+        if trade["state"] == "hold" or trade["exit_reason"] == "unknown" or trade["id"] in self.ends.doubtful:
             return
         seen = {
             r["exec_root"] for r in self.journal.rows("SELECT exec_root FROM fills WHERE trade_id = ?", trade["id"])
@@ -339,38 +352,6 @@ class Checker:
                         "fills",
                         f"{row['order_ref']} filled {entry['quantity']} at the broker, and the journal does not know",
                     )
-
-    def _ended(self, trade: Row) -> None:
-        exits = self._exits(trade)
-        last_t = bool(exits) and leg_of(exits[-1]["orderRef"]) == "T"
-        if trade["exit_reason"] == "unknown":
-            if not self._was_hidden(trade):
-                self.say("known-exit", f"trade {trade['id']} ended unknown, and no midnight hid its executions")
-        elif bool(trade["tp_hit"]) is not last_t and not Decimal(trade["reduced"]) and trade["id"] not in self.doubtful:
-            last = exits[-1]["orderRef"] if exits else "none"
-            self.say("tp-hit", f"trade {trade['id']} has tp_hit {trade['tp_hit']}, its last exit is {last}")
-        self._priced(trade, exits)
-        filled = self._held_by_refs(trade["id"])
-        if trade["state"] == "void" and filled and trade["id"] not in self.doubtful:
-            self.say("fills", f"trade {trade['id']} is void, and {filled} filled")
-
-    def _priced(self, trade: Row, exits: list[Row]) -> None:
-        """The exit price is the average over the executions that took the trade out, where those alone did."""
-        corrected = any(not entry["execId"].endswith(".01") for entry in exits)
-        uncertain = trade["exit_reason"] == "unknown" or Decimal(trade["reduced"]) or trade["id"] in self.doubtful
-        if not exits or corrected or uncertain or trade["state"] != "closed":
-            return
-        size = sum((Decimal(entry["quantity"]) for entry in exits), ZERO)
-        average = sum((Decimal(entry["quantity"]) * Decimal(entry["price"]) for entry in exits), ZERO) / size
-        if trade["exit_price"] is None or abs(Decimal(str(trade["exit_price"])) - average) > Decimal("0.000001"):
-            self.say("exit-price", f"trade {trade['id']} ended at {trade['exit_price']}, its exits average {average}")
-
-    def _was_hidden(self, trade: Row) -> bool:
-        first, closed = parse_utc(trade["timestamp"]), parse_utc(trade["closed_at"])
-        traded = self.broker.by_hand.get(trade["con_id"])  # his own executions need not add up to what is gone
-        if trade["id"] in self.doubtful or traded is not None and traded >= first:
-            return True
-        return any(first <= at <= closed for at in self.broker.midnights)
 
     def _position_known(self, trade: Row, alarms: list[Row]) -> None:
         """The account is the open trade and what the owner holds beside it, or somebody is told so in time."""

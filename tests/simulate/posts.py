@@ -44,6 +44,7 @@ class Troubles:
 
     lost_request: float = 0.0  # it never arrives
     lost_answer: float = 0.0  # it is obeyed, and nobody hears so
+    met: Callable[[], object] = lambda: None  # called when one is lost
 
 
 class RelayHouse:
@@ -54,7 +55,7 @@ class RelayHouse:
         self.troubles = Troubles()
         self.down = False
         self.news = asyncio.Event()
-        self.accepted: dict[str, float] = {}  # id of each signal that was answered 202 or 200 → when
+        self.accepted: dict[str, str] = {}  # id of each signal that was answered 202 or 200 → the sender's own, or ""
         self.start()
 
     def start(self) -> None:
@@ -73,12 +74,16 @@ class RelayHouse:
 
     def call(self, path: str, body: bytes, headers: dict[str, str]) -> Answer:
         """Make one request. Raises ConnectionError where the network or the relay is not there."""
-        if self.down or self._chance.random() < self.troubles.lost_request:
+        if self.down:
             raise ConnectionError("the relay is not there")
+        if self._chance.random() < self.troubles.lost_request:
+            self.troubles.met()
+            raise ConnectionError("the request was lost")
         answer = _wsgi(self.app, path, body, headers)
         if path != "/v1/lease":
             self.news.set()
         if self._chance.random() < self.troubles.lost_answer:
+            self.troubles.met()
             raise ConnectionError("the answer was lost")
         return answer
 
@@ -90,7 +95,7 @@ class RelayHouse:
         except ConnectionError:
             return None
         if answer.status in (200, 202):
-            self.accepted.setdefault(json.loads(answer.body)["id"], self._clock.monotonic())
+            self.accepted[json.loads(answer.body)["id"]] = "" if isinstance(fields, bytes) else fields.get("id", "")
         return answer.status
 
     def waiting(self) -> int:

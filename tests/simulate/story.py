@@ -162,7 +162,9 @@ async def spell(world: World, acts: list[tuple[int, str, Act]]) -> None:
         if name:
             world.say(f"happens: {name}")
             world.figures.faults[name] += 1
-        act(world)
+        world.doing = name
+        if act(world) is True:
+            world.figures.met[name] += 1
         await world.wait(min(world.chance.expovariate(1.2), 6.0))
 
 
@@ -180,7 +182,7 @@ async def rest(world: World) -> None:
         if world.bot.alive and not is_calm(world.seed) and world.chance.random() < 0.1:
             press(world, decide=True)
         await world.wait(1.0)
-    world.checker.rest(set(world.relay.accepted))
+    world.checker.rest(world.relay.accepted)
     if is_calm(world.seed):
         _quiet(world)
     world.look()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import re
+import ast
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from zlib import crc32
 
@@ -15,6 +17,7 @@ import pytest
 from common.clock import FakeClock, utc_text
 from executor.journal import Journal
 from tests.simulate import checker as checker_module
+from tests.simulate import ends as ends_module
 from tests.simulate.checker import Checker, Sight
 from tests.simulate.records import JournalSide, LiveOrder
 
@@ -28,10 +31,12 @@ class Stage:
 
     def __init__(self, folder: Path) -> None:
         self.journal = Journal.open(folder / "trade_state.db", FakeClock(NOW))
+        self.journal._db.execute("PRAGMA synchronous = OFF")
         self.live: list[LiveOrder] = []
         self.checker = Checker(JournalSide(folder / "trade_state.db"), lambda: self.live)
         self.number = 0
         self.at = NOW
+        self.accepted = {"s1": "k1"}  # by the relay: its id → the sender's
 
     # ---- the broker ----
 
@@ -91,7 +96,8 @@ class Stage:
 
     def end(self, reason: str, *, tp_hit: int = 0, state: str = "closed") -> None:
         """Write the first trade down as finished."""
-        sql = "UPDATE trades SET state = ?, closed = 1, exit_reason = ?, tp_hit = ?, exit_price = 10, closed_at = ? WHERE id = 1"
+        sql = """UPDATE trades SET state = ?, closed = 1, exit_reason = ?, tp_hit = ?, entry_price = 10, exit_price = 10,
+                 closed_at = ? WHERE id = 1"""
         self.write(sql, state, reason, tp_hit, utc_text(self.at))
 
     # ---- what the checker does ----
@@ -103,13 +109,19 @@ class Stage:
 
     def rules(self) -> set[str]:
         self.pass_time(40)
-        self.checker.rest({"s1"})
+        self.checker.rest(self.accepted)
         return {text.partition(":")[0] for text in self.checker.found}
 
 
 @pytest.fixture
 def stage(tmp_path: Path) -> Stage:
-    stage = Stage(tmp_path)
+    return begun(tmp_path)
+
+
+def begun(folder: Path) -> Stage:
+    """Return the clean course of one trade, as long as it is open."""
+    folder.mkdir(exist_ok=True)
+    stage = Stage(folder)
     stage.signal("s1")
     stage.trade("s1", FIRST)
     for leg in "ETS":
@@ -147,6 +159,10 @@ def entered_twice(stage: Stage) -> None:
     stage.filled(f"{FIRST}E2", 100, action="BUY")
 
 
+def order_id_of_another(stage: Stage) -> None:
+    stage.truth("accepted", f"{SECOND}E1", orderId=1)
+
+
 def sent_before_it_was_written(stage: Stage) -> None:
     stage.truth("accepted", f"{FIRST}C1")
 
@@ -169,7 +185,7 @@ def enters_against_the_block(stage: Stage) -> None:
 
 
 def enters_too_late(stage: Stage) -> None:
-    stage.write("UPDATE trades SET valid_until = '2026-01-01' WHERE id = 1")
+    stage.write("UPDATE trades SET valid_until = '2026-01-01T00:00:00.000000Z' WHERE id = 1")
     stage.truth("accepted", f"{FIRST}E1")
 
 
@@ -242,6 +258,16 @@ def signal_lost(stage: Stage) -> None:
     stage.write("DELETE FROM inbox")
 
 
+def resend_becomes_a_signal(stage: Stage) -> None:
+    stage.signal("s2")
+    stage.accepted["s2"] = "k1"
+
+
+def held_after_its_trade(stage: Stage) -> None:
+    take_profit(stage)
+    stage.live = [LiveOrder(f"{FIRST}S1", 3, 1, 5, -1, Decimal(100), True, "PendingSubmit")]
+
+
 def signal_without_verdict(stage: Stage) -> None:
     stage.write("UPDATE inbox SET state = 'waiting', outcome = NULL")
 
@@ -265,6 +291,17 @@ def take_profit_not_noted(stage: Stage) -> None:
     take_profit(stage, tp_hit=0)
 
 
+def closed_with_a_rest(stage: Stage) -> None:
+    stage.alive()
+    stage.filled(f"{FIRST}T1", 60)
+    stage.end("take-profit", tp_hit=1)
+
+
+def entry_price_wrong(stage: Stage) -> None:
+    take_profit(stage)
+    stage.write("UPDATE trades SET entry_price = 10.1")
+
+
 def exit_price_wrong(stage: Stage) -> None:
     take_profit(stage)
     stage.write("UPDATE trades SET exit_price = 10.1")
@@ -277,13 +314,15 @@ def stopped_by_a_bug(stage: Stage) -> None:
 
 
 PLANTED: list[tuple[Callable[[Stage], None], str]] = [
-    (accepted_twice, "once"), (entered_twice, "once"), (sent_before_it_was_written, "written-first"),
+    (accepted_twice, "once"), (order_id_of_another, "once"), (entered_twice, "once"), (sent_before_it_was_written, "written-first"),
     (enters_beside_a_live_exit, "left-behind"), (exit_left_alive, "left-behind"), (enters_against_the_block, "blocked"),
     (enters_too_late, "fresh"), (enters_on_a_position, "flat-first"), (closes_beside_its_exits, "cancel-first"),
     (closes_more_than_there_is, "flip"), (turns_over_in_silence, "flip"), (sells_the_owners_shares, "owner"),
     (cancels_the_owners_order, "owner"), (changes_the_owners_order, "owner"), (puts_back_beside_a_stop, "one-stop"),
     (gives_out_an_id_again, "ids-rise"), (holds_without_a_word, "hold"), (stop_gone, "protected"),
     (stop_too_small, "protected"), (position_unlike_the_trade, "position"), (signal_lost, "lost"),
+    (resend_becomes_a_signal, "one-signal"), (held_after_its_trade, "held-back"), (closed_with_a_rest, "flat"),
+    (entry_price_wrong, "entry-price"),
     (signal_without_verdict, "verdict"), (fill_missed, "fills"), (void_though_filled, "fills"),
     (unknown_though_seen, "known-exit"), (take_profit_not_noted, "tp-hit"), (exit_price_wrong, "exit-price"),
     (stopped_by_a_bug, "program"),
@@ -309,6 +348,31 @@ def test_an_alarm_for_the_symbol_answers_for_a_missing_stop(stage: Stage) -> Non
     assert stage.rules() == set()
 
 
-def test_every_rule_has_a_planted_violation() -> None:
-    source = Path(checker_module.__file__).read_text("utf-8")
-    assert set(re.findall(r'self\.say\(\s*"([a-z-]+)"', source)) == {rule for _, rule in PLANTED}
+def _places(module: ModuleType) -> set[tuple[str, int]]:
+    """Return where a module's code says that a rule is broken: file and line."""
+    tree = ast.parse(Path(str(module.__file__)).read_text("utf-8"))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
+    return {
+        (module.__name__, call.lineno)
+        for call in calls
+        if isinstance(call.func, ast.Attribute) and call.func.attr == "say"
+    }
+
+
+def test_every_place_that_can_say_no_is_reached_by_a_planted_violation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two places of one rule need two plants: the first must not stand for the second."""
+    reached: set[tuple[str, int]] = set()
+
+    def say(checker: Checker, rule: str, text: str) -> None:
+        frame = sys._getframe(1)
+        reached.add((frame.f_globals["__name__"], frame.f_lineno))
+        checker.found.append(f"{rule}: {text}")
+
+    monkeypatch.setattr(Checker, "say", say)
+    for plant, _ in PLANTED:
+        stage = begun(tmp_path / plant.__name__)
+        plant(stage)
+        stage.rules()
+    assert reached == _places(checker_module) | _places(ends_module)

@@ -1,4 +1,8 @@
-"""Everything that can go wrong, and everything that the owner does, as tables: name → (weight, act)."""
+"""Everything that can go wrong, and everything that the owner does, as tables: name → (weight, act).
+
+An act returns True where it did something at once. What it only prepares (a knob of the paper TWS, a death at a
+boundary, a full disk) counts when it is met.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +27,13 @@ ROLES = ("entry", "take_profit", "stop_loss")
 ENDS = ("openOrderEnd", "completedOrdersEnd", "execDetailsEnd", "positionEnd", "accountDownloadEnd")
 
 
-def do(world: World, name: str, /, **given: Any) -> Any:
-    """Have the paper TWS do something; what cannot be done now is not done."""
+def do(world: World, name: str, /, **given: Any) -> bool:
+    """Have the paper TWS do something; False where it cannot be done now."""
     try:
-        return perform(world.server, name, **given)
+        perform(world.server, name, **given)
+        return True
     except ActionError:
-        return None
+        return False
     finally:
         world.server.gateway.pump()
 
@@ -42,7 +47,11 @@ def later(world: World, seconds: float, act: Callable[[], object]) -> None:
 
 def knob(name: str, **draws: Draw) -> Act:
     """Return the act of arming a knob, its parameters drawn anew each time."""
-    return lambda world: do(world, name, **{key: draw(world.chance) for key, draw in draws.items()})
+
+    def act(world: World) -> None:
+        do(world, name, **{key: draw(world.chance) for key, draw in draws.items()})
+
+    return act
 
 
 def standing(name: str, low: float, high: float, **draws: Draw) -> Act:
@@ -66,15 +75,16 @@ def seconds(low: float, high: float) -> Draw:
 ROLE = among(*ROLES)
 
 
-def restart_tws(world: World) -> None:
+def restart_tws(world: World) -> bool:
     chance = world.chance
-    do(world, "restart", down_seconds=round(chance.uniform(0.5, 40), 2), lose_last_n=chance.choice((0, 0, 1, 2, 3)),
+    return do(world, "restart", down_seconds=round(chance.uniform(0.5, 40), 2), lose_last_n=chance.choice((0, 0, 1, 2, 3)),
        rollback_ids=chance.choice((False, True, 2)))  # fmt: skip
 
 
-def lose_ibkr(world: World) -> None:
-    do(world, "lose_connection", hold_events=world.chance.random() < 0.5)
+def lose_ibkr(world: World) -> bool:
+    done = do(world, "lose_connection", hold_events=world.chance.random() < 0.5)
     later(world, world.chance.uniform(0.5, 30), lambda: restore_ibkr(world))
+    return done
 
 
 def restore_ibkr(world: World) -> None:
@@ -82,8 +92,8 @@ def restore_ibkr(world: World) -> None:
         do(world, "restore_connection", code=world.chance.choice((1101, 1102)))
 
 
-def freeze(world: World) -> None:
-    do(world, "freeze", seconds=round(world.chance.uniform(0.5, 20), 2))
+def freeze(world: World) -> bool:
+    return do(world, "freeze", seconds=round(world.chance.uniform(0.5, 20), 2))
 
 
 def partials(world: World) -> None:
@@ -95,19 +105,21 @@ def partials(world: World) -> None:
        then=chance.choice(("fill", "fill", "cancel")))  # fmt: skip
 
 
-def fill_in_part(world: World) -> None:
+def fill_in_part(world: World) -> bool:
     """The market takes a part of an exit."""
     exits = [o for o in ours(world) if o.form.order_type != "MKT" and o.working and o.why_held != "child"]
-    if exits:
-        order = world.chance.choice(exits)
-        do(world, "fill", perm_id=order.perm_id, quantity=str(max(int(order.remaining / 4), 1)))
+    if not exits:
+        return False
+    order = world.chance.choice(exits)
+    return do(world, "fill", perm_id=order.perm_id, quantity=str(max(int(order.remaining / 4), 1)))
 
 
-def correct(world: World) -> None:
+def correct(world: World) -> bool:
     found = world.server.exchange.executions()
-    if found:
-        one = world.chance.choice(found)
-        do(world, "correct_execution", exec_id=one.exec_id, price=str(one.price + PRICES["AAPL"] / 100000))
+    if not found:
+        return False
+    one = world.chance.choice(found)
+    return do(world, "correct_execution", exec_id=one.exec_id, price=str(one.price + PRICES["AAPL"] / 100000))
 
 
 def ours(world: World) -> list[Order]:
@@ -117,21 +129,26 @@ def ours(world: World) -> list[Order]:
 # ---- faults of network, relay, machine ----
 
 
-def slow(world: World) -> None:
+def slow(world: World) -> bool:
     world.network.delay = SLOW
     later(world, world.chance.uniform(1, 15), lambda: setattr(world.network, "delay", QUICK))
+    return bool(world.network.pipes)
 
 
 def bad_way(world: World) -> None:
     """Requests to the relay, or its answers, get lost for a while."""
-    world.relay.troubles = Troubles(world.chance.choice((0, 0.3, 1)), world.chance.choice((0, 0.3, 1)))
+    world.relay.troubles = Troubles(
+        world.chance.choice((0, 0.3, 1)), world.chance.choice((0, 0.3, 1)), met=world.meeting()
+    )  # fmt: skip
     later(world, world.chance.uniform(1, 15), lambda: setattr(world.relay, "troubles", Troubles()))
 
 
-def restart_relay(world: World) -> None:
-    if not world.relay.down:
-        world.relay.kill()
-        later(world, world.chance.uniform(0.1, 20), lambda: revive_relay(world))
+def restart_relay(world: World) -> bool:
+    if world.relay.down:
+        return False
+    world.relay.kill()
+    later(world, world.chance.uniform(0.1, 20), lambda: revive_relay(world))
+    return True
 
 
 def revive_relay(world: World) -> None:
@@ -139,29 +156,32 @@ def revive_relay(world: World) -> None:
         world.relay.start()
 
 
-def kill_now(world: World) -> None:
-    if world.bot.alive:
-        world.figures.kills["at rest"] += 1
-        world.end_life("was killed")
+def kill_now(world: World) -> bool:
+    if not world.bot.alive:
+        return False
+    world.figures.kills["at rest"] += 1
+    world.end_life("was killed")
+    return True
 
 
 def kill_at_boundary(world: World) -> None:
     """It dies at one of the next commits or writes."""
     if world.bot.alive:
-        world.bot.life.left = world.chance.randint(1, 25)
+        world.bot.life.left, world.bot.life.met = world.chance.randint(1, 25), world.meeting()
 
 
-def sleep(world: World) -> None:
+def sleep(world: World) -> bool:
     """The computer sleeps: its clock goes on, everything else stands still."""
     world.clock.skip(world.chance.uniform(7, 300))
+    return world.bot.alive
 
 
 def fill_disk(world: World) -> None:
     """The journal cannot be written for a while."""
     if world.bot.alive:
         journal = world.bot.journal
-        journal.full = True
-        later(world, world.chance.uniform(0.2, 15), lambda: setattr(journal, "full", False))
+        journal.full = world.meeting()
+        later(world, world.chance.uniform(0.2, 15), lambda: setattr(journal, "full", None))
 
 
 TROUBLES: dict[str, tuple[int, Act]] = {
@@ -206,7 +226,7 @@ TROUBLES: dict[str, tuple[int, Act]] = {
     "TWS restarts": (3, restart_tws),
     "TWS freezes": (3, freeze),
     "TWS loses IBKR": (3, lose_ibkr),
-    "clients cut": (2, lambda world: do(world, "disconnect")),
+    "clients cut": (2, lambda world: bool(world.server.gateway.sessions) and do(world, "disconnect")),
     "execution corrected": (1, correct),
     "exit fills in part": (2, fill_in_part),
     "connection cut": (4, lambda world: world.network.cut()),
@@ -230,18 +250,18 @@ def by_hand(world: World, order: Order) -> None:
         world.checker.allowed.add(order.perm_id)
 
 
-def close_by_hand(world: World) -> None:
-    do(world, "manual_close", symbol=world.chance.choice(sorted(PRICES)))
+def close_by_hand(world: World) -> bool:
+    return do(world, "manual_close", symbol=world.chance.choice(sorted(PRICES)))
 
 
-def reduce_by_hand(world: World) -> None:
+def reduce_by_hand(world: World) -> bool:
     symbol = world.chance.choice(sorted(PRICES))
-    do(world, "manual_close", symbol=symbol, quantity=str(SIZES[symbol] // 4))
+    return do(world, "manual_close", symbol=symbol, quantity=str(SIZES[symbol] // 4))
 
 
-def add_by_hand(world: World) -> None:
+def add_by_hand(world: World) -> bool:
     symbol = world.chance.choice(sorted(PRICES))
-    do(
+    return do(
         world,
         "manual_order",
         symbol=symbol,
@@ -250,53 +270,54 @@ def add_by_hand(world: World) -> None:
     )
 
 
-def rest_by_hand(world: World) -> None:
+def rest_by_hand(world: World) -> bool:
     """The owner places a limit order of his own, far from the market or near."""
     symbol, chance = world.chance.choice(sorted(PRICES)), world.chance
     price = world.server.exchange.price(symbol) * chance.choice((Decimal("0.999"), Decimal("0.98")))
     step = Decimal("0.01") if symbol == "AAPL" else Decimal("0.0005")
-    do(world, "manual_order", symbol=symbol, action="BUY", quantity=str(SIZES[symbol] // 2), order_type="LMT",
+    return do(world, "manual_order", symbol=symbol, action="BUY", quantity=str(SIZES[symbol] // 2), order_type="LMT",
        price=str(price.quantize(step) // step * step))  # fmt: skip
 
 
-def cancel_by_hand(world: World) -> None:
+def cancel_by_hand(world: World) -> bool:
     """He cancels any order: one of his, or an exit of ours."""
     live = [o for o in world.server.exchange.floor.book.live.values() if o.working]
-    if live:
-        order = world.chance.choice(live)
-        by_hand(world, order)
-        do(world, "manual_cancel", perm_id=order.perm_id)
+    if not live:
+        return False
+    order = world.chance.choice(live)
+    by_hand(world, order)
+    return do(world, "manual_cancel", perm_id=order.perm_id)
 
 
-def cancel_stop_by_hand(world: World) -> None:
+def cancel_stop_by_hand(world: World) -> bool:
     stops = [o for o in ours(world) if o.role == "stop_loss" and o.working]
-    if stops:
-        do(world, "manual_cancel", perm_id=world.chance.choice(stops).perm_id)
+    return bool(stops) and do(world, "manual_cancel", perm_id=world.chance.choice(stops).perm_id)
 
 
-def move_by_hand(world: World) -> None:
+def move_by_hand(world: World) -> bool:
     """He moves the price of an exit of ours."""
     exits = [o for o in ours(world) if o.role != "entry" and o.working]
-    if exits:
-        order = world.chance.choice(exits)
-        level = order.form.aux_price or order.form.limit_price or ZERO
-        name = world.server.exchange.floor.instrument(order).name
-        step = Decimal(1) if name == "AAPL" else Decimal("0.0005")
-        do(world, "manual_modify", perm_id=order.perm_id, price=str(level + step * world.chance.choice((-1, 1))))
+    if not exits:
+        return False
+    order = world.chance.choice(exits)
+    level = order.form.aux_price or order.form.limit_price or ZERO
+    name = world.server.exchange.floor.instrument(order).name
+    step = Decimal(1) if name == "AAPL" else Decimal("0.0005")
+    return do(world, "manual_modify", perm_id=order.perm_id, price=str(level + step * world.chance.choice((-1, 1))))
 
 
-def shrink_by_hand(world: World) -> None:
+def shrink_by_hand(world: World) -> bool:
     """He makes a stop of ours smaller."""
     stops = [o for o in ours(world) if o.role == "stop_loss" and o.working and o.remaining > 10]
-    if stops:
-        order = world.chance.choice(stops)
-        do(world, "manual_modify", perm_id=order.perm_id, quantity=str(int(order.quantity / 2)))
+    if not stops:
+        return False
+    order = world.chance.choice(stops)
+    return do(world, "manual_modify", perm_id=order.perm_id, quantity=str(int(order.quantity / 2)))
 
 
-def transmit_by_hand(world: World) -> None:
+def transmit_by_hand(world: World) -> bool:
     held = [o for o in ours(world) if o.held]
-    if held:
-        do(world, "manual_transmit", perm_id=held[0].perm_id)
+    return bool(held) and do(world, "manual_transmit", perm_id=held[0].perm_id)
 
 
 HANDS: dict[str, tuple[int, Act]] = {
@@ -315,27 +336,28 @@ HANDS: dict[str, tuple[int, Act]] = {
 # ---- the owner's buttons on the page ----
 
 
-def press(world: World, *, decide: bool = False) -> None:
+def press(world: World, *, decide: bool = False) -> bool:
     """Press one button that the page would show now; with `decide`, only those that end a hold or a doubt."""
     choices = list(_choices(world, decide))
     if not choices or not world.bot.alive:
-        return
+        return False
     command = world.chance.choice(choices)
     try:
         said = world.bot.desk.command(command)
     except CommandRefused as refused:
         said = f"refused: {refused}"
     except Killed:
-        return
+        return True
     else:
         _note(world, command)
     world.say(f"button {command.kind} {command.trade_id or command.symbol}: {said}")
+    return True
 
 
 def _note(world: World, command: Command) -> None:
     checker = world.checker
     if command.trade_id is not None and command.kind is not CommandKind.CLOSE:
-        checker.doubtful.add(command.trade_id)
+        checker.ends.doubtful.add(command.trade_id)
     if command.kind is CommandKind.RESET:
         row = checker.journal.one("SELECT con_id FROM contracts WHERE symbol = ?", command.symbol)
         checker.released[row["con_id"] if row else 0] = world.clock.now()
@@ -378,4 +400,4 @@ def heal(world: World) -> None:
     if any(order.lost for order in world.server.exchange.floor.book.live.values()):
         do(world, "restart", down_seconds=1)  # only a restart of TWS shows that an order never reached IBKR
     if world.bot.alive:
-        world.bot.life.left, world.bot.journal.full = None, False
+        world.bot.life.left, world.bot.journal.full = None, None

@@ -36,15 +36,18 @@ class Network:
     def latency(self) -> float:
         return self._chance.uniform(*self.delay)
 
-    def cut(self) -> None:
+    def cut(self) -> bool:
         """Break every connection: either side hears of it; what was under way to TWS may still arrive."""
-        for pipe in list(self.pipes):
+        pipes = list(self.pipes)
+        for pipe in pipes:
             pipe.cut(lost=self._chance.random() < 0.5)
+        return bool(pipes)
 
-    def go_silent(self) -> None:
+    def go_silent(self) -> bool:
         """Half-open: nothing arrives any more on either side, and nobody is told."""
         for pipe in self.pipes:
             pipe.silent = True
+        return bool(self.pipes)
 
 
 class Lane:

@@ -20,6 +20,7 @@ from zoneinfo import ZoneInfo
 
 from executor import intake
 from executor.paper.exchange import Exchange
+from executor.paper.faults import Fault, Faults
 from executor.paper.server import PaperServer
 from executor.policy import Policy
 from relay import intake as relay_intake
@@ -54,7 +55,8 @@ class Figures:
     orders: int = 0
     fills: int = 0
     looks: int = 0
-    faults: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)  # how often each was drawn
+    met: Counter[str] = field(default_factory=Counter)  # how often it did something: to an order, a message, a moment
     holds: Counter[str] = field(default_factory=Counter)
     hold_days: int = 0
     kills: Counter[str] = field(default_factory=Counter)
@@ -70,13 +72,41 @@ class Figures:
                 setattr(self, name, value + getattr(other, name))
 
 
+class CountedFaults(Faults):
+    """The paper TWS's knobs; each that is armed tells when it is met, once."""
+
+    def __init__(self, meeting: Callable[[], Callable[[], object]]) -> None:
+        super().__init__()
+        self._meeting, self._waiting = meeting, dict[int, Callable[[], object]]()
+
+    def arm(self, name: str, /, *, count: int = 1, skip: int = 0, **given: Any) -> Fault:
+        fault = super().arm(name, count=count, skip=skip, **given)
+        self._waiting[id(fault)] = self._meeting()
+        return fault
+
+    def _told(self, fault: Fault | None) -> Fault | None:
+        self._waiting.pop(id(fault), lambda: None)()
+        return fault
+
+    def standing(self, name: str) -> Fault | None:
+        return self._told(super().standing(name))
+
+    def take_message(self, name: str, when: str, direction: str, kind: str) -> Fault | None:
+        return self._told(super().take_message(name, when, direction, kind))
+
+    def _use(self, name: str, fits: Any) -> Fault | None:
+        return self._told(super()._use(name, fits))
+
+
 class World:
     """Everything of one run, and its trace."""
 
     def __init__(self, seed: int, folder: Path, loop: VirtualLoop, clock: Clock) -> None:
         self.seed, self.clock, self.chance = seed, clock, random.Random(seed)
         self.figures = Figures()
+        self.doing = ""  # the trouble that is being carried out
         self.server = PaperServer(Exchange(clock, seed=seed))
+        self.server.exchange.floor.faults = CountedFaults(self.meeting)
         self.network = Network(self.server, self.chance)
         loop.network = self.network.open
         self.relay = RelayHouse(folder, clock, self.chance)
@@ -125,6 +155,17 @@ class World:
             figures.outcomes[row["outcome"]] += row["times"]
         for row in journal.rows("SELECT kind, count(*) AS times FROM alarms GROUP BY kind"):
             figures.alarms[row["kind"]] += row["times"]
+
+    def meeting(self) -> Callable[[], object]:
+        """Return what is to be called when the trouble that is prepared now is met; only the first call counts."""
+        name, heard = self.doing, []
+
+        def met() -> None:
+            if name and not heard:
+                heard.append(name)
+                self.figures.met[name] += 1
+
+        return met
 
     # ---- what the checker may see of the broker ----
 
