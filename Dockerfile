@@ -1,5 +1,5 @@
-# The relay for any container host. It listens on PORT (8080), runs as nobody in particular, and keeps nothing in itself:
-# the queue is RELAY_QUEUE_URL, a PostgreSQL database or a SQLite file on a mounted disk. Without it the relay starts and
+# The relay for any container host. It listens on RELAY_PORT, PORT or 8080, runs as nobody in particular, and keeps nothing in
+# itself: the queue is RELAY_QUEUE_URL, a PostgreSQL database or a SQLite file on a mounted disk. Without it the relay starts and
 # /readyz says 503, since a queue inside the container would be lost with it.
 
 FROM python:3.13-slim AS build
@@ -24,5 +24,5 @@ USER 10001:10001
 EXPOSE 8080
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f\"http://127.0.0.1:{os.environ.get('PORT', 8080)}/healthz\", timeout=4)"]
+    CMD ["python", "-c", "import os, urllib.request as r; e = os.environ.get; r.urlopen(f\"http://127.0.0.1:{e('RELAY_PORT') or e('PORT') or 8080}/healthz\", timeout=4)"]
 CMD ["python", "-m", "relay", "--host", "0.0.0.0"]

@@ -73,17 +73,18 @@ def write_secrets(file: Path) -> None:
 
 def run_sam(folder: Path) -> str:
     """Deploy, and return the function's address."""
-    if not shutil.which("sam"):
+    sam = shutil.which("sam")
+    if not sam:
         sys.exit(
             "make deploy-lambda needs the SAM command line: python -m pip install aws-sam-cli; then: aws configure"
         )
     stamp = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
     subprocess.run(
-        ["sam", "deploy", "--template-file", str(folder / "template.yaml"), "--stack-name", STACK, "--resolve-s3",
+        [sam, "deploy", "--template-file", str(folder / "template.yaml"), "--stack-name", STACK, "--resolve-s3",
          "--capabilities", "CAPABILITY_IAM", "--no-fail-on-empty-changeset", "--no-confirm-changeset",
          "--parameter-overrides", f"DeployedAt={stamp}"], check=True,
     )  # fmt: skip
-    listing = ["sam", "list", "stack-outputs", "--stack-name", STACK, "--output", "json"]
+    listing = [sam, "list", "stack-outputs", "--stack-name", STACK, "--output", "json"]
     outputs = json.loads(subprocess.run(listing, check=True, stdout=subprocess.PIPE, text=True).stdout)
     return str(next(each["OutputValue"] for each in outputs if each["OutputKey"] == "Url")).rstrip("/")
 
@@ -98,6 +99,14 @@ def is_ready(url: str) -> bool:
         return False
 
 
+def deploy(folder: Path, *, upload: bool) -> str:
+    """Fill a folder with bundle and template; upload them and return the function's address, or "" without."""
+    (folder / "bundle").mkdir(parents=True)
+    make_bundle(folder / "bundle")
+    shutil.copyfile(HERE / "template.yaml", folder / "template.yaml")
+    return run_sam(folder) if upload else ""
+
+
 @click.command()
 @click.option(
     "--build-only", type=click.Path(path_type=Path), help="Make the bundle and the template there; upload nothing."
@@ -107,21 +116,15 @@ def is_ready(url: str) -> bool:
 )
 def main(build_only: Path | None, new_secrets: Path | None) -> None:
     """Build the function from this checkout, and deploy it with SAM."""
-    if new_secrets:
-        write_secrets(new_secrets)
-        return
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = build_only or Path(scratch)
-        try:
-            (folder / "bundle").mkdir(parents=True)
-            make_bundle(folder / "bundle")
-            shutil.copyfile(HERE / "template.yaml", folder / "template.yaml")
-            url = "" if build_only else run_sam(folder)
-        except (subprocess.CalledProcessError, FileExistsError) as exc:
-            sys.exit(f"make deploy-lambda: {exc}"[:300])
+    try:
+        if new_secrets:
+            return write_secrets(new_secrets)
+        with tempfile.TemporaryDirectory() as scratch:
+            url = deploy(build_only or Path(scratch), upload=not build_only)
+    except (subprocess.CalledProcessError, OSError) as exc:
+        sys.exit(f"make deploy-lambda: {exc}"[:300])
     if build_only:
-        click.echo(f"{build_only}: bundle and template")
-        return
+        return click.echo(f"{build_only}: bundle and template")
     if not is_ready(url):
         sys.exit(
             f"{url} is deployed and takes no alerts: look at its log (sam logs --stack-name {STACK}), then deploy again"

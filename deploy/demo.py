@@ -21,8 +21,8 @@ import requests
 from rich.console import Console
 from rich.table import Table
 
-from deploy.local import HOST, ROOT, RunError, secrets_of
-from executor.paper.control import ControlClient
+from deploy.local import HOST, ROOT, RunError, answers, secrets_of
+from executor.paper.control import ControlClient, ControlError
 
 SYMBOL, SIZE = "GBPUSD", 20000
 PIP = Decimal("0.0001")
@@ -230,8 +230,10 @@ def running() -> dict[str, Any]:
     """
     try:
         state: dict[str, Any] = json.loads((ROOT / ".run" / "state.json").read_text("utf-8"))
-    except OSError:
-        raise RunError("nothing runs here: start `make run` in another terminal first") from None
+    except OSError:  # it is written when all run, and removed at the end
+        state = {}
+    if not state or not answers(f"http://{HOST}:{state['page']}/healthz"):
+        raise RunError("nothing runs here: start `make run` in another terminal first")
     return state
 
 
@@ -246,8 +248,10 @@ def main() -> None:
         tell(stage)
         console.print()
         console.print(table(rows_since(stage.journal, before)))
-    except (RunError, requests.RequestException, sqlite3.Error) as exc:
+    except (RunError, ControlError, requests.RequestException, sqlite3.Error) as exc:
         sys.exit(f"make demo: {exc}")
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == "__main__":

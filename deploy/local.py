@@ -21,9 +21,9 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from http.client import HTTPException
 from pathlib import Path
 from typing import IO, Any
-from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
 from dotenv import dotenv_values
@@ -60,14 +60,17 @@ def secrets_of(env_file: Path) -> dict[str, str]:
     """Return the secrets in `.env`, which is written on first use with mode 0600, and never changed after.
 
     Raises:
-        RunError: The file lacks some of them; the text says which lines to add.
+        RunError: The file cannot be read, or lacks some of them; the text says which lines to add.
     """
     if not env_file.exists():
         lines = ["# Written by `make run` on first use. Keep it secret; it is never overwritten."]
         lines += [f"{name}={value}" for name, value in fresh_secrets().items()]
         with open(env_file, "x", encoding="utf-8", opener=partial(os.open, mode=0o600)) as file:
             file.write("\n".join([*lines, ""]))
-    found = {name: value for name, value in dotenv_values(env_file, interpolate=False).items() if value}
+    try:
+        found = {name: value for name, value in dotenv_values(env_file, interpolate=False).items() if value}
+    except UnicodeDecodeError as exc:
+        raise RunError(f"{env_file} is no UTF-8 text: save it again with that encoding") from exc
     missing = [name for name in fresh_secrets() if name not in found]
     if missing:
         mend = "add them (.env.example says how), or move the file away"
@@ -146,7 +149,7 @@ class Part:
         """Ask the process to end, if it runs."""
         if self.process is not None and self.process.poll() is None:
             polite = getattr(signal, "CTRL_BREAK_EVENT", signal.SIGTERM)
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # it ended by itself meanwhile
                 self.process.send_signal(polite)
 
     def end(self, deadline: float) -> None:
@@ -182,7 +185,7 @@ def answers(url: str, says: Callable[[bytes], bool] = bool) -> bool:
     try:
         with open_url(url, timeout=2) as answer:
             return answer.status == 200 and says(answer.read())
-    except (URLError, OSError, ValueError):
+    except (OSError, HTTPException, ValueError):  # nobody there yet, or somebody who answers something else
         return False
 
 
@@ -190,7 +193,7 @@ def accepts(port: int) -> bool:
     """Whether somebody listens on the loopback port."""
     try:
         socket.create_connection((HOST, port), 1).close()
-    except OSError:
+    except OSError:  # nobody does
         return False
     return True
 
@@ -289,7 +292,9 @@ class Run:
         state: dict[str, Any] = {"pid": os.getpid(), "relay": self.ports.relay, "page": self.ports.page}
         state["control"] = self.ports.control
         state["journal"] = str(self.folder.parent / "trade_state.paper.db")
-        (self.folder / "state.json").write_text(json.dumps(state), "utf-8")
+        new = self.folder / "state.json.new"
+        new.write_text(json.dumps(state), "utf-8")
+        new.replace(self.folder / "state.json")
         print(banner(self.ports, self.own["RELAY_WEBHOOK_SECRETS"].split(",")[0].strip()), flush=True)
 
     def end(self) -> None:
@@ -376,7 +381,7 @@ def main() -> None:
         run = Run(Ports(relay, page), secrets_of(ROOT / ".env"), ROOT)
         handle_signals(run.stop)
         run.whole()
-    except RunError as exc:
+    except (RunError, OSError) as exc:
         sys.exit(f"make run: {exc}")
     print("All stopped.")
 

@@ -29,7 +29,8 @@ def find_uv() -> str:
 
 def compile_lock(output: str, *arguments: str) -> None:
     """Write one lock; versions that it holds already are kept where they still fit."""
-    subprocess.run([find_uv(), *COMPILE, *arguments, "--output-file", output], check=True)
+    if subprocess.run([find_uv(), *COMPILE, *arguments, "--output-file", output], check=False).returncode:
+        sys.exit(f"make lock: uv could not compile {output}: see above")
     print(f"{output}: {Path(output).read_text('utf-8').count('==')} packages")
 
 

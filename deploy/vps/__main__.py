@@ -78,6 +78,8 @@ def main(host: str, destdir: str, domain: str, user: str, restart: str, health_s
             code = install_there(Path(bundle), host, arguments) if host else install_here(Path(bundle), arguments)
         except subprocess.CalledProcessError as exc:
             sys.exit(f"make deploy-vps: {exc.cmd[0]} failed ({exc.returncode}): see above")
+        except OSError as exc:
+            sys.exit(f"make deploy-vps: {exc}")
     sys.exit(code)
 
 

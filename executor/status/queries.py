@@ -302,6 +302,7 @@ def _number(value: object) -> Decimal | None:
 
 
 def _instant(text: str | None) -> datetime | None:
+    """Return a stored instant, or None where it is none."""
     try:
         return None if text is None else parse_utc(text)
     except ValueError:

@@ -140,7 +140,7 @@ class Guard:
             return True
         try:
             address = ip_address(name.strip("[]"))
-        except ValueError:
+        except ValueError:  # a name, and none of ours
             return False
         return address.is_loopback or not self._settings.is_local  # a number cannot be rebound by anybody's DNS
 

@@ -30,7 +30,7 @@ class PageSettings:
             return True
         try:
             return ip_address(self.host).is_loopback
-        except ValueError:
+        except ValueError:  # a name, which may lead anywhere
             return False
 
     @property

@@ -133,7 +133,7 @@ def money(value: Any, signed: bool = False) -> str:
         return DASH
     try:
         text = f"{Decimal(str(value)):{'+' if signed else ''},.2f}"
-    except (ArithmeticError, ValueError):
+    except (ArithmeticError, ValueError):  # no amount: shown as it came
         return str(value)
     return "0.00" if text.strip("+-") == "0.00" else text.replace("-", MINUS)
 
@@ -177,7 +177,7 @@ def moment(at: datetime | str | None) -> Markup:
         return Markup(DASH)  # noqa: S704 - a constant
     try:
         instant = parse_utc(at) if isinstance(at, str) else at
-    except ValueError:
+    except ValueError:  # no instant: shown as it came
         return Markup("{}").format(at)
     shown = f"{instant:%H:%M:%S}"
     exact = f"{instant:%Y-%m-%d %H:%M:%S}.{instant.microsecond // 1000:03d} UTC"

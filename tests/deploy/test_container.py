@@ -121,7 +121,7 @@ def test_without_a_disk_it_says_so_and_takes_nothing(
     app: Path, disk: Path, free_port: Callable[[], int], eventually: Callable[..., object]
 ) -> None:
     port = free_port()
-    container = Container(app, disk, PORT=str(port))
+    container = Container(app, disk, PORT="1", RELAY_PORT=str(port))
     eventually(lambda: answers("127.0.0.1", port))
     assert container.check() == 0
     answer = requests.get(f"http://127.0.0.1:{port}/readyz", timeout=5)

@@ -142,6 +142,8 @@ def test_secrets_are_written_once_for_their_owner(tmp_path: Path) -> None:
     value = json.loads(file.read_text())
     assert SigningKeys.parse(value["signing_secrets"]).fingerprints()
     assert value["webhook_secrets"] not in result.output
+    again = CliRunner().invoke(aws_lambda.main, ["--new-secrets", str(file)])
+    assert (again.exit_code, "exists" in again.output, json.loads(file.read_text())) == (1, True, value)
     wanted = {"queue_url", "webhook_secrets", "sender_signing_secrets", "signing_secrets", "executor_tokens"}
     assert set(value) == wanted
     assert all(f"SecretString:{name}}}}}" in TEMPLATE for name in wanted)
