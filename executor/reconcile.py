@@ -14,8 +14,8 @@ from enum import StrEnum
 
 from common.signals import Side
 
+from .brackets import is_ours
 from .broker import Fill, OrderReport, Snapshot
-from .plans import is_ours
 from .trades import STOPS, ZERO, Leg, Order, OrderState, State, Trade, awaits_executions
 
 MAX_RESENDS = 2

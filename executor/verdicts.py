@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from common.logs import get_logger
 from common.signals import Action
 
+from .brackets import Bracket, plan_bracket
 from .broker import Contract
-from .plans import Bracket, plan_bracket
 from .rows import InboxRow
 from .rules import Close, Decision, Done, View, Wait, decide
 from .trades import ZERO, Event, State, Trade

@@ -11,9 +11,9 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from common.signals import Action, Signal
+from executor.brackets import Bracket, plan_bracket
 from executor.broker import Fill, OrderReport, Position, Snapshot, Status
 from executor.plans import (
-    Bracket,
     Cancel,
     GiveUp,
     Hold,
@@ -25,7 +25,6 @@ from executor.plans import (
     Step,
     Unprotected,
     next_step,
-    plan_bracket,
 )
 from executor.reconcile import Books, OrderResolution, Orphan, Reduced, Unexplained, Verdict, differing, reconcile
 from executor.rules import Close, Done, Enter, View, Wait, decide
