@@ -114,12 +114,12 @@ def _global_cancel(session: Session, request: Request) -> None:
 
 def _open_orders(session: Session, request: Request) -> None:
     """Show this client's orders, and to client 0 the manual ones too."""
-    _show(session, [one for one in session.floor.book.open_orders() if one.client_id == session.client_id])
+    _show(session, [one for one in session.floor.shown_open() if one.client_id == session.client_id])
 
 
 def _all_open_orders(session: Session, request: Request) -> None:
     session.sees_all = True
-    _show(session, list(session.floor.book.open_orders()))
+    _show(session, list(session.floor.shown_open()))
 
 
 def _show(session: Session, orders: list[Order]) -> None:
@@ -141,7 +141,7 @@ def _auto_open_orders(session: Session, request: Request) -> None:
 
 def _completed_orders(session: Session, request: Request) -> None:
     floor = session.floor
-    for order in list(floor.book.completed()):
+    for order in list(floor.shown_completed()):
         if request.args["api_only"] == "1" and order.order_id <= 0:
             continue
         at = (order.done_at or order.placed_at).astimezone(EXCHANGE_ZONE)
@@ -152,7 +152,7 @@ def _completed_orders(session: Session, request: Request) -> None:
 
 def _executions(session: Session, request: Request) -> None:
     """Replay the day's executions that pass the filter, each with its commission; client 0 means everybody's."""
-    for one in session.gateway.exchange.executions():
+    for one in session.floor.shown_executions():
         if _passes(session, one, request.args):
             session.put(session.gateway.execution(request.req_id, one))
             session.put(session.gateway.commission(one))
@@ -229,7 +229,7 @@ def _positions_multi(session: Session, request: Request) -> None:
     if not account:
         return
     session.feeds.positions_multi[request.req_id] = account
-    for one, position in session.floor.books.open_positions(account):
+    for one, position in session.floor.shown_books.open_positions(account):
         session.put(replies.position_multi(request.req_id, account, one, position.quantity, position.average))
     session.put(replies.position_multi_end(request.req_id))
 
@@ -238,14 +238,14 @@ def _pnl(session: Session, request: Request) -> None:
     account = _known(session, request)
     if account:
         session.feeds.pnls[request.req_id] = account
-        session.put(replies.pnl(request.req_id, account_values.daily_pnl(session.floor.books, account)))
+        session.put(replies.pnl(request.req_id, account_values.daily_pnl(session.floor.shown_books, account)))
 
 
 def _pnl_single(session: Session, request: Request) -> None:
     account, con_id = _known(session, request), request.args["con_id"]
     if account and con_id.isdecimal():
         session.feeds.singles[request.req_id] = account, int(con_id)
-        numbers = account_values.pnl_single(session.floor.books, account, int(con_id))
+        numbers = account_values.pnl_single(session.floor.shown_books, account, int(con_id))
         session.put(replies.pnl_single(request.req_id, numbers))
 
 

@@ -14,6 +14,7 @@ IBKR's arithmetic, with its sources:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy, deepcopy
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_UP, Decimal
 
@@ -68,6 +69,12 @@ class Books:
         self._catalog = catalog
         self._market = market
         self.accounts = {name: Account(name, {BASE: cash}, {}, cash) for name in accounts}
+
+    def copy(self) -> Books:
+        """Return books that do not follow these, over the same market."""
+        twin = copy(self)
+        twin.accounts = deepcopy(self.accounts)
+        return twin
 
     def apply(self, account: str, con_id: int, signed: Decimal, price: Decimal, commission: Decimal) -> Decimal | None:
         """Book a fill and return the realised P&L, or None if it closed nothing."""

@@ -25,7 +25,7 @@ from executor.paper.intake import Intake
 from executor.paper.market import Market
 from executor.paper.matcher import Matcher
 from executor.paper.orderbook import OrderBook
-from executor.paper.orders import DONE, Execution, Order, OrderForm
+from executor.paper.orders import Execution, Order, OrderForm
 from executor.paper.store import NoStore, Store
 from executor.paper.truth import Truth
 
@@ -123,7 +123,7 @@ class Exchange:
                 if order.form.tif == "DAY" and not order.done:
                     self.matcher.end(order, "Cancelled", "Expired")
             for order in floor.book.orders.values():
-                if order.status in DONE and not order.forgotten:
+                if order.done and not order.forgotten:
                     order.forgotten = True
                     floor.book.dirty.add(("order", str(order.perm_id)))
             for one in list(floor.book.executions.values()):
@@ -166,6 +166,7 @@ class Exchange:
                     book.forget(order)
                     self.floor.log("lost", order, why="restart of TWS")
             self.intake.forget_waiting()
+            self.floor.lagging.clear()
             self._roll_back(lost, rollback_ids)
             self.floor.truth.add(self.floor.now, "restart", lost=len(lost))
         return lost

@@ -8,65 +8,93 @@ The table in docs/reference/paper-tws.md says what the real TWS does, and where 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from executor.paper.orders import Order
+from executor.paper import replies, requests
+from executor.paper.orders import STATUSES, Order
+from executor.paper.values import Reader, flag, maybe, one_of, positive, seconds, sizes, text, texts, whole
 
-FILTERS = ("role", "symbol", "order_type", "action", "client_id", "order_ref", "order_id", "kind", "direction")
+CODE, TIMES, ID = whole(1, 99_999), whole(1, 1_000_000), whole(-(2**31), 2**31)
+KINDS = ("", *(name for name, _ in requests.TABLE.values()), *replies.KINDS.values())
+ENDS = tuple(kind for kind in replies.KINDS.values() if kind.endswith("End"))
+SOONER_OR_LATER = maybe(seconds)  # None: never
 
-# knob -> its own parameters with their defaults
-ON_ORDER: dict[str, dict[str, Any]] = {
-    "reject": {"code": 201, "words": "", "then": "Inactive"},
-    "reject_modify": {"code": 201, "words": ""},
+# what narrows a knob down to certain orders
+FILTERS: dict[str, Reader] = {
+    "role": one_of("entry", "take_profit", "stop_loss"), "symbol": text, "order_type": text,
+    "action": one_of("BUY", "SELL"), "client_id": ID, "order_ref": text, "order_id": ID,
+}  # fmt: skip
+_BOUNDARY: dict[str, tuple[Any, Reader]] = {
+    "direction": ("in", one_of("in", "out")), "when": ("before", one_of("before", "after")),
+    "kind": ("", one_of(*KINDS)), "n": (1, TIMES),
+}  # fmt: skip
+
+# knob -> its own parameters, each with its default and its reader
+ON_ORDER: dict[str, dict[str, tuple[Any, Reader]]] = {
+    "reject": {
+        "code": (201, CODE), "words": ("", text), "then": ("Inactive", one_of("Inactive", "Cancelled", "")),
+        "seconds": (0.0, seconds),
+    },
+    "reject_modify": {"code": (201, CODE), "words": ("", text)},
     "lost_ack": {},
-    "lose_order": {"silent": True},
-    "warn": {"code": 399, "words": ""},
+    "lose_order": {"silent": (True, flag)},
+    "warn": {"code": (399, CODE), "words": ("", text)},
     "preset_tif": {},
-    "locate": {"seconds": None},
-    "partials": {"sizes": [], "gap": 0.0, "then": "fill"},
-    "delay_fill": {"seconds": 1.0},
-    "hold_children": {"seconds": None},
+    "locate": {"seconds": (None, SOONER_OR_LATER), "status": ("PreSubmitted", one_of("PreSubmitted", "Inactive"))},
+    "partials": {
+        "sizes": ([], sizes), "gap": (0.0, seconds), "then": ("fill", one_of("fill", "cancel", "rest")),
+    },
+    "delay_fill": {"seconds": (1.0, seconds)},
+    "hold_children": {"seconds": (None, SOONER_OR_LATER)},
     "orphan_children": {},
     "children_stay": {},
     "oca_ignored": {},
     "oca_double_fill": {},
-    "oca_type": {"type": 3},
-}
-ON_CANCEL: dict[str, dict[str, Any]] = {
-    "cancel_race": {"then": "fill", "quantity": None, "seconds": 1.0},
-    "pending_cancel": {"seconds": 0.0},
-    "reject_cancel": {"code": 10148, "words": ""},
+    "oca_type": {"type": (3, whole(1, 3))},
+}  # fmt: skip
+ON_CANCEL: dict[str, dict[str, tuple[Any, Reader]]] = {
+    "cancel_race": {
+        "then": ("fill", one_of("fill", "partial", "after")), "quantity": (None, maybe(positive)),
+        "seconds": (1.0, seconds),
+    },
+    "pending_cancel": {"seconds": (0.0, SOONER_OR_LATER), "silent": (False, flag)},
+    "reject_cancel": {"code": (10148, CODE), "words": ("", text)},
     "oca_cancel_spreads": {},
-}
-ON_FILL: dict[str, dict[str, Any]] = {
-    "status_first": {"seconds": 0.0},
-    "skip_status": {"kind": "Filled"},
-    "duplicate_status": {"times": 2},
-    "commission_delay": {"seconds": 1.0},
+}  # fmt: skip
+ON_FILL: dict[str, dict[str, tuple[Any, Reader]]] = {
+    "status_first": {"seconds": (0.0, seconds)},
+    "commission_delay": {"seconds": (1.0, seconds)},
     "commission_unset": {},
     "no_commission": {},
+    "position_delay": {"seconds": (2.0, seconds)},
 }
-ON_MESSAGE: dict[str, dict[str, Any]] = {
-    "drop": {"direction": "in", "when": "before", "kind": "", "n": 1},
-    "stop_at": {"direction": "in", "when": "before", "kind": "", "n": 1},
-    "missing_end": {"kind": "execDetailsEnd"},
+ON_STATUS: dict[str, dict[str, tuple[Any, Reader]]] = {
+    "skip_status": {"kind": ("Filled", one_of("", *STATUSES))},
+    "duplicate_status": {"kind": ("Filled", one_of("", *STATUSES)), "times": (2, whole(1, 100))},
 }
-STANDING: dict[str, dict[str, Any]] = {
+ON_MESSAGE: dict[str, dict[str, tuple[Any, Reader]]] = {
+    "drop": _BOUNDARY,
+    "stop_at": _BOUNDARY,
+    "missing_end": {"kind": ("execDetailsEnd", one_of(*ENDS))},
+}
+STANDING: dict[str, dict[str, tuple[Any, Reader]]] = {
     "read_only": {},
-    "closed_market": {"symbols": [], "until": "the next open"},
-    "mktdata": {"mode": "none"},
-    "max_rate": {"per_second": 100},
-    "exec_time_format": {"form": "instrument"},
-    "cross_client_cancel": {"mode": "refuse"},
-    "hold_client_id": {"seconds": 10.0},
+    "closed_market": {"symbols": ([], texts), "until": ("the next open", text)},
+    "mktdata": {"mode": ("none", text)},
+    "max_rate": {"per_second": (100, TIMES)},
+    "exec_time_format": {"form": ("instrument", one_of("instrument", "utc", "tws"))},
+    "cross_client_cancel": {},
+    "hold_client_id": {"seconds": (10.0, seconds)},
     "held_resend_103": {},
     "lax_ids": {},
     "silent_login": {},
     "refuse_connections": {},
 }
-KNOBS: dict[str, dict[str, Any]] = ON_ORDER | ON_CANCEL | ON_FILL | ON_MESSAGE | STANDING
+OF_ORDERS = ON_ORDER | ON_CANCEL | ON_FILL | ON_STATUS
+KNOBS: dict[str, dict[str, tuple[Any, Reader]]] = OF_ORDERS | ON_MESSAGE | STANDING
 
 
 class KnobError(Exception):
@@ -83,19 +111,49 @@ class Fault:
     left: int = 1
     skip: int = 0
 
-    def number(self, name: str) -> Decimal | None:
-        value = self.params.get(name)
-        return None if value is None else Decimal(str(value))
+    def size(self, name: str) -> Decimal | None:
+        found: Decimal | None = self.params[name]
+        return found
 
     def seconds(self, name: str = "seconds") -> float | None:
-        value = self.params.get(name)
-        return None if value is None else float(value)
+        found: float | None = self.params[name]
+        return found
 
     def word(self, name: str) -> str:
-        return str(self.params.get(name) or "")
+        return str(self.params[name])
 
     def whole(self, name: str) -> int:
         return int(self.params[name])
+
+
+def read(name: str, /, *, count: Any = 1, skip: Any = 0, **given: Any) -> Fault:
+    """Return a knob with its parameters read and completed.
+
+    Raises:
+        KnobError: The name, a parameter or a value makes no sense; the text says which would.
+    """
+    if name not in KNOBS:
+        raise KnobError(f"no knob is called {name!r}; there are {', '.join(sorted(KNOBS))}")
+    own, filters = KNOBS[name], FILTERS if name in OF_ORDERS else {}
+    times = {"count": whole(1, 1_000_000), "skip": whole(0, 1_000_000)}
+    if name in STANDING or name in ("drop", "stop_at"):  # those hold until cleared, these count by `n`
+        given |= {key: value for key, value in (("count", count), ("skip", skip)) if value != int(key == "count")}
+        count, skip, times = 1, 0, {}
+    unknown = sorted(set(given) - set(own) - set(filters))
+    if unknown:
+        choices = [*own, *filters, *times]
+        raise KnobError(f"{name} has no {', '.join(unknown)}; it has {', '.join(choices) or 'no parameters'}")
+    params = {key: _value(name, key, reader, given.get(key, default)) for key, (default, reader) in own.items()}
+    match = {key: _value(name, key, filters[key], given[key]) for key in filters if key in given}
+    limits = {key: _value(name, key, reader, {"count": count, "skip": skip}[key]) for key, reader in times.items()}
+    return Fault(name, params, match, limits.get("count", 1), limits.get("skip", 0))
+
+
+def _value(name: str, key: str, reader: Reader, value: Any) -> Any:
+    try:
+        return reader(value)
+    except ValueError as error:
+        raise KnobError(f"{name}, {key}: {error}") from error
 
 
 class Faults:
@@ -104,27 +162,26 @@ class Faults:
     def __init__(self) -> None:
         self._armed: list[Fault] = []
 
-    def arm(self, name: str, /, *, count: int = 1, skip: int = 0, **given: Any) -> Fault:
+    def arm(self, name: str, /, **given: Any) -> Fault:
         """Arm a knob for the next `count` matches after `skip` of them; a standing knob holds until cleared.
 
         Raises:
-            KnobError: The name or a parameter is unknown.
+            KnobError: The name or a parameter makes no sense. Nothing is armed.
         """
-        if name not in KNOBS:
-            raise KnobError(f"no knob is called {name!r}; there are {', '.join(sorted(KNOBS))}")
-        own = dict(KNOBS[name])
-        match = {key: given.pop(key) for key in list(given) if key in FILTERS and key not in own}
-        unknown = sorted(set(given) - set(own))
-        if unknown:
-            raise KnobError(f"{name} has no {', '.join(unknown)}; it has {', '.join([*own, *FILTERS])}")
+        fault = read(name, **given)
         if name in STANDING:
             self.clear(name)
-        fault = Fault(name, own | given, match, count, skip)
         self._armed.append(fault)
         return fault
 
     def clear(self, name: str | None = None) -> None:
-        """Disarm one knob by name, or all."""
+        """Disarm one knob by name, or all.
+
+        Raises:
+            KnobError: No knob has that name.
+        """
+        if name is not None and name not in KNOBS:
+            raise KnobError(f"no knob is called {name!r}; there are {', '.join(sorted(KNOBS))}")
         self._armed = [one for one in self._armed if name is not None and one.name != name]
 
     def standing(self, name: str) -> Fault | None:
@@ -133,21 +190,22 @@ class Faults:
 
     def take(self, name: str, order: Order, symbol: str) -> Fault | None:
         """Return the armed knob that this order meets, and use up one of its counts."""
-        return self._use(name, lambda one: _order_matches(one.match, order, symbol))
+        return self._use(name, lambda one: _order_matches(one, order, symbol))
 
     def take_message(self, name: str, when: str, direction: str, kind: str) -> Fault | None:
-        """Return the armed `drop` or `stop_at` that this message boundary is; messages are counted by `n`."""
-        for one in self._armed:
+        """Return the armed `drop` or `stop_at` that this message boundary is; each counts the messages by its `n`."""
+        reached = None
+        for one in list(self._armed):
             params = one.params
             if one.name != name or params["direction"] != direction or params["kind"] not in ("", kind):
                 continue
             if params["when"] != when:
                 continue
             params["n"] -= 1
-            if params["n"] <= 0:
+            if params["n"] <= 0 and reached is None:
                 self._armed.remove(one)
-                return one
-        return None
+                reached = one
+        return reached
 
     def take_end(self, kind: str) -> bool:
         """Tell whether this …End message shall be missing."""
@@ -155,10 +213,10 @@ class Faults:
 
     def armed(self) -> list[dict[str, Any]]:
         """Return what is armed, for people and tests."""
-        return [{"name": one.name, "left": one.left, "skip": one.skip, **one.params, **one.match}
+        return [{"name": one.name, "left": one.left, "skip": one.skip, **_plain(one.params), **one.match}
                 for one in self._armed]  # fmt: skip
 
-    def _use(self, name: str, fits: Any) -> Fault | None:
+    def _use(self, name: str, fits: Callable[[Fault], bool]) -> Fault | None:
         for one in self._armed:
             if one.name != name or not fits(one):
                 continue
@@ -172,12 +230,19 @@ class Faults:
         return None
 
 
-def _order_matches(match: dict[str, Any], order: Order, symbol: str) -> bool:
+def _plain(params: dict[str, Any]) -> dict[str, Any]:
+    """Return parameters as JSON can hold them."""
+    exact = {key: str(value) for key, value in params.items() if isinstance(value, Decimal)}
+    return params | exact | {key: [str(one) for one in value] for key, value in params.items() if key == "sizes"}
+
+
+def _order_matches(fault: Fault, order: Order, symbol: str) -> bool:
+    if fault.name in ON_STATUS and fault.params["kind"] not in ("", order.status):
+        return False
     facts = {
         "role": order.role, "symbol": symbol, "order_type": order.form.order_type, "action": order.form.action,
         "client_id": order.client_id, "order_id": order.order_id,
     }  # fmt: skip
-    ref = match.get("order_ref")
-    if ref is not None and str(ref) not in order.form.order_ref:
+    if fault.match.get("order_ref", "") not in order.form.order_ref:
         return False
-    return all(facts[name] == wanted for name, wanted in match.items() if name in facts)
+    return all(facts[name] == wanted for name, wanted in fault.match.items() if name in facts)

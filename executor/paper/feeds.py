@@ -37,41 +37,45 @@ class Feeds:
     # -- accounts ---------------------------------------------------------------------------------------------
 
     def all_positions(self) -> Iterator[Message]:
-        for account in self.floor.books.accounts:
-            for one, position in self.floor.books.open_positions(account):
+        books = self.floor.shown_books
+        for account in books.accounts:
+            for one, position in books.open_positions(account):
                 yield replies.position(account, one, position.quantity, position.average)
         yield replies.position_end()
 
     def account_download(self, account: str) -> Iterator[Message]:
-        for tag, value, currency in account_values.values(self.floor.books, account):
+        books = self.floor.shown_books
+        for tag, value, currency in account_values.values(books, account):
             self.sent[0, account, tag, currency] = value
             yield replies.account_value(tag, value, currency, account)
-        for one, _ in self.floor.books.open_positions(account):
+        for one, _ in books.open_positions(account):
             yield self._portfolio(account, one)
         yield replies.account_time(f"{self.floor.now:%H:%M}")
         yield replies.account_end(account)
 
     def multi_download(self, req_id: int, account: str) -> Iterator[Message]:
-        for tag, value, currency in account_values.values(self.floor.books, account):
+        for tag, value, currency in account_values.values(self.floor.shown_books, account):
             self.sent[req_id, account, tag, currency] = value
             yield replies.account_update_multi(req_id, account, tag, value, currency)
         yield replies.account_update_multi_end(req_id)
 
     def summary(self, req_id: int) -> Iterator[Message]:
         _, tags = self.summaries[req_id]
-        for account in self.floor.books.accounts:
-            for tag, value, currency in account_values.summary(self.floor.books, account, tags):
+        books = self.floor.shown_books
+        for account in books.accounts:
+            for tag, value, currency in account_values.summary(books, account, tags):
                 self.sent[req_id, account, tag, currency] = value
                 yield replies.account_summary(req_id, account, tag, value, currency)
         yield replies.account_summary_end(req_id)
 
     def _portfolio(self, account: str, one: Instrument) -> Message:
         price = self.floor.market.quote(one.con_id).middle
-        return replies.portfolio(one, account, account_values.portfolio_numbers(self.floor.books, account, one, price))
+        numbers = account_values.portfolio_numbers(self.floor.shown_books, account, one, price)
+        return replies.portfolio(one, account, numbers)
 
     def position_moved(self, account: str, con_id: int) -> Iterator[Message]:
         """Yield what a changed position means for the subscriptions."""
-        one, position = self.floor.catalog[con_id], self.floor.books.accounts[account].positions[con_id]
+        one, position = self.floor.catalog[con_id], self.floor.shown_books.accounts[account].positions[con_id]
         if self.positions:
             yield replies.position(account, one, position.quantity, position.average)
         for req_id, wanted in self.positions_multi.items():
@@ -83,7 +87,7 @@ class Feeds:
 
     def values_moved(self) -> Iterator[Message]:
         """Yield the account values that are no longer what was sent, and the P&L."""
-        books = self.floor.books
+        books = self.floor.shown_books
         if self.updates:
             for tag, value, currency in self._changed(0, self.updates):
                 yield replies.account_value(tag, value, currency, self.updates)
@@ -97,11 +101,11 @@ class Feeds:
 
     def portfolio_moved(self) -> Iterator[Message]:
         if self.updates:
-            for one, _ in self.floor.books.open_positions(self.updates):
+            for one, _ in self.floor.shown_books.open_positions(self.updates):
                 yield self._portfolio(self.updates, one)
 
     def _changed(self, req_id: int, account: str) -> Iterator[account_values.Row]:
-        for tag, value, currency in account_values.values(self.floor.books, account):
+        for tag, value, currency in account_values.values(self.floor.shown_books, account):
             if self.sent.get((req_id, account, tag, currency)) != value:
                 self.sent[req_id, account, tag, currency] = value
                 yield tag, value, currency

@@ -90,7 +90,7 @@ class Gateway:
         until = self._held_ids.get(client_id)
         if until is not None and until > floor.now:
             return False
-        for order in floor.book.live.values():
+        for order in floor.book.orders.values():
             order.muted = order.muted and order.client_id != client_id
         floor.truth.add(floor.now, "connected", clientId=client_id)
         return True
@@ -156,21 +156,23 @@ class Gateway:
         now = self.exchange.floor.now
         if (now - self._pushed_at).total_seconds() >= PUSH_SECONDS:
             self._pushed_at = now
-            for session in list(self.sessions):
+            for session in [one for one in self.sessions if not one.is_paused()]:
                 session.put_all(session.feeds.values_moved())
                 session.put_all(session.feeds.portfolio_moved())
         self.pump()
 
     def hold_events(self) -> None:
-        """Keep every order event back until `release_events`."""
-        self._quiet = []
+        """Keep every order event back until `release_events`; what is asked meanwhile is answered from before."""
+        self._quiet = [] if self._quiet is None else self._quiet
+        self.exchange.floor.look_away()
 
     def forget_events(self) -> None:
-        """Lose what was kept back, as a restart of TWS does."""
-        self._quiet = None
+        """Lose what was kept back, as a restart of TWS does; it asks IB's servers anew."""
+        self._quiet = self.exchange.floor.stale = None
 
     def release_events(self) -> None:
         held, self._quiet = self._quiet or [], None
+        self.exchange.floor.stale = None
         for event in held:
             self._route(event)
 

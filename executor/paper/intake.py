@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
-from decimal import Decimal
 
 from executor.paper.contracts import Instrument
 from executor.paper.events import Refused
 from executor.paper.faults import Fault
 from executor.paper.floor import Floor
-from executor.paper.matcher import Matcher, resting_status
+from executor.paper.matcher import Matcher, rest, resting_status
 from executor.paper.orders import Order, OrderForm
 from executor.paper.validation import READ_ONLY, odd_lot, order_line, refusal, words
 
@@ -45,8 +44,11 @@ class Intake:
             self._say(client_id, order_id, *code_words)
             return None
         form = replace(form, account=form.account or next(iter(self._floor.books.accounts)))
-        if known is not None:
+        if known is not None and self._in_reach(known):
             return self._modify(known, form)
+        if known is not None:
+            self._waiting.append(lambda: self._modify_late(known, found[0], form))
+            return known
         return self._new(client_id, order_id, found[0], form)
 
     def _say(self, client_id: int, order_id: int, code: int, text: str) -> None:
@@ -55,7 +57,7 @@ class Intake:
 
     def _refusal(self, client_id: int, order_id: int, found: list[Instrument],
                  form: OrderForm) -> tuple[int, str] | None:  # fmt: skip
-        if self._floor.faults.standing("read_only"):
+        if order_id and self._floor.faults.standing("read_only"):  # the owner's own hands are no API
             return READ_ONLY
         if order_id > MAX_ID:
             return 320, words(320)
@@ -89,20 +91,31 @@ class Intake:
         order = floor.book.new_order(client_id, order_id, one.con_id, form, floor.now)
         self._link(order)
         fault = floor.faults.take("reject", order, one.name)
-        code = fault.whole("code") if fault else 0
         if fault and not fault.word("then"):
             floor.book.forget(order)
             floor.book.marks[client_id] = mark  # TWS itself refused: the id is free as before
-            self._say(client_id, order_id, code, fault.word("words") or words(code))
+            self._say(client_id, order_id, *_code_words(fault))
             return None
         if fault:
-            order.rejection = code, fault.word("then"), fault.word("words") or words(code)
+            self._plan_rejection(order, fault)
         order.muted = floor.fault("lost_ack", order)
         order.flags = frozenset(name for name in KEPT_FLAGS if floor.fault(name, order))
         self._prepare(order, one)
         if form.transmit:
             self.transmit(order)
         return order
+
+    def _plan_rejection(self, order: Order, fault: Fault) -> None:
+        """Have IB reject an order: at once, or some time after it was taken, unless it is filled by then."""
+        said = *_code_words(fault), fault.word("then")
+        if not fault.seconds():
+            order.rejection = said
+        else:
+            self._floor.after(fault.seconds() or 0.0, lambda: self._reject_late(order, *said))
+
+    def _reject_late(self, order: Order, code: int, text: str, then: str) -> None:
+        if order.working and not order.filled:
+            self._reject(order, code, text, then)
 
     def _link(self, order: Order) -> None:
         floor, form = self._floor, order.form
@@ -120,7 +133,7 @@ class Intake:
         """Let the armed faults of partial and late fills settle on the order."""
         partials = self._floor.faults.take("partials", order, one.name)
         if partials:
-            order.pieces = [Decimal(str(size)) for size in partials.params["sizes"]]
+            order.pieces = list(partials.params["sizes"])
             order.piece_gap, order.pieces_then = partials.seconds("gap") or 0.0, partials.word("then")
         delay = self._floor.faults.take("delay_fill", order, one.name)
         if delay:
@@ -144,6 +157,7 @@ class Intake:
             return
         if self._lose(order):
             return
+        order.lost = False
         reason = self._rejection(order)
         if reason:
             self._reject(order, *reason)
@@ -178,7 +192,7 @@ class Intake:
         """Lose what waited, as a restart of TWS does."""
         for order in self._cancelling:  # IB never heard of it
             if not order.done:
-                order.status, order.why_held = resting_status(order)
+                order.status = "PreSubmitted" if order.why_held == "child" else resting_status(order)[0]
         self.connected, self._waiting, self._cancelling = True, [], []
 
     def _lose(self, order: Order) -> bool:
@@ -186,27 +200,28 @@ class Intake:
         if fault is None:
             return False
         order.lost, order.status = True, "PendingSubmit"
-        order.muted = order.muted or bool(fault.params["silent"])
+        order.muted = order.muted or fault.params["silent"]
         self._floor.log("lost", order, why="never reached IB")
         self._floor.show(order)
         return True
 
     def _rejection(self, order: Order) -> tuple[int, str, str] | None:
+        """Return code, words and following status of IB's rejection, or None."""
         if order.rejection:
             said, order.rejection = order.rejection, None
             return said
         parent = self._floor.book.parent_of(order)
         if parent and parent.done and not parent.filled and "orphan_children" not in parent.flags:
-            return 201, "Cancelled", "Order rejected - reason:Parent order is being cancelled."
+            return 201, "Order rejected - reason:Parent order is being cancelled.", "Cancelled"
         books, one = self._floor.books, self._floor.instrument(order)
         needed = books.margin_needed(order.form.account, one, order.form.sign * order.quantity)
         free = books.totals(order.form.account)["AvailableFunds"]
         if needed > 0 and needed > free and not order.parent:
-            return 201, "Inactive", ("Order rejected - reason:We are unable to accept your order. Your Available Funds "
-                                     "are insufficient to cover the initial margin.")  # fmt: skip
+            return 201, ("Order rejected - reason:We are unable to accept your order. Your Available Funds "
+                         "are insufficient to cover the initial margin."), "Inactive"  # fmt: skip
         return None
 
-    def _reject(self, order: Order, code: int, then: str, text: str) -> None:
+    def _reject(self, order: Order, code: int, text: str, then: str) -> None:
         """Report a rejection: the error, then openOrder and orderStatus (source: ib_insync issue 554)."""
         floor = self._floor
         floor.refuse(order, code, text)
@@ -220,7 +235,7 @@ class Intake:
         locate = floor.faults.take("locate", order, one.name)
         if locate:
             seconds = locate.seconds()
-            order.status, order.why_held = "PreSubmitted", "locate"
+            order.status, order.why_held = locate.word("status"), "locate"
             order.waits_until = floor.now + timedelta(seconds=seconds if seconds is not None else 3e8)
             floor.refuse(order, 404, words(404))
         elif not self._matcher.is_open(order):
@@ -240,7 +255,7 @@ class Intake:
             floor.refuse(order, code, words(code, order=order_line(form, one, order.quantity), cause=cause))
         armed = floor.faults.take("warn", order, one.name)
         if armed:
-            floor.refuse(order, armed.whole("code"), armed.word("words") or words(armed.whole("code")))
+            floor.refuse(order, *_code_words(armed))
 
     # -- modifying --------------------------------------------------------------------------------------------
 
@@ -258,13 +273,23 @@ class Intake:
         if form.quantity is not None and form.quantity < order.filled:
             return 201, "Order rejected - reason:The order size is below what is filled."
         fault = floor.faults.take("reject_modify", order, one.name)
-        if fault:
-            return fault.whole("code"), fault.word("words") or words(fault.whole("code"))
-        return None
+        return _code_words(fault) if fault else None
+
+    def _in_reach(self, order: Order) -> bool:
+        """Tell whether a change takes effect now: IB's servers are there, or the order lives in TWS only."""
+        return self.connected or order.held or "queued" in order.flags
+
+    def _modify_late(self, order: Order, one: Instrument, form: OrderForm) -> None:
+        """Bring IB a change that waited in TWS; meanwhile the order may have filled."""
+        refused = self._modify_refusal(order, one, form)
+        if refused:
+            self._say(order.client_id, order.order_id, *refused)
+        else:
+            self._modify(order, form)
 
     def _modify(self, order: Order, form: OrderForm) -> Order:
         floor = self._floor
-        again = order.held or order.status == "Inactive"  # TWS transmits an inactive order anew
+        again = order.held or order.lost or order.status == "Inactive"  # TWS transmits an inactive order anew
         order.form = replace(form, parent_id=order.form.parent_id)
         order.quantity = form.quantity or order.quantity
         order.rested = order.triggered = False
@@ -274,8 +299,8 @@ class Intake:
             if form.transmit:
                 self.transmit(order)
             return order
-        if order.why_held != "child":
-            order.status, order.why_held = resting_status(order)
+        if "queued" not in order.flags and order.why_held != "child":
+            rest(order)
         floor.log("modified", order)
         floor.show(order)
         if order.remaining == 0:
@@ -304,30 +329,35 @@ class Intake:
         """Cancel an order that can be cancelled, or do what an armed fault has it do."""
         floor, name = self._floor, self._floor.instrument(order).name
         to = by if by != order.client_id else None
-        if not self.connected and "queued" not in order.flags:
-            order.status = "PendingCancel"
-            floor.show_status(order, to)
-            self._waiting.append(lambda: self._finish_cancel(order, to))
-            self._cancelling.append(order)
+        if not self._in_reach(order):
+            self._cancel_later(order, to)
             return
         refused = floor.faults.take("reject_cancel", order, name)
         if refused:
-            code = refused.whole("code")
-            floor.emit(
-                Refused(
-                    by, order.order_id, code, refused.word("words") or words(code, id=order.order_id, cause="Filled")
-                )
-            )
+            floor.emit(Refused(by, order.order_id, *_code_words(refused, id=order.order_id, cause="Filled")))
             return
         race = floor.faults.take("cancel_race", order, name)
         if race:
             self._race(order, race, to)
             return
         slow = floor.faults.take("pending_cancel", order, name)
-        if slow:
-            order.status = "PendingCancel"
+        if slow is None:
+            self._finish_cancel(order, to)
+            return
+        order.status = "PendingCancel"
+        floor.book.touch(order)
+        if not slow.params["silent"]:
             floor.show_status(order, to)
-        floor.after((slow.seconds() or 0.0) if slow else 0.0, lambda: self._finish_cancel(order, to))
+        seconds = slow.seconds()
+        if seconds is not None:
+            floor.after(seconds, lambda: self._finish_cancel(order, to))
+
+    def _cancel_later(self, order: Order, to: int | None) -> None:
+        """Keep a cancel in TWS until IB's servers are back; until then IB goes on filling the order."""
+        order.status = self._floor.shown(order).status = "PendingCancel"
+        self._floor.show_status(order, to)
+        self._waiting.append(lambda: self._finish_cancel(order, to))
+        self._cancelling.append(order)
 
     def _finish_cancel(self, order: Order, to: int | None) -> None:
         if order.done and order.status != "Inactive":
@@ -343,7 +373,7 @@ class Intake:
         floor, then = self._floor, race.word("then")
         quote = floor.market.quote(order.con_id)
         price = order.form.limit_price or (quote.ask if order.form.action == "BUY" else quote.bid)
-        quantity = min(race.number("quantity") or order.remaining, order.remaining)
+        quantity = min(race.size("quantity") or order.remaining, order.remaining)
         if then == "after":
             self._matcher.end(order, "Cancelled", "Cancelled by Trader", to=to)
             floor.after(race.seconds() or 0.0, lambda: self._matcher.fill(order, quantity, price))
@@ -357,5 +387,13 @@ class Intake:
     def cancel_all(self) -> None:
         """Take a global cancel: every open order of every client and of the owner."""
         for order in list(self._floor.book.live.values()):
-            if not order.done:
+            if not order.done and self._in_reach(order):
                 self._matcher.end(order, "Cancelled", "Cancelled by Trader")
+            elif not order.done:
+                self._cancel_later(order, None)
+
+
+def _code_words(fault: Fault, **facts: object) -> tuple[int, str]:
+    """Return the code that a fault says, and its words or else TWS's own."""
+    code = fault.whole("code")
+    return code, fault.word("words") or words(code, **facts)

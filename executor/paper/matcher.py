@@ -10,8 +10,8 @@ from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
+from executor.paper.books import Position
 from executor.paper.events import Commissioned, Executed, PositionMoved
-from executor.paper.faults import Fault
 from executor.paper.floor import Floor
 from executor.paper.market import Quote
 from executor.paper.orders import STOPS, ZERO, Execution, Order
@@ -38,9 +38,7 @@ class Matcher:
         return bool(symbols) and one.name not in symbols and one.sec_type not in symbols
 
     def _try(self, order: Order) -> bool:
-        if not order.working or order.status == "PendingCancel" or order.why_held == "child":
-            return False
-        if "queued" in order.flags:
+        if not order.working or order.why_held == "child" or "queued" in order.flags:
             return False
         if order.waits_until and order.waits_until > self._floor.now:
             return False
@@ -68,7 +66,7 @@ class Matcher:
         order.triggered |= triggered
         order.waits_until = None
         before = order.status, order.why_held
-        order.status, order.why_held = resting_status(order)
+        rest(order)
         if before != (order.status, order.why_held):
             self._floor.show(order)
         return True
@@ -106,7 +104,7 @@ class Matcher:
 
     def fill(self, order: Order, quantity: Decimal, price: Decimal) -> None:
         """Execute a quantity at a price, report it, and do what follows from it."""
-        floor = self._floor
+        floor, slow = self._floor, self._slow_position(order)
         execution = self._execute(order, quantity, price)
         if order.remaining == 0:
             order.status, order.done_at, order.done_text = "Filled", floor.now, "Filled Size: " + str(order.filled)
@@ -116,10 +114,23 @@ class Matcher:
         self._report(order, execution)
         floor.log_execution("filled", execution)
         self._log_position(execution)
-        floor.emit(PositionMoved(execution.account, execution.con_id))
+        floor.after(slow, lambda: self._move_position(execution))
         self._next_piece(order, quantity)
         self._wake_children(order)
         self._oca(order, quantity)
+
+    def _slow_position(self, order: Order) -> float:
+        """Return after how many seconds TWS shows the position that a fill leaves; until then it shows the old one."""
+        floor = self._floor
+        late = floor.faults.take("position_delay", order, floor.instrument(order).name)
+        if late:
+            held = floor.books.accounts[order.form.account].positions.get(order.con_id, Position())
+            floor.lagging.setdefault((order.form.account, order.con_id), replace(held))
+        return (late.seconds() or 0.0) if late else 0.0
+
+    def _move_position(self, execution: Execution) -> None:
+        self._floor.lagging.pop((execution.account, execution.con_id), None)
+        self._floor.emit(PositionMoved(execution.account, execution.con_id))
 
     def _execute(self, order: Order, quantity: Decimal, price: Decimal) -> Execution:
         floor, one = self._floor, self._floor.instrument(order)
@@ -142,22 +153,13 @@ class Matcher:
         """Emit the messages of a fill in the recorded order, or as an armed fault has it."""
         floor, symbol = self._floor, self._floor.instrument(order).name
         late = floor.faults.take("status_first", order, symbol)
-        skipped = floor.faults.take("skip_status", order, symbol)
-        doubled = floor.faults.take("duplicate_status", order, symbol)
         if late:
-            self._show_fill(order, skipped, doubled)
+            floor.show(order)
         seconds = (late.seconds() or 0.0) if late else 0.0
         floor.after(seconds, lambda: floor.emit(Executed(execution, order.muted)))
         if not late:
-            self._show_fill(order, skipped, doubled)
+            floor.show(order)
         floor.after(seconds, lambda: self._report_commission(order, execution))
-
-    def _show_fill(self, order: Order, skipped: Fault | None, doubled: Fault | None) -> None:
-        if skipped and skipped.word("kind") in ("", order.status):
-            return
-        self._floor.show(order)
-        for _ in range(doubled.whole("times") if doubled else 0):
-            self._floor.show_status(order)
 
     def _report_commission(self, order: Order, execution: Execution) -> None:
         floor, symbol = self._floor, self._floor.instrument(order).name
@@ -204,7 +206,7 @@ class Matcher:
         """Let a child work: a limit becomes Submitted, a stop waits for its trigger."""
         if child.done:
             return
-        child.status, child.why_held = resting_status(child)
+        rest(child)
         self._floor.show(child)
 
     def _oca(self, order: Order, quantity: Decimal) -> None:
@@ -273,7 +275,7 @@ class Matcher:
         floor.book.add_execution(new)
         floor.book.touch(order)
         floor.emit(Executed(new, order.muted))
-        floor.emit(PositionMoved(new.account, new.con_id))
+        self._move_position(new)
         floor.log_execution("correction", new, corrects=old.exec_id)
         self._log_position(new)
         return new
@@ -290,6 +292,13 @@ def resting_status(order: Order) -> tuple[str, str]:
     if order.form.order_type == "MKT" and order.form.action == "BUY" and not order.filled:
         return "PreSubmitted", ""
     return "Submitted", ""
+
+
+def rest(order: Order) -> None:
+    """Have an order work and wait for its price; while it is being cancelled its status goes on saying so."""
+    status, order.why_held = resting_status(order)
+    if order.status != "PendingCancel":
+        order.status = status
 
 
 def _triggers(order: Order, quote: Quote, forex: bool) -> bool:

@@ -99,8 +99,5 @@ class OrderBook:
                 and one.form.account == order.form.account]  # fmt: skip
 
     def open_orders(self) -> Iterator[Order]:
-        """Yield what reqOpenOrders may show: held orders are invisible until they are transmitted."""
+        """Yield the live orders that are transmitted."""
         return (one for one in self.live.values() if not one.held)
-
-    def completed(self) -> Iterator[Order]:
-        return (one for one in self.orders.values() if one.done and not one.forgotten)

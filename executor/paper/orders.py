@@ -1,7 +1,6 @@
 """Orders and executions as the broker keeps them: data and small questions, no behaviour.
 
-The words of `status` are TWS's own (TWS API, orderStatus): PendingSubmit, PreSubmitted, Submitted,
-PendingCancel, Cancelled, Filled, Inactive.
+The words of `status` are TWS's own (TWS API, orderStatus).
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from datetime import datetime
 from decimal import Decimal
 
 ZERO = Decimal(0)
+STATUSES = ("PendingSubmit", "PreSubmitted", "Submitted", "PendingCancel", "Cancelled", "Filled", "Inactive")
 DONE = frozenset({"Cancelled", "Filled", "Inactive"})
 STOPS = frozenset({"STP", "STP LMT"})
 LIMITS = frozenset({"LMT", "STP LMT"})
@@ -74,7 +74,7 @@ class Order:
     pieces: list[Decimal] = field(default_factory=list)  # sizes of the next partial fills
     piece_gap: float = 0.0  # seconds between them
     pieces_then: str = "fill"  # what becomes of the rest: fill, cancel, rest
-    rejection: tuple[int, str, str] | None = None  # code, following status, words: what IB will say to it
+    rejection: tuple[int, str, str] | None = None  # code, words, following status: what IB will say to it
     flags: frozenset[str] = frozenset()  # armed faults that stay with the order
 
     @property
@@ -87,7 +87,8 @@ class Order:
 
     @property
     def done(self) -> bool:
-        return self.status in DONE
+        """Tell whether it is at its end. An Inactive order that waits for shares to borrow is not."""
+        return self.status in DONE and self.why_held != "locate"
 
     @property
     def working(self) -> bool:

@@ -9,6 +9,7 @@ from executor.paper.contracts import Instrument
 from executor.paper.events import OrderShown
 from executor.paper.exchange import Exchange
 from executor.paper.orders import LIMITS, MANUAL, STOPS, Execution, Order, OrderForm
+from executor.paper.validation import refusal
 
 Number = Decimal | str | int | float
 
@@ -35,10 +36,18 @@ class Owner:
             level if order_type in STOPS else None, tif, account=account or next(iter(self._floor.books.accounts)),
             order_ref=order_ref,
         )  # fmt: skip
-        order = self._exchange.place(MANUAL, 0, [self._floor.catalog.named(symbol)], form)
+        one = self._floor.catalog.named(symbol)
+        self._refuse(form, one)
+        order = self._exchange.place(MANUAL, 0, [one], form)
         if order is None:
             raise OwnerError(f"refused: {action} {quantity} {symbol} {order_type} {price or ''}")
         return order
+
+    def _refuse(self, form: OrderForm, one: Instrument) -> None:
+        """Raise OwnerError with TWS's own words if it would not take such an order."""
+        refused = refusal(form, one, list(self._floor.books.accounts))
+        if refused:
+            raise OwnerError(f"{refused[0]}: {refused[1]}")
 
     def find(
         self, perm_id: int | None = None, *, order_ref: str = "", symbol: str = "", role: str = ""
@@ -59,14 +68,18 @@ class Owner:
             self._exchange.intake.cancel_order(order, order.client_id)
 
     def modify(self, order: Order, *, price: Number | None = None, quantity: Number | None = None) -> None:
-        """Move the price of a stop or limit, or change the size."""
+        """Move the price of a stop or limit, or change the size. Raises OwnerError if TWS would refuse it."""
         level = None if price is None else Decimal(str(price))
         form = order.form
         if level is not None:
             form = replace(form, aux_price=level) if form.order_type in STOPS else replace(form, limit_price=level)
+        size = order.quantity if quantity is None else Decimal(str(quantity))
+        if size <= order.filled:
+            raise OwnerError(f"its size cannot be {size}: {order.filled} are filled")
+        self._refuse(replace(form, quantity=size), self._floor.instrument(order))
         with self._exchange.turn():
             order.form, order.rested, order.triggered = form, False, False
-            order.quantity = Decimal(str(quantity)) if quantity is not None else order.quantity
+            order.quantity = size
             self._floor.log("modified", order, by="owner")
             self._floor.show(order)
 
@@ -76,7 +89,13 @@ class Owner:
             self._exchange.intake.transmit(order)
 
     def fill(self, order: Order, quantity: Number | None = None, price: Number | None = None) -> None:
-        """Have the market fill an order, whatever its price says; the whole rest of it if no quantity is given."""
+        """Have the market fill an order, whatever its price says; all of it if no quantity is given.
+
+        Raises:
+            OwnerError: The market does not have it: it is held, sleeps, or never reached IB.
+        """
+        if not order.working or order.why_held == "child" or "queued" in order.flags:
+            raise OwnerError("it is not at the market")
         touch = self._floor.market.quote(order.con_id).middle
         size = order.remaining if quantity is None else min(Decimal(str(quantity)), order.remaining)
         with self._exchange.turn():

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ib_insync import ExecutionFilter, LimitOrder, MarketOrder, StopOrder
 
 from executor.paper.actions import ACTIONS, ActionError, perform
+from executor.paper.control import ControlServer
 from executor.paper.faults import KNOBS, KnobError
+from executor.paper.scenario import load, play
 from tests.paper.harness import AAPL, EURUSD, Api, Tws
 
 TABLE = Path(__file__).parents[2] / "docs" / "reference" / "paper-tws.md"
+
+
+# parameters that a knob cannot do without
+NEEDED: dict[str, dict[str, Any]] = {"partials": {"sizes": [3, 2]}}
 
 
 @pytest.mark.parametrize("name", sorted([*KNOBS, *ACTIONS]))
@@ -21,6 +29,24 @@ def test_knob_is_in_the_table_and_has_a_test(name: str) -> None:
     if name in KNOBS:
         tests = "".join(path.read_text("utf-8") for path in Path(__file__).parent.glob("test_*.py"))
         assert f'"{name}"' in tests, f"no test names the knob {name}"
+
+
+@pytest.mark.parametrize("name", sorted(KNOBS))
+def test_knob_is_set_alike_by_test_control_port_and_scenario_file(tws: Tws, tmp_path: Path, name: str) -> None:
+    given = NEEDED.get(name, {})
+    tws.server.fault(name, **given)
+    by_test = perform(tws.server, "faults")
+    line = json.dumps({"do": name} | given).encode()
+    for ask in (lambda: ControlServer(tws.server).answer(line), lambda: _play(tws, tmp_path, name, given)):
+        tws.exchange.floor.faults.clear()
+        ask()
+        assert perform(tws.server, "faults") == by_test and by_test[0]["name"] == name
+
+
+def _play(tws: Tws, folder: Path, name: str, given: dict[str, Any]) -> None:
+    file = folder / "story.json"
+    file.write_text(json.dumps({"step": [{"do": name, "with": given}]}), "utf-8")
+    play(tws.server, load(file))
 
 
 def test_unknown_knob_is_named_with_the_choices(tws: Tws) -> None:
@@ -47,6 +73,15 @@ def test_reject_then_cancelled(tws: Tws, api: Api) -> None:
     tws.fault("reject", then="Cancelled")
     api.place(AAPL, MarketOrder("BUY", 1, orderId=1))
     assert api.story()[-1] == "1 Cancelled"
+
+
+def test_reject_comes_after_the_order_worked(tws: Tws, api: Api) -> None:
+    """ib_insync issue 554: Submitted at first, then 201 and Inactive."""
+    tws.fault("reject", role="stop_loss", seconds=3)
+    api.bracket()
+    assert api.story()[-1] == "3 PreSubmitted trigger"
+    tws.advance(3.1)
+    assert api.story() == ["3 error 201", "openOrder 3", "3 Inactive"] and tws.live() == ["T"]
 
 
 def test_reject_without_a_status_leaves_no_trace(tws: Tws, api: Api) -> None:
@@ -90,6 +125,17 @@ def test_lost_ack_is_silence_until_the_next_connection(tws: Tws, api: Api) -> No
     assert "execDetails" in again.kinds()
 
 
+def test_lost_ack_of_an_order_that_died_ends_with_the_next_connection(tws: Tws, api: Api) -> None:
+    tws.fault("lost_ack")
+    tws.fault("cancel_race", then="after", seconds=1)
+    api.place(AAPL, LimitOrder("BUY", 10, 200, orderId=1))
+    api.cancelOrder(1)
+    api.session.close()
+    again = tws.connect()
+    tws.advance(1.5)
+    assert api.story() == [] and "1 fill 10 @ 200" in again.story()
+
+
 def test_lost_ack_tells_nothing(tws: Tws, api: Api) -> None:
     tws.fault("lost_ack", count=3)
     api.bracket()
@@ -106,6 +152,13 @@ def test_lost_order_never_reaches_ib_and_a_restart_forgets_it(tws: Tws, api: Api
     again = tws.connect()
     again.reqAllOpenOrders()
     assert again.kinds() == ["openOrderEnd"]
+
+
+def test_lost_order_sent_again_under_its_id_arrives(tws: Tws, api: Api) -> None:
+    tws.fault("lose_order", silent=False)
+    for _ in range(2):
+        api.place(AAPL, MarketOrder("BUY", 1, orderId=1))
+    assert "1 Filled" in api.story() and tws.position("AAPL") == 1
 
 
 @pytest.mark.parametrize("code", [399, 2109, 10268])
@@ -127,6 +180,18 @@ def test_locate_holds_and_then_fills(tws: Tws, api: Api) -> None:
     tws.fault("locate", seconds=30)
     api.place(AAPL, MarketOrder("SELL", 1, orderId=1))
     assert api.story() == ["1 error 404", "openOrder 1", "1 PreSubmitted locate"]
+    tws.advance(31)
+    assert "1 Filled" in api.story()
+
+
+def test_locate_as_an_inactive_order_that_still_fills(tws: Tws, api: Api) -> None:
+    """ib_insync issue 363: Inactive with whyHeld `locate` is alive, can be cancelled, and may fill at any moment."""
+    tws.fault("locate", seconds=30, status="Inactive", count=2)
+    for order_id in (1, 2):
+        api.place(AAPL, MarketOrder("SELL", 1, orderId=order_id, orderRef=str(order_id)))
+    assert api.story()[:3] == ["1 error 404", "openOrder 1", "1 Inactive locate"] and tws.live() == ["1", "2"]
+    api.cancelOrder(2)
+    assert api.story() == ["2 Cancelled", "2 error 202"]
     tws.advance(31)
     assert "1 Filled" in api.story()
 
@@ -249,6 +314,25 @@ def test_pending_cancel_comes_first(tws: Tws, resting: Api) -> None:
     assert resting.story() == ["1 PendingCancel", "1 Cancelled", "1 error 202"]
 
 
+def test_order_fills_while_its_cancel_is_pending(tws: Tws, resting: Api) -> None:
+    tws.fault("pending_cancel", seconds=5)
+    resting.cancelOrder(1)
+    tws.price("AAPL", "199")
+    assert resting.story() == ["1 PendingCancel", "1 fill 10 @ 200", "openOrder 1", "1 Filled", "commission"]
+    tws.advance(6)
+    assert resting.story() == []
+
+
+def test_cancel_that_is_never_answered(tws: Tws, resting: Api) -> None:
+    """LEAN pull request 256: a cancel outside the hours of the market is answered hours later, or never."""
+    tws.fault("pending_cancel", seconds=None, silent=True)
+    resting.cancelOrder(1)
+    tws.advance(3600)
+    assert resting.story() == []
+    resting.reqOpenOrders()
+    assert resting.story() == ["openOrder 1", "1 PendingCancel"]
+
+
 def test_cancel_is_refused(tws: Tws, resting: Api) -> None:
     tws.fault("reject_cancel", code=10148)
     resting.cancelOrder(1)
@@ -292,6 +376,79 @@ def test_skipped_status(tws: Tws, api: Api) -> None:
 def test_duplicated_status(tws: Tws, api: Api) -> None:
     tws.fault("duplicate_status", times=2)
     assert buy(api).count("1 Filled") == 3
+
+
+@pytest.mark.parametrize("kind", ["PreSubmitted", "Submitted", "PendingCancel", "Cancelled", ""])
+def test_any_status_can_be_left_out_or_come_again(tws: Tws, api: Api, kind: str) -> None:
+    def told(order_id: int) -> list[str]:
+        tws.fault("pending_cancel")
+        api.place(AAPL, StopOrder("BUY", 1, 270, orderId=order_id))
+        tws.price("AAPL", "271" if kind == "Submitted" else "269")
+        api.cancelOrder(order_id)
+        tws.price("AAPL", "263.5")
+        words = [line.split()[1] for line in api.story() if line.startswith(f"{order_id} ")]
+        return [word for word in words if word not in ("error", "fill")]
+
+    usual = told(1)
+    seen = kind or "PreSubmitted"
+    tws.fault("skip_status", kind=kind)
+    assert told(2) == [word for word in usual if word != seen] != usual
+    tws.fault("duplicate_status", kind=kind, times=1)
+    assert told(3) == [word for word in usual for _ in range(2 if word == seen else 1)]
+
+
+def test_position_comes_after_its_fill(tws: Tws, api: Api) -> None:
+    """ib_async issue 15: positions follow executions after one to five seconds, and answers know no more."""
+    api.reqPositions()
+    api.reqAccountUpdates(True, "DU1234567")
+    tws.fault("position_delay", seconds=4)
+    api.take()
+    api.place(AAPL, MarketOrder("BUY", 1, orderId=1))
+    tws.advance(3.5)  # the account's values are pushed meanwhile
+    api.reqPositions()
+    api.reqAccountUpdates(True, "DU1234567")
+    heard = api.take()
+    assert "execDetails" in [name for name, _ in heard] and tws.position("AAPL") == 1
+    assert not [name for name, _ in heard if name in ("position", "updatePortfolio")]
+    tws.advance(1)
+    assert [args[2] for name, args in api.take() if name == "position"] == [1]
+
+
+def test_next_fill_ends_the_delay_of_the_last(tws: Tws, api: Api) -> None:
+    api.reqPositions()
+    tws.fault("position_delay", seconds=4)
+    for order_id in (1, 2):
+        api.place(AAPL, MarketOrder("BUY", 1, orderId=order_id))
+    assert [args[2] for name, args in api.take() if name == "position"] == [2]
+
+
+@pytest.mark.parametrize(("knob", "given"), [
+    ("lost_ack", {}), ("status_first", {"seconds": 9}), ("skip_status", {}), ("no_commission", {}),
+    ("partials", {"sizes": [1], "then": "rest"}), ("preset_tif", {}), ("oca_ignored", {}),
+])  # fmt: skip
+def test_position_is_told_of_every_fill_whatever_else_is_not(
+    tws: Tws, api: Api, knob: str, given: dict[str, Any]
+) -> None:
+    """TWS API, reqPositions: whoever has asked hears of every change, whosever the order is."""
+    other = tws.connect(2)
+    for client in (api, other):
+        client.reqPositions()
+        client.reqAccountUpdates(True, "DU1234567")
+        client.take()
+    tws.fault(knob, **given)
+    api.place(AAPL, MarketOrder("BUY", 2, orderId=1))
+    for client in (api, other):
+        heard = {name: args for name, args in client.take()}
+        assert heard["position"][2] == tws.position("AAPL") > 0 and heard["updatePortfolio"][1] == tws.position("AAPL")
+
+
+def test_position_is_told_of_a_fill_behind_the_cancel(tws: Tws, resting: Api) -> None:
+    resting.reqPositions()
+    tws.fault("cancel_race", then="after", seconds=1)
+    resting.cancelOrder(1)
+    resting.take()
+    tws.advance(1.5)
+    assert [name for name, _ in resting.take() if name in ("execDetails", "position")] == ["execDetails", "position"]
 
 
 def test_late_commission(tws: Tws, api: Api) -> None:
@@ -346,6 +503,16 @@ def test_stop_at_freezes_at_the_boundary_and_goes_on(tws: Tws, api: Api) -> None
     assert perform(tws.server, "stopped") == {"direction": "out", "when": "before", "kind": "execDetails"}
     perform(tws.server, "thaw")
     assert api.story()[:2] == ["1 fill 20000 @ 1.19005", "openOrder 1"] and not api.cut
+
+
+def test_each_drop_counts_for_itself(tws: Tws, api: Api) -> None:
+    for n in (1, 2):
+        tws.fault("drop", direction="in", when="after", kind="reqCurrentTime", n=n)
+    api.reqCurrentTime()
+    assert api.cut
+    again = tws.connect()
+    again.reqCurrentTime()
+    assert again.cut
 
 
 def test_second_stop_lies_in_what_waited(tws: Tws, api: Api) -> None:
@@ -460,6 +627,56 @@ def test_events_can_be_held_back_until_1102(tws: Tws, api: Api) -> None:
     assert "2 Filled" in api.story()
 
 
+def test_what_is_asked_during_1100_is_answered_from_before(tws: Tws, api: Api) -> None:
+    """A TWS that hears nothing of IB knows nothing of the fill: neither order nor execution nor position."""
+    api.bracket()
+    perform(tws.server, "lose_connection", hold_events=True)
+    tws.price("EURUSD", "1.2005")
+    assert tws.position() == 0 and tws.live() == []
+    api.session.close()
+    again = tws.connect()
+    ask_everything(again)
+    blind = again.take()
+    assert [args[1] for name, args in blind if name == "orderStatus"] == ["Submitted", "PreSubmitted"]
+    assert [args[2] for name, args in blind if name == "position"] == [20000]
+    assert [args[1] for name, args in blind if name == "updatePortfolio"] == [20000]
+    assert [name for name, _ in blind].count("execDetails") == 1
+    perform(tws.server, "restore_connection")
+    assert [line for line in again.story() if "fill" in line] == ["2 fill 20000 @ 1.2"]
+    ask_everything(again)
+    names = [name for name, _ in again.take()]
+    assert names.count("execDetails") == 2 and "orderStatus" not in names and "position" not in names
+
+
+def ask_everything(api: Api) -> None:
+    api.reqOpenOrders()
+    api.reqExecutions(1, ExecutionFilter())
+    api.reqPositions()
+    api.reqAccountUpdates(True, "DU1234567")
+
+
+def test_change_sent_during_1100_waits_in_tws(tws: Tws, api: Api) -> None:
+    api.bracket()
+    stop = tws.owner.find(order_ref=":S")
+    perform(tws.server, "lose_connection")
+    api.take()
+    api.place(EURUSD, StopOrder("SELL", 20000, 1.185, orderId=3, tif="GTC"), parentId=0)
+    assert stop.form.aux_price == Decimal("1.18") and api.story() == []
+    perform(tws.server, "restore_connection")
+    assert stop.form.aux_price == Decimal("1.185") and api.story() == ["openOrder 3", "3 PreSubmitted trigger"]
+
+
+def test_order_whose_cancel_waits_for_1102_can_fill(tws: Tws, api: Api) -> None:
+    api.bracket()
+    perform(tws.server, "lose_connection")
+    api.cancelOrder(2)
+    api.take()
+    tws.price("EURUSD", "1.2005")
+    assert tws.position() == 0 and "2 Filled" in api.story()
+    perform(tws.server, "restore_connection")
+    assert api.story() == []
+
+
 def test_restart_during_1100_keeps_no_later_event_back(tws: Tws) -> None:
     perform(tws.server, "lose_connection", hold_events=True)
     perform(tws.server, "restart")
@@ -559,6 +776,12 @@ def test_held_order_sent_again_can_be_103(tws: Tws, api: Api) -> None:
     assert api.errors() == [103]
 
 
+def test_owner_trades_while_the_api_is_read_only(tws: Tws) -> None:
+    tws.fault("read_only")
+    tws.owner.place("AAPL", "BUY", 1)
+    assert tws.position("AAPL") == 1
+
+
 def test_login_that_says_nothing(tws: Tws) -> None:
     tws.fault("silent_login")
     assert [name for name in tws.connect(quiet=False).kinds() if name != "connectAck"] == []
@@ -579,6 +802,46 @@ def test_owner_closes_by_hand(tws: Tws, api: Api) -> None:
     row = perform(tws.server, "manual_close", symbol="EURUSD")
     assert (row["clientId"], row["orderId"], row["status"]) == (0, 0, "Filled")
     assert tws.position() == 0 and tws.live() == ["S", "T"] and api.story() == []
+
+
+def test_owner_trades_by_hand(tws: Tws, api: Api) -> None:
+    row = perform(tws.server, "manual_order", symbol="AAPL", action="BUY", quantity=3)
+    assert (row["clientId"], row["orderId"]) == (0, 0) and tws.position("AAPL") == 3 and api.story() == []
+
+
+def test_owner_transmits_a_held_bracket(tws: Tws, api: Api) -> None:
+    api.bracket(sl=1.180001)
+    api.take()
+    perform(tws.server, "manual_transmit", order_ref=":E")
+    assert tws.position() == 20000 and "1 Filled" in api.story()
+
+
+def test_midnight_hides_executions_and_ends_day_orders(tws: Tws, api: Api) -> None:
+    api.place(AAPL, MarketOrder("BUY", 1, orderId=1))
+    api.place(AAPL, LimitOrder("BUY", 1, 100, orderId=2, tif="DAY"))
+    api.take()
+    perform(tws.server, "midnight")
+    assert api.story() == ["2 Cancelled", "2 error 202"]
+    api.reqExecutions(1, ExecutionFilter())
+    api.reqCompletedOrders(False)
+    assert api.kinds() == ["execDetailsEnd", "completedOrdersEnd"]
+
+
+@pytest.mark.parametrize(("role", "change", "said"), [
+    ("stop_loss", {"price": "1.180001"}, "110"), ("stop_loss", {"price": 0}, "above 0"),
+    ("take_profit", {"quantity": "4000"}, "5000 are filled"),
+])  # fmt: skip
+def test_owner_cannot_do_what_tws_refuses(tws: Tws, api: Api, role: str, change: dict[str, Any], said: str) -> None:
+    api.bracket()
+    perform(tws.server, "fill", order_ref=":T", quantity="5000", price="1.2")
+    with pytest.raises(ActionError, match=said):
+        perform(tws.server, "manual_modify", role=role, **change)
+
+
+def test_market_does_not_fill_what_it_does_not_have(tws: Tws, api: Api) -> None:
+    api.place(AAPL, MarketOrder("BUY", 1, orderId=1, transmit=False))
+    with pytest.raises(ActionError, match="not at the market"):
+        perform(tws.server, "fill", symbol="AAPL")
 
 
 def test_owner_cancels_the_stop(tws: Tws, api: Api) -> None:
