@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from jinja2.bccache import Bucket, BytecodeCache
 
 from common.clock import FakeClock
 from executor.commands import Command
@@ -20,6 +21,23 @@ _SPEC = importlib.util.spec_from_file_location("page_seed", Path(__file__).with_
 page_seed = importlib.util.module_from_spec(_SPEC)
 sys.modules["page_seed"] = page_seed
 _SPEC.loader.exec_module(page_seed)
+
+
+class Compiled(BytecodeCache):
+    """Templates that were compiled already: every test makes an app of its own, from the same files."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        if bucket.key in self._known:
+            bucket.bytecode_from_string(self._known[bucket.key])
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self._known[bucket.key] = bucket.bytecode_to_string()
+
+
+_COMPILED = Compiled()
 
 
 @dataclass
@@ -46,7 +64,9 @@ class Bench:
     settings: PageSettings = PageSettings(version="0.1.0", relay_url="https://relay.example.net")
 
     def app(self, **changes: object) -> Flask:
-        return create_app(self.path, self.desk.submit, replace(self.settings, **changes), self.clock)
+        app = create_app(self.path, self.desk.submit, replace(self.settings, **changes), self.clock)
+        app.jinja_env.bytecode_cache = _COMPILED
+        return app
 
     def client(self, **changes: object) -> FlaskClient:
         return self.app(**changes).test_client()
