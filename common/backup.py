@@ -22,10 +22,13 @@ def copy_database(source: Path, target: Path) -> int:
     """
     if not source.is_file():
         raise BackupFailed(f"{source} is no file; name the database that is in use")
-    if target.exists():
-        raise BackupFailed(f"{target} is there already and is not overwritten; name another")
     try:
         os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        raise BackupFailed(f"{target} is there already and is not overwritten; name another") from None
+    except OSError as exc:
+        raise BackupFailed(f"{target} cannot be made ({exc.strerror})") from exc
+    try:
         with contextlib.closing(sqlite3.connect(source, timeout=10, isolation_level=None)) as db:
             db.execute("VACUUM INTO ?", (str(target),))
         with contextlib.closing(sqlite3.connect(f"{target.absolute().as_uri()}?mode=ro", uri=True)) as copy:

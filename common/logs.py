@@ -143,7 +143,7 @@ class BackgroundStream:
     def drain(self) -> None:
         """Write what there is, now."""
         taken = []
-        with contextlib.suppress(IndexError):
+        with contextlib.suppress(IndexError):  # until there are no more
             while True:
                 taken.append(self._lines.popleft())
         with contextlib.suppress(OSError, ValueError):  # nobody listens any more

@@ -77,6 +77,6 @@ class Rotating:
 def _stamp(file: Path | None) -> tuple[int, int, int] | None:
     try:
         found = file and file.stat()
-    except OSError:
+    except OSError:  # gone, or not readable: what was read before stays in force
         return None
     return (found.st_mtime_ns, found.st_size, found.st_ino) if found else None

@@ -193,7 +193,12 @@ def _dotenv(directory: Path) -> dict[str, str]:
         return {}
     from dotenv import dotenv_values  # here: most deployments have no such file, and it costs time
 
-    return {name: value for name, value in dotenv_values(path, interpolate=False).items() if value}
+    try:
+        return {name: value for name, value in dotenv_values(path, interpolate=False).items() if value}
+    except OSError as exc:
+        raise ConfigError(f"{path} cannot be read ({exc.strerror}): give it to the user who runs this") from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigError(f"{path} is not UTF-8 (byte {exc.start}): save it as UTF-8 text") from exc
 
 
 def _collect(

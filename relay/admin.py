@@ -14,7 +14,7 @@ import click
 from common.clock import SystemClock, utc_text
 from common.errors import QueueError
 from common.settings import ProgramSettings, click_options, setting, speaking
-from relay.pending import open_pending
+from relay.pending import open_pending, sqlite_file
 from relay.pending.base import Mode, Pending
 from relay.settings import RelaySettings, queue_url
 
@@ -51,10 +51,10 @@ def opened(flags: dict[str, Any]) -> Iterator[Pending]:
 
 def _must_exist(url: str) -> None:
     """End the command where it would make a new queue: pausing that one would stop nothing."""
-    path = Path(url.removeprefix("sqlite:///"))
-    if url.startswith("sqlite:///") and not path.is_file():
+    path = sqlite_file(url)
+    if path and not Path(path).is_file():
         raise click.ClickException(
-            f"there is no queue at {path.absolute()}: run this in the relay's directory, or name its queue with "
+            f"there is no queue at {Path(path).absolute()}: run this in the relay's directory, or name its queue with "
             "--queue-url sqlite:///FILE"
         )
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import unquote
 
 import click
 
 from common.backup import BackupFailed, copy_database
 from common.settings import click_options, speaking
 from relay.admin import QueueSettings
+from relay.pending import sqlite_file
 
 
 @click.command()
@@ -19,10 +19,11 @@ from relay.admin import QueueSettings
 def backup(file: Path, queue_url: str | None) -> None:
     """Copy the queue into FILE, whole, while the relay runs (SQLite; for PostgreSQL use pg_dump)."""
     url = QueueSettings.load({"queue_url": queue_url}).queue_url
-    if not url.startswith("sqlite:///"):
+    source = sqlite_file(url)
+    if not source:
         raise click.ClickException("the queue is PostgreSQL: pg_dump --format=custom --file=FILE DATABASE-URL")
     try:
-        size = copy_database(Path(unquote(url.removeprefix("sqlite:///"))), file)
+        size = copy_database(Path(source), file)
     except BackupFailed as exc:
         raise click.ClickException(str(exc)) from exc
     click.echo(f"{file}: {size} bytes, read through and whole")

@@ -63,7 +63,7 @@ class Relay:
         Each is told for a minute, since an answer may get lost; the executor knows it by symbol and instant.
         """
         now = self.clock.monotonic()
-        with contextlib.suppress(IndexError):
+        with contextlib.suppress(IndexError):  # until there are no more; several polls may take them at once
             while True:
                 self._told.append((now + TOLD_SECONDS, self.notices.popleft()))
         return [notice for until, notice in self._told if until > now]

@@ -120,9 +120,9 @@ def is_connected(environ: dict[str, Any]) -> bool:
 def _is_open(connection: socket.socket) -> bool:
     try:
         return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
-    except BlockingIOError:
+    except BlockingIOError:  # silent, as it should be
         return True
-    except OSError:
+    except OSError:  # it is gone
         return False
 
 

@@ -140,7 +140,7 @@ def _get(connection: http.client.HTTPConnection, path: str, token: str = "") -> 
         connection.close()
     try:
         value = json.loads(body)
-    except ValueError:
+    except ValueError:  # no JSON: some other program
         value = None
     return answer.status, value if isinstance(value, dict) else {}
 

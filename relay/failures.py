@@ -62,7 +62,7 @@ def address_group(address: str) -> str:
     """
     try:
         found = ipaddress.ip_address(address)
-    except ValueError:
+    except ValueError:  # whoever hides where he comes from is counted with his like
         return "unknown"
     if found.version == 6:
         if found.ipv4_mapped:

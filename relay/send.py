@@ -89,7 +89,7 @@ def _answer(url: str, response: requests.Response) -> dict[str, Any]:
         raise click.ClickException(f"{url} redirects to {response.headers['Location'][:200]}: set --url to that place")
     try:
         answer = response.json()
-    except ValueError:
+    except ValueError:  # no JSON: see below
         answer = None
     if not isinstance(answer, dict):
         raise click.ClickException(f"{url} answered {response.status_code}, but it is no relay of ours")

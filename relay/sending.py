@@ -41,7 +41,7 @@ def send_all(client: socket.socket, data: bytes) -> None:
     """
     try:
         sent = client.send(data)
-    except BlockingIOError:
+    except BlockingIOError:  # its buffer is full
         sent = 0
     if sent < len(data):
         client.settimeout(WRITE_SECONDS)

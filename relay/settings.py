@@ -137,5 +137,5 @@ class RelaySettings(ProgramSettings):
 def _loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
-    except ValueError:
+    except ValueError:  # a name
         return host == "localhost"

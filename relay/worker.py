@@ -166,7 +166,7 @@ class RelayWorker(CollectingWorker):
         data, keep = response.whole(body), conn.reusable and not response.should_close()
         try:
             sent = conn.sock.send(data)
-        except BlockingIOError:
+        except BlockingIOError:  # its buffer is full
             sent = 0
         except OSError:  # it is gone
             sent, keep = len(data), False

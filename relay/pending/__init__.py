@@ -17,14 +17,23 @@ def open_pending(url: str, *, max_depth: int = DEFAULT_MAX_DEPTH) -> Pending:
         ValueError: The URL names no engine we have, or the engine's library is
             not installed; the message says the mend.
     """
-    scheme, _, rest = url.partition(":")
-    if scheme == "sqlite" and rest.startswith("///") and len(rest) > 3:
+    if path := sqlite_file(url):
         from relay.pending.sqlite import SqlitePending
 
-        return SqlitePending(unquote(rest[3:]), max_depth=max_depth)
+        return SqlitePending(path, max_depth=max_depth)
+    scheme = url.partition(":")[0]
     if scheme in ("postgresql", "postgres"):
         return _open_postgres(url, max_depth)
     raise ValueError(f"the queue URL must be sqlite:///FILE or postgresql://HOST/DATABASE, was {scheme or 'empty'}:…")
+
+
+def sqlite_file(url: str) -> str:
+    """Return the file that a `sqlite:///` URL names, "" for any other URL.
+
+    >>> sqlite_file("sqlite:///my%20queue.db"), sqlite_file("postgresql://host/queue")
+    ('my queue.db', '')
+    """
+    return unquote(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else ""
 
 
 def _open_postgres(url: str, max_depth: int) -> Pending:

@@ -98,7 +98,7 @@ class Front:
         if self._noted_at is not None and abs(now - self._noted_at) < POLL_NOTED_EVERY:
             return
         self._noted_at = now
-        with contextlib.suppress(QueueUnavailable):
+        with contextlib.suppress(QueueUnavailable):  # it is closed, and so is the relay
             self._post(lambda ledger: ledger.set("last_poll_at", utc_text(now)))
             if self._housekept_at is None or abs(now - self._housekept_at) >= HOUSEKEEP_EVERY:
                 self._housekept_at = now

@@ -118,7 +118,7 @@ class PostgresPending(Front):
             symbols = exc.symbols
             self._database.run(lambda ledger: ledger.add_symbols(symbols), deadline)
             return tickets
-        except Withdrawn:
+        except Withdrawn:  # somebody did; the others are stored by the next try
             return tickets
         if depth is None:
             self._counted_at = _clock.monotonic()
@@ -298,7 +298,7 @@ class Wakeups:
 
     def _listen(self) -> None:
         while not self._closed.is_set():
-            with contextlib.suppress(psycopg.Error):
+            with contextlib.suppress(psycopg.Error):  # the polls look again by themselves, and /readyz says so
                 self._follow(psycopg.connect(self._url, autocommit=True, **CONNECTION))
             self._heard_at = float("-inf")
             self._bell.ring()  # what came while nobody listened
@@ -337,6 +337,7 @@ class Wakeups:
             self._news.wait()
             self._news.clear()
             is_last = self._closed.is_set()
+            # One that is lost costs at most a second, see the module's docstring.
             with contextlib.suppress(psycopg.Error), self._database.pool.connection() as connection:
                 connection.execute(NOTIFY, {"channel": CHANNEL, "payload": self._me})
             self._closed.wait(NOTIFY_SECONDS)

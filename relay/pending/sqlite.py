@@ -205,7 +205,7 @@ class SqlitePending(Front):
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            with contextlib.suppress(sqlite3.Error):
+            with contextlib.suppress(sqlite3.Error):  # what was not committed is rolled back all the same
                 connection.close()
 
 
@@ -314,7 +314,7 @@ def _statements(script: str) -> list[str]:
 
 def _create_private(path: str) -> None:
     """Make the file, if there is none, readable by its owner only; SQLite's other files inherit that."""
-    with contextlib.suppress(FileExistsError):
+    with contextlib.suppress(FileExistsError):  # as nearly always
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 

@@ -56,6 +56,12 @@ def test_flag_wins_over_environment_over_file_over_dotenv_over_default(tmp_path)
     assert load(tmp_path).port == 8080
 
 
+def test_a_dotenv_that_is_no_text_is_one_clear_mistake(tmp_path):
+    (tmp_path / ".env").write_text("SAMPLE_PORT=81", "utf-16")
+    with pytest.raises(ConfigError, match=r"\.env is not UTF-8 \(byte 0\): save it as UTF-8 text"):
+        load(tmp_path)
+
+
 def test_the_further_environment_name_comes_second(tmp_path):
     assert load(tmp_path, PORT="81").port == 81
     assert load(tmp_path, PORT="81", SAMPLE_PORT="82").port == 82

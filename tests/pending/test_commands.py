@@ -14,6 +14,7 @@ import requests
 from click.testing import CliRunner, Result
 
 from relay.__main__ import COMMANDS, main
+from relay.pending import open_pending
 from tests.relay.examples import AUTH, SECRET, signal
 from tests.relay.process import ROOT, RelayProcess, run_command
 
@@ -146,6 +147,14 @@ def test_every_command_is_documented() -> None:
 # --- what cannot be done ----------------------------------------------------------------------------
 
 ALL = ["refused", "dead", "requeue X", "purge --yes", "pause", "close-only", "resume"]
+
+
+def test_a_queue_whose_file_has_a_blank_in_its_name_is_found(tmp_path) -> None:
+    pending = open_pending(f"sqlite:///{tmp_path}/my%20queue.db")
+    pending.ready()
+    pending.close()
+    done = CliRunner().invoke(main, ["dead", "--queue-url", f"sqlite:///{tmp_path}/my%20queue.db"])
+    assert (done.exit_code, done.output) == (0, "No dead letters.\n")
 
 
 @pytest.mark.parametrize("words", ALL)

@@ -203,6 +203,12 @@ def test_an_authenticated_alert_that_was_refused_is_kept_without_its_secret(web)
     assert SECRET not in repr(kept)
 
 
+def test_that_a_refused_alert_cannot_be_kept_changes_no_answer(web, monkeypatch, caplog):
+    monkeypatch.setattr(web.pending, "refuse", lambda refused: 1 // 0)
+    assert web.send(quantity="-1").status_code == 400
+    assert "refused_alert_not_kept" in caplog.messages
+
+
 def test_what_nobody_vouched_for_is_not_kept(web):
     web.post(data=signal(side="up"), headers={})
     assert web.pending.refused(10) == []
