@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from executor.broker import Fill, OrderReport
 from executor.trades import STOPS, ZERO, Leg, OrderState, State
@@ -27,6 +28,7 @@ def broken(world: World) -> Iterator[str]:
         yield "an order at the broker that was not written down before"
     yield from _trades(world)
     yield from _closes(world)
+    yield from _blocked(world)
     own = sum((f.signed for f in world.fills if f.order_ref), ZERO)
     if abs(own) > SIZE:
         yield f"our orders made a position of {own}"
@@ -38,6 +40,13 @@ def _trades(world: World) -> Iterator[str]:
         entered = sum((f.quantity for f in world.fills if f.order_ref in mine and f.order_ref[20] == "E"), ZERO)
         if entered > SIZE:
             yield f"{trade.signal_id} entered {entered}"
+        exits = [f for f in world.fills if f.order_ref in mine and f.order_ref[20] != "E"]
+        exited = sum((f.quantity for f in exits), ZERO)
+        crossed = not any(f.order_ref[20] == "C" for f in exits)  # two exits may fill before either can be cancelled
+        if exited > entered and not (crossed and trade.state in (State.OPEN, State.HOLD)):
+            yield f"{trade.signal_id} entered {entered}, and {exited} were taken out"
+        if trade.entry and trade.entry.sent_at and trade.entry.sent_at > trade.valid_until:
+            yield f"{trade.signal_id} was sent when it was too old"
         left = [o.ticket.order_ref for o in world.orders if o.ticket.order_ref in mine and o.lives]
         if trade.state.is_finished and left:
             yield f"{trade.signal_id} is {trade.state.value}, and {', '.join(left)} live"
@@ -52,6 +61,17 @@ def _closes(world: World) -> Iterator[str]:
             beside = [o for o in world.orders if o.lives and o is not order and o.ticket.order_ref[:20] == family]
             if beside:
                 yield f"{order.ticket.order_ref} closes while {beside[0].ticket.order_ref} lives"
+
+
+def _blocked(world: World) -> Iterator[str]:
+    """No entry is at the broker on the side whose last trade took profit."""
+    at_broker = {o.ticket.order_ref for o in world.orders}
+    for before, trade in pairwise(world.trades):
+        mine = {o.order_ref for o in before.orders}
+        legs = [f.order_ref[20] for f in world.fills if f.order_ref in mine]
+        took_profit = bool(legs) and legs[-1] == "T" and not before.reduced
+        if took_profit and trade.side is before.side and trade.entry and trade.entry.order_ref in at_broker:
+            yield f"{trade.signal_id} entered after a take-profit on its side"
 
 
 def settled(world: World) -> World:
@@ -106,8 +126,7 @@ def unsettled(world: World) -> Iterator[str]:
     if world.inbox:
         yield f"signal {world.inbox[0][0]} has no verdict"
     known = trade.signed if trade is not None else ZERO
-    by_hand = any(not f.order_ref for f in world.fills)  # beside no trade, what he made is shown on the page, no alarm
-    if world.position != known and not world.told and not (trade is None and by_hand):
+    if world.position != known and not world.told:
         yield f"the account shows {world.position}, the journal holds {known}"
     if trade is None:
         return
@@ -125,6 +144,7 @@ class Found:
     states: int = 0
     steps: int = 0
     ends: int = 0  # of those, brought to rest and judged
+    told: int = 0  # of those, ended with the owner told of something
     whole: bool = False  # no state within the bounds is left
     broken: list[str] = field(default_factory=list)
     path: list[World] = field(default_factory=list)  # to the first broken state
@@ -143,8 +163,9 @@ def search(begin: World, most: int, every: int = 10, following: Successors = suc
             queue.append(after)
             wrong = list(broken(after))
             if not wrong and len(before) % every == 0:
-                found.ends += 1
-                wrong = [f"at rest: {text}" for text in unsettled(settled(after))]
+                end = settled(after)
+                found.ends, found.told = found.ends + 1, found.told + end.told
+                wrong = [f"at rest: {text}" for text in unsettled(end)]
             if wrong:
                 found.states, found.broken, found.path = len(before), wrong, list(_path(after, before))
                 return found

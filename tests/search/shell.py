@@ -293,7 +293,7 @@ def looked(world: World) -> Turn:
         world = heard(world, fact)
     world = refreshed(world)
     books = _books(world, shot, frozenset())
-    apart = frozenset(trade_id for trade_id, _ in differing(books, shot))
+    apart = frozenset(con_id for con_id, _ in differing(books, shot))
     if apart:
         world = replace(world, now=world.now + 3)
         books = _books(world, shot, apart)
@@ -317,7 +317,7 @@ def _books(world: World, shot: Snapshot, settled: frozenset[int]) -> Books:
     refs = frozenset(o.order_ref for t in world.trades for o in t.orders)
     trades = (world.trade,) if world.trade else ()
     foreign = tuple(f for f in shot.fills if not f.order_ref and f.exec_id not in _attributed(world))
-    return Books(world.at, trades, refs, foreign, {}, settled, DAY)
+    return Books(world.at, trades, refs, foreign, {}, settled, DAY, ACCOUNT, {5: "AAPL"} if world.trades else {})
 
 
 def _attributed(world: World) -> frozenset[str]:
@@ -346,7 +346,7 @@ def _resolved(world: World, found: object) -> tuple[World, tuple[Letter, ...]]:
         case Reduced(_, quantity, fills, _) if trade:
             world = world.with_trade(replace(trade, reduced=trade.reduced + quantity))
             return replace(world, known=(*world.known, *fills)), ()
-    return replace(world, told=True), ()  # the owner holds more: said
+    return replace(world, told=True), ()  # the account shows more, or what nobody explained: said
 
 
 def _afterwards(world: World, cancels: tuple[Letter, ...], resend: tuple[Order, ...]) -> Turn:

@@ -85,6 +85,12 @@ def _market(world: World) -> Iterator[World]:
     for order in world.orders:
         if order.status == "working" and not (order.ticket.kind is not Kind.MARKET and world.to_bot):
             rest = order.size - order.filled
+            parent = next((o for o in world.orders if o.ticket.order_id == order.parent_id), None)
+            if parent is not None:  # the exits of a bracket sell no more than their entry bought
+                sold = sum((o.filled for o in world.orders if o.parent_id == order.parent_id), ZERO)
+                rest = min(rest, parent.filled - sold)
+            if rest <= 0:
+                continue
             yield filled(world, order, rest)
             if rest > 1 and world.budget.partials:
                 yield filled(replace(world, budget=world.budget.spend("partials")), order, Decimal(1))

@@ -95,7 +95,6 @@ class World:
     orders: tuple[Held, ...] = ()
     fills: tuple[Fill, ...] = ()
     position: Decimal = ZERO
-    doubled: bool = False  # the broker filled what it had called cancelled, or both exits: its fault
 
     @property
     def at(self) -> datetime:
