@@ -14,17 +14,17 @@ import logging
 import re
 import sys
 import threading
-import time
 import traceback
 from collections import deque
 from datetime import UTC, datetime
 from pathlib import PurePath
 from typing import Any, TextIO
 
-from common.clock import utc_text
+from common.clock import SystemClock, utc_text
 
 HIDDEN = "[secret]"
 _SHORTEST_SECRET = 6
+_clock = SystemClock()
 _PLAIN = re.compile(r"[^\s\"=\\\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _secrets: set[str] = set()
 _pattern: re.Pattern[str] | None = None
@@ -96,7 +96,7 @@ class _Line(logging.LogRecord):
         self.__dict__ |= _UNSEEN
         self.name, self.msg, self.levelno, self.levelname = name, event, level, logging.getLevelName(level)
         self.fields, self.exc_info = fields, error
-        self.created = time.time()  # noqa: TID251 - as the library does
+        self.created = _clock.now().timestamp()
         self.msecs = self.created % 1 * 1000
 
 

@@ -192,23 +192,23 @@ class Stage:
 
 
 def one(blow: Blow) -> RelayVerdict:
-    """Run a relay under load and kill it; folder and database are kept where something was wrong."""
+    """Run a relay under load and kill it; the folder is kept where something was wrong."""
     folder, verdict = Path(tempfile.mkdtemp(prefix="crash-relay-")), RelayVerdict(blow)
     stage = Stage(folder, blow, new_queue(folder, blow.postgres))
     try:
         _play(stage)
     finally:
         stage.end()
+        drop_queue(stage.queue)
     verdict.violations = violations(stage.heard)
     if len({row[1] for row in stage.heard if row[0] == "delivered"}) < SENDERS * SIGNALS or not stage.empty:
         verdict.violations.append(f"not all signals were answered, delivered and finished within {SECONDS:g} s")
     lines = stage.boundaries.read_text("utf-8").splitlines() if stage.boundaries.exists() else []
     verdict.boundaries = [line.split(" ", 1)[1] for line in lines]
     if verdict.violations:
-        verdict.folder = f"{folder}, {stage.queue}"
+        verdict.folder = str(folder)
     else:
         shutil.rmtree(folder)
-        drop_queue(stage.queue)
     return verdict
 
 
@@ -261,7 +261,7 @@ def new_queue(folder: Path, postgres: str) -> str:
 
 
 def drop_queue(url: str) -> None:
-    """Remove a database; a file goes with its folder."""
+    """Remove a database: its server ends soon. A file goes with its folder."""
     if not url.startswith("sqlite"):
         parts = urlsplit(url)
         _ask(parts._replace(path="/postgres").geturl(), f"DROP DATABASE {parts.path[1:]} WITH (FORCE)")
