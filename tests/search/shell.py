@@ -317,7 +317,8 @@ def _books(world: World, shot: Snapshot, settled: frozenset[int]) -> Books:
     refs = frozenset(o.order_ref for t in world.trades for o in t.orders)
     trades = (world.trade,) if world.trade else ()
     foreign = tuple(f for f in shot.fills if not f.order_ref and f.exec_id not in _attributed(world))
-    return Books(world.at, trades, refs, foreign, {}, settled, DAY, ACCOUNT, {5: "AAPL"} if world.trades else {})
+    contracts = {5: "AAPL"} if world.trades else {}
+    return Books(world.at, trades, refs, foreign, {}, settled, DAY, account=ACCOUNT, contracts=contracts)
 
 
 def _attributed(world: World) -> frozenset[str]:
