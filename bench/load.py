@@ -17,9 +17,10 @@ MakeRequest = Callable[[], bytes]
 
 @dataclass(slots=True)
 class Outcome:
-    """What a run of requests gave: status → count, latencies, and how long all of it took."""
+    """What a run of requests gave: status → count, how many got no answer, latencies, and how long all of it took."""
 
     statuses: Counter[int] = field(default_factory=Counter)
+    unanswered: int = 0
     latencies: list[float] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -58,6 +59,7 @@ class Connection(asyncio.Protocol):
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.buffer = b""
         self.sent_at = 0.0
+        self.is_waiting = False  # for an answer
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -77,7 +79,7 @@ class Connection(asyncio.Protocol):
             return
         if self.left is not None:
             self.left -= 1
-        self.sent_at = time.perf_counter()
+        self.is_waiting, self.sent_at = True, time.perf_counter()
         self.transport.write(self.make())
 
     def data_received(self, data: bytes) -> None:
@@ -85,7 +87,7 @@ class Connection(asyncio.Protocol):
         head, separator, rest = self.buffer.partition(b"\r\n\r\n")
         if not separator or len(rest) < content_length(head):
             return
-        self.buffer = b""
+        self.buffer, self.is_waiting = b"", False
         self.outcome.statuses[int(head[9:12])] += 1
         self.outcome.latencies.append((time.perf_counter() - self.sent_at) * 1000)
         if b"connection: close" not in head.lower():
@@ -94,6 +96,7 @@ class Connection(asyncio.Protocol):
             self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.outcome.unanswered += self.is_waiting
         if not self.done.done():
             self.done.set_result(None)
 

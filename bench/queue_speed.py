@@ -157,6 +157,3 @@ def _send(queue: Pending, number: int, until: float, taken: list[float]) -> None
     while (began := time.perf_counter()) < until:
         queue.put(make_signal(f"S{number}"), START)
         taken.append(time.perf_counter() - began)
-
-
-MEASURES = {"queue": measure}

@@ -53,9 +53,9 @@ def _sub(folder: Path, name: str) -> Path:
 
 
 def accepted(outcome: Outcome) -> Outcome:
-    """Return the outcome; anything but 202 spoils the measurement."""
-    if set(outcome.statuses) != {202}:
-        raise RuntimeError(f"not every alert was accepted: {dict(outcome.statuses)}")
+    """Return the outcome; anything but 202, and an alert without an answer, spoils the measurement."""
+    if set(outcome.statuses) != {202} or outcome.unanswered:
+        raise RuntimeError(f"not every alert was accepted: {dict(outcome.statuses)}, {outcome.unanswered} unanswered")
     return outcome
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 from rich.console import Console
 from rich.table import Table
 
@@ -36,6 +38,13 @@ def show(rows: Iterable[Row]) -> list[Row]:
     return kept
 
 
+def file_system(folder: str) -> str:
+    """Return the kind of file system that a folder is on: in memory (tmpfs), a commit costs next to nothing."""
+    mounts = {part.mountpoint: part.fstype for part in psutil.disk_partitions(all=True)}
+    own = [str(place) for place in (Path(folder).resolve(), *Path(folder).resolve().parents)]
+    return next((mounts[place] for place in own if place in mounts), "an unknown file system")
+
+
 def machine() -> str:
     """Return what was measured on, in words."""
     model = platform.processor() or platform.machine()
@@ -43,8 +52,9 @@ def machine() -> str:
     if info.exists():
         lines = info.read_text("utf-8").splitlines()
         model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), model)
-    python = platform.python_version()
-    return f"{model}, {os.cpu_count()} cores, {platform.system()} {platform.release()}, Python {python}"
+    python, files = platform.python_version(), file_system(tempfile.gettempdir())
+    system = f"{platform.system()} {platform.release()}"
+    return f"{model}, {os.cpu_count()} cores, {system}, Python {python}, databases on {files}"
 
 
 def load() -> str:
