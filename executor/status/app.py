@@ -20,7 +20,7 @@ from .journal_view import JournalView
 from .page import Page, current_page
 from .refusals import Refusal, answer, from_bug, from_http
 from .settings import PageSettings
-from .words import FILTERS, HEADLINE, LEGS, STATES, TONES, WISHES, fill_in
+from .words import FILTERS, HEADLINE, LEGS, ORDER_STATES, STATES, TONES, WISHES, fill_in
 
 _FORM_LIMIT = 16 * 1024
 _OPEN_TO_ALL = ("health", "login", "gone", "static")  # no login: they tell nothing of the owner's
@@ -67,7 +67,14 @@ def _check(settings: PageSettings) -> None:
 def _set_up_templates(app: Flask, settings: PageSettings) -> None:
     app.jinja_env.filters.update(FILTERS)
     app.jinja_env.globals.update(
-        states=STATES, legs=LEGS, tones=TONES, wishes=WISHES, headline=HEADLINE, fill_in=fill_in, gauge_of=gauge
+        states=STATES,
+        order_states=ORDER_STATES,
+        legs=LEGS,
+        tones=TONES,
+        wishes=WISHES,
+        headline=HEADLINE,
+        fill_in=fill_in,
+        gauge_of=gauge,
     )
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     if settings.templates:

@@ -78,6 +78,8 @@ STATES = {
     "void": "never filled",
 }
 
+ORDER_STATES = {"planned": "not sent", "sending": "sent, not confirmed"}  # the others say it themselves
+
 # An order's leg → its word, in the order in which they are shown.
 LEGS = {"E": "entry", "T": "take-profit", "S": "stop-loss", "R": "stop-loss put back", "C": "close order"}
 
