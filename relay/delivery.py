@@ -91,8 +91,7 @@ def _wait_for_signals(relay: Relay, poll: Poll, connected: Callable[[], bool]) -
     """
     waits = poll.wait_seconds > 0 and relay.polls.acquire(blocking=False)
     try:
-        longest = min(poll.wait_seconds, relay.settings.longest_wait_seconds)
-        until = relay.clock.monotonic() + (longest if waits else 0)
+        until = relay.clock.monotonic() + (min(poll.wait_seconds, relay.settings.longest_poll_seconds) if waits else 0)
         while not relay.closing.is_set():
             left = max(0.0, until - relay.clock.monotonic())
             found = relay.pending.take(poll.limit, poll.lease_seconds, relay.clock.now, left, connected)

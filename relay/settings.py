@@ -104,7 +104,7 @@ class RelaySettings(ProgramSettings):
         check=networks,
     )
     executor_silent_seconds: float = setting(
-        120.0, help="After so long without a poll the executor counts as away.", minimum=5
+        120.0, help="After so long without a poll the executor counts as away; polls end within half of it.", minimum=15
     )
     alarm_urls: Secret | None = setting(None, help="Apprise URLs that are told when the executor is away, a list.")
     longest_wait_seconds: float = setting(
@@ -115,6 +115,11 @@ class RelaySettings(ProgramSettings):
     )
     threads: int = setting(64, help="Requests handled at the same time.", minimum=20, maximum=1000)
     log_json: bool = setting(False, help="Write the log as JSON lines.")
+
+    @property
+    def longest_poll_seconds(self) -> float:
+        """Return how long a poll may last: an executor that polls must not seem to be away."""
+        return min(self.longest_wait_seconds, self.executor_silent_seconds / 2)
 
     def problems(self) -> list[str]:
         """Return what would make the address filter see the wrong addresses."""

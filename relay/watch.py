@@ -6,7 +6,7 @@ nothing that an alert or a poll waits for.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from threading import Thread
 
 from common.channels import Channels
@@ -14,13 +14,14 @@ from common.clock import utc_text
 from common.errors import QueueError
 from common.logs import get_logger
 from relay.context import Relay
-from relay.pending.base import Stats
+from relay.pending.base import DeadLetter, Stats
 
 log = get_logger(__name__)
 LOOK_EVERY_SECONDS = 5.0
 REPEAT_SECONDS = 3600.0
-MOST_DEAD = 1000  # looked through for the newest
-RETRY_SECONDS = 60.0  # for an alarm that no channel took
+RETRY_SECONDS = 60.0  # for what no channel took
+MOST_DEAD = 10_000  # dead letters that are told apart
+RECENT = timedelta(minutes=10)  # a letter so long dead at the start is old: the relay before told of it
 
 
 class ExecutorWatch:
@@ -31,20 +32,21 @@ class ExecutorWatch:
         self._channels = Channels(relay.settings.alarm_urls, "RELAY_ALARM_URLS")
         self._started_at = relay.clock.now()
         self._next: float | None = None  # monotonic, when silence is told again; None while all is well
-        self._dead: int | None = None  # dead letters at the last look
+        self._dead: set[str] | None = None  # ids of the dead letters at the last look
+        self._owed: dict[str, tuple[str, str, bool]] = {}  # subject -> title, text, failure: not delivered yet
+        self._try_at = 0.0  # monotonic, when what is owed is tried again
 
     def start(self) -> None:
         """Start looking, in the background, until the relay closes."""
         Thread(target=self._run, name="executor-watch", daemon=True).start()
 
     def _run(self) -> None:
-        silent_after = self._relay.settings.executor_silent_seconds
-        while not self._relay.closing.wait(min(LOOK_EVERY_SECONDS, silent_after / 2)):
+        while not self._relay.closing.wait(LOOK_EVERY_SECONDS):
             try:
                 self.look()
-            except QueueError as exc:
+            except QueueError as exc:  # the senders are told, and /readyz says so
                 log.debug("executor_watch_blind", reason=exc.message)
-            except Exception:
+            except Exception:  # a bug of ours must not end the watch
                 log.exception("executor_watch_failed")
 
     def look(self) -> None:
@@ -53,10 +55,11 @@ class ExecutorWatch:
         Raises:
             QueueError: The queue cannot be asked, so nothing is known.
         """
+        self._pay()
         now = self._relay.clock.now()
         stats = self._relay.pending.stats(now)
         self._look_at_polls(stats, now)
-        self._look_at_dead(stats.dead)
+        self._look_at_dead(stats.dead, now)
 
     def _look_at_polls(self, stats: Stats, now: datetime) -> None:
         seen_at = stats.last_poll_at
@@ -65,33 +68,45 @@ class ExecutorWatch:
             if self._next is not None:
                 self._next = None
                 log.info("executor_polls_again")
-                self._tell("Executor is back", "It fetches alerts again.", failure=False)
+                self._tell("executor", "Executor is back", "It fetches alerts again.", failure=False)
         elif self._next is None or self._relay.clock.monotonic() >= self._next:
+            self._next = self._relay.clock.monotonic() + REPEAT_SECONDS
             log.error("executor_silent", seconds=round(silent), waiting=stats.depth)
             since = f"for {round(silent)} s" if seen_at else "since the relay started"
             text = f"No executor fetched alerts {since}; {stats.depth} are waiting. Is the machine at home on?"
-            told = self._tell("Executor is away", text, failure=True)
-            self._next = self._relay.clock.monotonic() + (REPEAT_SECONDS if told else RETRY_SECONDS)
+            self._tell("executor", "Executor is away", text, failure=True)
 
-    def _look_at_dead(self, dead: int) -> None:
-        """A signal that is not delivered any more is an order that was not placed. What was dead at the start is old."""
-        fresh = dead - (dead if self._dead is None else self._dead)
-        self._dead = dead
-        if fresh <= 0:
+    def _look_at_dead(self, count: int, now: datetime) -> None:
+        """A signal that is not delivered any more is an order that was not placed."""
+        letters = self._relay.pending.dead(MOST_DEAD) if count else []
+        if self._dead is None:
+            fresh = [each for each in letters if now - each.dead_at < RECENT]
+        else:
+            fresh = [each for each in letters if each.id not in self._dead]
+        self._dead = {each.id for each in letters}
+        if not fresh:
             return
-        log.error("signals_dead", fresh=fresh, dead=dead)
-        for letter in self._relay.pending.dead(MOST_DEAD)[-fresh:]:
-            text = (
-                f"The relay gave up the {letter.action} for {letter.symbol}, received {utc_text(letter.received_at)}: "
-            )
-            text += f"{letter.reason}. Bring it back with: python -m relay requeue {letter.id}"
-            notice = {"kind": "dead-letter", "symbol": letter.symbol, "text": text, "at": utc_text(letter.dead_at)}
-            self._relay.notices.append(notice)
-        text = f"{fresh} more will not be delivered, {dead} in all. Look at: python -m relay dead"
-        self._tell("Dead letters", text, failure=True)
+        log.error("signals_dead", fresh=len(fresh), dead=count)
+        self._relay.notices.extend(map(_notice, fresh))
+        text = f"{len(fresh)} more will not be delivered, {count} in all. Look at: python -m relay dead"
+        self._tell("dead letters", "Dead letters", text, failure=True)
 
-    def _tell(self, title: str, text: str, *, failure: bool) -> bool:
-        """Send an alarm to the owner's channels; return whether one took it, or there are none."""
+    def _tell(self, subject: str, title: str, text: str, *, failure: bool) -> None:
+        """Tell the owner; what no channel takes is owed, until there is newer news of its subject."""
+        self._owed[subject] = (title, text, failure)
+        self._try_at = self._relay.clock.monotonic()
+        self._pay()
+
+    def _pay(self) -> None:
+        if self._relay.clock.monotonic() < self._try_at:
+            return
+        self._try_at = self._relay.clock.monotonic() + RETRY_SECONDS
+        for subject, (title, text, failure) in list(self._owed.items()):
+            if self._send(title, text, failure):
+                del self._owed[subject]
+
+    def _send(self, title: str, text: str, failure: bool) -> bool:
+        """Send to the owner's channels; return whether one took it, or there are none."""
         if not self._channels:
             return True
         try:
@@ -102,3 +117,10 @@ class ExecutorWatch:
         if not told:
             log.error("alarm_not_delivered", title=title)
         return told
+
+
+def _notice(letter: DeadLetter) -> dict[str, str]:
+    """Return what the executor's owner hears of a dead letter."""
+    text = f"The relay gave up the {letter.action} for {letter.symbol}, received {utc_text(letter.received_at)}: "
+    text += f"{letter.reason}. Bring it back with: python -m relay requeue {letter.id}"
+    return {"kind": "dead-letter", "symbol": letter.symbol, "text": text, "at": utc_text(letter.dead_at)}

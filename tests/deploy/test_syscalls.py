@@ -57,7 +57,7 @@ def test_the_filter_allows_all_that_the_relay_calls(
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o777)
         trace = Path(folder, "trace")
-        more = {"RELAY_ALARM_URLS": "json://127.0.0.1:1/x", "RELAY_EXECUTOR_SILENT_SECONDS": "5"}
+        more = {"RELAY_ALARM_URLS": "json://127.0.0.1:1/x", "RELAY_EXECUTOR_SILENT_SECONDS": "15"}
         path = f"{ROOT}{os.pathsep}{sysconfig.get_path('purelib')}"
         command = [
             "strace",

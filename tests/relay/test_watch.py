@@ -119,13 +119,48 @@ def test_an_alarm_that_no_channel_took_is_sent_again_after_a_minute(web: Watched
     assert inbox.titles == ["Relay: Executor is away"] and CHANNEL not in caplog.text
 
 
-def test_a_dead_letter_is_told_once(web: Watched, inbox: Inbox) -> None:
+def test_an_end_that_no_channel_took_is_sent_again_too(web: Watched, inbox: Inbox) -> None:
+    web.look(121)
+    inbox.status = 500
+    polls(web)
     web.look()
-    web.send()
+    inbox.status = 200
+    web.look(61)
+    assert inbox.titles == ["Relay: Executor is away", "Relay: Executor is back"]
+
+
+def bury(web: Watched, symbol: str) -> str:
+    """Have a signal become a dead letter; return its id."""
+    id: str = web.send(symbol=symbol).json["id"]
     for _ in range(5):
         web.lease(lease_seconds=1)
         web.clock.advance(2)
     assert web.lease() == []
+    return id
+
+
+def test_a_dead_letter_is_told_though_another_was_brought_back(web: Watched, inbox: Inbox) -> None:
+    first = bury(web, "AAPL")
+    web.look()
+    web.pending.requeue(first, web.clock.now())
+    [again] = web.lease()
+    web.call("ack", acks=[{"id": again["id"], "lease": again["lease"]}])
+    bury(web, "MSFT")
+    web.look()
+    assert inbox.titles == ["Relay: Dead letters"] * 2
+
+
+def test_what_died_just_before_the_start_is_told_and_what_is_old_is_not(web: Watched, inbox: Inbox) -> None:
+    bury(web, "AAPL")
+    web.clock.advance(601)
+    bury(web, "MSFT")
+    web.look()
+    assert [each["message"].partition(".")[0] for each in inbox.got] == ["1 more will not be delivered, 2 in all"]
+
+
+def test_a_dead_letter_is_told_once(web: Watched, inbox: Inbox) -> None:
+    web.look()
+    bury(web, "EURUSD")
     web.look()
     web.look()
     assert inbox.titles == ["Relay: Dead letters"] and "python -m relay dead" in inbox.got[0]["message"]
@@ -157,11 +192,14 @@ def test_a_channel_that_is_none_is_said_without_its_address(tmp_path: Path, capl
     web.pending.close()
 
 
-@pytest.mark.slow  # the shortest silence that can be set is five seconds
+@pytest.mark.slow  # the shortest silence that can be set is fifteen seconds
 def test_a_relay_process_tells_of_silence_and_of_its_end(tmp_path: Path, inbox: Inbox, eventually) -> None:
-    relay = RelayProcess(tmp_path / "r", RELAY_EXECUTOR_SILENT_SECONDS="5", RELAY_ALARM_URLS=inbox.url)
+    relay = RelayProcess(tmp_path / "r", RELAY_EXECUTOR_SILENT_SECONDS="15", RELAY_ALARM_URLS=inbox.url)
     relay.post("/webhook", signal())
-    eventually(lambda: inbox.titles == ["Relay: Executor is away"], seconds=20)
+    eventually(lambda: inbox.titles == ["Relay: Executor is away"], seconds=40)
     relay.call("lease", wait_seconds=0)
     eventually(lambda: inbox.titles[1:] == ["Relay: Executor is back"], seconds=20)
+    for _ in range(3):
+        assert relay.call("lease", wait_seconds=20)["signals"] == []
+    assert len(inbox.titles) == 2, "who polls is not away, however long he waits"
     assert relay.stop() == 0 and CHANNEL not in relay.log and "executor_silent" in relay.log
