@@ -1,4 +1,4 @@
-"""Everything that can go wrong, and everything that the owner does, as tables: name → (weight, act).
+"""Everything that can go wrong, as a table: name → (weight, act).
 
 An act returns True where it did something at once. What it only prepares (a knob of the paper TWS, a death at a
 boundary, a full disk) counts when it is met.
@@ -9,15 +9,11 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from decimal import Decimal
 from typing import Any
 
-from executor.commands import Command, CommandKind, CommandRefused
 from executor.paper.actions import ActionError, perform
-from executor.paper.orders import MANUAL, Order
-from tests.simulate.bot import Killed
+from executor.paper.orders import Order
 from tests.simulate.posts import Troubles
-from tests.simulate.records import ZERO
 from tests.simulate.wires import QUICK, SLOW
 from tests.simulate.world import PRICES, SIZES, World
 
@@ -73,6 +69,38 @@ def seconds(low: float, high: float) -> Draw:
 
 
 ROLE = among(*ROLES)
+
+
+def drop(world: World) -> None:
+    """The connection breaks at a message that is to come."""
+    chance = world.chance
+    kinds = {
+        "in": ("", "placeOrder", "placeOrder", "cancelOrder"),
+        "out": ("", "openOrder", "orderStatus", "execDetails"),
+    }
+    direction = chance.choice(sorted(kinds))
+    do(world, "drop", direction=direction, when=chance.choice(("before", "after")), kind=chance.choice(kinds[direction]),
+       n=chance.choice((1, 1, 2, 3)))  # fmt: skip
+
+
+def orphan(world: World) -> None:
+    """An entry is rejected, and its children live on."""
+    do(world, "orphan_children", role="entry")
+    do(world, "reject", role="entry", code=201, then=world.chance.choice(("Inactive", "Cancelled")))
+
+
+def full_size(world: World) -> None:
+    """An entry fills in part and no more, and an exit keeps its size."""
+    do(world, "children_stay", role=world.chance.choice(("take_profit", "stop_loss")))
+    symbol = world.chance.choice(sorted(PRICES))
+    do(world, "partials", role="entry", symbol=symbol, sizes=[SIZES[symbol] // 4], gap=0, then="cancel")
+
+
+def refuse_held(world: World) -> None:
+    """The connection breaks within a bracket, and what TWS holds of it cannot be sent again."""
+    do(world, "held_resend_103")
+    later(world, world.chance.uniform(10, 60), lambda: do(world, "clear", knob="held_resend_103"))
+    do(world, "drop", direction="in", when="after", kind="placeOrder", n=world.chance.choice((1, 2)))
 
 
 def restart_tws(world: World) -> bool:
@@ -137,9 +165,8 @@ def slow(world: World) -> bool:
 
 def bad_way(world: World) -> None:
     """Requests to the relay, or its answers, get lost for a while."""
-    world.relay.troubles = Troubles(
-        world.chance.choice((0, 0.3, 1)), world.chance.choice((0, 0.3, 1)), met=world.meeting()
-    )  # fmt: skip
+    chances = world.chance.choice(((0.3, 0), (0, 0.3), (0.3, 0.3), (1, 0), (0, 1)))
+    world.relay.troubles = Troubles(*chances, met=world.met)
     later(world, world.chance.uniform(1, 15), lambda: setattr(world.relay, "troubles", Troubles()))
 
 
@@ -167,7 +194,7 @@ def kill_now(world: World) -> bool:
 def kill_at_boundary(world: World) -> None:
     """It dies at one of the next commits or writes."""
     if world.bot.alive:
-        world.bot.life.left, world.bot.life.met = world.chance.randint(1, 25), world.meeting()
+        world.bot.life.left, world.bot.life.met = world.chance.randint(1, 25), world.met
 
 
 def sleep(world: World) -> bool:
@@ -180,7 +207,7 @@ def fill_disk(world: World) -> None:
     """The journal cannot be written for a while."""
     if world.bot.alive:
         journal = world.bot.journal
-        journal.full = world.meeting()
+        journal.full = world.met
         later(world, world.chance.uniform(0.2, 15), lambda: setattr(journal, "full", None))
 
 
@@ -195,11 +222,11 @@ TROUBLES: dict[str, tuple[int, Act]] = {
     "partial fills": (4, partials),
     "slow fill": (2, knob("delay_fill", role=ROLE, seconds=seconds(0.5, 15))),
     "children held back": (2, knob("hold_children", seconds=among(2, 8, 20, None))),
-    "orphaned children": (2, knob("orphan_children", role=among("entry"))),
-    "children at full size": (2, knob("children_stay", role=among("take_profit", "stop_loss"))),
+    "orphaned children": (2, orphan),
+    "children at full size": (2, full_size),
     "OCA ignored": (2, knob("oca_ignored", role=among("take_profit", "stop_loss"))),
     "both exits fill": (2, knob("oca_double_fill", role=among("take_profit", "stop_loss"))),
-    "OCA of another type": (1, knob("oca_type", type=among(1, 2))),
+    "OCA of another type": (1, knob("oca_type", type=among(1, 3))),
     "fill meets cancel": (3, knob("cancel_race", role=ROLE, then=among("fill", "partial", "after"),
                                   quantity=among(None, 40), seconds=seconds(0.2, 4))),
     "cancel is slow": (2, knob("pending_cancel", seconds=seconds(0.2, 9))),
@@ -211,16 +238,14 @@ TROUBLES: dict[str, tuple[int, Act]] = {
     "late commission": (1, knob("commission_delay", seconds=seconds(1, 30))),
     "commission unset": (1, knob("commission_unset")),
     "no commission": (1, knob("no_commission")),
-    "drop at a message": (5, knob("drop", direction=among("in", "out"), when=among("before", "after"),
-                                  kind=among("", "placeOrder", "openOrder", "orderStatus", "execDetails", "cancelOrder"),
-                                  n=among(1, 2, 3, 5))),
+    "drop at a message": (5, drop),
     "an End is missing": (2, knob("missing_end", kind=among(*ENDS))),
     "API read-only": (1, standing("read_only", 2, 15)),
     "market closed": (2, standing("closed_market", 3, 40)),
     "no market data": (1, standing("mktdata", 5, 40, mode=among("none", "delayed", 10197))),
     "other time format": (1, standing("exec_time_format", 20, 200, form=among("utc", "tws"))),
     "client id kept": (3, standing("hold_client_id", 20, 60, seconds=seconds(2, 20))),
-    "held orders cannot be resent": (1, standing("held_resend_103", 10, 60)),
+    "held orders cannot be resent": (1, refuse_held),
     "silent login": (1, standing("silent_login", 2, 20)),
     "connections refused": (2, standing("refuse_connections", 2, 30)),
     "TWS restarts": (3, restart_tws),
@@ -239,146 +264,6 @@ TROUBLES: dict[str, tuple[int, Act]] = {
     "computer sleeps": (2, sleep),
     "disk full": (3, fill_disk),
 }  # fmt: skip
-
-
-# ---- the owner's hands in TWS ----
-
-
-def by_hand(world: World, order: Order) -> None:
-    """Allow the checker that an order of the owner's changes: he does it himself."""
-    if order.client_id == MANUAL:
-        world.checker.allowed.add(order.perm_id)
-
-
-def close_by_hand(world: World) -> bool:
-    return do(world, "manual_close", symbol=world.chance.choice(sorted(PRICES)))
-
-
-def reduce_by_hand(world: World) -> bool:
-    symbol = world.chance.choice(sorted(PRICES))
-    return do(world, "manual_close", symbol=symbol, quantity=str(SIZES[symbol] // 4))
-
-
-def add_by_hand(world: World) -> bool:
-    symbol = world.chance.choice(sorted(PRICES))
-    return do(
-        world,
-        "manual_order",
-        symbol=symbol,
-        action=world.chance.choice(("BUY", "SELL")),
-        quantity=str(SIZES[symbol] // 4),
-    )
-
-
-def rest_by_hand(world: World) -> bool:
-    """The owner places a limit order of his own, far from the market or near."""
-    symbol, chance = world.chance.choice(sorted(PRICES)), world.chance
-    price = world.server.exchange.price(symbol) * chance.choice((Decimal("0.999"), Decimal("0.98")))
-    step = Decimal("0.01") if symbol == "AAPL" else Decimal("0.0005")
-    return do(world, "manual_order", symbol=symbol, action="BUY", quantity=str(SIZES[symbol] // 2), order_type="LMT",
-       price=str(price.quantize(step) // step * step))  # fmt: skip
-
-
-def cancel_by_hand(world: World) -> bool:
-    """He cancels any order: one of his, or an exit of ours."""
-    live = [o for o in world.server.exchange.floor.book.live.values() if o.working]
-    if not live:
-        return False
-    order = world.chance.choice(live)
-    by_hand(world, order)
-    return do(world, "manual_cancel", perm_id=order.perm_id)
-
-
-def cancel_stop_by_hand(world: World) -> bool:
-    stops = [o for o in ours(world) if o.role == "stop_loss" and o.working]
-    return bool(stops) and do(world, "manual_cancel", perm_id=world.chance.choice(stops).perm_id)
-
-
-def move_by_hand(world: World) -> bool:
-    """He moves the price of an exit of ours."""
-    exits = [o for o in ours(world) if o.role != "entry" and o.working]
-    if not exits:
-        return False
-    order = world.chance.choice(exits)
-    level = order.form.aux_price or order.form.limit_price or ZERO
-    name = world.server.exchange.floor.instrument(order).name
-    step = Decimal(1) if name == "AAPL" else Decimal("0.0005")
-    return do(world, "manual_modify", perm_id=order.perm_id, price=str(level + step * world.chance.choice((-1, 1))))
-
-
-def shrink_by_hand(world: World) -> bool:
-    """He makes a stop of ours smaller."""
-    stops = [o for o in ours(world) if o.role == "stop_loss" and o.working and o.remaining > 10]
-    if not stops:
-        return False
-    order = world.chance.choice(stops)
-    return do(world, "manual_modify", perm_id=order.perm_id, quantity=str(int(order.quantity / 2)))
-
-
-def transmit_by_hand(world: World) -> bool:
-    held = [o for o in ours(world) if o.held]
-    return bool(held) and do(world, "manual_transmit", perm_id=held[0].perm_id)
-
-
-HANDS: dict[str, tuple[int, Act]] = {
-    "owner closes by hand": (3, close_by_hand),
-    "owner reduces by hand": (2, reduce_by_hand),
-    "owner trades beside": (2, add_by_hand),
-    "owner's own limit order": (1, rest_by_hand),
-    "owner cancels an order": (2, cancel_by_hand),
-    "owner cancels a stop": (2, cancel_stop_by_hand),
-    "owner moves an exit": (2, move_by_hand),
-    "owner shrinks a stop": (1, shrink_by_hand),
-    "owner transmits a held order": (2, transmit_by_hand),
-}
-
-
-# ---- the owner's buttons on the page ----
-
-
-def press(world: World, *, decide: bool = False) -> bool:
-    """Press one button that the page would show now; with `decide`, only those that end a hold or a doubt."""
-    choices = list(_choices(world, decide))
-    if not choices or not world.bot.alive:
-        return False
-    command = world.chance.choice(choices)
-    try:
-        said = world.bot.desk.command(command)
-    except CommandRefused as refused:
-        said = f"refused: {refused}"
-    except Killed:
-        return True
-    else:
-        _note(world, command)
-    world.say(f"button {command.kind} {command.trade_id or command.symbol}: {said}")
-    return True
-
-
-def _note(world: World, command: Command) -> None:
-    checker = world.checker
-    if command.trade_id is not None and command.kind is not CommandKind.CLOSE:
-        checker.ends.doubtful.add(command.trade_id)
-    if command.kind is CommandKind.RESET:
-        row = checker.journal.one("SELECT con_id FROM contracts WHERE symbol = ?", command.symbol)
-        checker.released[row["con_id"] if row else 0] = world.clock.now()
-
-
-def _choices(world: World, decide: bool) -> list[Command]:
-    journal = world.checker.journal
-    held = journal.rows("SELECT id FROM trades WHERE state = 'hold' ORDER BY id")
-    found = [Command(kind, trade_id=row["id"]) for row in held
-             for kind in (CommandKind.ADOPT, CommandKind.FLATTEN, CommandKind.DISMISS)]  # fmt: skip
-    if world.bot.alive:
-        found += [Command(kind, symbol=row["symbol"]) for row in world.bot.desk.owner.unknown_positions()
-                  for kind in (CommandKind.IGNORE_POSITION, CommandKind.ADOPT_POSITION)]  # fmt: skip
-    if not decide:
-        live = journal.rows("SELECT id FROM trades WHERE closed = 0 ORDER BY id")
-        found += [Command(CommandKind.CLOSE, trade_id=row["id"]) for row in live]
-        found += [Command(CommandKind.RESET, symbol=symbol) for symbol in sorted(PRICES)]
-    return found
-
-
-BUTTONS: dict[str, tuple[int, Act]] = {"owner presses a button": (4, press)}
 
 
 # ---- the end of all troubles ----

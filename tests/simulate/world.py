@@ -75,13 +75,13 @@ class Figures:
 class CountedFaults(Faults):
     """The paper TWS's knobs; each that is armed tells when it is met, once."""
 
-    def __init__(self, meeting: Callable[[], Callable[[], object]]) -> None:
+    def __init__(self, current: Callable[[], Callable[[], object]]) -> None:
         super().__init__()
-        self._meeting, self._waiting = meeting, dict[int, Callable[[], object]]()
+        self._current, self._waiting = current, dict[int, Callable[[], object]]()
 
     def arm(self, name: str, /, *, count: int = 1, skip: int = 0, **given: Any) -> Fault:
         fault = super().arm(name, count=count, skip=skip, **given)
-        self._waiting[id(fault)] = self._meeting()
+        self._waiting[id(fault)] = self._current()
         return fault
 
     def _told(self, fault: Fault | None) -> Fault | None:
@@ -104,9 +104,9 @@ class World:
     def __init__(self, seed: int, folder: Path, loop: VirtualLoop, clock: Clock) -> None:
         self.seed, self.clock, self.chance = seed, clock, random.Random(seed)
         self.figures = Figures()
-        self.doing = ""  # the trouble that is being carried out
+        self.met: Callable[[], object] = lambda: None  # to be called when the trouble that is prepared now is met
         self.server = PaperServer(Exchange(clock, seed=seed))
-        self.server.exchange.floor.faults = CountedFaults(self.meeting)
+        self.server.exchange.floor.faults = CountedFaults(lambda: self.met)
         self.network = Network(self.server, self.chance)
         loop.network = self.network.open
         self.relay = RelayHouse(folder, clock, self.chance)
@@ -156,16 +156,16 @@ class World:
         for row in journal.rows("SELECT kind, count(*) AS times FROM alarms GROUP BY kind"):
             figures.alarms[row["kind"]] += row["times"]
 
-    def meeting(self) -> Callable[[], object]:
-        """Return what is to be called when the trouble that is prepared now is met; only the first call counts."""
-        name, heard = self.doing, []
+    def prepare(self, name: str) -> None:
+        """Count the trouble of this name as met at the first call of `met`, whatever it prepares now; "" counts nothing."""
+        heard: list[str] = []
 
         def met() -> None:
             if name and not heard:
                 heard.append(name)
                 self.figures.met[name] += 1
 
-        return met
+        self.met = met
 
     # ---- what the checker may see of the broker ----
 
