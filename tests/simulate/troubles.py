@@ -226,7 +226,7 @@ TROUBLES: dict[str, tuple[int, Act]] = {
     "children at full size": (2, full_size),
     "OCA ignored": (2, knob("oca_ignored", role=among("take_profit", "stop_loss"))),
     "both exits fill": (2, knob("oca_double_fill", role=among("take_profit", "stop_loss"))),
-    "OCA of another type": (1, knob("oca_type", type=among(1, 3))),
+    "OCA of another type": (1, knob("oca_type", role=among("take_profit", "stop_loss"), type=among(1, 3))),
     "fill meets cancel": (3, knob("cancel_race", role=ROLE, then=among("fill", "partial", "after"),
                                   quantity=among(None, 40), seconds=seconds(0.2, 4))),
     "cancel is slow": (2, knob("pending_cancel", seconds=seconds(0.2, 9))),
