@@ -91,7 +91,7 @@ def test_the_owners_command_has_the_services_settings(server: Machine, bundle: P
     text = server.here(command.read_text()).replace(
         f"--reuid {NAME} --regid {NAME}", f"--reuid nobody --regid {pwd.getpwnam('nobody').pw_gid}"
     )
-    here = server.settings(server.unit("service"))
+    here = {"RELAY_ALARM_URLS": "json://127.0.0.1:1/a?b=$c&d=e", **server.settings(server.unit("service"))}
     server.path(f"/etc/{NAME}/relay.env").write_text("".join(f"{name}={value}\n" for name, value in here.items()))
     script = server.path("/owner")
     script.write_text(text)
