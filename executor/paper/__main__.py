@@ -15,7 +15,7 @@ from executor.paper import contracts, scenario
 from executor.paper.control import ControlServer
 from executor.paper.exchange import Exchange
 from executor.paper.server import LOOPBACK, PaperServer
-from executor.paper.store import FileStore, NoStore
+from executor.paper.store import FileStore, NoStore, StoreError
 from executor.paper.truth import Truth
 
 
@@ -33,55 +33,86 @@ class Options:
     truth: Path | None
     scenario: Path | None
     contracts: Path | None
-    accounts: str
+    accounts: list[str]
 
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
+_PORT = click.IntRange(0, 65535)
+
+
+def _names(context: click.Context, option: click.Parameter, text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise click.BadParameter("expected at least one account, such as DU1234567")
+    return names
 
 
 @click.command()
 @click.option("--host", default=LOOPBACK, show_default=True, help="Address to listen on.")
-@click.option("--port", default=7497, show_default=True, help="TWS API port; 0: a free one.")
+@click.option("--port", default=7497, show_default=True, type=_PORT, help="TWS API port; 0: a free one.")
 @click.option(
-    "--control-port", type=int, help="Port that moves prices and reads the books, on loopback; 0: a free one."
+    "--control-port", type=_PORT, help="Port that moves prices and reads the books, on loopback; 0: a free one."
 )
 @click.option("--seed", default=1, show_default=True, help="Seed of the random walk.")
 @click.option(
-    "--volatility", default=0.3, show_default=True, help="Chance of a move by one tick in a second; 0: still."
+    "--volatility",
+    default=0.3,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help="Chance of a move by one tick in a second; 0: still.",
 )
 @click.option("--quiet", is_flag=True, help="Print the ready line only.")
 @click.option("--state", type=_FILE, help="Keep orders, positions and ids in this file, over restarts.")
 @click.option("--truth", type=_FILE, help="Append what was accepted and filled to this file, as JSON lines.")
 @click.option("--scenario", type=_FILE, help="Steps to play: triggers and faults (TOML or JSON).")
 @click.option("--contracts", type=_FILE, help="More instruments, such as futures (TOML or JSON).")
-@click.option("--accounts", default="DU1234567", show_default=True, help="Accounts of the login, comma-separated.")
+@click.option(
+    "--accounts",
+    default="DU1234567",
+    show_default=True,
+    callback=_names,
+    help="Accounts of the login, comma-separated.",
+)
 def main(**options: object) -> None:
     """Run a paper TWS that any TWS API client can connect to."""
     try:
-        asyncio.run(run(Options(**options)))  # type: ignore[arg-type]
+        failure = asyncio.run(run(Options(**options)))  # type: ignore[arg-type]
     except KeyboardInterrupt:
-        pass
-    except (contracts.ContractError, scenario.ScenarioError) as error:
+        return
+    except (contracts.ContractError, scenario.ScenarioError, StoreError) as error:
         sys.exit(f"paper TWS: {error}")
     except OSError as error:
-        sys.exit(
-            f"paper TWS: cannot start: {error.strerror or error}; is another TWS running on port {options['port']}?"
-        )
+        sys.exit(f"paper TWS: cannot start: {_reason(error, options['port'])}")
+    if failure:
+        sys.exit(f"paper TWS: ended, for nothing could be kept or told any more: {failure}")
 
 
-async def run(options: Options) -> None:
-    """Serve until told to stop. Raises OSError, ContractError or ScenarioError if it cannot start."""
+def _reason(error: OSError, port: object) -> str:
+    if error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return f"{error.strerror or error}; is another TWS running on port {port}?"
+
+
+async def run(options: Options) -> str:
+    """Serve until told to stop; return why if it had to end by itself.
+
+    Raises:
+        OSError, ContractError, ScenarioError, StoreError: It cannot start.
+    """
     server = build(options)
+    server.gateway.on_note = lambda text: click.echo(f"paper TWS: {text}", err=True)
     control = ControlServer(server) if options.control_port is not None else None
     over = asyncio.Event()
     server.stopping = over.set
+    if options.scenario:
+        scenario.play(server, scenario.load(options.scenario))
     await server.start(options.host, options.port)
     if control:
         await control.start(options.control_port or 0)
-    if options.scenario:
-        scenario.play(server, scenario.load(options.scenario))
     if not options.quiet:
-        click.echo(f"Accounts {options.accounts}; trades {len(list(server.exchange.floor.catalog))} instruments.")
+        click.echo(
+            f"Accounts {', '.join(options.accounts)}; trades {len(list(server.exchange.floor.catalog))} instruments."
+        )
     click.echo(f"paper TWS ready port={server.port} control={control.port if control else 'none'}")
     for name in (signal.SIGINT, signal.SIGTERM):
         try:
@@ -92,6 +123,7 @@ async def run(options: Options) -> None:
     if control:
         await control.stop()
     await server.stop()
+    return server.failure
 
 
 def build(options: Options) -> PaperServer:
@@ -99,7 +131,7 @@ def build(options: Options) -> PaperServer:
     more = contracts.load(options.contracts) if options.contracts else []
     exchange = Exchange(
         SystemClock(),
-        accounts=[name.strip() for name in options.accounts.split(",") if name.strip()],
+        accounts=options.accounts,
         seed=options.seed,
         volatility=options.volatility,
         instruments=[*contracts.BUILT_IN, *more],

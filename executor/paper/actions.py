@@ -54,7 +54,7 @@ def check(name: str, params: dict[str, Any]) -> dict[str, Any]:
         ActionError: It is unknown, or its parameters do not fit.
     """
     if name == "fault" and isinstance(params.get("knob"), str):
-        check_knob(**params)
+        check_knob(params["knob"], **{key: value for key, value in params.items() if key != "knob"})
         return params
     if name in KNOBS:
         check_knob(name, **params)
@@ -69,7 +69,7 @@ def check(name: str, params: dict[str, Any]) -> dict[str, Any]:
     return {key: _value(name, key, readers[key], value) for key, value in params.items()}
 
 
-def check_knob(knob: str, **params: Any) -> None:
+def check_knob(knob: str, /, **params: Any) -> None:
     """Raise ActionError unless a knob could be armed with these parameters."""
     try:
         faults.read(knob, **params)
@@ -290,7 +290,7 @@ def _stop(server: PaperServer) -> None:
 # -- faults ---------------------------------------------------------------------------------------------------
 
 
-def _fault(server: PaperServer, knob: str, **params: Any) -> None:
+def _fault(server: PaperServer, /, knob: str, **params: Any) -> None:
     server.fault(knob, **params)
 
 

@@ -19,6 +19,8 @@ from executor.paper.wire import UNSET_DOUBLE, text, whole
 if TYPE_CHECKING:
     from executor.paper.session import Session
 
+MAX_TICKERS = 100  # source: IBKR, market data lines of an account
+
 Answer = Callable[["Session", Request], None]
 
 # refusals of what a paper TWS does not offer: kind -> (code, words); source: IBKR Message Codes, recordings
@@ -242,10 +244,10 @@ def _pnl(session: Session, request: Request) -> None:
 
 
 def _pnl_single(session: Session, request: Request) -> None:
-    account, con_id = _known(session, request), request.args["con_id"]
-    if account and con_id.isdecimal():
-        session.feeds.singles[request.req_id] = account, int(con_id)
-        numbers = account_values.pnl_single(session.floor.shown_books, account, int(con_id))
+    account, con_id = _known(session, request), whole(request.args["con_id"])
+    if account and session.floor.catalog.has(con_id):
+        session.feeds.singles[request.req_id] = account, con_id
+        numbers = account_values.pnl_single(session.floor.shown_books, account, con_id)
         session.put(replies.pnl_single(request.req_id, numbers))
 
 
@@ -287,6 +289,9 @@ def _market_data(session: Session, request: Request) -> None:
         session.error(request.req_id, 200, words(200))
         return
     if not _may_see(session, request.req_id):
+        return
+    if len(session.feeds.quotes) >= MAX_TICKERS:
+        session.error(request.req_id, 101, "Max number of tickers has been reached.")
         return
     session.feeds.quotes[request.req_id] = found[0], None
     session.put_all(session.feeds.first_quote(request.req_id))

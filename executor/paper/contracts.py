@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 ONE = Decimal(1)
 
@@ -148,8 +149,7 @@ class Catalog:
         """Return what matches a client's contract fields; an empty list is TWS's error 200."""
         con_id = query.get("con_id", "")
         if con_id not in ("", "0"):
-            found = self._by_id.get(int(con_id)) if con_id.isdecimal() else None
-            return [found] if found else []
+            return [one for one in self._by_id.values() if str(one.con_id) == con_id]
         if not (query.get("symbol") or query.get("local_symbol")):
             return []
         return [one for one in self._by_id.values() if _matches(one, query)]
@@ -185,9 +185,24 @@ def load(path: Path) -> list[Instrument]:
     Raises:
         ContractError: A table is incomplete or a value makes no sense.
     """
-    raw = path.read_text("utf-8")
-    content = json.loads(raw) if path.suffix == ".json" else tomllib.loads(raw)
-    return [from_table(table) for table in content.get("contract", [])]
+    return [from_table(table) for table in tables(path, "contract", ContractError)]
+
+
+def tables(path: Path, name: str, refused: type[Exception]) -> list[dict[str, Any]]:
+    """Return the list of tables of that name, all that a TOML or JSON file may hold; raise `refused` with the reason."""
+    try:
+        raw = path.read_text("utf-8")
+        content = json.loads(raw) if path.suffix == ".json" else tomllib.loads(raw)
+    except OSError as error:
+        raise refused(f"{path.name} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise refused(f"{path.name}: {error}") from error
+    if not isinstance(content, dict) or set(content) - {name}:
+        raise refused(f"{path.name}: expected nothing but [[{name}]] tables")
+    found = content.get(name, [])
+    if not isinstance(found, list) or not all(isinstance(table, dict) for table in found):
+        raise refused(f"{path.name}: expected {name} to be a list of tables, written [[{name}]]")
+    return found
 
 
 def from_table(table: Mapping[str, object]) -> Instrument:

@@ -50,26 +50,48 @@ class ControlServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         try:
-            while line := await reader.readline():
-                writer.write(json.dumps(self.answer(line)).encode() + b"\n")
+            while line := await self._line(reader):
+                writer.write(self._attempt(line))
                 await writer.drain()
-        except (ConnectionError, ValueError, asyncio.CancelledError):
-            pass
+        except (ConnectionError, asyncio.CancelledError):
+            pass  # whoever asked is gone, or the server ends
         finally:
             self._writers.discard(writer)
             writer.close()
 
-    def answer(self, line: bytes) -> dict[str, Any]:
+    async def _line(self, reader: asyncio.StreamReader) -> bytes:
+        """Return the next line; of one that is too long nothing but its end, which is no JSON."""
         try:
-            asked = json.loads(line)
-            name = asked.pop("do")
-            return {"ok": True, "result": perform(self._server, name, **asked)}
-        except (ValueError, AttributeError, KeyError, TypeError):
+            return await reader.readline()
+        except ValueError:  # source: asyncio, StreamReader.readline: what was read of it is thrown away
+            return b"\n"
+
+    def answer(self, line: bytes) -> dict[str, Any]:
+        """Do what one line asks for, and return what is answered."""
+        asked = _object(line)
+        if asked is None:
             return {"ok": False, "error": 'expected one JSON object a line, such as {"do": "status"}'}
+        try:
+            return {"ok": True, "result": perform(self._server, asked.pop("do"), **asked)}
         except ActionError as error:
             return {"ok": False, "error": str(error)}
         finally:
             self._server.gateway.pump()
+
+    def _attempt(self, line: bytes) -> bytes:
+        """Return the answer to one line, empty if the server could not go on."""
+        answers: list[dict[str, Any]] = []
+        self._server.attempt(lambda: answers.append(self.answer(line)))
+        return b"".join(json.dumps(one).encode() + b"\n" for one in answers)
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    """Return a line's JSON object if it says what to do, else None."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) and isinstance(found.get("do"), str) else None
 
 
 class ControlError(Exception):
@@ -91,7 +113,7 @@ class ControlClient:
         """Do one action and return its result. Raises ControlError with the reason if it was refused."""
         try:
             answer = self._ask({"do": name} | params)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, OverflowError) as error:  # OverflowError: no port has that number
             self.close()
             raise ControlError(f"no answer from the control port {self._port}: {error}") from error
         if not answer["ok"]:
@@ -156,10 +178,15 @@ def parse_words(words: list[str]) -> tuple[str, dict[str, Any]]:
 
     >>> parse_words(["fault", "reject", "code=201"])
     ('fault', {'knob': 'reject', 'code': 201})
+
+    Raises:
+        ControlError: A value has no name, and the action takes none without.
     """
     name = words[0].replace("-", "_")
-    plain = [word for word in words[1:] if "=" not in word]
-    params: dict[str, Any] = dict(zip(POSITIONAL.get(name, ()), plain, strict=False))
+    plain, places = [word for word in words[1:] if "=" not in word], POSITIONAL.get(name, ())
+    if len(plain) > len(places):
+        raise ControlError(f"{name}: write {plain[len(places)]} as name=value")
+    params: dict[str, Any] = dict(zip(places, plain, strict=False))
     for key, _, value in (word.partition("=") for word in words[1:] if "=" in word):
         try:
             params[key.replace("-", "_")] = json.loads(value)
@@ -173,9 +200,9 @@ def main(arguments: list[str]) -> int:
     if len(arguments) < 2 or not arguments[0].isdigit():
         sys.stderr.write("usage: python -m executor.paper.control PORT ACTION [VALUE…] [name=value…]\n")
         return 2
-    name, params = parse_words(arguments[1:])
     with ControlClient(int(arguments[0])) as client:
         try:
+            name, params = parse_words(arguments[1:])
             result = client.do(name, **params)
         except ControlError as error:
             sys.stderr.write(f"{error}\n")

@@ -119,6 +119,7 @@ class Exchange:
         """Begin a new trading day: DAY orders expire, executions and completed orders are shown no more."""
         floor = self.floor
         with self.turn():
+            floor.book.clear_away()
             for order in list(floor.book.live.values()):
                 if order.form.tif == "DAY" and not order.done:
                     self.matcher.end(order, "Cancelled", "Expired")

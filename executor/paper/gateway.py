@@ -42,6 +42,7 @@ class Gateway:
         self.hooks: list[OnMessage] = []  # called with direction, kind, running number of that direction
         self.counts: Counter[str] = Counter()  # direction -> messages so far
         self.notes: deque[str] = deque(maxlen=100)  # what a log would want to know
+        self.on_note: Callable[[str], None] = lambda text: None
         self.stopped: dict[str, object] | None = None  # the boundary at which `stop_at` froze everything
         self.chores: list[Callable[[], None]] = []  # done between two messages, never in the middle of one
         self._pumping = False
@@ -111,6 +112,7 @@ class Gateway:
 
     def note(self, text: str) -> None:
         self.notes.append(text)
+        self.on_note(text)
 
     # -- the boundary of every message ------------------------------------------------------------------------
 

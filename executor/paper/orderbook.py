@@ -74,6 +74,16 @@ class OrderBook:
         self.handles.pop((order.client_id, order.order_id), None)
         self.dirty.add(("order", str(order.perm_id)))
 
+    def clear_away(self) -> None:
+        """Drop what no request shows any more: orders without live family, and executions, of earlier days."""
+        families = {one.parent for one in self.live.values()} - {0}
+        for order in [one for one in self.orders.values() if one.forgotten]:
+            if not families & {order.perm_id, order.parent}:
+                self.forget(order)
+        for one in [one for one in self.executions.values() if one.forgotten]:
+            del self.executions[one.exec_id]
+            self.dirty.add(("execution", one.exec_id))
+
     def children(self, order: Order) -> list[Order]:
         return [one for one in self.live.values() if one.parent == order.perm_id]
 

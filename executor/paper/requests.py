@@ -187,8 +187,10 @@ def _skip_combo(cursor: Fields) -> None:
     cursor.texts(2 * cursor.whole())
 
 
-_TYPED = {"action", "quantity", "order_type", "limit_price", "aux_price", "tif", "oca_group", "oca_type", "account",
-          "order_ref", "transmit", "parent_id", "outside_rth", "what_if"}  # fmt: skip
+# what openOrder says again as it came: texts, and numbers that no client could read were they rubbish
+_ECHOED = ("good_after_time", "good_till_date", "rule_80a", "settling_firm")
+_ECHOED_NUMBERS = ("origin", "hidden", "display_size", "trigger_method", "all_or_none", "min_quantity")
+_ECHOED_DECIMALS = ("discretionary_amount",)
 
 
 def _form(raw: dict[str, str]) -> OrderForm:
@@ -207,5 +209,15 @@ def _form(raw: dict[str, str]) -> OrderForm:
         parent_id=whole(raw["parent_id"]),
         outside_rth=raw["outside_rth"] == "1",
         what_if=raw["what_if"] == "1",
-        extras={name: value for name, value in raw.items() if value and name not in _TYPED},
+        extras=_echoed(raw),
     )
+
+
+def _echoed(raw: dict[str, str]) -> dict[str, str]:
+    """Return the fields that are sent back, those that are set. Raises WireError if a number is none."""
+    for name in _ECHOED_NUMBERS:
+        whole(raw[name])
+    for name in _ECHOED_DECIMALS:
+        number(raw[name])
+    names = (*_ECHOED, *_ECHOED_NUMBERS, *_ECHOED_DECIMALS)
+    return {name: raw[name] for name in names if raw[name]}

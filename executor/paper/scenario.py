@@ -18,14 +18,19 @@ A step without trigger is done at the start.
 
 from __future__ import annotations
 
-import json
-import tomllib
 from pathlib import Path
 from typing import Any
 
-from executor.paper.actions import ACTIONS, ActionError, perform
-from executor.paper.faults import KNOBS
+from executor.paper import replies, requests
+from executor.paper.actions import ActionError, check, perform
+from executor.paper.contracts import tables
 from executor.paper.server import PaperServer
+from executor.paper.truth import EVENTS
+from executor.paper.values import Reader, one_of, seconds, text, whole
+
+KEYS = ("at", "on", "do", "with")
+_SENT = one_of(*(name for name, _ in requests.TABLE.values()))
+_SAID = one_of(*replies.KINDS.values())
 
 
 class ScenarioError(Exception):
@@ -33,16 +38,54 @@ class ScenarioError(Exception):
 
 
 class Step:
-    """One step, which acts once."""
+    """One step, which acts once. Raises ScenarioError if it makes no sense."""
 
     def __init__(self, server: PaperServer, number: int, table: dict[str, Any]) -> None:
-        self._server, self._table = server, table
-        self._on = dict(table.get("on", {}))
-        self._left = int(self._on.pop("n", 1))
-        if table.get("do") not in ACTIONS and table.get("do") not in KNOBS:
-            raise ScenarioError(f"step {number}: nothing is called {table.get('do')!r}")
-        if "on" in table and not ({"event", "message"} & set(self._on)):
-            raise ScenarioError(f"step {number}: `on` needs an event or a message")
+        self._server, self._number = server, number
+        self._allow(table, KEYS)
+        if "at" in table and "on" in table:
+            raise self._wrong("a step has either `at` or `on`")
+        self._name = self._read("do", text, table.get("do"))
+        self._given = self._table(table, "with")
+        try:
+            check(self._name, self._given)
+        except ActionError as error:
+            raise self._wrong(str(error)) from error
+        self._at = self._read("at", seconds, table.get("at", 0.0))
+        self._on = self._trigger(self._table(table, "on")) if "on" in table else {}
+        self._left = self._read("n", whole(1, 1_000_000), self._on.pop("n", 1))
+
+    def _trigger(self, on: dict[str, Any]) -> dict[str, Any]:
+        if ("event" in on) == ("message" in on):
+            raise self._wrong("`on` needs an event or a message")
+        if "event" in on:
+            self._read("event", one_of(*EVENTS), on["event"])
+            return on
+        self._allow(on, ("message", "direction", "n"))
+        on.setdefault("direction", "in")
+        self._read("direction", one_of("in", "out"), on["direction"])
+        self._read("message", _SENT if on["direction"] == "in" else _SAID, on["message"])
+        return on
+
+    def _read(self, key: str, reader: Reader, value: Any) -> Any:
+        try:
+            return reader(value)
+        except ValueError as error:
+            raise self._wrong(f"{key}: {error}") from error
+
+    def _table(self, table: dict[str, Any], key: str) -> dict[str, Any]:
+        found = table.get(key, {})
+        if not isinstance(found, dict):
+            raise self._wrong(f"expected `{key}` to be a table, found {str(found)[:40]!r}")
+        return dict(found)
+
+    def _allow(self, table: dict[str, Any], keys: tuple[str, ...]) -> None:
+        unknown = sorted(set(table) - set(keys))
+        if unknown:
+            raise self._wrong(f"unknown {', '.join(unknown)}; there are {', '.join(keys)}")
+
+    def _wrong(self, why: str) -> ScenarioError:
+        return ScenarioError(f"step {self._number}: {why}")
 
     def arm(self) -> None:
         """Wait for the trigger, or act now if there is none."""
@@ -51,14 +94,14 @@ class Step:
         elif "message" in self._on:
             self._server.gateway.hooks.append(self._passed)
         else:
-            self._server.exchange.floor.after(float(self._table.get("at", 0.0)), self._act)
+            self._server.exchange.floor.after(self._at, self._act)
 
     def _heard(self, entry: dict[str, Any]) -> None:
-        if all(entry.get(name) == wanted for name, wanted in self._on.items()):
+        if all(str(entry.get(name)) == str(wanted) for name, wanted in self._on.items()):
             self._count()
 
     def _passed(self, direction: str, kind: str, number: int) -> None:
-        if kind == self._on["message"] and direction == self._on.get("direction", "in"):
+        if (kind, direction) == (self._on["message"], self._on["direction"]):
             self._count()
 
     def _count(self) -> None:
@@ -68,20 +111,14 @@ class Step:
 
     def _act(self) -> None:
         try:
-            perform(self._server, self._table["do"], **self._table.get("with", {}))
+            perform(self._server, self._name, **self._given)
         except ActionError as error:
-            self._server.gateway.note(f"a step of the scenario failed: {error}")
+            self._server.gateway.note(f"step {self._number} of the scenario could not be done: {error}")
 
 
 def load(path: Path) -> list[dict[str, Any]]:
-    """Return the steps of a file. Raises ScenarioError if it is no TOML or JSON."""
-    raw = path.read_text("utf-8")
-    try:
-        content = json.loads(raw) if path.suffix == ".json" else tomllib.loads(raw)
-    except ValueError as error:
-        raise ScenarioError(f"{path.name}: {error}") from error
-    steps: list[dict[str, Any]] = content.get("step", [])
-    return steps
+    """Return the steps of a file. Raises ScenarioError if it is no TOML or JSON, or holds anything else."""
+    return tables(path, "step", ScenarioError)
 
 
 def play(server: PaperServer, steps: list[dict[str, Any]]) -> None:

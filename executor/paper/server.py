@@ -13,6 +13,7 @@ from executor.paper.session import Session
 
 TICK_SECONDS = 0.05
 LOOPBACK = "127.0.0.1"
+MOST_UNREAD = 16 << 20  # bytes that a client may leave unread
 
 
 class PaperServer:
@@ -28,6 +29,7 @@ class PaperServer:
         self.owner = self.gateway.owner
         self.port = 0
         self.stopping: Callable[[], None] = lambda: None  # what the control port's `stop` does
+        self.failure = ""  # why it had to end
         self._host = LOOPBACK
         self._listener: asyncio.Server | None = None
         self._timer: asyncio.Task[None] | None = None
@@ -72,9 +74,23 @@ class PaperServer:
         self.gateway.accepting = True
 
     async def _keep_time(self) -> None:
-        while True:
+        while not self.failure:
             await asyncio.sleep(TICK_SECONDS)
-            self.tick()
+            self.attempt(self.tick)
+
+    def attempt(self, act: Callable[[], None]) -> None:
+        """Do something; if that is impossible, as with a full disk, cut all clients and end, for nothing may be told.
+
+        Every exception ends the server, also one that nobody thought of: half a turn is no state to go on from.
+        """
+        try:
+            act()
+        except Exception as error:
+            self.failure = f"{type(error).__name__}: {error}"
+            self.gateway.accepting = False
+            for session in list(self.gateway.sessions):
+                session.abandon()
+            self.stopping()
 
     async def stop(self) -> None:
         """Close everything; the state is saved already."""
@@ -115,19 +131,29 @@ class _Connection(asyncio.Protocol):
     def __init__(self, server: PaperServer) -> None:
         self._server = server
         self._session: Session | None = None
+        self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if not isinstance(transport, asyncio.Transport):
             return
+        self._transport = transport
+        transport.set_write_buffer_limits(high=MOST_UNREAD)
         try:
             self._session = self._server.attach(transport.write, transport.close)
         except ConnectionRefusedError:
             transport.abort()
 
+    def pause_writing(self) -> None:
+        """Cut a client that does not read what it asked for."""
+        self._server.gateway.note(f"closed a connection: {MOST_UNREAD} bytes wait unread")
+        if self._transport:
+            self._transport.abort()
+
     def data_received(self, data: bytes) -> None:
-        if self._session:
-            self._session.receive(data)
+        session = self._session
+        if session:
+            self._server.attempt(lambda: session.receive(data))
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._session:
-            self._session.close()
+            self._server.attempt(self._session.close)

@@ -123,6 +123,8 @@ class Session:
 
     def _start(self, request: Request) -> None:
         client_id = whole(request.args["client_id"])
+        if self.client_id is not None:
+            return
         if not self.gateway.claim(self, client_id):
             self.error(-1, 326, "Unable to connect as the client id is already in use. Retry with a unique client id.")
             self.cut()
@@ -195,6 +197,12 @@ class Session:
             self._write, self._leaving = lambda data: None, True
         else:
             self.cut()
+
+    def abandon(self) -> None:
+        """Cut the connection of a server that ends in trouble; no record is made of it."""
+        self.closed = True
+        self.gateway.sessions.remove(self)
+        self._on_close()
 
     def cut(self) -> None:
         """Cut the connection from our side; harmless if it is cut already."""

@@ -24,6 +24,10 @@ _ACCOUNT: TypeAdapter[Account] = TypeAdapter(Account)
 _QUOTE: TypeAdapter[Quote] = TypeAdapter(Quote)
 
 
+class StoreError(Exception):
+    """The state cannot be used; the text says why, and what to do."""
+
+
 class Store(Protocol):
     """Where the state goes at the end of every turn."""
 
@@ -52,12 +56,26 @@ class FileStore:
     """Keep the state in a file: one row an order, an execution, an account, an id."""
 
     def __init__(self, path: Path) -> None:
-        self._db = sqlite3.connect(path, isolation_level=None)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=OFF")
-        self._db.execute("CREATE TABLE IF NOT EXISTS kept (kind TEXT, key TEXT, body TEXT, PRIMARY KEY (kind, key))")
+        self._path = path
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=OFF")
+            self._db.execute(
+                "CREATE TABLE IF NOT EXISTS kept (kind TEXT, key TEXT, body TEXT, PRIMARY KEY (kind, key))"
+            )
+        except sqlite3.Error as error:
+            raise StoreError(f"the state file {path} cannot be used: {error}") from error
 
     def load(self, floor: Floor) -> None:
+        """Bring back what was saved. Raises StoreError if this server cannot go on from it."""
+        try:
+            self._load(floor)
+        except ValueError as error:  # pydantic's, and json's
+            raise StoreError(f"the state file {self._path} holds another version's state: move it away") from error
+        _check(floor, self._path)
+
+    def _load(self, floor: Floor) -> None:
         rows = self._db.execute("SELECT kind, key, body FROM kept ORDER BY kind, CAST(key AS INTEGER), key").fetchall()
         for kind, key, body in rows:
             if kind in _LOADERS:
@@ -83,6 +101,18 @@ class FileStore:
 
     def close(self) -> None:
         self._db.close()
+
+
+def _check(floor: Floor, path: Path) -> None:
+    """Raise StoreError if the state speaks of what this server was not given."""
+    held = {con_id for account in floor.books.accounts.values() for con_id in account.positions}
+    contracts = {one.con_id for one in floor.book.orders.values()} | held
+    missing = sorted(con_id for con_id in contracts if not floor.catalog.has(con_id))
+    if missing:
+        raise StoreError(f"the state file {path} speaks of conId {missing[0]}: give the same --contracts as before")
+    strange = sorted({one.form.account for one in floor.book.orders.values()} - set(floor.books.accounts))
+    if strange:
+        raise StoreError(f"the state file {path} speaks of account {strange[0]}: give the same --accounts as before")
 
 
 def _rows(floor: Floor) -> tuple[list[tuple[str, str, Any]], list[tuple[str, str]]]:

@@ -5,7 +5,9 @@ Every entry has `n` (rising from 1), `at` (UTC text) and `event`; the words are 
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
@@ -16,17 +18,26 @@ from common.clock import utc_text
 from executor.paper.orders import Execution, Order
 from executor.paper.wire import text
 
+EVENTS = ("connected", "disconnected", "accepted", "modified", "cancelled", "inactive", "rejected", "lost", "refused",
+          "filled", "correction", "position", "midnight", "restart")  # fmt: skip
+MOST_KEPT = 100_000  # entries in memory; the file has them all
+TAIL = 1 << 16  # bytes; an entry has some 500
+
 
 class Truth:
-    """Append entries in memory and, if a file is given, to it, flushed line by line."""
+    """Append entries in memory and, if a file is given, to it, flushed line by line.
+
+    Raises OSError, from any method, if the file cannot be used: nothing may be told to a client then.
+    """
 
     def __init__(self, path: Path | None = None) -> None:
         self.entries: list[dict[str, Any]] = []
         self.unwritten: list[dict[str, Any]] = []  # of the running turn
         self.holding = False  # a turn runs: write when its state is saved
-        self._number = _last_number(path) if path and path.exists() else 0
+        tail = _tail(path) if path and path.exists() else b""
+        self._number = _last_number(tail)
         self._file = path.open("a", encoding="utf-8") if path else None
-        if self._file and path and not _ends_whole(path):
+        if self._file and tail and not tail.endswith(b"\n"):
             self._file.write("\n")
         self.listeners: list[Callable[[dict[str, Any]], None]] = []
 
@@ -35,6 +46,8 @@ class Truth:
         entry = {"n": self._number, "at": utc_text(at), "event": event} | {
             name: text(value) if isinstance(value, Decimal) else value for name, value in facts.items()}  # fmt: skip
         self.entries.append(entry)
+        if len(self.entries) > MOST_KEPT:
+            del self.entries[: MOST_KEPT // 10]
         self.unwritten.append(entry)
         if not self.holding:
             self.flush()
@@ -57,23 +70,26 @@ class Truth:
 
     def close(self) -> None:
         if self._file:
-            self._file.close()
+            with contextlib.suppress(OSError):  # what could not be written was not told to anybody either
+                self._file.close()
 
 
-def _last_number(path: Path) -> int:
+def _tail(path: Path) -> bytes:
+    """Return the end of the file, which holds its last entries."""
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
+        return file.read(TAIL)
+
+
+def _last_number(tail: bytes) -> int:
     """Return the number of the last whole line; a line cut short by a kill is ignored."""
     number = 0
-    for line in path.read_text("utf-8").splitlines():
+    for line in tail.splitlines():
         try:
             number = int(json.loads(line)["n"])
-        except ValueError:
+        except (ValueError, TypeError, KeyError):
             continue
     return number
-
-
-def _ends_whole(path: Path) -> bool:
-    content = path.read_bytes()
-    return not content or content.endswith(b"\n")
 
 
 def order_facts(order: Order, symbol: str) -> dict[str, object]:

@@ -15,6 +15,8 @@ from decimal import Decimal, InvalidOperation
 SERVER_VERSION = 176
 MIN_VERSION = 157
 MAX_FRAME = 0xFF_FFFF  # TWS and its clients refuse longer messages
+MAX_FIELDS = 100_000  # that a message may announce
+LARGEST_DIGITS = 12  # of a price or size before the point
 
 UNSET_DOUBLE = "1.7976931348623157E308"
 UNSET_INTEGER = "2147483647"
@@ -53,7 +55,7 @@ def negotiate(greeting: str) -> int:
     Raises:
         WireError: Nothing in common; close the connection, as TWS does.
     """
-    found = re.match(r"v(\d+)(?:\.\.(\d+))?", greeting)
+    found = re.match(r"v(\d{1,6})(?:\.\.(\d{1,6}))?(?!\d)", greeting)
     if not found:
         raise WireError(f"expected a range of versions such as v157..176, found {greeting[:40]!r}")
     low, high = int(found[1]), int(found[2] or found[1])
@@ -67,7 +69,7 @@ class Receiver:
     """Cut a stream of bytes into messages, however it was chopped on its way."""
 
     def __init__(self) -> None:
-        self._data = b""
+        self._data = bytearray()
         self._greeted = False
 
     def feed(self, data: bytes) -> Iterator[list[str]]:
@@ -85,15 +87,17 @@ class Receiver:
                 raise WireError(f"a message of {length} bytes was announced, the limit is {MAX_FRAME}")
             if len(self._data) < 4 + length:
                 return
-            body, self._data = self._data[4 : 4 + length], self._data[4 + length :]
+            body = bytes(self._data[4 : 4 + length])
+            del self._data[: 4 + length]
             yield body.decode(errors="backslashreplace").removesuffix("\0").split("\0")
 
     def _take_greeting(self) -> bool:
-        if not (_GREETING.startswith(self._data[:4]) or self._data.startswith(_GREETING)):
+        if not _GREETING.startswith(self._data[:4]):
             raise WireError("a connection must begin with API and NUL")
         if len(self._data) < 4:
             return False
-        self._data, self._greeted = self._data[4:], True
+        del self._data[:4]
+        self._greeted = True
         return True
 
 
@@ -109,6 +113,8 @@ class Fields:
         return self._fields[self._at - 1] if self._at <= len(self._fields) else ""
 
     def texts(self, count: int) -> list[str]:
+        if not 0 <= count <= MAX_FIELDS:
+            raise WireError(f"expected at most {MAX_FIELDS} fields, found {count} announced")
         return [self.text() for _ in range(count)]
 
     def whole(self) -> int:
@@ -117,10 +123,9 @@ class Fields:
 
 def whole(field: str) -> int:
     """Return the integer of a field, 0 for an empty one. Raises WireError for anything else."""
-    try:
-        return int(field or 0)
-    except ValueError:
-        raise WireError(f"expected a whole number, found {field[:40]!r}") from None
+    if len(field) > 20 or not re.fullmatch(r"(-?\d+)?", field, re.ASCII):
+        raise WireError(f"expected a whole number, found {field[:40]!r}")
+    return int(field or 0)
 
 
 def number(field: str) -> Decimal | None:
@@ -131,6 +136,6 @@ def number(field: str) -> Decimal | None:
         value = Decimal(field)
     except InvalidOperation:
         raise WireError(f"expected a number, found {field[:40]!r}") from None
-    if not value.is_finite() or abs(value.adjusted()) > 30:
-        raise WireError(f"expected a finite number, found {field[:40]!r}")
+    if not value.is_finite() or abs(value.adjusted()) > LARGEST_DIGITS or len(value.as_tuple().digits) > 40:
+        raise WireError(f"expected a number of at most {LARGEST_DIGITS} digits, found {field[:40]!r}")
     return value

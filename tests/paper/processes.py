@@ -23,9 +23,13 @@ ROOT = Path(__file__).parents[2]
 class Paper:
     """A running `python -m executor.paper` on free ports."""
 
-    def __init__(self, *options: object) -> None:
+    said = ""  # what it wrote to its standard error, once it has ended, if that was asked for
+
+    def __init__(self, *options: object, stderr: int | None = None) -> None:
         command = [sys.executable, "-m", "executor.paper", "--port", "0", "--control-port", "0", "--volatility", "0"]
-        self.process = subprocess.Popen([*command, *map(str, options)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            [*command, *map(str, options)], cwd=ROOT, stdout=subprocess.PIPE, stderr=stderr, text=True
+        )
         assert self.process.stdout
         self.lines = [self.process.stdout.readline()]
         while not (ready := re.match(r"paper TWS ready port=(\d+) control=(\d+)", self.lines[-1])):
@@ -43,8 +47,12 @@ class Paper:
         """End it politely and return its exit code."""
         if self.process.poll() is None:
             self.control.do("stop")
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait until it has ended; return its exit code."""
         self.control.close()
-        self.process.communicate(timeout=10)
+        _, self.said = self.process.communicate(timeout=10)
         return self.process.returncode
 
 

@@ -16,7 +16,7 @@ from ib_insync import IB, Forex, LimitOrder, MarketOrder, StopOrder
 from common.clock import FakeClock, SystemClock
 from executor.paper.control import ControlClient, ControlError, ControlServer, parse_words
 from executor.paper.exchange import Exchange
-from executor.paper.scenario import ScenarioError, load, play
+from executor.paper.scenario import load, play
 from executor.paper.server import PaperServer
 from executor.paper.store import FileStore
 from executor.paper.truth import Truth
@@ -99,27 +99,6 @@ def test_contracts_and_two_accounts(tmp_path: Path) -> None:
     assert paper.control.do("account", account="DU1")["NetLiquidation"] == "1000000.00" and paper.end() == 0
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "said"),
-    [
-        ("--contracts", '[[contract]]\nsymbol="X"\n', "contract X: missing"),
-        ("--scenario", '[[step]]\ndo="dance"\n', "'dance'"),
-        ("--scenario", "no toml", "file.toml"),
-    ],
-)
-def test_bad_file_is_said_in_one_line(tmp_path: Path, name: str, content: str, said: str) -> None:
-    file = tmp_path / "file.toml"
-    file.write_text(content)
-    ended = subprocess.run(
-        [sys.executable, "-m", "executor.paper", "--port", "0", name, str(file)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=20,
-    )
-    assert ended.returncode == 1 and said in ended.stderr and "Traceback" not in ended.stderr
-
-
 def test_scenario_acts_on_entries_messages_and_time(tws: Tws, tmp_path: Path) -> None:
     file = tmp_path / "story.toml"
     file.write_text(
@@ -138,11 +117,6 @@ def test_scenario_acts_on_entries_messages_and_time(tws: Tws, tmp_path: Path) ->
     assert api.cut
     tws.advance(6)
     assert tws.exchange.price("EURUSD") == Decimal("1.15")
-
-
-def test_step_without_sense_is_named(tws: Tws) -> None:
-    with pytest.raises(ScenarioError, match="step 1: `on` needs"):
-        play(tws.server, [{"on": {"n": 1}, "do": "freeze"}])
 
 
 def test_path_passes_every_level(tws: Tws, api: Api) -> None:
