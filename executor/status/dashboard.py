@@ -102,7 +102,7 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class AlarmGroup:
-    """The alarms of one level about one symbol, newest first; about no symbol, each stands alone."""
+    """The alarms of one level about one symbol, or about none, newest first."""
 
     level: str
     symbol: str
@@ -137,11 +137,10 @@ class Dashboard:
     def alarm_groups(self) -> tuple[AlarmGroup, ...]:
         found: dict[tuple[str, str], list[AlarmRow]] = {}
         for alarm in self.alarms:
-            found.setdefault((alarm.level, alarm.symbol or alarm.key), []).append(alarm)
+            found.setdefault((alarm.level, alarm.symbol), []).append(alarm)
         trades = {trade.row.symbol: trade.row.id for trade in self.open_trades}
         return tuple(
-            AlarmGroup(level, rows[0].symbol, tuple(rows), trades.get(rows[0].symbol))
-            for (level, _), rows in found.items()
+            AlarmGroup(level, symbol, tuple(rows), trades.get(symbol)) for (level, symbol), rows in found.items()
         )
 
     @property
