@@ -316,12 +316,15 @@ class Checker:
             self.ends.judge(trade)
 
     def _none_held(self) -> None:
-        """An order that TWS only holds goes with its trade: one click of the owner's would send it."""
+        """An entry that TWS only holds goes with its trade: one click of the owner's would send it.
+
+        An exit that outlived its entry (the fault "orphaned children") is cancelled as an orphan once he sends it.
+        """
+        sql = "SELECT closed FROM trades JOIN orders ON trades.id = trade_id WHERE order_ref = ?"
         for order in self.live():
-            row = self.journal.one(
-                "SELECT closed FROM trades JOIN orders ON trades.id = trade_id WHERE order_ref = ?", order.ref
-            )
-            if order.held and order.ref.startswith(MINE) and (row is None or row["closed"]):
+            row = self.journal.one(sql, order.ref)
+            ours = order.held and order.ref.startswith(MINE) and leg_of(order.ref) == "E"
+            if ours and (row is None or row["closed"]):
                 self.say("held-back", f"{order.ref} is held in TWS, and its trade is finished")
 
     def _entered_once(self) -> None:

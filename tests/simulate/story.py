@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tests.simulate import calm
 from tests.simulate.occasions import OCCASIONS
 from tests.simulate.owner import BUTTONS, HANDS, press
 from tests.simulate.senders import SENDING
@@ -108,15 +109,10 @@ async def rest(world: World) -> None:
         await world.wait(1.0)
     world.checker.rest(world.relay.accepted)
     if is_calm(world.seed):
-        _quiet(world)
+        for rule in (calm.quiet, calm.unfounded):
+            for text in rule(world.checker.journal):
+                world.checker.say(rule.__name__, text)
     world.look()
-
-
-def _quiet(world: World) -> None:
-    """Without a fault there is no hold, and no page."""
-    loud = world.checker.journal.rows("SELECT key, text FROM alarms WHERE level = 'page'")
-    for alarm in loud:
-        world.checker.say("quiet", f"without any fault an alarm was raised: {alarm['key']}: {alarm['text']}")
 
 
 def unrest(world: World) -> str:

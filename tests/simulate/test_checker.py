@@ -16,6 +16,7 @@ import pytest
 
 from common.clock import FakeClock, utc_text
 from executor.journal import Journal
+from tests.simulate import calm
 from tests.simulate import checker as checker_module
 from tests.simulate import ends as ends_module
 from tests.simulate.checker import Checker, Sight
@@ -265,7 +266,7 @@ def resend_becomes_a_signal(stage: Stage) -> None:
 
 def held_after_its_trade(stage: Stage) -> None:
     take_profit(stage)
-    stage.live = [LiveOrder(f"{FIRST}S1", 3, 1, 5, -1, Decimal(100), True, "PendingSubmit")]
+    stage.live = [LiveOrder(f"{FIRST}E1", 3, 1, 5, 1, Decimal(100), True, "PendingSubmit")]
 
 
 def signal_without_verdict(stage: Stage) -> None:
@@ -346,6 +347,55 @@ def test_an_alarm_for_the_symbol_answers_for_a_missing_stop(stage: Stage) -> Non
     columns = "(key, kind, level, symbol, text, raised_at)"
     stage.write(f"INSERT INTO alarms {columns} VALUES ('unprotected:1', 'unprotected', 'page', 'AAPL', '', '')")
     assert stage.rules() == set()
+
+
+# ---- what must not be on a day without a fault ----
+
+
+def paged(stage: Stage) -> None:
+    holds_without_a_word(stage)
+    stage.write("INSERT INTO alarms (key, kind, level, text, raised_at) VALUES ('hold:1', 'hold', 'page', 'x', '2026')")
+
+
+def verdict(outcome: str, side: str | None = "buy") -> Callable[[Stage], None]:
+    """Return what gives the signal another outcome, as decided just now."""
+
+    def change(stage: Stage) -> None:
+        now = utc_text(NOW)
+        sql = "UPDATE inbox SET outcome = ?, side = ?, quantity = '100', received_at = ?, decided_at = ?"
+        stage.write(sql, outcome, side, utc_text(NOW + timedelta(seconds=1)), now)
+
+    return change
+
+
+def test_calm_course_is_quiet_and_founded(stage: Stage) -> None:
+    for outcome, side in (("ignored", "buy"), ("entered", "buy"), ("entered", "sell")):
+        verdict(outcome, side)(stage)
+        assert [*calm.quiet(stage.checker.journal), *calm.unfounded(stage.checker.journal)] == []
+    take_profit(stage)
+    verdict("refused")(stage)
+    assert list(calm.unfounded(stage.checker.journal)) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        pytest.param(paged, "an alarm was raised", id="paged"),
+        pytest.param(verdict("expired"), "is expired", id="expired"),
+        pytest.param(verdict("refused"), "is refused", id="refused though nothing blocks"),
+        pytest.param(verdict("ignored", "sell"), "is ignored", id="ignored though no trade is on its side"),
+    ],
+)
+def test_what_a_calm_day_must_not_bring_is_found(stage: Stage, change: Callable[[Stage], None], text: str) -> None:
+    change(stage)
+    found = [*calm.quiet(stage.checker.journal), *calm.unfounded(stage.checker.journal)]
+    assert any(text in each for each in found), found
+
+
+def test_close_that_did_nothing_beside_an_open_trade_is_found(stage: Stage) -> None:
+    verdict("nothing to do", None)(stage)
+    stage.write("UPDATE inbox SET decided_at = received_at")
+    assert any("nothing to do" in text for text in calm.unfounded(stage.checker.journal))
 
 
 def _places(module: ModuleType) -> set[tuple[str, int]]:

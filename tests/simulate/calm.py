@@ -1,0 +1,49 @@
+"""A day without a fault and without the owner: a page is one too many, and each alert that was not traded has its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from tests.simulate.records import JournalSide, Row
+from tests.simulate.world import SIZES
+
+
+def quiet(journal: JournalSide) -> Iterator[str]:
+    """Return every page that was raised."""
+    for alarm in journal.rows("SELECT key, text FROM alarms WHERE level = 'page'"):
+        yield f"without any fault an alarm was raised: {alarm['key']}: {alarm['text']}"
+
+
+def unfounded(journal: JournalSide) -> Iterator[str]:
+    """Return every verdict that the trades of its moment do not explain: else doing nothing would break no rule."""
+    for row in journal.rows("SELECT * FROM inbox WHERE state = 'done'"):
+        explained = REASONS.get(row["outcome"], lambda *_: True)
+        if not explained(journal, row):
+            yield f"{row['action']} {row['side'] or ''} {row['symbol']} is {row['outcome']}: {row['reason']}"
+
+
+def _ignored(journal: JournalSide, row: Row) -> bool:
+    """One trade per symbol: one on its side was there."""
+    sql = """SELECT 1 FROM trades WHERE symbol = ? AND signal = ? AND timestamp <= ?
+             AND (closed_at IS NULL OR closed_at >= ?)"""
+    return bool(journal.rows(sql, row["symbol"], row["side"], row["decided_at"], row["received_at"]))
+
+
+def _refused(journal: JournalSide, row: Row) -> bool:
+    """It cannot be ordered, or the last trade of its side took profit."""
+    if SIZES.get(row["symbol"]) != float(row["quantity"]):
+        return True
+    sql = "SELECT tp_hit FROM trades WHERE symbol = ? AND signal = ? AND closed_at <= ? ORDER BY closed_at DESC LIMIT 1"
+    last = journal.one(sql, row["symbol"], row["side"], row["decided_at"])
+    return last is not None and bool(last["tp_hit"])
+
+
+def _nothing_to_do(journal: JournalSide, row: Row) -> bool:
+    """No trade was open."""
+    sql = "SELECT 1 FROM trades WHERE symbol = ? AND timestamp < ? AND (closed_at IS NULL OR closed_at > ?)"
+    return not journal.rows(sql, row["symbol"], row["received_at"], row["decided_at"])
+
+
+REASONS: dict[str, Callable[[JournalSide, Row], bool]] = {
+    "ignored": _ignored, "refused": _refused, "nothing to do": _nothing_to_do, "expired": lambda *_: False,
+}  # fmt: skip
