@@ -2,12 +2,14 @@
 
 A sender that gets no answer sends the same signal again, as senders do; every third one sends again although it was
 answered. The executor acks what it got. Each writes down what it heard, in one list, in the order of hearing.
-The queue is a SQLite file, or a database of its own in a PostgreSQL that lives on.
+The queue is a SQLite file, or a database of its own in a PostgreSQL that lives on. In some runs a second relay over
+the same queue lives on too, and everybody talks to both in turn.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -94,6 +96,7 @@ class Blow:
     kill_at: tuple[int, ...] = ()
     worker_only: bool = False
     postgres: str = ""  # the address of a PostgreSQL server; "" for SQLite
+    beside: bool = False  # whether another relay over the same queue lives on
 
 
 @dataclass
@@ -112,40 +115,45 @@ class RelayVerdict:
     @property
     def where(self) -> str:
         """Tell what was killed, and at what."""
-        what = "worker" if self.blow.worker_only else "server"
+        what = ("worker" if self.blow.worker_only else "server") + " beside another" * self.blow.beside
         names = "; ".join(self.boundaries[n - 1] for n in self.blow.kill_at if n <= len(self.boundaries))
         return f"{what} killed at {self.blow.kill_at} ({names})"
 
 
 class Stage:
-    """The relay's process, and those who talk to it."""
+    """The relay's processes, and those who talk to them."""
 
     def __init__(self, folder: Path, blow: Blow, queue: str) -> None:
-        self.folder, self.blow, self.queue, self.port = folder, blow, queue, free_port()
+        self.folder, self.blow, self.queue = folder, blow, queue
+        self.ports = [free_port() for _ in range(1 + blow.beside)]
+        self.turns = itertools.cycle(self.ports)
         self.boundaries = folder / "boundaries.txt"
         self.heard: Heard = []
         self.over = threading.Event()
         self.pid = 0
+        self.other = self._fork(self.ports[1], "other.txt", ()) if blow.beside else 0
         self.empty = False  # whether the queue ended with nothing left to deliver
+
+    def _fork(self, port: int, boundaries: str, kill_at: tuple[int, ...]) -> int:
+        work = partial(relay_child.run, port, self.queue, self.folder / boundaries, kill_at, self.blow.worker_only)
+        return fork(work, self.folder / "relay.log", self.folder)
 
     def keep_alive(self) -> None:
         """Start the relay where it does not run."""
         if not self.pid or os.waitpid(self.pid, os.WNOHANG)[0]:
-            blow = self.blow
-            work = partial(relay_child.run, self.port, self.queue, self.boundaries, blow.kill_at, blow.worker_only)
-            self.pid = fork(work, self.folder / "relay.log", self.folder)
+            self.pid = self._fork(self.ports[0], self.boundaries.name, self.blow.kill_at)
 
     def end(self) -> None:
-        if self.pid:
+        for pid in filter(None, (self.pid, self.other)):
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGKILL)
+                os.killpg(pid, signal.SIGKILL)
             with contextlib.suppress(ChildProcessError):
-                os.waitpid(self.pid, 0)
+                os.waitpid(pid, 0)
 
     def ask(self, path: str, body: dict[str, Any]) -> dict[str, Any] | None:
         """Return the relay's 2xx answer, or None where there was none."""
         name = "RELAY_WEBHOOK_SECRETS" if path == "/webhook" else "RELAY_EXECUTOR_TOKENS"
-        connection = HTTPConnection(HOST, self.port, timeout=5)
+        connection = HTTPConnection(HOST, next(self.turns), timeout=5)
         try:
             connection.request("POST", path, json.dumps(body), {"Authorization": f"Bearer {SECRETS[name]}"})
             answer = connection.getresponse()
@@ -230,10 +238,15 @@ def _play(stage: Stage) -> None:
 def spread(count: int, width: int, postgres: str) -> list[Blow]:
     """Return so many kills over boundaries 1 to width, evenly: four of the server, four of the worker, and so on.
 
-    Every fourth run is killed a second time.
+    Every fourth run is killed a second time. Eight runs are of a relay alone, eight of one beside another, which
+    comes to half as many boundaries.
     """
-    points = [1 + round(i * (width - 1) / max(count - 1, 1)) for i in range(count)]
-    return [Blow((at, at + 7) if n % 4 == 3 else (at,), n % 8 >= 4, postgres) for n, at in enumerate(points)]
+    blows = []
+    for n in range(count):
+        beside = n % 16 >= 8
+        at = 1 + round(n * (width - 1) / max(count - 1, 1) / (1 + beside))
+        blows.append(Blow((at, at + 7) if n % 4 == 3 else (at,), n % 8 >= 4, postgres, beside))
+    return blows
 
 
 # ---- the queue ----
