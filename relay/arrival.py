@@ -28,6 +28,7 @@ class Arrival:
         self._wanted: int | None = None  # bytes of body by Content-Length; None: chunks
         self._at = 0  # how far the head was searched, then where the next chunk begins
         self._decoded = 0
+        self._asked = False  # whether an expectation was looked for
         self._chunks, self._chunks_ended = 0, False
 
     @property
@@ -66,8 +67,9 @@ class Arrival:
 
     def take_expectation(self) -> bool:
         """Tell, once, whether the client waits for a "100 Continue" before it sends the body."""
-        if self._start is None:
+        if self._start is None or self._asked:
             return False
+        self._asked = True
         found = _EXPECT.search(self.received, 0, self._start)
         if not found:
             return False
