@@ -57,24 +57,31 @@ def blueprint(relay: Relay) -> Blueprint:
 
 
 class _Readiness:
-    """Asks the queue at most once a second, one thread at a time."""
+    """Asks the queue at most once a second, one thread at a time; the others hear what that one was told."""
 
     def __init__(self, relay: Relay) -> None:
-        self._relay, self._lock = relay, Lock()
-        self._until, self._last = -1.0, None  # type: float, tuple[Readiness, Stats] | None
+        self._relay, self._lock, self._until = relay, Lock(), -1.0
+        self._last: tuple[Readiness, Stats] | QueueError
 
     def check(self) -> tuple[Readiness, Stats]:
         """Return the state of the queue, at most a second old.
 
         Raises:
-            QueueUnavailable: Alerts cannot be taken.
+            QueueError: Alerts cannot be taken.
         """
         with self._lock:
-            if self._last is None or self._relay.clock.monotonic() >= self._until:
-                self._last = None
-                self._last = self._relay.pending.ready(), self._relay.pending.stats(self._relay.clock.now())
+            if self._relay.clock.monotonic() >= self._until:
+                self._last = self._ask()
                 self._until = self._relay.clock.monotonic() + READY_FOR_SECONDS
+            if isinstance(self._last, QueueError):
+                raise type(self._last)(self._last.message)
             return self._last
+
+    def _ask(self) -> tuple[Readiness, Stats] | QueueError:
+        try:
+            return self._relay.pending.ready(), self._relay.pending.stats(self._relay.clock.now())
+        except QueueError as exc:
+            return exc
 
 
 def executor_state(relay: Relay, stats: Stats, now: datetime) -> str:

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from common.errors import QueueUnavailable
 from relay.delivery import read_acks, read_nack, read_poll
 from tests.relay.examples import AUTH, EXECUTOR, Web, signal
 
@@ -182,3 +183,17 @@ def test_the_kill_switch_holds_and_lets_go(tmp_path):
     assert [each["payload"].count('"close"') for each in web.lease()] == [1]
     web.pending.set_mode("open")
     assert len(web.lease()) == 1
+
+
+def test_a_queue_that_is_away_is_asked_once_a_second_however_many_strangers_ask(web, monkeypatch):
+    """Each would hold a thread for two seconds, and the executor needs one."""
+    asked = []
+
+    def away():
+        asked.append(1)
+        raise QueueUnavailable("gone")
+
+    monkeypatch.setattr(web.pending, "ready", away)
+    assert [web.get("/readyz").status_code for _ in range(5)] == [503] * 5 and len(asked) == 1
+    web.clock.advance(1)
+    assert web.get("/readyz").status_code == 503 and len(asked) == 2
