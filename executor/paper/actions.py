@@ -251,8 +251,10 @@ def _lose_connection(server: PaperServer, times: int = 1, hold_events: bool = Fa
         server.gateway.hold_events()
 
 
-def _restore_connection(server: PaperServer, code: int = 1102) -> None:
-    """1102, or 1101 whose market data subscriptions are gone."""
+def _restore_connection(server: PaperServer, code: int = 1102, lose_events: bool = False) -> None:
+    """1102, or 1101 whose market data subscriptions are gone; with `lose_events` what was held back is never told."""
+    if lose_events:
+        server.gateway.lose_order_events()
     if code == 1101:
         for session in server.gateway.sessions:
             session.feeds.quotes.clear()
@@ -359,7 +361,7 @@ ACTIONS: dict[str, Action] = {
     "midnight": Action(_midnight, {}), "disconnect": Action(_disconnect, {}),
     "freeze": Action(_freeze, {"seconds": maybe(seconds)}), "thaw": Action(_thaw, {}),
     "lose_connection": Action(_lose_connection, {"times": whole(1, 1000), "hold_events": flag}),
-    "restore_connection": Action(_restore_connection, {"code": _one_code((1101, 1102))}),
+    "restore_connection": Action(_restore_connection, {"code": _one_code((1101, 1102)), "lose_events": flag}),
     "farm": Action(_farm, {"code": _one_code(tuple(_FARMS)), "name": text}),
     "next_valid_id": Action(_next_valid_id, {"client_id": _NUMBER, "value": whole(1, 2**31 - 1)}),
     "stop": Action(_stop, {}), "fault": Action(_fault, {"knob": text}), "clear": Action(_clear, {"knob": maybe(text)}),

@@ -89,6 +89,7 @@ STANDING: dict[str, dict[str, tuple[Any, Reader]]] = {
     "cross_client_cancel": {},
     "hold_client_id": {"seconds": (10.0, seconds)},
     "held_resend_103": {},
+    "inactive_listed": {},
     "lax_ids": {},
     "silent_login": {},
     "refuse_connections": {},

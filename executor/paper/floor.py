@@ -69,8 +69,11 @@ class Floor:
 
     def shown_open(self) -> Iterator[Order]:
         """Yield what reqOpenOrders may show: held orders are invisible until they are transmitted."""
-        among = map(self.shown, self.book.orders.values()) if self.stale else self.book.open_orders()
-        return (one for one in among if not one.done and not one.held)
+        dead = self.faults.standing("inactive_listed") is not None  # a rejected order is dead, and still in the list
+        every = self.stale or dead
+        among = map(self.shown, self.book.orders.values()) if every else self.book.open_orders()
+        return (one for one in among
+                if not one.held and (not one.done or (dead and one.status == "Inactive" and not one.forgotten)))  # fmt: skip
 
     def shown_completed(self) -> Iterator[Order]:
         return (one for one in map(self.shown, self.book.orders.values()) if one.done and not one.forgotten)

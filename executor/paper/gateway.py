@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from executor.paper import replies
@@ -172,6 +173,11 @@ class Gateway:
         """Lose what was kept back, as a restart of TWS does; it asks IB's servers anew."""
         self._quiet = self.exchange.floor.stale = None
 
+    def lose_order_events(self) -> None:
+        """Lose what was kept back of orders and executions; of positions TWS learns when it is connected again."""
+        if self._quiet is not None:
+            self._quiet = [event for event in self._quiet if isinstance(event, (PositionMoved, PricesMoved))]
+
     def release_events(self) -> None:
         held, self._quiet = self._quiet or [], None
         self.exchange.floor.stale = None
@@ -241,10 +247,10 @@ class Gateway:
         return self.exchange.floor.instrument(order)
 
     def open_order(self, order: Order, session: Session) -> replies.Message:
-        return open_order(order, self.instrument(order), order.order_id, session.version)
+        return open_order(_as_known(order), self.instrument(order), order.order_id, session.version)
 
     def order_status(self, order: Order) -> replies.Message:
-        return replies.order_status(order, order.order_id, order.form.parent_id)
+        return replies.order_status(_as_known(order), order.order_id, order.form.parent_id)
 
     def execution(self, req_id: int, one: Execution) -> replies.Message:
         return replies.execution(req_id, one, self.instrument(one), self.execution_time(one))
@@ -261,3 +267,8 @@ class Gateway:
         if form == "tws":  # in TWS's own zone, which its greeting names: UTC
             return f"{one.at:%Y%m%d  %H:%M:%S}"
         return f"{one.at.astimezone(EXCHANGE_ZONE):%Y%m%d %H:%M:%S} US/Eastern"
+
+
+def _as_known(order: Order) -> Order:
+    """Return an order as it is shown: IB gives it its permId, so before it is there it has none."""
+    return replace(order, perm_id=0) if order.lost or "queued" in order.flags else order

@@ -677,6 +677,37 @@ def test_order_whose_cancel_waits_for_1102_can_fill(tws: Tws, api: Api) -> None:
     assert api.story() == []
 
 
+def test_events_of_1100_may_never_be_told(tws: Tws, api: Api) -> None:
+    """LEAN pull request 884: fills missing after the nightly reset, though the connection was kept."""
+    api.bracket()
+    api.reqPositions()
+    perform(tws.server, "lose_connection", hold_events=True)
+    tws.price("EURUSD", "1.2005")
+    api.place(AAPL, MarketOrder("BUY", 1, orderId=4))
+    api.take()
+    perform(tws.server, "restore_connection", lose_events=True)
+    heard = api.take()
+    assert {args[0] for name, args in heard if name == "orderStatus"} == {4}
+    assert [args[2] for name, args in heard if name == "position"] == [0, 1]
+    api.reqExecutions(1, ExecutionFilter(symbol="EUR"))
+    assert api.kinds().count("execDetails") == 2
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+def test_order_that_is_not_at_ib_yet_has_no_perm_id(tws: Tws, api: Api, arrives: bool) -> None:
+    if arrives:
+        perform(tws.server, "lose_connection")
+    else:
+        tws.fault("lose_order", silent=False)
+    api.place(AAPL, LimitOrder("BUY", 1, 100, orderId=1))
+    heard = api.take()
+    assert [args[2].permId for name, args in heard if name == "openOrder"] == [0]
+    assert [args[5] for name, args in heard if name == "orderStatus"] == [0]
+    if arrives:
+        perform(tws.server, "restore_connection")
+        assert [args[2].permId > 0 for name, args in api.take() if name == "openOrder"] == [True]
+
+
 def test_restart_during_1100_keeps_no_later_event_back(tws: Tws) -> None:
     perform(tws.server, "lose_connection", hold_events=True)
     perform(tws.server, "restart")
@@ -780,6 +811,18 @@ def test_owner_trades_while_the_api_is_read_only(tws: Tws) -> None:
     tws.fault("read_only")
     tws.owner.place("AAPL", "BUY", 1)
     assert tws.position("AAPL") == 1
+
+
+def test_rejected_order_may_stay_in_the_list(tws: Tws, api: Api) -> None:
+    tws.fault("inactive_listed")
+    tws.fault("reject")
+    api.place(AAPL, MarketOrder("BUY", 1, orderId=1))
+    api.take()
+    api.reqOpenOrders()
+    assert api.story() == ["openOrder 1", "1 Inactive"]
+    perform(tws.server, "midnight")
+    api.reqOpenOrders()
+    assert api.story() == []
 
 
 def test_login_that_says_nothing(tws: Tws) -> None:
