@@ -66,7 +66,8 @@ def tell(total: Figures, count: int, broken: Counter[str], seconds: float) -> No
     held = sum(total.holds.values())
     share = 100 * total.hold_days / max(total.days, 1)
     table(f"{held} holds, on {total.hold_days} days ({share:.1f} %)", total.holds)
-    print(f"{total.calm_days} days without a fault: no hold and no page is allowed there")
+    print(f"{total.calm_days} days without a fault: no hold and no page is allowed there; ", end="")
+    print(f"{total.gentle_days} days of troubles after which all can be known: no hold is allowed there")
     table(f"{sum(broken.values())} violations", broken)
     if not broken:
         bound = 100 * CONFIDENT / max(total.days, 1)

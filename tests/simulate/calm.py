@@ -1,4 +1,5 @@
-"""A day without a fault and without the owner: a page is one too many, and each alert that was not traded has its reason."""
+"""What must not be on days that are easy: without a fault no page, and no alert not traded without its reason; and after
+troubles that leave everything to be read, no hold."""
 
 from __future__ import annotations
 
@@ -20,6 +21,12 @@ def unfounded(journal: JournalSide) -> Iterator[str]:
         explained = REASONS.get(row["outcome"], lambda *_: True)
         if not explained(journal, row):
             yield f"{row['action']} {row['side'] or ''} {row['symbol']} is {row['outcome']}: {row['reason']}"
+
+
+def knowable(journal: JournalSide) -> Iterator[str]:
+    """Return every hold: nobody may be asked for what the broker tells."""
+    for alarm in journal.rows("SELECT text FROM alarms WHERE kind = 'hold'"):
+        yield alarm["text"]
 
 
 def _ignored(journal: JournalSide, row: Row) -> bool:

@@ -8,11 +8,12 @@ from tests.simulate import calm
 from tests.simulate.occasions import OCCASIONS
 from tests.simulate.owner import BUTTONS, HANDS, press
 from tests.simulate.senders import SENDING
-from tests.simulate.troubles import TROUBLES, heal
+from tests.simulate.troubles import KNOWABLE, TROUBLES, heal
 from tests.simulate.world import REST_SECONDS, Result, World, run
 
 CALM_EVERY = 8  # one seed in so many has no fault and no owner: it must end without a hold
 BROUGHT_ABOUT = 0.8  # of the troubles that wait for something, so many are given it
+GENTLE = 4  # so many seeds behind each calm one comes one after whose troubles everything can be known: no hold either
 Act = Callable[[World], object]
 
 
@@ -34,6 +35,7 @@ async def play(world: World, days: int) -> None:
         await day(world, acts)
         world.figures.days += 1
         world.figures.calm_days += is_calm(world.seed)
+        world.figures.gentle_days += is_gentle(world.seed)
         world.figures.hold_days += sum(world.figures.holds.values()) > held
         world.skip_to(9, 30, days=1)
     await rest(world)
@@ -43,12 +45,16 @@ def is_calm(seed: int) -> bool:
     return seed % CALM_EVERY == 0
 
 
+def is_gentle(seed: int) -> bool:
+    return seed % CALM_EVERY == GENTLE
+
+
 def menu(world: World) -> list[tuple[int, str, Act]]:
     """Return what may happen in this run, with weights: each seed has its own half of all troubles."""
     acts = [(weight, "", act) for weight, act in SENDING]
     if is_calm(world.seed):
         return acts
-    for table in (TROUBLES, HANDS, BUTTONS):
+    for table in (KNOWABLE,) if is_gentle(world.seed) else (TROUBLES, HANDS, BUTTONS):
         for name in sorted(table):
             if world.chance.random() < 0.5:
                 weight, act = table[name]
@@ -63,7 +69,7 @@ async def day(world: World, acts: list[tuple[int, str, Act]]) -> None:
         await spell(world, acts)
         await rest(world)
         world.skip(chance.uniform(60, 7000))
-    if chance.random() < 0.3:
+    if chance.random() < 0.3 and not is_gentle(world.seed):  # what a midnight hides cannot be known
         world.skip_to(23, 59, 60 - chance.randint(3, 25))
         await spell(world, acts)
         await rest(world)
@@ -108,10 +114,10 @@ async def rest(world: World) -> None:
             press(world, decide=True)
         await world.wait(1.0)
     world.checker.rest(world.relay.accepted)
-    if is_calm(world.seed):
-        for rule in (calm.quiet, calm.unfounded):
-            for text in rule(world.checker.journal):
-                world.checker.say(rule.__name__, text)
+    rules = (calm.quiet, calm.unfounded) if is_calm(world.seed) else (calm.knowable,) if is_gentle(world.seed) else ()
+    for rule in rules:
+        for text in rule(world.checker.journal):
+            world.checker.say(rule.__name__, text)
     world.look()
 
 

@@ -266,6 +266,18 @@ TROUBLES: dict[str, tuple[int, Act]] = {
 }  # fmt: skip
 
 
+# After these everything can be known: what the broker did can be read from it, and nothing that it took is gone.
+KNOWABLE = {
+    name: TROUBLES[name] for name in (
+        "acknowledgement lost", "warning 399", "slow fill", "status before execution", "status left out", "status twice",
+        "late commission", "commission unset", "no commission", "drop at a message", "an End is missing",
+        "no market data", "other time format", "client id kept", "silent login", "connections refused", "TWS freezes",
+        "TWS loses IBKR", "clients cut", "connection cut", "half-open connection", "slow network", "bad way to the relay",
+        "relay restarts", "executor killed", "executor killed at a boundary", "computer sleeps", "disk full",
+    )
+}  # fmt: skip
+
+
 # ---- the end of all troubles ----
 
 

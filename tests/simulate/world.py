@@ -51,6 +51,7 @@ class Figures:
 
     days: int = 0
     calm_days: int = 0  # of seeds without a fault and without the owner
+    gentle_days: int = 0  # of seeds with none but troubles after which everything can be known
     signals: int = 0
     orders: int = 0
     fills: int = 0
