@@ -218,7 +218,8 @@ def _status(look: Look, reported_at: datetime | None, now: datetime) -> tuple[bo
     if reported_at is None:
         return False, "disconnected: the executor is starting and has not reported yet"
     if is_silent(look.content, now):
-        return False, f"disconnected: the executor has not reported since {reported_at:%H:%M:%S} UTC"
+        why = "it hangs, or cannot write the journal (is the disk full?): see its log"
+        return False, f"disconnected: the executor has not reported since {reported_at:%H:%M:%S} UTC; {why}"
     said = _mapping(look.content.live.get("connection"))
     connected = str(said.get("status", "")).startswith("connected")
     words = str(said.get("text") or "")
