@@ -25,17 +25,19 @@ from tests.mutants.catalogue import MUTANTS, Mutant
 
 ROOT = Path(__file__).parents[2]
 KEPT = ("common", "executor", "relay", "deploy", "bench", "tests")
-SECONDS = 120.0  # a mutant may hang its tests; after so long that counts as caught
-FAILED = re.compile(r"^(?:FAILED|ERROR) tests/(.*?)(?: - .*)?$", re.MULTILINE)
+SECONDS = 300.0  # for the tests of one mutant; to run out of time is no catch
+FAILED = re.compile(r"^FAILED tests/(.*?)(?: - .*)?$", re.MULTILINE)
+WHY = re.compile(r"^E   +(.*)$", re.MULTILINE)
 PYTEST = ("-m", "pytest", "-x", "-q", "--tb=short", "-p", "no:cacheprovider")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the tests said of one mutant. `caught` names the test that failed, "" where none did."""
+    """What the tests said of one mutant. `caught` names the test that failed, "" where none did; `why` is its first word."""
 
     mutant: Mutant
     caught: str
+    why: str
     seconds: float
 
 
@@ -51,14 +53,14 @@ def copy_tree(to: Path) -> Path:
     return to
 
 
-def run_tests(tree: Path, tests: Iterable[str]) -> tuple[int, str]:
+def run_tests(tree: Path, tests: Iterable[str], seconds: float = SECONDS) -> tuple[int, str]:
     """Run tests of a tree until the first failure; pytest's exit code and output."""
     words = [sys.executable, *PYTEST, f"--basetemp={tree}/.tests", *(f"tests/{each}" for each in tests)]
     settings = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
     try:
-        done = subprocess.run(words, cwd=tree, env=settings, capture_output=True, text=True, timeout=SECONDS)
+        done = subprocess.run(words, cwd=tree, env=settings, capture_output=True, text=True, timeout=seconds)
     except subprocess.TimeoutExpired:
-        return 1, "FAILED tests/ the time limit"
+        return -1, f"they took longer than {seconds:.0f} s"
     return done.returncode, done.stdout + done.stderr
 
 
@@ -75,10 +77,11 @@ def judge(tree: Path, mutant: Mutant) -> Outcome:
         code, output = run_tests(tree, mutant.tests)
     finally:
         path.write_text(whole, "utf-8")
-    failed = FAILED.search(output)
-    if code not in (0, 1) or (code == 1 and failed is None):
-        raise Trouble(f"{mutant.breaks}: its tests did not run (exit code {code}):\n{output[-2000:]}")
-    return Outcome(mutant, failed[1] if failed and code else "", time.monotonic() - began)
+    failed, why = FAILED.search(output), WHY.search(output)
+    if code not in (0, 1) or (code == 1 and (failed is None or "Timeout (" in output)):
+        raise Trouble(f"{mutant.breaks}: its tests did not run to their end (exit code {code}):\n{output[-2000:]}")
+    caught = failed[1] if failed and code else ""
+    return Outcome(mutant, caught, why[1] if why and code else "", time.monotonic() - began)
 
 
 def judge_all(mutants: list[Mutant], jobs: int) -> Iterator[Outcome]:
@@ -87,7 +90,9 @@ def judge_all(mutants: list[Mutant], jobs: int) -> Iterator[Outcome]:
         free: queue.Queue[Path] = queue.Queue()
         for _ in range(jobs):
             free.put(copy_tree(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mutants-")))))
-        code, output = run_tests(free.queue[0], sorted({each for mutant in mutants for each in mutant.tests}))
+        code, output = run_tests(
+            free.queue[0], sorted({each for mutant in mutants for each in mutant.tests}), 4 * SECONDS
+        )
         if code:
             raise Trouble(f"these tests fail without any mutant, so they can catch none:\n{output[-3000:]}")
 
@@ -107,7 +112,10 @@ def tell(outcomes: Iterator[Outcome]) -> int:
     print(f"{'the rule that the mutant breaks':76}{'seconds':>7}  caught by")
     for outcome in outcomes:
         count += 1
-        print(f"{outcome.mutant.breaks:76}{outcome.seconds:7.1f}  {outcome.caught or 'NOTHING'}", flush=True)
+        print(
+            f"{outcome.mutant.breaks:76}{outcome.seconds:7.1f}  {outcome.caught or 'NOTHING'}: {outcome.why[:80]}",
+            flush=True,
+        )
         survivors += [] if outcome.caught else [outcome.mutant]
     print(f"{count} mutants, {count - len(survivors)} caught, {len(survivors)} survived", end="; ")
     print(f"{time.monotonic() - began:.0f} s")
