@@ -118,7 +118,9 @@ class Checker:
             "SELECT * FROM trades WHERE state = 'closed' AND con_id = ? AND signal = ? ORDER BY closed_at DESC LIMIT 1"
         )
         last = self.journal.one(sql, entry["conId"], "buy" if entry["action"] == "BUY" else "sell")
-        exits = self.ends.exits(last) if last else []
+        exits = (
+            [e for e in self.ends.exits(last) if e["at"] <= last["closed_at"]] if last else []
+        )  # a late one is a hold
         if last is None or not exits or leg_of(exits[-1]["orderRef"]) != "T" or Decimal(last["reduced"]):
             return
         since = last["closed_at"]
