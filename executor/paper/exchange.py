@@ -16,12 +16,14 @@ from zoneinfo import ZoneInfo
 
 from common.clock import Clock
 from executor.paper.books import Books
+from executor.paper.cancels import Cancels
 from executor.paper.contracts import BUILT_IN, Catalog, Instrument
 from executor.paper.events import Event, Notice, PricesMoved
 from executor.paper.faults import Faults
 from executor.paper.floor import Floor
 from executor.paper.hours import hours
 from executor.paper.intake import Intake
+from executor.paper.link import Link
 from executor.paper.market import Market
 from executor.paper.matcher import Matcher
 from executor.paper.orderbook import OrderBook
@@ -45,7 +47,9 @@ class Exchange:
         books = Books(catalog, market, list(accounts), cash)
         self.floor = Floor(clock, catalog, market, books, OrderBook(), Faults(), truth or Truth())
         self.matcher = Matcher(self.floor)
-        self.intake = Intake(self.floor, self.matcher)
+        self.link = Link()
+        self.intake = Intake(self.floor, self.matcher, self.link)
+        self.cancels = Cancels(self.floor, self.matcher, self.link)
         self.on_event: Callable[[Event], None] = lambda event: None
         self._store = store or NoStore()
         self._store.load(self.floor)
@@ -61,11 +65,11 @@ class Exchange:
 
     def cancel(self, client_id: int, order_id: int, *, sees_all: bool = False) -> None:
         with self.turn():
-            self.intake.cancel(client_id, order_id, sees_all=sees_all)
+            self.cancels.take(client_id, order_id, sees_all=sees_all)
 
     def cancel_all(self) -> None:
         with self.turn():
-            self.intake.cancel_all()
+            self.cancels.take_global()
 
     # -- what the market does ---------------------------------------------------------------------------------
 
@@ -137,7 +141,7 @@ class Exchange:
     def lose_connection(self) -> None:
         """Lose IB's servers (1100): what clients send waits in TWS; IB itself goes on trading."""
         with self.turn():
-            self.intake.connected = False
+            self.link.up = False
             self.floor.emit(Notice(1100, "Connectivity between IB and Trader Workstation has been lost."))
 
     def restore_connection(self, code: int = 1102) -> None:
@@ -145,7 +149,7 @@ class Exchange:
         kept = {1101: "data lost.", 1102: "data maintained."}[code]
         with self.turn():
             self.floor.emit(Notice(code, f"Connectivity between IB and Trader Workstation has been restored - {kept}"))
-            self.intake.reconnect()
+            self.link.restore()
 
     def notice(self, code: int, words: str) -> None:
         with self.turn():
@@ -166,7 +170,7 @@ class Exchange:
                     lost.append(order)
                     book.forget(order)
                     self.floor.log("lost", order, why="restart of TWS")
-            self.intake.forget_waiting()
+            self.link.forget()
             self.floor.lagging.clear()
             self._roll_back(lost, rollback_ids)
             self.floor.truth.add(self.floor.now, "restart", lost=len(lost))

@@ -128,6 +128,11 @@ class Floor:
         """Report an error or a warning about an order."""
         self.emit(Refused(order.client_id, order.order_id, code, words, order.muted))
 
+    def deny(self, client_id: int, order_id: int, code: int, words: str) -> None:
+        """Refuse a request before it is an order, or because of the order's state."""
+        self.truth.add(self.now, "refused", clientId=client_id, orderId=order_id, code=code, words=words)
+        self.emit(Refused(client_id, order_id, code, words))
+
     def fault(self, name: str, order: Order) -> bool:
         return self.faults.take(name, order, self.instrument(order).name) is not None
 

@@ -1,4 +1,4 @@
-"""Orders coming in: validate, hold, transmit, modify, cancel.
+"""Orders coming in: validate, hold, transmit, modify.
 
 An order with transmit=False is held by TWS in silence. A transmitting message sends its whole family: the
 parent is acknowledged first, then its children, and only then is anything matched.
@@ -6,31 +6,31 @@ parent is acknowledged first, then its children, and only then is anything match
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
 from executor.paper.contracts import Instrument
-from executor.paper.events import Refused
 from executor.paper.faults import Fault
 from executor.paper.floor import Floor
+from executor.paper.link import Link
 from executor.paper.matcher import Matcher, rest, resting_status
 from executor.paper.orders import Order, OrderForm
-from executor.paper.validation import READ_ONLY, odd_lot, order_line, refusal, words
+from executor.paper.validation import READ_ONLY, odd_lot, order_line, refusal, said, words
 
 MAX_ID = 2**31 - 1
 KEPT_FLAGS = ("orphan_children", "children_stay", "oca_ignored", "oca_double_fill")
 
 
 class Intake:
-    """Take orders and cancellations of clients and of the owner."""
+    """Take the orders of clients and of the owner."""
 
-    def __init__(self, floor: Floor, matcher: Matcher) -> None:
-        self._floor = floor
-        self._matcher = matcher
-        self.connected = True  # False: TWS has lost IB's servers
-        self._waiting: list[Callable[[], None]] = []  # what clients sent meanwhile
-        self._cancelling: list[Order] = []  # whose cancel is among that
+    def __init__(self, floor: Floor, matcher: Matcher, link: Link) -> None:
+        self._floor, self._matcher, self._link = floor, matcher, link
+
+    @property
+    def connected(self) -> bool:
+        """Tell whether TWS has IB's servers."""
+        return self._link.up
 
     # -- placing ----------------------------------------------------------------------------------------------
 
@@ -41,19 +41,15 @@ class Intake:
         if code_words is None and known is not None:
             code_words = self._modify_refusal(known, found[0], form)
         if code_words is not None:
-            self._say(client_id, order_id, *code_words)
+            self._floor.deny(client_id, order_id, *code_words)
             return None
         form = replace(form, account=form.account or next(iter(self._floor.books.accounts)))
-        if known is not None and self._in_reach(known):
+        if known is not None and self._link.reaches(known):
             return self._modify(known, form)
         if known is not None:
-            self._waiting.append(lambda: self._modify_late(known, found[0], form))
+            self._link.wait(lambda: self._modify_late(known, found[0], form))
             return known
         return self._new(client_id, order_id, found[0], form)
-
-    def _say(self, client_id: int, order_id: int, code: int, text: str) -> None:
-        self._floor.truth.add(self._floor.now, "refused", clientId=client_id, orderId=order_id, code=code, words=text)
-        self._floor.emit(Refused(client_id, order_id, code, text))
 
     def _refusal(self, client_id: int, order_id: int, found: list[Instrument],
                  form: OrderForm) -> tuple[int, str] | None:  # fmt: skip
@@ -89,12 +85,12 @@ class Intake:
         floor = self._floor
         mark = floor.book.mark(client_id)
         order = floor.book.new_order(client_id, order_id, one.con_id, form, floor.now)
-        self._link(order)
+        self._group(order)
         fault = floor.faults.take("reject", order, one.name)
         if fault and not fault.word("then"):
             floor.book.forget(order)
             floor.book.marks[client_id] = mark  # TWS itself refused: the id is free as before
-            self._say(client_id, order_id, *_code_words(fault))
+            self._floor.deny(client_id, order_id, *said(fault))
             return None
         if fault:
             self._plan_rejection(order, fault)
@@ -107,17 +103,17 @@ class Intake:
 
     def _plan_rejection(self, order: Order, fault: Fault) -> None:
         """Have IB reject an order: at once, or some time after it was taken, unless it is filled by then."""
-        said = *_code_words(fault), fault.word("then")
+        answer = *said(fault), fault.word("then")
         if not fault.seconds():
-            order.rejection = said
+            order.rejection = answer
         else:
-            self._floor.after(fault.seconds() or 0.0, lambda: self._reject_late(order, *said))
+            self._floor.after(fault.seconds() or 0.0, lambda: self._reject_late(order, *answer))
 
     def _reject_late(self, order: Order, code: int, text: str, then: str) -> None:
         if order.working and not order.filled:
             self._reject(order, code, text, then)
 
-    def _link(self, order: Order) -> None:
+    def _group(self, order: Order) -> None:
         floor, form = self._floor, order.form
         order.oca_group, order.oca_type = form.oca_group, form.oca_type or (3 if form.oca_group else 0)
         parent = floor.book.by_handle(order.client_id, form.parent_id) if form.parent_id else None
@@ -152,7 +148,7 @@ class Intake:
         order.flags = order.flags - {"queued"}
         if order.done:
             return
-        if not self.connected:
+        if not self._link.up:
             self._queue(order)
             return
         if self._lose(order):
@@ -178,22 +174,8 @@ class Intake:
     def _queue(self, order: Order) -> None:
         """Keep an order in TWS until IB's servers are back; a restart of TWS forgets it."""
         order.status, order.flags = "PendingSubmit", order.flags | {"queued"}
-        self._waiting.append(lambda: self._accept(order))
+        self._link.wait(lambda: self._accept(order))
         self._floor.show(order)
-
-    def reconnect(self) -> None:
-        """Send IB what waited for it."""
-        self.connected = True
-        waiting, self._waiting, self._cancelling = self._waiting, [], []
-        for send in waiting:
-            send()
-
-    def forget_waiting(self) -> None:
-        """Lose what waited, as a restart of TWS does."""
-        for order in self._cancelling:  # IB never heard of it
-            if not order.done:
-                order.status = "PreSubmitted" if order.why_held == "child" else resting_status(order)[0]
-        self.connected, self._waiting, self._cancelling = True, [], []
 
     def _lose(self, order: Order) -> bool:
         fault = self._floor.faults.take("lose_order", order, self._floor.instrument(order).name)
@@ -208,8 +190,8 @@ class Intake:
     def _rejection(self, order: Order) -> tuple[int, str, str] | None:
         """Return code, words and following status of IB's rejection, or None."""
         if order.rejection:
-            said, order.rejection = order.rejection, None
-            return said
+            answer, order.rejection = order.rejection, None
+            return answer
         parent = self._floor.book.parent_of(order)
         if parent and parent.done and not parent.filled and "orphan_children" not in parent.flags:
             return 201, "Order rejected - reason:Parent order is being cancelled.", "Cancelled"
@@ -255,7 +237,7 @@ class Intake:
             floor.refuse(order, code, words(code, order=order_line(form, one, order.quantity), cause=cause))
         armed = floor.faults.take("warn", order, one.name)
         if armed:
-            floor.refuse(order, *_code_words(armed))
+            floor.refuse(order, *said(armed))
 
     # -- modifying --------------------------------------------------------------------------------------------
 
@@ -273,17 +255,13 @@ class Intake:
         if form.quantity is not None and form.quantity < order.filled:
             return 201, "Order rejected - reason:The order size is below what is filled."
         fault = floor.faults.take("reject_modify", order, one.name)
-        return _code_words(fault) if fault else None
-
-    def _in_reach(self, order: Order) -> bool:
-        """Tell whether a change takes effect now: IB's servers are there, or the order lives in TWS only."""
-        return self.connected or order.held or "queued" in order.flags
+        return said(fault) if fault else None
 
     def _modify_late(self, order: Order, one: Instrument, form: OrderForm) -> None:
         """Bring IB a change that waited in TWS; meanwhile the order may have filled."""
         refused = self._modify_refusal(order, one, form)
         if refused:
-            self._say(order.client_id, order.order_id, *refused)
+            self._floor.deny(order.client_id, order.order_id, *refused)
         else:
             self._modify(order, form)
 
@@ -306,94 +284,3 @@ class Intake:
         if order.remaining == 0:
             self._matcher.end(order, "Cancelled", "Size reduced to what is filled", tell=False)
         return order
-
-    # -- cancelling -------------------------------------------------------------------------------------------
-
-    def cancel(self, client_id: int, order_id: int, *, sees_all: bool = False) -> None:
-        """Take a cancelOrder. Another client's order can be cancelled by one that has asked for all orders
-        (source: recorded cross-client cancels), unless the knob `cross_client_cancel` refuses it."""
-        book, faults = self._floor.book, self._floor.faults
-        order = book.by_handle(client_id, order_id)
-        if order is None and sees_all and not faults.standing("cross_client_cancel"):
-            order = book.of_others(client_id, order_id)
-        if order is None or order.forgotten:
-            self._say(client_id, order_id, 10147, words(10147, id=order_id))
-        elif order.done and order.status != "Inactive":
-            self._say(client_id, order_id, 10148, words(10148, id=order_id, cause=order.status))
-        elif order.status == "PendingCancel":
-            self._say(client_id, order_id, 161, words(161, id=order.perm_id))
-        else:
-            self.cancel_order(order, client_id)
-
-    def cancel_order(self, order: Order, by: int) -> None:
-        """Cancel an order that can be cancelled, or do what an armed fault has it do."""
-        floor, name = self._floor, self._floor.instrument(order).name
-        to = by if by != order.client_id else None
-        if not self._in_reach(order):
-            self._cancel_later(order, to)
-            return
-        refused = floor.faults.take("reject_cancel", order, name)
-        if refused:
-            floor.emit(Refused(by, order.order_id, *_code_words(refused, id=order.order_id, cause="Filled")))
-            return
-        race = floor.faults.take("cancel_race", order, name)
-        if race:
-            self._race(order, race, to)
-            return
-        slow = floor.faults.take("pending_cancel", order, name)
-        if slow is None:
-            self._finish_cancel(order, to)
-            return
-        order.status = "PendingCancel"
-        floor.book.touch(order)
-        if not slow.params["silent"]:
-            floor.show_status(order, to)
-        seconds = slow.seconds()
-        if seconds is not None:
-            floor.after(seconds, lambda: self._finish_cancel(order, to))
-
-    def _cancel_later(self, order: Order, to: int | None) -> None:
-        """Keep a cancel in TWS until IB's servers are back; until then IB goes on filling the order."""
-        order.status = self._floor.shown(order).status = "PendingCancel"
-        self._floor.show_status(order, to)
-        self._waiting.append(lambda: self._finish_cancel(order, to))
-        self._cancelling.append(order)
-
-    def _finish_cancel(self, order: Order, to: int | None) -> None:
-        if order.done and order.status != "Inactive":
-            return
-        floor = self._floor
-        peers = floor.book.peers(order) if floor.fault("oca_cancel_spreads", order) else []
-        self._matcher.end(order, "Cancelled", "Cancelled by Trader", to=to)
-        for peer in peers:
-            self._matcher.end(peer, "Cancelled", "Cancelled by System")
-
-    def _race(self, order: Order, race: Fault, to: int | None) -> None:
-        """Let fills win against a cancellation: `fill`, `partial`, or `after` (a fill behind the Cancelled)."""
-        floor, then = self._floor, race.word("then")
-        quote = floor.market.quote(order.con_id)
-        price = order.form.limit_price or (quote.ask if order.form.action == "BUY" else quote.bid)
-        quantity = min(race.size("quantity") or order.remaining, order.remaining)
-        if then == "after":
-            self._matcher.end(order, "Cancelled", "Cancelled by Trader", to=to)
-            floor.after(race.seconds() or 0.0, lambda: self._matcher.fill(order, quantity, price))
-            return
-        order.status = "PendingCancel"
-        floor.show_status(order, to)
-        self._matcher.fill(order, quantity, price)
-        if not order.done:
-            self._matcher.end(order, "Cancelled", "Cancelled by Trader", to=to)
-
-    def cancel_all(self) -> None:
-        """Take a global cancel: every open order of every client and of the owner."""
-        for order in list(self._floor.book.live.values()):
-            if not order.done and self._in_reach(order):
-                self._matcher.end(order, "Cancelled", "Cancelled by Trader")
-            elif not order.done:
-                self._cancel_later(order, None)
-
-
-def _code_words(fault: Fault, **facts: object) -> tuple[int, str]:
-    """Return the code that a fault says, and its words or else TWS's own."""
-    code = fault.whole("code")
-    return code, fault.word("words") or words(code, **facts)

@@ -38,7 +38,7 @@ class Matcher:
         return bool(symbols) and one.name not in symbols and one.sec_type not in symbols
 
     def _try(self, order: Order) -> bool:
-        if not order.working or order.why_held == "child" or "queued" in order.flags:
+        if not order.at_market:
             return False
         if order.waits_until and order.waits_until > self._floor.now:
             return False

@@ -95,6 +95,11 @@ class Order:
         return not self.done and not self.held and not self.lost
 
     @property
+    def at_market(self) -> bool:
+        """Tell whether IB has it and could fill it, were the price right."""
+        return self.working and self.why_held != "child" and "queued" not in self.flags
+
+    @property
     def role(self) -> str:
         """Return entry, take_profit or stop_loss, as far as the form of the order shows it."""
         if self.form.order_type in STOPS:

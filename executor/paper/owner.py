@@ -65,7 +65,7 @@ class Owner:
 
     def cancel(self, order: Order) -> None:
         with self._exchange.turn():
-            self._exchange.intake.cancel_order(order, order.client_id)
+            self._exchange.cancels.cancel(order, order.client_id)
 
     def modify(self, order: Order, *, price: Number | None = None, quantity: Number | None = None) -> None:
         """Move the price of a stop or limit, or change the size. Raises OwnerError if TWS would refuse it."""
@@ -94,7 +94,7 @@ class Owner:
         Raises:
             OwnerError: The market does not have it: it is held, sleeps, or never reached IB.
         """
-        if not order.working or order.why_held == "child" or "queued" in order.flags:
+        if not order.at_market:
             raise OwnerError("it is not at the market")
         touch = self._floor.market.quote(order.con_id).middle
         size = order.remaining if quantity is None else min(Decimal(str(quantity)), order.remaining)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from decimal import Decimal
 
 from executor.paper.contracts import Instrument
+from executor.paper.faults import Fault
 from executor.paper.orders import LIMITS, STOPS, OrderForm
 
 Refusal = tuple[int, str]
@@ -54,6 +55,12 @@ READ_ONLY = invalid("The API interface is currently in Read-Only mode.")
 def words(code: int, **facts: object) -> str:
     """Return TWS's words for a code; for an unknown one a neutral sentence."""
     return WORDS.get(code, f"Order message {code}").format(**{"id": "", "cause": "", "order": ""} | facts)
+
+
+def said(fault: Fault, **facts: object) -> Refusal:
+    """Return the code that a fault says, and its words or else TWS's own."""
+    code = fault.whole("code")
+    return code, fault.word("words") or words(code, **facts)
 
 
 def refusal(form: OrderForm, one: Instrument, accounts: list[str]) -> Refusal | None:

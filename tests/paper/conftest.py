@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from ib_insync import LimitOrder
 
-from tests.paper.harness import Api, Tws
+from tests.paper.harness import AAPL, Api, Tws
 
 
 @pytest.fixture
@@ -17,3 +18,11 @@ def tws() -> Tws:
 def api(tws: Tws) -> Api:
     """Client 1, connected."""
     return tws.connect()
+
+
+@pytest.fixture
+def resting(api: Api) -> Api:
+    """Client 1, whose order 1 for ten AAPL waits at 200."""
+    api.place(AAPL, LimitOrder("BUY", 10, 200, orderId=1))
+    api.take()
+    return api
