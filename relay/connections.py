@@ -19,13 +19,17 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from common.clock import SystemClock
 from relay.arrival import Arrival
+from relay.sending import send_now
 
 KEEP_ALIVE_SECONDS = 75.0  # longer than a poll's answer is away, and than a proxy keeps a connection
 ARRIVE_SECONDS = 10.0  # a request that is not whole by then is dropped
+SEND_SECONDS = 10.0  # and so is a client that has not read its answer
 MOST_ACCEPTED = 64  # connections in one round
 LINGER_SECONDS = 1.0  # for a request that is on its way while the server stops
 PART_SECONDS, MOST_IGNORED = 1.0, 256 * 1024  # what is read and thrown away after a last answer, at most
-MOST_HELD = 16 * 1024 * 1024  # bytes of requests that have not wholly arrived, of all connections together
+MOST_HELD = (
+    16 * 1024 * 1024
+)  # bytes that wait for the rest of their request, or to be read, of all connections together
 
 _clock = SystemClock()
 
@@ -36,21 +40,22 @@ class Connection:
     def __init__(self, sock: socket.socket, client: Any, server: Any) -> None:
         self.sock, self.client, self.server = sock, client, server
         self.arrival = Arrival()
-        self.expected: Expected | None = None  # among those of which bytes are wanted now
+        self.unsent = b""  # of the answer
+        self.expected: Expected | None = None  # among those that something is expected of now
         self.until = 0.0  # when it is dropped if nothing more happens
-        self.watched = False  # the main loop hears of its bytes
-        self.held = 0  # bytes of a request that has not wholly arrived
+        self.watched = 0  # for which events
+        self.held = 0  # bytes that are counted
         self.ignored = 0  # bytes that came after the last answer
         self.reusable = False  # for another request, as far as the last one tells
         sock.setblocking(False)
 
 
 class Expected(dict[Connection, None]):
-    """Connections of which bytes are expected, for so many seconds, in the order in which they are dropped."""
+    """Connections that are to send or to read, for so many seconds, in the order in which they are dropped."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, event: int = selectors.EVENT_READ) -> None:
         super().__init__()
-        self.seconds = seconds
+        self.seconds, self.event = seconds, event
 
 
 class CollectingWorker(ThreadWorker):  # type: ignore[misc]
@@ -62,9 +67,10 @@ class CollectingWorker(ThreadWorker):  # type: ignore[misc]
     wsgi: Any = None  # the application, once it is loaded
 
     def init_process(self) -> None:
-        self.arriving = Expected(ARRIVE_SECONDS)  # the rest of a request that has begun
-        self.idle = Expected(KEEP_ALIVE_SECONDS)  # another request
-        self.parting = Expected(PART_SECONDS)  # the end, after the last answer
+        self.arriving = Expected(ARRIVE_SECONDS)  # to send the rest of a request that has begun
+        self.reading = Expected(SEND_SECONDS, selectors.EVENT_WRITE)  # to read the rest of an answer
+        self.idle = Expected(KEEP_ALIVE_SECONDS)  # to send another request
+        self.parting = Expected(PART_SECONDS)  # to end, after the last answer
         self.stopped_at = 0.0
         self.held = 0
         super().init_process()
@@ -74,8 +80,12 @@ class CollectingWorker(ThreadWorker):  # type: ignore[misc]
         raise NotImplementedError
 
     def finished(self, conn: Connection, keep: bool) -> None:
-        """Go on with what the client has sent of its next request, or wait for it; without `keep`, part."""
-        if not keep:
+        """Send the rest of the answer; then go on with the client's next request, or wait for it. Without `keep`, part."""
+        conn.reusable = keep
+        if conn.unsent:
+            self._expect(conn, self.reading)
+            self._hold(conn, len(conn.unsent))
+        elif not keep:
             self._part(conn)
         elif conn.arrival.received:
             self._take(conn, b"")
@@ -95,32 +105,39 @@ class CollectingWorker(ThreadWorker):  # type: ignore[misc]
         """Begin with a connection; when there are too many, drop one that has been slow or idle for longest."""
         self.nr_conns += 1
         self._expect(conn, self.arriving)
-        self._receive(conn, conn.sock)
-        slow = next(chain(self.parting, self.arriving, self.idle), None)
+        self._look(conn, conn.sock)
+        slow = next(chain(self.parting, self.reading, self.arriving, self.idle), None)
         if self.nr_conns >= self.worker_connections and slow:
             self._drop(slow)
 
     def _expect(self, conn: Connection, among: Expected) -> None:
-        """Expect bytes. The socket stays watched during a request: that costs no system call."""
+        """Expect something. The socket stays watched during a request: that costs no system call."""
         self._forget(conn)
         conn.until = _clock.monotonic() + among.seconds
         conn.expected = among
         among[conn] = None
-        if not conn.watched:
-            conn.watched = True
-            self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._receive, conn))
+        if conn.watched != among.event:
+            self._unwatch(conn)
+            conn.watched = among.event
+            self.poller.register(conn.sock, among.event, partial(self._look, conn))
 
     def _forget(self, conn: Connection) -> None:
         """Expect nothing more, and hold nothing."""
-        self._hold(conn, 0)
+        self._count(conn, 0)
         if conn.expected is not None:
             del conn.expected[conn]
             conn.expected = None
 
-    def _hold(self, conn: Connection, size: int) -> None:
-        """Count the bytes that wait for the rest of their request."""
+    def _count(self, conn: Connection, size: int) -> None:
+        """Count the bytes that are held for a connection."""
         self.held += size - conn.held
         conn.held = size
+
+    def _hold(self, conn: Connection, size: int) -> None:
+        """Hold so many bytes; when there are too many, drop those who began first, this one perhaps."""
+        self._count(conn, size)
+        while self.held > MOST_HELD:
+            self._drop(next(chain(self.reading, self.arriving)))
 
     def _drop(self, conn: Connection) -> None:
         self._forget(conn)
@@ -130,14 +147,30 @@ class CollectingWorker(ThreadWorker):  # type: ignore[misc]
 
     def _unwatch(self, conn: Connection) -> None:
         if conn.watched:
-            conn.watched = False
+            conn.watched = 0
             self.poller.unregister(conn.sock)
+
+    def _look(self, conn: Connection, client: socket.socket) -> None:
+        """Do what the socket is ready for."""
+        if conn.expected is None:  # the next request, or the end, before the answer to this one: let it wait
+            self._unwatch(conn)
+        elif conn.expected is self.reading:
+            self._send(conn, client)
+        else:
+            self._receive(conn, client)
+
+    def _send(self, conn: Connection, client: socket.socket) -> None:
+        """Send more of the answer; after its end, go on."""
+        try:
+            conn.unsent = send_now(client, conn.unsent)
+        except OSError:  # it is gone
+            self._drop(conn)
+            return
+        if not conn.unsent:
+            self.finished(conn, conn.reusable)
 
     def _receive(self, conn: Connection, client: socket.socket) -> None:
         """Read what there is, and go on with it."""
-        if conn.expected is None:  # the next request, or the end, before the answer to this one: let it wait
-            self._unwatch(conn)
-            return
         try:
             data = client.recv(64 * 1024)
         except (BlockingIOError, InterruptedError):  # nothing yet
@@ -168,8 +201,6 @@ class CollectingWorker(ThreadWorker):  # type: ignore[misc]
         if conn.expected is not self.arriving:
             self._expect(conn, self.arriving)
         self._hold(conn, len(conn.arrival.received))
-        while self.held > MOST_HELD:
-            self._drop(next(iter(self.arriving)))
         if conn.arrival.take_expectation():
             with contextlib.suppress(OSError):  # it is gone, which is heard of soon
                 conn.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -188,8 +219,9 @@ class CollectingWorker(ThreadWorker):  # type: ignore[misc]
             self._expect(conn, self.parting)
 
     def murder_pending(self) -> None:
-        """Drop requests that did not arrive in time, and clients that do not part."""
+        """Drop clients that did not send or read in time, or do not part."""
         self._drop_late(self.arriving)
+        self._drop_late(self.reading)
         self._drop_late(self.parting)
 
     def murder_keepalived(self, force: bool = False) -> None:

@@ -8,8 +8,6 @@ from gunicorn.http import wsgi
 
 from relay.problems import HEADERS, PROBLEMS, problem_text
 
-WRITE_SECONDS = 10.0  # a client that does not read its answer by then is dropped
-
 
 class WholeAnswer(wsgi.Response):  # type: ignore[misc]
     """An answer in one piece, that does not tell which server made it."""
@@ -18,13 +16,14 @@ class WholeAnswer(wsgi.Response):  # type: ignore[misc]
         return [line for line in super().default_headers() if not line.startswith("Server:")]
 
     headers_sent: bool
+    unsent = b""  # what the socket did not take
 
     def write(self, part: bytes) -> None:
         """Send the head and the body together: one system call less, and each costs all threads time."""
         if self.headers_sent or self.chunked or self._omits_body or self.response_length != len(part):
             super().write(part)
             return
-        send_all(self.sock, self.whole(part))
+        self.unsent = send_now(self.sock, self.whole(part))
 
     def whole(self, body: bytes) -> bytes:
         """Return head and body, which are then as good as sent."""
@@ -33,20 +32,16 @@ class WholeAnswer(wsgi.Response):  # type: ignore[misc]
         return "".join(lines).encode("latin-1") + body
 
 
-def send_all(client: socket.socket, data: bytes) -> None:
-    """Send all data on a socket that does not block; wait only when its buffer is full.
+def send_now(client: socket.socket, data: bytes) -> bytes:
+    """Send what the socket takes without waiting; return the rest.
 
     Raises:
-        OSError: The client is gone, or did not read for WRITE_SECONDS.
+        OSError: The client is gone.
     """
     try:
-        sent = client.send(data)
+        return data[client.send(data) :]
     except BlockingIOError:  # its buffer is full
-        sent = 0
-    if sent < len(data):
-        client.settimeout(WRITE_SECONDS)
-        client.sendall(data[sent:])
-        client.setblocking(False)
+        return data
 
 
 def problem_bytes(code: str) -> bytes:

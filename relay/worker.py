@@ -27,7 +27,7 @@ from relay.connections import CollectingWorker, Connection
 from relay.failures import LineLimit
 from relay.handoff import Threads, Wakeups
 from relay.problems import Answer
-from relay.sending import WholeAnswer, problem_bytes, send_all
+from relay.sending import WholeAnswer, problem_bytes, send_now
 
 log = get_logger(__name__)
 MOST_TOGETHER = 64  # alerts; those that came first do not wait for more
@@ -124,7 +124,7 @@ class RelayWorker(CollectingWorker):
             if not arrival.has_end:
                 request.force_close()
             response = self._answer(request, conn, may_wait)
-            conn.reusable = _is_at_end(parser)
+            conn.unsent, conn.reusable = response.unsent, _is_at_end(parser)
             conn.arrival.received += parser.unreader.take_buffered()
             if response.status is None:
                 return None
@@ -159,28 +159,16 @@ class RelayWorker(CollectingWorker):
         return response
 
     def answer_alert(self, conn: Connection, response: WholeAnswer, answer: Answer) -> None:
-        """Send the answer to an alert; what the socket does not take at once, a thread sends."""
+        """Send the answer to an alert."""
         if not self.alive:
             response.force_close()
         (body,) = answer.for_server(response.start_response)
-        data, keep = response.whole(body), conn.reusable and not response.should_close()
+        keep = conn.reusable and not response.should_close()
         try:
-            sent = conn.sock.send(data)
-        except BlockingIOError:  # its buffer is full
-            sent = 0
+            conn.unsent = send_now(conn.sock, response.whole(body))
         except OSError:  # it is gone
-            sent, keep = len(data), False
-        if sent == len(data):
-            self.finished(conn, keep)
-        else:
-            self.tpool.put(partial(self._send_rest, conn, data[sent:], keep))
-
-    def _send_rest(self, conn: Connection, data: bytes, keep: bool) -> None:
-        try:
-            send_all(conn.sock, data)
-        except OSError:  # it is gone, or does not read
             keep = False
-        self.method_queue.defer(self.finished, conn, keep)
+        self.finished(conn, keep)
 
     def handle_error(self, request: Any, client: socket.socket, address: Any, error: Exception) -> None:
         """Answer what never reached the application; nothing of the request is repeated or logged."""

@@ -99,17 +99,18 @@ def instrument_postgres(boundaries: Boundaries) -> None:
 
 
 def instrument_answers(boundaries: Boundaries) -> None:
-    send = sending.send_all
+    send = sending.send_now
 
-    def send_all(client: Any, data: bytes) -> None:
+    def send_now(client: Any, data: bytes) -> bytes:
         name = next((word for text, word in ANSWERS.items() if text in data), None)
         if name is None:
             return send(client, data)
         boundaries.reach(f"before answer to {name}")
-        send(client, data)
-        return boundaries.reach(f"after answer to {name}")
+        rest = send(client, data)
+        boundaries.reach(f"after answer to {name}")
+        return rest
 
-    sending.send_all = send_all  # type: ignore[assignment]
+    sending.send_now = send_now
     boundaries.around(worker.RelayWorker, "answer_alert", name="answer to webhook")
 
 

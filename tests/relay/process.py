@@ -66,12 +66,19 @@ def limited(limits: Mapping[int, tuple[int, int]], *arguments: str) -> list[str]
 class RelayProcess:
     """`python -m relay` on a free port, in a directory of its own.
 
-    `limits`: what the system lets it have, see `limited`.
+    `limits`: what the system lets it have, see `limited`. `listen_fd`: a listening socket in place of a port.
     """
 
     def __init__(
-        self, directory: Path, *flags: str, limits: Mapping[int, tuple[int, int]] | None = None, **more: str
+        self,
+        directory: Path,
+        *flags: str,
+        limits: Mapping[int, tuple[int, int]] | None = None,
+        listen_fd: int | None = None,
+        **more: str,
     ) -> None:
+        if listen_fd is not None:
+            flags = (*flags, "--listen-fd", str(listen_fd))
         self.directory = directory
         directory.mkdir(exist_ok=True)
         self.started_at = time.monotonic()
@@ -83,6 +90,7 @@ class RelayProcess:
             ),
             cwd=directory,
             env=environment(**more),
+            pass_fds=() if listen_fd is None else (listen_fd,),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,

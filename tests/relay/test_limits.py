@@ -65,6 +65,25 @@ def test_stubborn_clients_keep_nobody_waiting(relay: RelayProcess, count: int, d
             client.close()
 
 
+def test_who_does_not_read_his_answers_holds_no_thread(tmp_path: Path) -> None:
+    """Twice as many as there are threads; the executor is answered at once all the same."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # soon full
+        relay = RelayProcess(tmp_path / "r", "--threads", "20", listen_fd=listener.fileno())
+    clients = [relay.connect() for _ in range(40)]
+    for client in clients:
+        client.sendall(http(b"", "/openapi.json", method=b"GET", length=False) * 20)
+    assert {client.recv(1) for client in clients} == {b"H"}  # the first answers are on their way, and stuck
+    started = time.monotonic()
+    assert relay.call("lease", wait_seconds=0) == {"signals": []}
+    assert time.monotonic() - started < 3.0, "and not after the ten seconds that a client has"
+    with clients[0].makefile("rb") as reader:
+        assert reader.read(100_000).count(b"TTP/1.1 200 OK") > 3, "who reads gets all of it"
+    for client in clients:
+        client.close()
+    assert relay.stop() == 0 and "Traceback" not in relay.log
+
+
 def test_requests_that_never_end_fill_no_memory(relay: RelayProcess) -> None:
     """700 strangers with 47 kB each would be 33 MB; those that began first are dropped at 16."""
     worker = psutil.Process(relay.process.pid).children()[0]
