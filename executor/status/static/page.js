@@ -5,7 +5,7 @@
 "use strict";
 
 (() => {
-  const ASK_MS = 1000, ASK_HIDDEN_MS = 15000, PATIENCE_MS = 4000, LOST_MS = 5000, TOAST_MS = 7000, NEW_MS = 2500;
+  const ASK_MS = 1000, ASK_HIDDEN_MS = 15000, PATIENCE_MS = 4000, LOST_MS = 5000, TOAST_MS = 7000, FAILED_MS = 20000, NEW_MS = 2500;
   const byId = (id) => document.getElementById(id);
   const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
   const day = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
@@ -142,7 +142,7 @@
     toast.className = failed ? "failed" : "";
     toast.textContent = text;
     clearTimeout(toastTimer);
-    toastTimer = setTimeout(() => { toast.textContent = ""; }, TOAST_MS);
+    toastTimer = setTimeout(() => { toast.textContent = ""; }, failed ? FAILED_MS : TOAST_MS);
   }
 
   document.addEventListener("submit", (event) => {
