@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from executor.paper import account_values, replies
 from executor.paper.contracts import Instrument
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MAX_TICKERS = 100  # source: IBKR, market data lines of an account
 
+Row = TypeVar("Row")
 Answer = Callable[["Session", Request], None]
 
 # refusals of what a paper TWS does not offer: kind -> (code, words); source: IBKR Message Codes, recordings
@@ -68,6 +69,11 @@ def answer(session: Session, request: Request) -> None:
 
 
 # -- orders ---------------------------------------------------------------------------------------------------
+
+
+def _rows(session: Session, end: str, rows: Iterable[Row]) -> list[Row]:
+    """Return what an answer lists, which is nothing if the knob `empty_answer` meets it."""
+    return [] if session.floor.faults.take_end("empty_answer", end) else list(rows)
 
 
 def _place_order(session: Session, request: Request) -> None:
@@ -125,7 +131,7 @@ def _all_open_orders(session: Session, request: Request) -> None:
 
 
 def _show(session: Session, orders: list[Order]) -> None:
-    for order in orders:
+    for order in _rows(session, "openOrderEnd", orders):
         session.put(session.gateway.open_order(order, session))
         session.put(session.gateway.order_status(order))
     session.put(replies.open_order_end())
@@ -143,7 +149,7 @@ def _auto_open_orders(session: Session, request: Request) -> None:
 
 def _completed_orders(session: Session, request: Request) -> None:
     floor = session.floor
-    for order in list(floor.shown_completed()):
+    for order in _rows(session, "completedOrdersEnd", floor.shown_completed()):
         if request.args["api_only"] == "1" and order.order_id <= 0:
             continue
         at = (order.done_at or order.placed_at).astimezone(EXCHANGE_ZONE)
@@ -154,7 +160,7 @@ def _completed_orders(session: Session, request: Request) -> None:
 
 def _executions(session: Session, request: Request) -> None:
     """Replay the day's executions that pass the filter, each with its commission; client 0 means everybody's."""
-    for one in session.floor.shown_executions():
+    for one in _rows(session, "execDetailsEnd", session.floor.shown_executions()):
         if _passes(session, one, request.args):
             session.put(session.gateway.execution(request.req_id, one))
             session.put(session.gateway.commission(one))
@@ -223,7 +229,8 @@ def _account_summary(session: Session, request: Request) -> None:
 
 def _positions(session: Session, request: Request) -> None:
     session.feeds.positions = True
-    session.put_all(session.feeds.all_positions())
+    session.put_all(_rows(session, "positionEnd", session.feeds.all_positions()))
+    session.put(replies.position_end())
 
 
 def _positions_multi(session: Session, request: Request) -> None:

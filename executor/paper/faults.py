@@ -79,6 +79,9 @@ ON_MESSAGE: dict[str, dict[str, tuple[Any, Reader]]] = {
     "drop": _BOUNDARY,
     "stop_at": _BOUNDARY,
     "missing_end": {"kind": ("execDetailsEnd", one_of(*ENDS))},
+    "empty_answer": {
+        "kind": ("openOrderEnd", one_of("openOrderEnd", "completedOrdersEnd", "execDetailsEnd", "positionEnd"))
+    },
 }
 STANDING: dict[str, dict[str, tuple[Any, Reader]]] = {
     "read_only": {},
@@ -208,9 +211,9 @@ class Faults:
                 reached = one
         return reached
 
-    def take_end(self, kind: str) -> bool:
-        """Tell whether this …End message shall be missing."""
-        return self._use("missing_end", lambda one: one.params["kind"] == kind) is not None
+    def take_end(self, name: str, kind: str) -> bool:
+        """Tell whether a `missing_end` or an `empty_answer` meets the answer that ends with this message."""
+        return self._use(name, lambda one: one.params["kind"] == kind) is not None
 
     def armed(self) -> list[dict[str, Any]]:
         """Return what is armed, for people and tests."""

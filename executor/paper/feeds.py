@@ -41,7 +41,6 @@ class Feeds:
         for account in books.accounts:
             for one, position in books.open_positions(account):
                 yield replies.position(account, one, position.quantity, position.average)
-        yield replies.position_end()
 
     def account_download(self, account: str) -> Iterator[Message]:
         books = self.floor.shown_books

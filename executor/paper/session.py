@@ -159,7 +159,7 @@ class Session:
     def put(self, message: Message) -> None:
         """Send one message; faults may keep it back, leave it out, or cut the connection around it."""
         kind = replies.kind(message)
-        if self.closed or (kind.endswith("End") and self.floor.faults.take_end(kind)):
+        if self.closed or (kind.endswith("End") and self.floor.faults.take_end("missing_end", kind)):
             return
         if self.is_paused() or not self._deliver(message, kind):
             self._outbox.append(message)

@@ -89,6 +89,22 @@ def test_missing_end(tws: Tws, api: Api, kind: str) -> None:
     assert kind not in ends and len(ends) == 4
 
 
+@pytest.mark.parametrize("kind", ["openOrderEnd", "completedOrdersEnd", "execDetailsEnd", "positionEnd"])
+def test_answer_may_be_empty_and_end_once(tws: Tws, api: Api, kind: str) -> None:
+    api.bracket()
+    tws.owner.place("AAPL", "BUY", 1)
+    asked = {
+        "openOrderEnd": api.reqAllOpenOrders, "completedOrdersEnd": lambda: api.reqCompletedOrders(False),
+        "execDetailsEnd": lambda: api.reqExecutions(1, ExecutionFilter()), "positionEnd": api.reqPositions,
+    }  # fmt: skip
+    api.take()
+    tws.fault("empty_answer", kind=kind)
+    for times in (1, 2):
+        asked[kind]()
+        names = api.kinds()
+        assert names[-1] == kind and (len(names) == 1) is (times == 1)
+
+
 def test_client_id_in_use_is_326_and_the_end(tws: Tws, api: Api) -> None:
     second = tws.connect(1, quiet=False)
     assert [args[1] for name, args in second.take() if name == "error"] == [326] and second.cut and not api.cut
