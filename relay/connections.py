@@ -27,9 +27,7 @@ SEND_SECONDS = 10.0  # and so is a client that has not read its answer
 MOST_ACCEPTED = 64  # connections in one round
 LINGER_SECONDS = 1.0  # for a request that is on its way while the server stops
 PART_SECONDS, MOST_IGNORED = 1.0, 256 * 1024  # what is read and thrown away after a last answer, at most
-MOST_HELD = (
-    16 * 1024 * 1024
-)  # bytes that wait for the rest of their request, or to be read, of all connections together
+MOST_HELD = 16 * 1024 * 1024  # bytes of all requests and answers that are on their way for longer
 
 _clock = SystemClock()
 
