@@ -196,6 +196,15 @@ def test_what_is_held_and_protected_is_told_at_a_glance(busy):
     assert "1 position not in the journal: your choice" in html
 
 
+def test_a_trade_whose_position_is_gone_shows_none(bench):
+    seed = bench.seed()
+    trade = seed.trade("AAPL", AAPL, "buy", "40", 60, entry_price="230", state="hold")
+    seed.order(trade, "E", "buy", "40", "filled")
+    assert '<span class="size">40</span>' in text_of(bench.client())
+    seed.order(trade, "C", "sell", "40", "filled")
+    assert '<span class="size">0</span>' in text_of(bench.client())
+
+
 def test_prices_without_an_exit_are_drawn_on_no_scale(bench):
     seed = bench.seed()
     connected(seed)
@@ -211,6 +220,9 @@ def test_alarms_come_loudest_first_and_those_of_a_symbol_together(busy):
     html = text_of(busy.client())
     assert html.count('class="alarm page"') == html.count('class="alarm warn"') == 1
     assert 'Alarm: <a href="#trade-7">AAPL</a>' in html
+    assert '<a class="badge real" href="#alarms">3 alarms</a>' in html
+    busy.seed().db.execute("DELETE FROM alarms WHERE level = 'page'")
+    assert '<a class="badge warn" href="#alarms">1 alarm</a>' in text_of(busy.client())
 
 
 def test_status_begins_with_connected_or_disconnected(busy):
