@@ -19,6 +19,7 @@
     |  |- OrderRefused           TWS said no: journal it, the signal is finished
     |  `- OutcomeUnknown         sent, no answer: journal it, hold this symbol; NEVER send again blindly
     |- JournalError              without a journal there is no trading: stop entries
+    |  `- JournalMisuse          a bug of ours: stop, and say so; waiting mends nothing
     `- IllegalTransition         a bug of ours: hold this symbol, keep the evidence
 
 An alert that repeats another is no error (it is answered as a duplicate), nor is a signal that the rules
@@ -168,7 +169,17 @@ class JournalError(BridgeError):
     code = "journal"
 
 
+class JournalMisuse(JournalError):
+    """The journal was asked for what its rules forbid: a bug of ours. Nothing was written; stop, and say so."""
+
+    code = "journal-misuse"
+
+
 class IllegalTransition(BridgeError):
     """An event that the table does not allow in this state. Hold the symbol and keep the evidence."""
 
     code = "illegal-transition"
+
+    def __init__(self, message: str, trade_id: int | None = None) -> None:
+        self.trade_id = trade_id  # whose, where one trade alone is concerned
+        super().__init__(message)

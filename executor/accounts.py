@@ -64,5 +64,18 @@ class AccountRules:
         return "built-in paper" if self.built_in else "paper" if is_paper(account) else "live"
 
 
+def refuse_other_client(client_id: int, others: Sequence[int]) -> None:
+    """See to it that the live orders of the journal are this client's: TWS counts order ids for each client by itself.
+
+    Raises:
+        AccountRefused: Some belong to another client id, so that a cancel would hit another order.
+    """
+    if others:
+        raise AccountRefused(
+            f"orders of this journal are live under client id {others[0]}, and only that client may change them: start with "
+            f"--ib-client-id {others[0]} until they are done, not with {client_id}"
+        )
+
+
 def _list(accounts: Sequence[str]) -> str:
     return ", ".join(accounts) or "no account"

@@ -17,6 +17,7 @@ LEVELS = {
     "broker blind": "page", "stuck signal": "page", "expired signal": "warn", "dead letter": "page", "forged signal": "page",
     "clock": "warn", "storage": "page", "account": "page", "relay": "warn", "missed alert": "warn", "take-profit lost": "warn",
     "close waits": "warn", "unknown exit": "page", "program": "page", "contract": "page", "exit too large": "page",
+    "day order": "warn",
 }  # fmt: skip
 
 

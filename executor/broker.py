@@ -95,6 +95,7 @@ class Ticket:
     parent_id: int = 0
     transmit: bool = True
     oca_group: str = ""
+    oca_type: int = 2  # reduce with block (source: IBKR, TWS API, One-Cancels-All)
     outside_rth: bool = False
 
 
@@ -117,6 +118,8 @@ class OrderReport:
     price: Decimal | None = None
     parent_id: int | None = None
     tif: str | None = None
+    oca_group: str | None = None
+    oca_type: int | None = None
     why_held: str = ""
     completed: bool = False  # from completedOrder: it will not change any more
     note: str = ""  # the broker's own words, where it said some
@@ -145,6 +148,11 @@ class Fill:
     def exec_root(self) -> str:
         """The execution without its revision (source: IBKR, Execution.ExecId: a correction increments the last part)."""
         return self.exec_id.rpartition(".")[0] or self.exec_id
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the execution itself, and no correction of it."""
+        return self.exec_id.rpartition(".")[2].lstrip("0") in ("", "1")
 
     @property
     def signed(self) -> Decimal:
@@ -232,6 +240,11 @@ class Broker(Protocol):
     @property
     def is_paced(self) -> bool:
         """Whether messages wait to be sent, so that what is sent now would leave seconds later."""
+        ...
+
+    @property
+    def day(self) -> str:
+        """The broker's trading day now, YYYY-MM-DD in its time zone; see `Snapshot.day`."""
         ...
 
     def send(self, ticket: Ticket) -> None:

@@ -78,7 +78,8 @@ def spec_from(symbol: str, table: Mapping[str, Any]) -> tuple[ContractSpec | Non
     if problems:
         return None, problems
     values: dict[str, Any] = {_FIELDS[name]: value if name == "con_id" else str(value) for name, value in table.items()}
-    defaults: dict[str, Any] = {"sec_type": "", "local": symbol, "currency": "", "exchange": "SMART"}
+    exchange = "" if "con_id" in table else "SMART"  # a number says it all
+    defaults: dict[str, Any] = {"sec_type": "", "local": symbol, "currency": "", "exchange": exchange}
     return ContractSpec(symbol=canonical(symbol), **{**defaults, **values}), []
 
 

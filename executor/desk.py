@@ -14,7 +14,7 @@ from functools import wraps
 from typing import Any
 
 from common.clock import Clock
-from common.errors import IllegalTransition, JournalError
+from common.errors import IllegalTransition, JournalError, JournalMisuse
 from common.logs import get_logger
 from common.signals import Side
 
@@ -23,6 +23,7 @@ from .broker import Broker, Connectivity, Contract, Fill, OrderReport, Position,
 from .commands import Command, CommandRefused
 from .dispatch import Dispatch
 from .journal import Journal
+from .life import Life
 from .owner import Owner
 from .policy import Policy
 from .recorder import Recorder
@@ -76,7 +77,8 @@ class Desk:
         self.account = account
         self.client_id = client_id
         self.want_snapshot = want_snapshot
-        self.recorder = Recorder(journal, alarms, clock, policy, client_id)
+        self.life = Life(journal, alarms, clock, policy)
+        self.recorder = Recorder(journal, alarms, self.life, client_id)
         self.verdicts = Verdicts(self)
         self.dispatch = Dispatch(self)
         self.resolver = Resolver(self)
@@ -84,8 +86,8 @@ class Desk:
         self.watch = Watch(self)
         self.contracts: dict[str, Contract | str] = {}  # canonical symbol → contract, or why there is none
         self.positions: dict[int, Position] = {}  # conId → what the account shows, as last reported
-        self.day = ""  # the broker's trading day, from the last snapshot
         self.ready_since: datetime | None = None  # since when the broker is seen completely; None: it is not
+        self._unseen_at = clock.now()  # when it was last not to be seen
         self.mode_text = "starting"
         self._by_id: dict[int, Contract] = {}
         self._asked: set[tuple[str, int]] = (
@@ -144,11 +146,28 @@ class Desk:
         }
 
     def stopped_by(self, exc: Exception) -> None:
-        """A journal that cannot be written, or a bug of ours: stop sending, tell, and look at everything again."""
+        """A journal that cannot be written, or a bug of ours: stop sending, and tell. A bug in one trade holds that one."""
+        if isinstance(exc, IllegalTransition) and exc.trade_id is not None and self._held_back(exc):
+            self.want_snapshot("a trade was put on hold by a bug")
+            return
         log.error("desk_stopped", reason=str(exc))
-        cause = "storage" if isinstance(exc, JournalError) else "program"
+        storage = isinstance(exc, JournalError) and not isinstance(exc, JournalMisuse)
+        cause = "storage" if storage else "program"
         self.forbid(cause, f"stopped: {exc}")
         self.watch.tell_stop(cause, str(exc))
+
+    def _held_back(self, exc: IllegalTransition) -> bool:
+        """Put the one trade that a bug concerns on hold; False where that cannot be."""
+        log.error("trade_stopped", trade_id=exc.trade_id, reason=str(exc))
+        try:
+            return self.life.freeze(exc.trade_id or 0, f"a bug of this program: {exc}")
+        except JournalError:
+            return False  # the caller stops everything
+
+    @property
+    def is_well(self) -> bool:
+        """Whether nothing of ours keeps orders from going out: journal, program, account."""
+        return not self._stops.keys() & {"storage", "program", "freeze"}
 
     # ---- connection ----
 
@@ -156,8 +175,9 @@ class Desk:
         self.mode_text = text
 
     def disconnected(self, text: str) -> None:
-        """The broker is not to be seen: nothing is sent until a complete snapshot has been worked through."""
+        """The broker is not to be seen: nothing is sent until a snapshot that begins after now has been worked through."""
         self.ready_since = None
+        self._unseen_at = self.clock.now()
         self.mode_text = text
         self._asked.clear()
 
@@ -167,11 +187,19 @@ class Desk:
 
     @_guarded
     def reconciled(self, snapshot: Snapshot) -> None:
-        """Bring the journal up to date by a complete snapshot; from then on orders may go out."""
+        """Bring the journal up to date by a complete snapshot; from then on orders may go out.
+
+        While TWS is without IBKR it may show anything or nothing: what it shows then, and what was asked before the
+        last trouble, says nothing.
+        """
+        if "link" in self._stops:
+            return
+        if (snapshot.begun_at or snapshot.taken_at) < self._unseen_at:
+            self.want_snapshot("the last one was begun before the connection was in doubt")
+            return
         self.positions = {p.con_id: p for p in snapshot.positions if p.account == self.account}
         for con_id in [c for c, at in self._uncounted.items() if snapshot.taken_at - at >= COUNTED]:
             del self._uncounted[con_id]
-        self.day = snapshot.day
         after = self.resolver.apply(snapshot)
         if self.ready_since is None:
             self.watch.began()
@@ -188,7 +216,10 @@ class Desk:
 
     @_guarded
     def on_order(self, report: OrderReport) -> None:
-        if self.recorder.report(report) is not None:
+        trade_id = self.recorder.report(report)
+        if self.recorder.revived:
+            self.want_snapshot("an order of a finished trade is alive again")
+        if trade_id is not None:
             self.advance()
 
     @_guarded
@@ -217,7 +248,8 @@ class Desk:
     @_guarded
     def on_connectivity(self, state: Connectivity, text: str) -> None:
         if state is Connectivity.LOST:
-            self.forbid("link", f"TWS has lost IBKR: {text}")
+            self.disconnected(f"TWS has lost IBKR: {text}")
+            self.forbid("link", self.mode_text)
             return
         self.forbid("link", None)
         self.disconnected(f"TWS has IBKR again, reading everything anew: {text}")
@@ -232,6 +264,8 @@ class Desk:
             self.contracts[symbol] = answer
         if con_id == 0 and isinstance(answer, Contract):
             self.journal.remember_contract(symbol, answer.con_id)
+        if self.resolver.resends:
+            self.want_snapshot("an order waits to be sent again, and its contract may be known now")
         if con_id and isinstance(answer, str):
             self.watch.tell_unknown_contract(symbol, con_id, answer)  # not asked again on this connection
         self.advance()
@@ -296,10 +330,17 @@ class Desk:
         """Whether the position was told after our last execution, so that it counts it."""
         return con_id not in self._uncounted
 
-    def filled_lately(self, con_id: int) -> bool:
-        """Whether an order of ours filled so short ago that the position shown may not count it yet."""
+    def counts_late(self) -> bool:
+        """Whether a position was not told for a while after an execution of ours, so that it must be asked for."""
+        now = self.clock.now()
+        return any(now - at >= LATE_POSITION for at in self._uncounted.values())
+
+    def may_lag(self, con_id: int) -> bool:
+        """Whether the position shown may not count our last execution yet, so that nothing unknown can be told by it."""
+        if con_id in self._uncounted:
+            return True
         at = self._filled_at.get(con_id)
-        return at is not None and self.clock.now() - at < LATE_POSITION
+        return at is not None and abs(self.clock.now() - at) < LATE_POSITION
 
     def contract_for(self, symbol: str) -> Contract | str | None:
         """Return a symbol's contract, why there is none, or None while it is being asked for."""

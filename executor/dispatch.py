@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
+_REDUCE_WITH_BLOCK = 2  # source: IBKR, TWS API, One-Cancels-All
 MAX_STEPS = 50  # more steps than this in one turn of one trade is a bug of ours
 
 
@@ -48,13 +49,13 @@ class Dispatch:
     def work(self, trade_id: int) -> None:
         """Bring one trade up to its facts, and take every step that it needs now."""
         for _ in range(MAX_STEPS):
-            trade = self._desk.recorder.refresh(trade_id)
+            trade = self._desk.life.refresh(trade_id)
             if trade.state.is_finished or not self._desk.can_send:
                 return
             step = next_step(trade, self.moment(trade), self._desk.policy)
             if step is None or not self._do(trade, step):
                 return
-        raise IllegalTransition(f"trade {trade_id} took more than {MAX_STEPS} steps in one turn")
+        raise IllegalTransition(f"trade {trade_id} took more than {MAX_STEPS} steps in one turn", trade_id)
 
     def enter(self, trade: Trade) -> Callable[[], object]:
         """Return what sends a new trade's orders, to be called after the transaction in which this was.
@@ -93,7 +94,7 @@ class Dispatch:
             case Cancel(order, why):
                 self.cancel(trade, order, why)
             case Resize(order, quantity):
-                self._resize(trade, order, quantity)
+                return self._resize(trade, order, quantity)
             case Place(order):
                 return self._place(trade, order)
             case LookUp() | Unprotected() | Hold():
@@ -119,8 +120,8 @@ class Dispatch:
         return self._send_marked(sent, contract)
 
     def _sendable(self, trade: Trade) -> Contract | None:
-        """Return the contract, None while orders cannot go out at once."""
-        if self._desk.broker.is_paced:  # held up there it could leave when it is too old
+        """Return the contract of an entry, None while it must not go out, or cannot at once."""
+        if self._desk.no_entries or self._desk.broker.is_paced:  # held up there it could leave when it is too old
             return None
         return self._desk.contract_of(trade)
 
@@ -129,7 +130,7 @@ class Dispatch:
         orders = [o for o in trade.orders if o.state is OrderState.PLANNED]
         ids = self._sending(orders)
         text = ", ".join([f"{trade.side.value} {trade.asked} {trade.symbol} at market", *map(_exit_words, orders[1:])])
-        moved = self._desk.recorder.move(
+        moved = self._desk.life.move(
             trade, Event.SEND, sent_at=self._desk.clock.now(), entry_order_id=ids[orders[0].order_ref]
         )
         self._journal.log("entry sent", text, symbol=trade.symbol, trade_id=trade.id, signal_id=trade.signal_id)
@@ -149,7 +150,7 @@ class Dispatch:
         for ref, order_id in ids.items():
             self._journal.change_order(
                 ref, order_id=order_id, client_id=self._desk.client_id, state=OrderState.SENDING.value,
-                sent_at=self._desk.clock.now(), sent_day=self._desk.day,
+                sent_at=self._desk.clock.now(), sent_day=self._desk.broker.day,
             )  # fmt: skip
         return ids
 
@@ -163,10 +164,11 @@ class Dispatch:
     def _ticket(self, trade: Trade, contract: Contract, order: Order, ids: dict[str, int], *, transmit: bool) -> Ticket:
         is_exit = order.leg in (Leg.TAKE_PROFIT, *STOPS)
         parent = ids.get(order.parent_ref or "", 0) if _is_parent(trade.entry) else 0
+        group, oca_type = order.oca_group or _oca_group(trade), order.oca_type or _REDUCE_WITH_BLOCK
         return Ticket(
             order_id=order.order_id or 0, order_ref=order.order_ref, contract=contract, account=trade.account, side=order.side,
             kind=order.kind, quantity=order.quantity, price=order.price, tif="DAY" if order.leg is Leg.ENTRY else "GTC",
-            parent_id=parent, transmit=transmit, oca_group=_oca_group(trade) if is_exit else "",
+            parent_id=parent, transmit=transmit, oca_group=group if is_exit else "", oca_type=oca_type,
             outside_rth=self._desk.policy.outside_rth and is_exit,
         )  # fmt: skip
 
@@ -183,20 +185,27 @@ class Dispatch:
             self._journal.log("cancel asked", text, symbol=trade.symbol, trade_id=trade.id, order_ref=order.order_ref)
         self._desk.broker.cancel(order.order_id or 0)
 
-    def _resize(self, trade: Trade, order: Order, quantity: Decimal) -> None:
+    def _resize(self, trade: Trade, order: Order, quantity: Decimal) -> bool:
         contract = self._desk.contract_of(trade)
+        if contract is None:
+            return False
         with self._journal.transaction():
             self._journal.change_order(order.order_ref, resize_asked_at=self._desk.clock.now())
             text = f"{order.leg.word} fitted to the {trade.held} that the trade holds"
             self._journal.log("resized", text, symbol=trade.symbol, trade_id=trade.id, order_ref=order.order_ref)
-        if contract is not None:
-            ids = {o.order_ref: o.order_id or 0 for o in trade.orders}
-            self._desk.broker.send(self._ticket(trade, contract, replace(order, quantity=quantity), ids, transmit=True))
+        ids = {o.order_ref: o.order_id or 0 for o in trade.orders}
+        self._desk.broker.send(self._ticket(trade, contract, replace(order, quantity=quantity), ids, transmit=True))
+        return True
 
     def _place(self, trade: Trade, order: Order) -> bool:
         """Write down one more order of a trade as being sent, then send it."""
+        if self._desk.resolver.resends:
+            return False
         contract = self._desk.contract_of(trade)
         if contract is None:
+            self._desk.watch.tell_bare(
+                trade, f"TWS has not told the contract yet, so that no {order.leg.word} can be sent"
+            )
             return False
         kind = "close sent" if order.leg is Leg.CLOSE else "stop put back"
         price = "" if order.price is None else f" at {order.price}"
@@ -212,7 +221,7 @@ class Dispatch:
         text = f"{trade.symbol}: {trade.held} stand WITHOUT a stop-loss: {step.why}"
         self._desk.alarms.raise_("unprotected", str(trade.id), text, symbol=trade.symbol, trade_id=trade.id)
         if step.then_flatten:
-            self._desk.recorder.move(trade, Event.CLOSE, close_cause="no stop-loss could be placed")
+            self._desk.life.move(trade, Event.CLOSE, close_cause="no stop-loss could be placed")
             return True
         if step.then_hold:
             self._desk.resolver.hold(trade, step.why)
@@ -228,7 +237,11 @@ def _is_parent(entry: Order | None) -> bool:
 
 
 def _oca_group(trade: Trade) -> str:
-    """The exits of a trade share one group, so that they cancel each other at the broker too."""
+    """The exits of a trade share one group, so that they cancel each other at the broker too.
+
+    The broker may give the exits of a bracket a group and type of its own; an order is then only changed under
+    these. Source: users' logs of 10326 and 10327; brackets read back with their parent's permId as group.
+    """
     entry = trade.orders[0].order_ref if trade.orders else trade.signal_id
     return f"{entry[:20]}-exits"
 

@@ -14,6 +14,7 @@ from executor.accounts import AccountRefused, AccountRules
 from executor.broker import Connectivity, Contract, Fill, Kind, OrderReport, Position, Refusal, Ticket
 from executor.settings import Choices, ExecutorSettings
 from executor.tws import ClientIdInUse, Tws
+from executor.wire import within
 
 # Our own while we look, so that no order id of the executor's client is used up.
 _CLIENT_ID = 7919
@@ -135,7 +136,7 @@ async def _writing(tws: Tws, account: str, ear: _Ear) -> Finding:
     ear.order_id = tws.order_id_floor()
     tws.ask_margin(_question(ear.order_id, account))
     try:
-        refusal = await asyncio.wait_for(ear.answer, _ANSWER_SECONDS)
+        refusal = await within(_ANSWER_SECONDS, ear.answer)
     except TimeoutError:
         return not_checked(what, "TWS did not say what an order would need; a dialog may wait there")
     if refusal is None:

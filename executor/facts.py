@@ -83,18 +83,24 @@ def from_open_order(order: Any, contract: Any, state: Any) -> OrderReport:
         client_id=whole(order.clientId),
         parent_id=whole(order.parentId),
         note=state.warningText or "",
+        quantity=exact(order.totalQuantity),
+        oca_group=order.ocaGroup or None,
+        oca_type=whole(order.ocaType),
         **_common(order, contract),
     )
 
 
 def from_completed_order(order: Any, contract: Any, state: Any) -> OrderReport:
-    """Return what a completedOrder message says; it carries neither order id nor client id."""
+    """Return what a completedOrder message says; it carries neither order id nor client id.
+
+    Its total quantity is 0 once the order has filled (source: recorded messages), so the order's size is not told.
+    """
     status = status_of(state.status)
-    quantity, filled = exact(order.totalQuantity), exact(order.filledQuantity)
+    filled = exact(order.filledQuantity)
     return OrderReport(
         order_id=0,
         status=status,
-        filled=quantity if filled is None and status is Status.FILLED else filled,
+        filled=(exact(order.totalQuantity) or None) if filled is None and status is Status.FILLED else filled,
         completed=True,
         note=state.completedStatus or "",
         **_common(order, contract),
@@ -109,7 +115,6 @@ def _common(order: Any, contract: Any) -> dict[str, Any]:
         "account": order.account or None,
         "side": _SIDES.get(order.action),
         "kind": order.orderType or None,
-        "quantity": exact(order.totalQuantity),
         "price": exact(getattr(order, _PRICE_FIELD[order.orderType])) if order.orderType in _PRICE_FIELD else None,
         "tif": order.tif or None,
     }

@@ -7,11 +7,12 @@ so the snapshot describes one moment, its last, and not a mixture of moments.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 
+from executor.brackets import is_ours
 from executor.broker import Fill, OrderReport, Position, Snapshot, Status
 
 POSITIONS, OPEN_ORDERS, COMPLETED, EXECUTIONS, ACCOUNT = PARTS = (
@@ -117,16 +118,18 @@ class Gathering:
         )
 
 
-def same_picture(one: Snapshot, other: Snapshot) -> bool:
-    """Tell whether two snapshots show the same orders, executions and positions, whatever the prices."""
-    return _picture(one) == _picture(other)
+def same_picture(one: Snapshot, other: Snapshot, contracts: Container[int]) -> bool:
+    """Tell whether two snapshots show the same orders and executions of ours, and positions in these contracts."""
+    return _picture(one, contracts) == _picture(other, contracts)
 
 
-def _picture(snapshot: Snapshot) -> tuple[object, ...]:
+def _picture(snapshot: Snapshot, contracts: Container[int]) -> tuple[object, ...]:
+    """What others do meanwhile elsewhere is no part of it: on a busy account no two readings would ever agree."""
+    orders, over = snapshot.open_orders, snapshot.completed_orders
     return (
         snapshot.day,
-        frozenset((r.client_id, r.order_id, r.perm_id, r.status, r.quantity, r.filled) for r in snapshot.open_orders),
-        frozenset((r.perm_id, r.order_ref, r.status, r.filled) for r in snapshot.completed_orders),
-        frozenset(fill.exec_id for fill in snapshot.fills),
-        frozenset((p.account, p.con_id, p.quantity) for p in snapshot.positions),
+        frozenset((r.order_ref, r.order_id, r.status, r.quantity, r.filled) for r in orders if is_ours(r.order_ref)),
+        frozenset((r.order_ref, r.perm_id, r.status, r.filled) for r in over if is_ours(r.order_ref)),
+        frozenset(fill.exec_id for fill in snapshot.fills if is_ours(fill.order_ref)),
+        frozenset((p.account, p.con_id, p.quantity) for p in snapshot.positions if p.con_id in contracts),
     )

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -20,23 +19,20 @@ from common.errors import JournalError
 from common.signals import Envelope, Side, decimal_text
 
 from .broker import Fill, OrderReport
-from .rows import Block, InboxRow, describe, inbox_row, number_text, order_of, plain, time_text, trade_of
-from .storage import open_file
+from .rows import Block, InboxRow, describe, inbox_row, number_text, order_of, time_text, trade_of
+from .storage import Storage, open_file
 from .trades import Order, Trade
 
 _OF_BLOCK = "account = ? AND (con_id = ? OR symbol = ?)"
 
 
-class Journal:
-    """One SQLite file. Any sqlite3 error becomes a JournalError: without a journal there is no trading."""
+class Journal(Storage):
+    """The tables of one journal. Any sqlite3 error becomes a JournalError: without a journal there is no trading."""
 
     def __init__(self, connection: sqlite3.Connection, clock: Clock) -> None:
-        self._db = connection
+        super().__init__(connection)
         self._clock = clock
-        self._depth = 0
         self._ours: dict[int, str] = {}  # what `our_contracts` returns, until there is another one
-
-    # ---- opening ----
 
     @classmethod
     def open(cls, path: str | Path, clock: Clock, readonly: bool = False) -> Self:
@@ -46,46 +42,6 @@ class Journal:
             JournalError: It cannot be opened, is damaged, or was made by a newer version. The text says the mend.
         """
         return cls(open_file(Path(path), readonly=readonly), clock)
-
-    def close(self) -> None:
-        self._db.close()
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Commit all writes within together, or none. A transaction inside another joins it.
-
-        Raises:
-            JournalError: Nothing of it was written. Stop: without a journal there is no trading.
-        """
-        if self._depth:
-            yield
-            return
-        self._depth += 1
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-            yield
-            self._db.execute("COMMIT")
-        except BaseException as exc:
-            self._rollback()
-            if isinstance(exc, sqlite3.Error):
-                raise JournalError(f"the journal cannot be written: {exc}") from exc
-            raise
-        finally:
-            self._depth -= 1
-
-    def _rollback(self) -> None:
-        if self._db.in_transaction:
-            self._db.execute("ROLLBACK")
-
-    def _write(self, sql: str, *values: object) -> sqlite3.Cursor:
-        with self.transaction():
-            return self._db.execute(sql, values)
-
-    def _rows(self, sql: str, *values: object) -> list[sqlite3.Row]:
-        try:
-            return self._db.execute(sql, values).fetchall()
-        except sqlite3.Error as exc:
-            raise JournalError(f"the journal cannot be read: {exc}") from exc
 
     def _now(self) -> str:
         return utc_text(self._clock.now())
@@ -118,6 +74,11 @@ class Journal:
         """Append one line to the trade log."""
         sql = "INSERT INTO events (at, kind, symbol, trade_id, signal_id, order_ref, details) VALUES (?, ?, ?, ?, ?, ?, ?)"
         self._write(sql, self._now(), kind, symbol, trade_id, signal_id, order_ref, details)
+
+    def last_event(self, trade_id: int, kind: str) -> datetime | None:
+        """Return when the trade log last said something of this kind about a trade, None where it never did."""
+        rows = self._rows("SELECT max(at) FROM events WHERE trade_id = ? AND kind = ?", trade_id, kind)
+        return parse_utc(rows[0][0]) if rows[0][0] else None
 
     # ---- inbox ----
 
@@ -241,21 +202,14 @@ class Journal:
         """Set columns of a trade; instants and decimals are written as the journal writes them."""
         self._change("trades", "id", trade_id, values)
 
-    def note_first_fill(self, trade_id: int) -> None:
-        """Remember when the entry first filled."""
-        self._write("UPDATE trades SET filled_at = coalesce(filled_at, ?) WHERE id = ?", self._now(), trade_id)
+    def note_first_fill(self, trade_id: int) -> bool:
+        """Remember when the entry first filled; whether that is now."""
+        sql = "UPDATE trades SET filled_at = ? WHERE id = ? AND filled_at IS NULL"
+        return self._write(sql, self._now(), trade_id).rowcount > 0
 
     def change_order(self, order_ref: str, **values: object) -> None:
         """Set columns of an order."""
         self._change("orders", "order_ref", order_ref, values)
-
-    def _change(self, table: str, key: str, of: object, values: dict[str, object]) -> None:
-        """Set columns of a row; one that has these values already is not written, so that nothing waits for the disk."""
-        if not values:
-            return
-        columns, given = ", ".join(f"{name} = ?" for name in values), [plain(value) for value in values.values()]
-        differs = " OR ".join(f"{name} IS NOT ?" for name in values)
-        self._write(f"UPDATE {table} SET {columns} WHERE {key} = ? AND ({differs})", *given, of, *given)  # noqa: S608  names are ours
 
     def find_order(
         self, *, order_ref: str | None = None, client_id: int | None = None, order_id: int = 0
@@ -274,19 +228,20 @@ class Journal:
             self._write("INSERT OR REPLACE INTO order_ids VALUES (?, ?)", client_id, first + count)
             return first
 
-    def order_id_mark(self, client_id: int) -> int:
-        """Return the next order id that this journal would use, 1 when it never used any."""
-        rows = self._rows("SELECT next FROM order_ids WHERE client_id = ?", client_id)
-        return int(rows[0][0]) if rows else 1
-
     def record_report(self, order_ref: str, report: OrderReport) -> None:
         """Record what the broker said of an order of ours. What it did not say stays as it was."""
         usual = report.why_held in ("", "child", "trigger")  # every bracket child, every stop: nothing to tell
         said = {
             "said": report.status.value, "said_filled": report.filled, "perm_id": report.perm_id or None,
-            "quantity": report.quantity, "price": report.price, "held": None if usual else report.why_held,
+            "quantity": report.quantity, "price": report.price, "tif": report.tif,
+            "oca_group": report.oca_group or None, "oca_type": report.oca_type or None, "held": None if usual else report.why_held,
         }  # fmt: skip
         self.change_order(order_ref, **{name: value for name, value in said.items() if value is not None})
+
+    def other_clients(self, client_id: int) -> list[int]:
+        """Return the client ids other than ours under which orders of this journal are live, or may be."""
+        sql = "SELECT DISTINCT client_id FROM orders WHERE state IN ('sending', 'working') AND client_id <> ?"
+        return [int(r[0]) for r in self._rows(sql, client_id)]
 
     # ---- fills ----
 
@@ -330,7 +285,9 @@ class Journal:
     def block(self, account: str, con_id: int, symbol: str) -> Block | None:
         """Return the block on a contract, or on its symbol from another contract (a future that has rolled on)."""
         rows = self._rows(f"SELECT * FROM blocks WHERE {_OF_BLOCK} ORDER BY since DESC", account, con_id, symbol)  # noqa: S608  ours
-        return Block(Side(rows[0]["side"]), parse_utc(rows[0]["since"]), rows[0]["reason"]) if rows else None
+        if not rows:
+            return None
+        return Block(Side(rows[0]["side"]), parse_utc(rows[0]["since"]), rows[0]["reason"], rows[0]["trade_id"])
 
     def set_block(self, trade: Trade, reason: str) -> None:
         """Block the side of a trade that ended; the newest block of a contract and of a symbol is the only one."""
@@ -365,7 +322,9 @@ class Journal:
     def raise_alarm(self, key: str, kind: str, level: str, symbol: str, text: str) -> bool:
         """Write an alarm down, once until it is cleared. False when it stands already (its text is brought up to date)."""
         with self.transaction():
-            if self._write("UPDATE alarms SET text = ? WHERE key = ? AND cleared_at IS NULL", text, key).rowcount:
+            if standing := self._rows("SELECT text FROM alarms WHERE key = ? AND cleared_at IS NULL", key):
+                if standing[0]["text"] != text:
+                    self._write("UPDATE alarms SET text = ? WHERE key = ? AND cleared_at IS NULL", text, key)
                 return False
             sql = "INSERT INTO alarms (key, kind, level, symbol, text, raised_at) VALUES (?, ?, ?, ?, ?, ?)"
             self._write(sql, key, kind, level, symbol, text, self._now())
@@ -393,5 +352,6 @@ class Journal:
     def mark_told(self, alarm_id: int, *, delivered: bool, try_after: datetime, closing: bool = False) -> None:
         """Note one try to tell the owner; the next is at `try_after`. A delivered closing word is the last."""
         told = self._now() if delivered else None
-        sql = """UPDATE alarms SET tries = tries + 1, told_at = coalesce(?, told_at), try_after = ?, clear_told = ? WHERE id = ?"""
-        self._write(sql, told, utc_text(try_after), int(delivered and closing), alarm_id)
+        sql = """UPDATE alarms SET tries = tries + 1, told_at = coalesce(?, told_at), clear_told = ?,
+                 try_after = iif(cleared_at IS NULL OR ?, ?, NULL) WHERE id = ?"""
+        self._write(sql, told, int(delivered and closing), closing, utc_text(try_after), alarm_id)

@@ -40,6 +40,7 @@ class JournalLock:
     """The lock of one journal, held until `release` or the end of the process."""
 
     def __init__(self, journal: Path) -> None:
+        journal = journal.resolve()  # one journal under two names is one journal
         self.path = journal.with_name(journal.name + ".lock")
         self._file: IO[bytes] | None = None
 

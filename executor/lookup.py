@@ -12,14 +12,17 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from common.errors import BrokerUnavailable
+from common.logs import get_logger
 from executor import facts
 from executor.broker import Contract, ContractSpec, PriceStep
 from executor.contracts import UnknownSymbol, spec_for
 from executor.prices import Prices
-from executor.wire import RequestRefused
+from executor.wire import RequestRefused, within
 
 if TYPE_CHECKING:
     from executor.tws import Tws
+
+log = get_logger(__name__)
 
 _NO_SUCH_CONTRACT = 200
 _FIRST_PRICE_SECONDS = 1.0
@@ -76,6 +79,9 @@ class Lookup:
         except BrokerUnavailable:
             self._asked[question] = None  # asked again on the next connection
             return
+        except Exception as exc:  # a bug of ours, or an answer like none before: the question must not hang for ever
+            log.exception("lookup_failed", symbol=question[0])
+            answer = f"what TWS says of {question[0]} could not be taken in ({exc!r}); send the signal again"
         del self._asked[question]
         if self._tws.listener:
             symbol, con_id = question
@@ -87,7 +93,7 @@ class Lookup:
         symbol, con_id = question
         try:
             spec = self._spec(symbol, con_id)
-            found = await self._tws.details(spec)
+            found = await self._details(spec)
         except UnknownSymbol as exc:
             return str(exc) + await self._similar(symbol)
         except RequestRefused as exc:
@@ -101,6 +107,15 @@ class Lookup:
         await self._first_price_of(contract)
         return contract
 
+    async def _details(self, spec: ContractSpec) -> list[Any]:
+        """Return what TWS knows; a contract named by its number is asked for by that alone where the rest contradicts it."""
+        try:
+            return await self._tws.details(spec)
+        except RequestRefused as exc:
+            if not spec.con_id or exc.number != _NO_SUCH_CONTRACT:
+                raise
+        return await self._tws.details(_by_number(spec.symbol, spec.con_id))
+
     def _spec(self, symbol: str, con_id: int) -> ContractSpec:
         """Return what to ask TWS for; a contract that is named by its number needs nothing of the configuration."""
         if not con_id:
@@ -108,7 +123,7 @@ class Lookup:
         try:
             return replace(spec_for(symbol, self._configured), con_id=con_id, expiry="", multiplier="")
         except UnknownSymbol:
-            return ContractSpec(symbol, sec_type="", local=symbol, currency="", exchange="", con_id=con_id)
+            return _by_number(symbol, con_id)
 
     async def _refused(self, symbol: str, error: RequestRefused) -> str:
         if error.number != _NO_SUCH_CONTRACT:
@@ -131,7 +146,7 @@ class Lookup:
             sec_type=named.secType,
             local=named.symbol,
             currency=named.currency,
-            exchange=spec.exchange if spec.exchange == "SMART" else named.exchange,
+            exchange=_exchange(spec, details),
             multiplier=facts.exact(named.multiplier) or Decimal(1),
             price_steps=await self._steps(details, spec.exchange),
             size_step=_size_step(named.secType, details),
@@ -155,14 +170,14 @@ class Lookup:
         return self._rules[rule]
 
     async def _first_price_of(self, contract: Contract) -> None:
-        heard = self._first_price[contract.con_id] = asyncio.Event()
+        heard = self._first_price.setdefault(contract.con_id, asyncio.Event())
         self._tws.watch(contract)
         try:
-            await asyncio.wait_for(heard.wait(), _FIRST_PRICE_SECONDS)
+            await within(_FIRST_PRICE_SECONDS, heard.wait())
         except TimeoutError:
             pass
         finally:
-            del self._first_price[contract.con_id]
+            self._first_price.pop(contract.con_id, None)
 
     def _ticked(self, con_id: int) -> None:
         waiting = self._first_price.get(con_id)
@@ -177,6 +192,16 @@ class Lookup:
             self._tws.watch(contract, delayed=True)
         elif con_id in self._first_price:
             self._first_price[con_id].set()
+
+
+def _exchange(spec: ContractSpec, details: Any) -> str:
+    """Return where a contract is ordered: routed by IBKR where that was asked for and is possible, else at its exchange."""
+    routed = spec.exchange == "SMART" and "SMART" in details.validExchanges.split(",")
+    return "SMART" if routed else str(details.contract.exchange)
+
+
+def _by_number(symbol: str, con_id: int) -> ContractSpec:
+    return ContractSpec(symbol, sec_type="", local=symbol, currency="", exchange="", con_id=con_id)
 
 
 def _market_rule(details: Any, exchange: str) -> int:

@@ -6,7 +6,8 @@ condition for anything.
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 import requests
@@ -31,16 +32,33 @@ _PINGED_WITHIN = 120.0
 class Notifier:
     """Delivers alarm rows; `turn` is called about once a second."""
 
-    def __init__(self, journal: Journal, channels: Channels, clock: Clock) -> None:
-        self._journal, self._channels, self._clock = journal, channels, clock
+    def __init__(
+        self, journal: Journal, channels: Channels, clock: Clock, unwritten: Callable[[], str | None] = lambda: None
+    ) -> None:
+        """Args:
+        unwritten: tells an alarm that the journal could not take; such a one is delivered and repeated without it.
+        """
+        self._journal, self._channels, self._clock, self._unwritten = journal, channels, clock, unwritten
+        self._not_before: dict[object, datetime] = {}  # what was told → when again, whether or not the journal took it
 
     async def turn(self) -> None:
         """Tell what is due: new alarms, those that stand for another quarter of an hour, and their end."""
+        now = self._clock.now()
+        self._not_before = {about: at for about, at in self._not_before.items() if now < at <= now + REPEAT}
+        await self._tell_unwritten()
         try:
-            for alarm in self._journal.alarms_to_tell(self._clock.now()):
-                await self._tell(alarm)
+            for alarm in self._journal.alarms_to_tell(now):
+                if (alarm["id"], alarm["cleared_at"]) not in self._not_before:
+                    await self._tell(alarm)
         except JournalError as exc:
             log.error("alarms_not_read", reason=str(exc))
+
+    async def _tell_unwritten(self) -> None:
+        text = self._unwritten()
+        if text is not None and "unwritten" not in self._not_before:
+            log.error("alarm_stands", kind="storage", text=scrub(text))
+            delivered = await self._send("storage", scrub(text), failure=True)
+            self._not_before["unwritten"] = self._clock.now() + (REPEAT if delivered else _RETRIES[0])
 
     async def _tell(self, alarm: dict[str, Any]) -> None:
         over = alarm["cleared_at"] is not None
@@ -50,9 +68,8 @@ class Notifier:
             log.warning("alarm_stands", kind=alarm["kind"], symbol=alarm["symbol"] or None, text=text)
         delivered = await self._send(title, text, failure=not over)
         pause = REPEAT if delivered else _RETRIES[min(alarm["tries"], len(_RETRIES) - 1)]
-        self._journal.mark_told(
-            alarm["id"], delivered=delivered, try_after=self._clock.now() + pause, closing=over
-        )  # fmt: skip
+        again = self._not_before[alarm["id"], alarm["cleared_at"]] = self._clock.now() + pause
+        self._journal.mark_told(alarm["id"], delivered=delivered, try_after=again, closing=over)
 
     async def _send(self, title: str, text: str, *, failure: bool) -> bool:
         """Whether the owner was told; log and page alone count where he chose no channel."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING
 
+from common.errors import BrokerUnavailable
 from common.signals import Side, decimal_text
 
 from .broker import Snapshot, Status
 from .commands import Command, CommandKind, CommandRefused
 from .resolver import may_be_live
-from .trades import ZERO, Event, Leg, State, Trade
+from .trades import ZERO, Event, Leg, OrderState, State, Trade
 
 if TYPE_CHECKING:
     from .desk import Desk
@@ -23,6 +25,7 @@ class Owner:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._journal = desk.journal
+        self._after: list[Callable[[], None]] = []  # what one wish sends, once it is committed
         self._handlers: dict[CommandKind, Callable[[Command], str]] = {
             CommandKind.CLOSE: self._close, CommandKind.RESET: self._reset, CommandKind.ADOPT: self._adopt,
             CommandKind.FLATTEN: self._flatten, CommandKind.DISMISS: self._dismiss,
@@ -35,10 +38,16 @@ class Owner:
         Raises:
             CommandRefused: It cannot be done now; the text says why and what to do.
         """
+        self._after = []
         with self._journal.transaction():
             text = self._handlers[command.kind](command)
             self._journal.log("owner", text, symbol=command.symbol or "", trade_id=command.trade_id)
-            return text
+        try:
+            for act in self._after:
+                act()
+        except BrokerUnavailable as exc:
+            self._desk.disconnected(f"TWS is gone: {exc}")
+        return text
 
     def _trade(self, command: Command) -> Trade:
         try:
@@ -54,6 +63,9 @@ class Owner:
             )
         if snapshot is None or self._desk.ready_since is None:
             raise CommandRefused("the broker is not to be seen now: decide when TWS is connected, on fresh evidence")
+        if not self._desk.is_counted(trade.con_id):
+            self._desk.want_snapshot("the owner decides on a position that is not told since the last execution")
+            raise CommandRefused("the position after the last execution is being read: press again in a few seconds")
         return trade, snapshot
 
     # ---- open trades ----
@@ -64,7 +76,7 @@ class Owner:
             raise CommandRefused(
                 f"the trade in {trade.symbol} cannot be closed by this button: it is {trade.state.value}"
             )
-        self._desk.recorder.move(trade, Event.CLOSE, close_cause="owner")
+        self._desk.life.move(trade, Event.CLOSE, close_cause="owner")
         return f"close of the {trade.side.value} trade in {trade.symbol} asked on the page"
 
     def _reset(self, command: Command) -> str:
@@ -83,25 +95,45 @@ class Owner:
     # ---- trades on hold ----
 
     def _adopt(self, command: Command) -> str:
-        trade, snapshot = self._on_hold(command)
+        trade, snapshot = self._alone_on_hold(command)
         if turned := self._turned_over(trade):
+            if self._cancel_live(trade, snapshot):
+                return f"{trade.symbol} has turned over: its orders are cancelled first; press adopt again when they are gone"
             self._replace(trade, command, turned)
             return f"{trade.symbol} has turned over: the {decimal_text(turned)} are a trade of their own now, without exits"
         held = self._match(trade, snapshot)
-        self._desk.recorder.move(trade, Event.ADOPT, hold_reason=None)
+        self._desk.life.move(trade, Event.ADOPT, hold_reason=None)
         self._over(trade, "adopted")
         return f"{trade.symbol}: what the account shows ({decimal_text(held)}) is the trade; it goes on"
 
     def _flatten(self, command: Command) -> str:
-        trade, snapshot = self._on_hold(command)
+        trade, snapshot = self._alone_on_hold(command)
         if turned := self._turned_over(trade):
+            if self._cancel_live(trade, snapshot):
+                return f"{trade.symbol} has turned over: its orders are cancelled first; press flatten again when they are gone"
             new = self._replace(trade, command, turned)
-            self._desk.recorder.move(new, Event.CLOSE, close_cause="owner")
+            self._desk.life.move(new, Event.CLOSE, close_cause="owner")
             return f"{trade.symbol} has turned over: the {decimal_text(turned)} are closed at market"
         held = self._match(trade, snapshot)
-        self._desk.recorder.move(trade, Event.FLATTEN, hold_reason=None, close_cause="owner")
+        self._desk.life.move(trade, Event.FLATTEN, hold_reason=None, close_cause="owner")
         self._over(trade, "being flattened")
         return f"{trade.symbol}: its orders are cancelled and {decimal_text(held)} closed at market"
+
+    def _alone_on_hold(self, command: Command) -> tuple[Trade, Snapshot]:
+        """Return what `_on_hold` does, for a trade whose position is its own."""
+        trade, snapshot = self._on_hold(command)
+        other = self._journal.open_trade(trade.account, trade.con_id)
+        if other is not None and other.id != trade.id:
+            raise CommandRefused(
+                f"another trade in {trade.symbol} is open, and the position counts as its own: this one can only be dismissed"
+            )
+        return trade, snapshot
+
+    def _cancel_live(self, trade: Trade, snapshot: Snapshot) -> bool:
+        """Have the orders cancelled that may still fill; whether there are any."""
+        live = [o for o in trade.orders if may_be_live(o, snapshot)]
+        self._after += [partial(self._desk.dispatch.cancel, trade, o, "the owner ends the trade") for o in live]
+        return bool(live)
 
     def _dismiss(self, command: Command) -> str:
         trade, snapshot = self._on_hold(command)
@@ -111,7 +143,7 @@ class Owner:
             )
         self._forget_live(trade, snapshot)
         self._set_held(trade, ZERO)
-        self._desk.recorder.move(self._journal.trade(trade.id), Event.DISMISS, hold_reason=None)
+        self._desk.life.move(self._journal.trade(trade.id), Event.DISMISS, hold_reason=None)
         return f"the trade in {trade.symbol} is closed in the journal: you have settled it yourself"
 
     def _turned_over(self, trade: Trade) -> Decimal:
@@ -127,9 +159,12 @@ class Owner:
     def _match(self, trade: Trade, snapshot: Snapshot) -> Decimal:
         """Make the trade's quantity what the account shows of it, and drop orders that are not there."""
         self._forget_live(trade, snapshot)
+        for order in trade.live:
+            self._journal.change_order(order.order_ref, cancel_asked_at=None)  # the trade counts on it again
         held = max(self._desk.shown_of(trade), ZERO)
         self._set_held(trade, held)
-        self._journal.change_trade(trade.id, closes_forgiven=sum(1 for _ in trade.legs(Leg.CLOSE)))
+        closes, stops = (sum(1 for _ in trade.legs(leg)) for leg in (Leg.CLOSE, Leg.PUT_BACK))
+        self._journal.change_trade(trade.id, closes_forgiven=closes, stops_forgiven=stops, unprotected_at=None)
         return held
 
     def _set_held(self, trade: Trade, held: Decimal) -> None:
@@ -138,15 +173,20 @@ class Owner:
         self._journal.change_trade(trade.id, reduced=trade.entered - trade.exited - held, exit_reason=reason)
 
     def _forget_live(self, trade: Trade, snapshot: Snapshot) -> None:
+        """Drop the orders that are not at the broker; one that was never seen there is cancelled by its id as well.
+
+        A held order that TWS does not list could be released by a click later.
+        """
         for order in trade.live:
-            if not may_be_live(order, snapshot):
-                self._journal.change_order(
-                    order.order_ref,
-                    said=Status.CANCELLED.value,
-                    said_filled=order.filled,
-                    reason="not at the broker (owner's choice)",
-                )
-        self._desk.recorder.refresh(trade.id)
+            if may_be_live(order, snapshot):
+                continue
+            why = "not at the broker (owner's choice)"
+            self._journal.change_order(
+                order.order_ref, said=Status.CANCELLED.value, said_filled=order.filled, reason=why
+            )
+            if order.state is OrderState.SENDING:
+                self._after.append(partial(self._desk.broker.cancel, order.order_id or 0))
+        self._desk.life.refresh(trade.id)
 
     def _over(self, trade: Trade, how: str) -> None:
         self._desk.alarms.clear(
@@ -166,7 +206,7 @@ class Owner:
         return [
             {"symbol": symbols[con_id], "con_id": str(con_id), "quantity": decimal_text(unknown)}
             for con_id, unknown in self._desk.unexplained().items()
-            if unknown and con_id not in busy and not self._desk.filled_lately(con_id)
+            if unknown and con_id not in busy and not self._desk.may_lag(con_id)
         ]
 
     def _unknown(self, command: Command) -> tuple[int, Decimal]:

@@ -18,7 +18,6 @@ ASKED_ON_HOLD = timedelta(seconds=60)
 CANCEL_AGAIN = timedelta(seconds=10)  # a cancel without an answer is asked for again
 
 
-
 @dataclass(frozen=True, slots=True)
 class SendBracket:
     """Write the planned bracket down as being sent, then send it."""
@@ -101,9 +100,19 @@ class Moment:
 
     def seconds_since(self, at: datetime | None) -> float:
         """Return how long something has lasted while we could see the broker."""
-        if at is None or self.ready_since is None:
-            return 0.0
-        return (self.now - max(at, self.ready_since)).total_seconds()
+        return seconds_seen(at, self.ready_since, self.now)
+
+    def shows_less(self, trade: Trade) -> bool:
+        """Whether the account shows less of a trade than its executions say."""
+        return self.shown_for(trade) - self.beside_for(trade) < trade.held
+
+
+def seconds_seen(at: datetime | None, ready_since: datetime | None, now: datetime) -> float:
+    """Return how long something has lasted while the broker was seen; a clock that was set back loses the time before."""
+    if at is None or ready_since is None:
+        return 0.0
+    since = max(at, ready_since) if at <= now else ready_since
+    return max((now - since).total_seconds(), 0.0)
 
 
 def next_step(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
@@ -111,6 +120,8 @@ def next_step(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
     missing = next((o for o in trade.orders if _is_overdue(o, moment, policy)), None)
     if missing is not None and not _is_settled_by_owner(trade, missing, moment):
         return LookUp(f"the {missing.leg.word} in {trade.symbol} went unanswered")
+    if trade.held < 0 and trade.state is not State.HOLD:
+        return LookUp(f"the exits in {trade.symbol} filled more than the entry shows so far")
     planner = _PLANNERS.get(trade.state)
     return planner(trade, moment, policy) if planner else None
 
@@ -145,7 +156,7 @@ def _when_working(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
 
 def _cancel_loose(trade: Trade, moment: Moment, why: str) -> Step | None:
     """Cancel what is live though nothing is held; the broker gets a moment to do it by itself."""
-    waited = trade.loose_at is not None and moment.now - trade.loose_at >= OCA_GRACE
+    waited = moment.seconds_since(trade.loose_at) >= OCA_GRACE.total_seconds()
     return _cancel_one(trade, moment, why) if waited else None
 
 
@@ -160,16 +171,19 @@ def _cancel_one(trade: Trade, moment: Moment, why: str) -> Step | None:
 
 def _may_ask(order: Order, moment: Moment) -> bool:
     asked = order.cancel_asked_at
-    return asked is None or moment.now - max(asked, moment.ready_since or asked) >= CANCEL_AGAIN
+    return asked is None or moment.seconds_since(asked) >= CANCEL_AGAIN.total_seconds()
 
 
 def _when_closing(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
-    """Close what is held, once account and executions agree on it: nothing is closed on a position that is in doubt."""
+    """Close what is held, once account and executions agree on it: nothing is closed on a position that is in doubt.
+
+    A close that waits at the broker, and is larger than what the owner has left of it, is taken back and sent anew.
+    """
     if trade.live:
-        return None
+        return _cancel_while_closing(trade, moment)
     if not moment.counted and any(o.filled for o in trade.legs(Leg.CLOSE)):
         return LookUp(f"a part of {trade.symbol} was closed, and the account's position is not told since")
-    if moment.shown_for(trade) - moment.beside_for(trade) < trade.held:
+    if moment.shows_less(trade):
         return LookUp(f"the account shows less {trade.symbol} than this trade holds")
     quantity = closable(trade, moment)
     if quantity <= 0:
@@ -179,12 +193,24 @@ def _when_closing(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
     return Place(_exit(trade, Leg.CLOSE, quantity, Kind.MARKET, None))
 
 
+def _cancel_while_closing(trade: Trade, moment: Moment) -> Step | None:
+    for order in trade.live:
+        if order.leg is not Leg.CLOSE and _may_ask(order, moment):
+            return Cancel(order, "the trade is being closed")
+        if order.leg is Leg.CLOSE and order.remaining > trade.held and _may_ask(order, moment):
+            return Cancel(order, "it would close more than the trade holds")
+    return None
+
+
 def closable(trade: Trade, moment: Moment) -> Decimal:
     """Return what may be closed: the trade's own quantity, never more than the broker still shows in that direction."""
     return min(trade.held, max(moment.shown_for(trade), ZERO))
 
 
 def _when_open(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
+    loose = (o for o in trade.legs(Leg.ENTRY, Leg.CLOSE) if o.is_live and _may_ask(o, moment))
+    if order := next(loose, None):
+        return Cancel(order, "the trade was adopted as it stands")
     if trade.held == 0:
         return _cancel_loose(trade, moment, "the trade is flat")
     return _resize_one(trade, moment) or _protect(trade, moment, policy)
@@ -218,7 +244,7 @@ def _fits(order: Order, trade: Trade, moment: Moment) -> bool:
     if awaits_executions(order):
         return True
     asked = order.resize_asked_at
-    return asked is not None and moment.now - asked < CANCEL_AGAIN
+    return asked is not None and moment.seconds_since(asked) < CANCEL_AGAIN.total_seconds()
 
 
 def _protect(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
@@ -239,32 +265,50 @@ def _protect(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
         return _still_unprotected(trade, moment, policy, "its stop-loss does not have the trade's size")
     if stops and taken_by_owner(stops[-1], trade):
         reason = f" ({stops[-1].reason})" if stops[-1].reason else ""
-        return Unprotected(f"its stop-loss was cancelled by hand in TWS{reason}, and is not put back")
-    if not any(o.leg is Leg.PUT_BACK for o in stops) and stops and stops[-1].price is not None:
-        return Place(_exit(trade, Leg.PUT_BACK, trade.held, Kind.STOP, stops[-1].price))
-    return _still_unprotected(trade, moment, policy, "its stop-loss was lost and could not be put back")
+        return Unprotected(f"its stop-loss was cancelled by hand in TWS, or by IBKR{reason}, and is not put back")
+    if len(list(trade.legs(Leg.PUT_BACK))) > trade.stops_forgiven or not stops or stops[-1].price is None:
+        return _still_unprotected(trade, moment, policy, "its stop-loss was lost and could not be put back")
+    if moment.shows_less(trade):
+        less = f"its stop-loss is gone, and the account shows less {trade.symbol} than it holds"
+        return _still_unprotected(trade, moment, policy, less) or LookUp(less)
+    return Place(_exit(trade, Leg.PUT_BACK, trade.held, Kind.STOP, stops[-1].price))
 
 
 def _still_unprotected(trade: Trade, moment: Moment, policy: Policy, why: str) -> Step | None:
-    if moment.seconds_since(trade.unprotected_at) < policy.protect_seconds:
+    if moment.seconds_since(trade.unprotected_at) < policy.alarm_seconds:
         return None
     flatten = policy.unprotected == "flatten"
     return Unprotected(why, then_hold=not flatten, then_flatten=flatten)
 
 
 def _when_held(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
-    """On hold after a refused close: the stop goes back, once. In any other doubt nothing is sent."""
+    """On hold exits of nothing are cancelled, and after a refused close the stop goes back, once. Else nothing is sent."""
+    shown = moment.shown_for(trade) - moment.beside_for(trade)
+    if (shown < 0 or shown == 0 >= trade.held) and not _may_enter(trade):
+        return _cancel_one(trade, moment, "nothing of the trade is left")
     stops = list(trade.legs(*STOPS))
     refused = any(o.state is OrderState.REJECTED for o in trade.legs(Leg.CLOSE))
     if not refused or not stops or trade.live or trade.held <= 0 or any(o.leg is Leg.PUT_BACK for o in stops):
         return None
+    if moment.shows_less(trade) or moment.seconds_since(trade.unprotected_at) < policy.protect_seconds / 2:
+        return None  # the close may have been refused because the position was gone
     return Place(_exit(trade, Leg.PUT_BACK, trade.held, Kind.STOP, stops[-1].price))
 
 
+def _may_enter(trade: Trade) -> bool:
+    """Whether the entry may fill yet, so that its exits must stay."""
+    return trade.entry is not None and trade.entry.is_live and not awaits_executions(trade.entry)
+
+
 def taken_by_owner(stop: Order, trade: Trade) -> bool:
-    """Whether a stop was cancelled by hand: cancelled, not by us, not refused, and no partial take-profit explains it."""
+    """Whether a stop was cancelled by hand: cancelled, not by us, not refused, and nothing else explains it."""
     if stop.state is not OrderState.CANCELLED or stop.cancel_asked_at is not None or stop.refusal_code is not None:
         return False
+    if stop.ends_today:
+        return False  # its day was over
+    entry = trade.entry
+    if entry is not None and entry.is_done and entry.filled < entry.quantity and stop.leg is Leg.STOP_LOSS:
+        return False  # it went with the rest of its entry
     return not any(o.filled > 0 for o in trade.legs(Leg.TAKE_PROFIT))
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
 
+_BEAT = 0.6  # the desk looks twice a second
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -20,6 +22,11 @@ class Policy:
     inflight_seconds: int = 10  # an order may go unanswered this long before it is looked up
     max_open_trades: int | None = None
     max_quantity: Mapping[str, Decimal] = field(default_factory=dict)  # canonical symbol → largest size of one entry
+
+    @property
+    def alarm_seconds(self) -> float:
+        """After how long something missing is told: so early that the alarm is there within `protect_seconds`."""
+        return self.protect_seconds - _BEAT
 
     @property
     def validity(self) -> timedelta:

@@ -16,7 +16,7 @@ from common.signals import Side
 
 from .brackets import is_ours
 from .broker import Fill, OrderReport, Snapshot
-from .trades import STOPS, ZERO, Leg, Order, OrderState, State, Trade, awaits_executions
+from .trades import EXITS, ZERO, Leg, Order, OrderState, State, Trade, awaits_executions
 
 MAX_RESENDS = 2
 CLOCKS_APART = timedelta(seconds=5)  # executions bear IBKR's clock, in whole seconds; trades bear ours
@@ -98,7 +98,12 @@ class Books:
     foreign: tuple[Fill, ...]  # executions that no trade accounts for
     beside: dict[tuple[str, int], Decimal]  # (account, conId) → what the owner told us to ignore
     settled: frozenset[int]  # contracts whose position was found different before, equally, some seconds ago
-    seen_day: str | None = None  # the broker's day of the snapshot before this one; None where there was none
+    believed: frozenset[int] = frozenset()  # those where it has stood so long that it is not just told late
+    agreed: Mapping[int, str] = field(default_factory=dict)  # contract → the day when account and journal last agreed
+    arrived: datetime | None = None  # what was sent up to then has had its time to arrive; None: all of it
+    missed: Mapping[str, str | None] = field(
+        default_factory=dict
+    )  # working orders, missing for a while → last seen when
     account: str = ""
     contracts: Mapping[int, str] = field(default_factory=dict)  # traded ever, or told to be ignored → symbol
 
@@ -119,12 +124,20 @@ def reconcile(books: Books, snapshot: Snapshot) -> list[Resolution]:
 
 
 def _of_trade(trade: Trade, books: Books, snapshot: Snapshot) -> Iterator[Resolution]:
-    missing = [o for o in trade.live if not _is_open(o, snapshot) and not snapshot.may_lack(o.sent_at)]
+    missing = [o for o in trade.live if not _is_open(o, snapshot) and not _is_under_way(o, trade, books, snapshot)]
     difference = _difference(trade, books, snapshot)
     for order in missing:
         yield judge(order, trade, books, snapshot, difference)
     if trade.state is not State.SENDING and not any(awaits_executions(o) for o in missing):
-        yield from _of_position(trade, books, difference)
+        yield from _of_position(trade, books, snapshot, difference)
+
+
+def _is_under_way(order: Order, trade: Trade, books: Books, snapshot: Snapshot) -> bool:
+    """Whether an order may be missing only because it was sent a moment ago; a refused one is not."""
+    if snapshot.may_lack(order.sent_at):
+        return True
+    young = books.arrived is not None and order.sent_at is not None and order.sent_at > books.arrived
+    return young and order.state is OrderState.SENDING and order.said is None and not _was_refused(order, trade)
 
 
 def _is_open(order: Order, snapshot: Snapshot) -> bool:
@@ -144,8 +157,9 @@ def judge(order: Order, trade: Trade, books: Books, snapshot: Snapshot, differen
     1. The broker called it finished, its executions are missing: wait for them; if they do not come, hold.
     2. It was refused: dead (an entry is cancelled by its id first, so that no held parent can be released later).
     3. We asked to cancel it: gone. An entry only on the day it was sent, and if the position did not move: else hold.
-    4. It was seen working, and the position agrees with the executions: gone; a stop that vanished today without the
-       record that every cancel leaves: dead, lost by TWS (it is put back, as one that the owner took away is not).
+    4. It was seen working, is missing for the second time, and the position agrees with the executions: gone. An exit
+       that vanished today without the record that every cancel leaves: dead, lost by TWS (a stop is put back, as one
+       that the owner took away is not; a take-profit is said).
     5. It was sent on another trading day: executions of that day are not to be had. Hold.
     6. It was never seen, and the position moved: hold.
     7. An exit whose entry lives or is done: it never arrived: dead (the stop is put back by the protection rule).
@@ -153,14 +167,18 @@ def judge(order: Order, trade: Trade, books: Books, snapshot: Snapshot, differen
        is sent again under the same id, at most twice; an entry that is not fresh is cancelled by its id, then dead.
     """
     verdict, why = _judge(order, trade, books, snapshot, difference)
+    if verdict is Verdict.HOLD and difference < 0 and trade.con_id not in books.believed:
+        verdict = Verdict.WAIT  # the position may be told late
     return OrderResolution(order, trade, verdict, why)
 
 
 def _judge(order: Order, trade: Trade, books: Books, snapshot: Snapshot, difference: Decimal) -> tuple[Verdict, str]:
     if awaits_executions(order):
         return _missing_executions(order, trade, books)
+    if order.state is OrderState.WORKING and order.order_ref not in books.missed:
+        return Verdict.WAIT, "no longer at the broker, but so far in one look only"
     if _was_refused(order, trade):
-        return _dead_or_cancel_first(order, order.reason or _refusal_of(trade) or "refused by the broker")
+        return _refused(order, trade, difference)
     if order.cancel_asked_at is not None:
         return _after_cancel(order, snapshot, difference)
     if order.state is OrderState.WORKING:
@@ -175,6 +193,12 @@ def _judge(order: Order, trade: Trade, books: Books, snapshot: Snapshot, differe
 def _missing_executions(order: Order, trade: Trade, books: Books) -> tuple[Verdict, str]:
     said = f"the broker says {order.said} with {order.said_filled} filled, its executions show {order.filled}"
     return (Verdict.HOLD if trade.con_id in books.settled else Verdict.WAIT), said
+
+
+def _refused(order: Order, trade: Trade, difference: Decimal) -> tuple[Verdict, str]:
+    if order.was_overtaken and difference != 0:
+        return Verdict.HOLD, f"its id was used already, and the position differs by {difference}"
+    return _dead_or_cancel_first(order, order.reason or _refusal_of(trade) or "refused by the broker")
 
 
 def _refusal_of(trade: Trade) -> str | None:
@@ -209,7 +233,7 @@ def _after_cancel(order: Order, snapshot: Snapshot, difference: Decimal) -> tupl
 def _no_longer_working(order: Order, books: Books, snapshot: Snapshot, difference: Decimal) -> tuple[Verdict, str]:
     if order.leg is Leg.ENTRY and (difference != 0 or order.sent_day != snapshot.day):
         return Verdict.HOLD, f"the entry is no longer at the broker, and the position differs by {difference}"
-    if order.leg in STOPS and books.seen_day == snapshot.day:
+    if order.leg in EXITS and books.missed.get(order.order_ref) == snapshot.day:
         return Verdict.DEAD, "no longer at the broker, and its completed orders show no cancel: TWS has lost it"
     return Verdict.GONE, "no longer at the broker, by whom or what cannot be read any more"
 
@@ -225,18 +249,36 @@ def _never_arrived(order: Order, trade: Trade, books: Books) -> tuple[Verdict, s
     return Verdict.RESEND, "never arrived at the broker"
 
 
-def _of_position(trade: Trade, books: Books, difference: Decimal) -> Iterator[Resolution]:
+def _of_position(trade: Trade, books: Books, snapshot: Snapshot, difference: Decimal) -> Iterator[Resolution]:
     if difference > 0:
         yield MoreThanKnown(trade, difference)
     if difference >= 0 or trade.con_id not in books.settled:
         return
-    taken = -difference
-    if taken > trade.held:
-        yield Unexplained(
-            trade, f"the account shows {taken} {trade.symbol} less than the journal, the trade has {trade.held}"
-        )
-        return
-    yield _reduced(trade, taken, _foreign(trade, books.foreign))
+    taken, foreign = -difference, _foreign(trade, books.foreign)
+    found = _reduced(trade, taken, foreign)
+    known = found.how != "unknown" or taken == _counted_beyond(trade)
+    sold = sum((f.quantity for f in foreign if f.side is not trade.side), ZERO)
+    if taken <= trade.held and (known or _is_out_of_sight(trade, books, snapshot)):
+        yield found
+    elif sold >= taken or trade.con_id in books.believed:
+        why = f"the account shows {taken} {trade.symbol} less than the journal, the trade has {trade.held}"
+        yield Unexplained(trade, why if known else f"{why}; no execution explains it")
+
+
+def _counted_beyond(trade: Trade) -> Decimal:
+    """Return what the broker counts as filled of the exits, beyond the executions that it shows."""
+    return sum((o.filled_at_broker - o.filled for o in trade.legs(*EXITS, Leg.CLOSE)), ZERO)
+
+
+def _is_out_of_sight(trade: Trade, books: Books, snapshot: Snapshot) -> bool:
+    """Whether an exit may have happened that nothing tells of any more: on an earlier day, and no exit is left open.
+
+    Today's executions would show it, and an exit that is still open did not happen: then it is the position that is
+    not told yet (TWS shows it seconds later, and after its start perhaps later still).
+    """
+    if books.agreed.get(trade.con_id, trade.entry and trade.entry.sent_day) == snapshot.day:
+        return False
+    return not any(o.leg in EXITS and _is_open(o, snapshot) for o in trade.orders)
 
 
 def _foreign(trade: Trade, foreign: Iterable[Fill]) -> list[Fill]:

@@ -1,30 +1,30 @@
-"""Facts into the journal: what the broker said becomes the state of orders and trades, in one transaction each.
+"""Facts into the journal: what the broker said is written down, and `life` told of it, in one transaction each.
 
 Nothing is sent from here. Every call may be repeated with the same fact: the journal stays the same.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
 from dataclasses import replace
-from decimal import Decimal
+from datetime import timedelta
 
-from common.clock import Clock
 from common.logs import get_logger
 from common.signals import decimal_text
 
 from .alarms import Alarms
 from .broker import Fill, OrderReport, Refusal, Status
 from .journal import Journal
-from .policy import Policy
-from .trades import STOPS, ZERO, Event, Leg, Order, OrderState, State, Trade, following, observed, order_state
+from .life import Life
+from .trades import Leg, Order, OrderState, State, Trade
 
 log = get_logger(__name__)
 
 # Error codes that refuse nothing: code → what to do with the text. Source: IBKR Message Codes; order messages.
 HELD_CODES = frozenset({399, 404, 10349})  # a warning on a live order: shown, not a rejection
-LOOK_UP_CODES = frozenset({104, 105, 135, 136, 161, 10147, 10148, 10149})  # about a modify or cancel: look up the truth
+LOOK_UP_CODES = frozenset(
+    {104, 105, 135, 136, 161, 10147, 10148, 10149, 10326, 10327}
+)  # about a modify or cancel: look up the truth
+MISSED = timedelta(seconds=2)  # a quantity that is missed was gone so long before
 USUAL_HOLDS = ("child", "trigger")  # whyHeld of every bracket child and every stop: nothing to tell
 QUIET_CODES = frozenset(
     {202, 10167, *range(2100, 2200)}
@@ -32,19 +32,18 @@ QUIET_CODES = frozenset(
 
 
 class Recorder:
-    """Write facts down and derive what they make of our orders and trades."""
+    """Write down what the broker said of our orders and executions."""
 
-    def __init__(self, journal: Journal, alarms: Alarms, clock: Clock, policy: Policy, client_id: int) -> None:
+    def __init__(self, journal: Journal, alarms: Alarms, life: Life, client_id: int) -> None:
         self._journal = journal
         self._alarms = alarms
-        self._clock = clock
-        self._policy = policy
+        self._life = life
         self._client_id = client_id
-
-    # ---- facts ----
+        self.revived = False  # whether the last report was of an order that is alive again though its trade is finished
 
     def report(self, report: OrderReport) -> int | None:
         """Record a report about an order of ours; its trade's id, or None where it is not ours."""
+        self.revived = False
         ours = report.client_id in (None, self._client_id)
         found = self._journal.find_order(
             order_ref=report.order_ref, client_id=self._client_id, order_id=report.order_id if ours else 0
@@ -59,7 +58,12 @@ class Recorder:
             self._journal.record_report(order.order_ref, report)
             if report.note and not report.status.is_live and order.reason is None:
                 self._journal.change_order(order.order_ref, reason=report.note)
-            self.refresh(trade_id)
+            if report.oca_group not in (None, order.oca_group):
+                self._journal.change_order(order.order_ref, resize_asked_at=None)  # under the old group it was refused
+            if order.state is OrderState.WORKING and report.status is Status.WORKING:
+                self._journal.change_order(order.order_ref, refusal_code=None)  # it was a change that was refused
+            state = self._life.refresh(trade_id).state
+        self.revived = report.status.is_live and not order.is_live and state.is_finished
         return trade_id
 
     def _say_held(self, trade_id: int, order: Order, report: OrderReport) -> None:
@@ -76,8 +80,39 @@ class Recorder:
             if not self._journal.record_fill(fill, fill.order_ref if found else "", trade_id) or found is None:
                 return None
             self._announce_fill(fill, found[1], found[0])
-            self.refresh(found[0])
+            self._explain(fill, found[1], self._journal.trade(found[0]))
+            self._life.refresh(found[0])
         return found[0]
+
+    def _explain(self, fill: Fill, order: Order, trade: Trade) -> None:
+        """An exit's execution that comes late, of before its quantity was missed, takes back what nobody could name."""
+        noted = self._journal.last_event(trade.id, "reduced")
+        if noted is None or order.leg is Leg.ENTRY or fill.at > noted - MISSED or not fill.is_first:
+            return
+        back = min(trade.reduced, fill.quantity)
+        if back <= 0:
+            return
+        self._journal.change_trade(trade.id, reduced=trade.reduced - back, exit_reason=None)
+        text = f"the missing {decimal_text(back)} of {trade.symbol} are explained: {order.leg.word}"
+        self._journal.log("explained", text, symbol=trade.symbol, trade_id=trade.id, order_ref=order.order_ref)
+        if trade.state is State.CLOSED:
+            self._take_back_block(trade)
+            self._life.refresh(trade.id)
+            if self._journal.trade(trade.id).state is State.CLOSED:
+                self._life.closed(self._journal.trade(trade.id))
+
+    def _take_back_block(self, trade: Trade) -> None:
+        """How the trade ended is known now: what was done because it was not known is undone."""
+        block = self._journal.block(trade.account, trade.con_id, trade.symbol)
+        if block is not None and block.trade_id == trade.id:
+            self._journal.release_block(trade.account, trade.con_id, trade.symbol)
+        self._alarms.clear(
+            "unknown exit",
+            str(trade.id),
+            f"{trade.symbol}: how it ended is known now",
+            symbol=trade.symbol,
+            trade_id=trade.id,
+        )
 
     def _announce_fill(self, fill: Fill, order: Order, trade_id: int) -> None:
         trade = self._journal.trade(trade_id)
@@ -88,8 +123,7 @@ class Recorder:
             kind, text, symbol=trade.symbol, trade_id=trade_id, signal_id=trade.signal_id, order_ref=order.order_ref
         )
         log.info("filled", symbol=trade.symbol, leg=order.leg.word, quantity=quantity, price=price)
-        if order.leg is Leg.ENTRY:
-            self._journal.note_first_fill(trade.id)
+        if order.leg is Leg.ENTRY and self._journal.note_first_fill(trade.id):
             self._release_by_entry(trade)
 
     def _release_by_entry(self, trade: Trade) -> None:
@@ -111,235 +145,12 @@ class Recorder:
         with self._journal.transaction():
             self._journal.log("TWS says", text, symbol=trade.symbol, trade_id=trade_id, order_ref=order.order_ref)
             if refusal.code in HELD_CODES:
-                known = f"{order.held}; " if order.held and refusal.text not in order.held else ""
-                self._journal.change_order(order.order_ref, held=known + refusal.text)
+                if refusal.text not in (order.held or ""):
+                    held = f"{order.held}; {refusal.text}" if order.held else refusal.text
+                    self._journal.change_order(order.order_ref, held=held)
                 return False
             if refusal.code not in LOOK_UP_CODES:
                 self._journal.change_order(order.order_ref, refusal_code=refusal.code, reason=refusal.text)
-            self.refresh(trade_id)
+            self._life.refresh(trade_id)
         log.warning("order_refused", symbol=trade.symbol, leg=order.leg.word, code=refusal.code, text=refusal.text)
         return True
-
-    # ---- from facts to states ----
-
-    def refresh(self, trade_id: int) -> Trade:
-        """Bring a trade's orders, columns and state up to its facts, and return it."""
-        with self._journal.transaction():
-            self._refresh_orders(self._journal.trade(trade_id))
-            trade = self._journal.trade(trade_id)
-            self._refresh_columns(trade)
-            while event := observed(trade):
-                if following(trade.state, event) is trade.state:
-                    break
-                trade = self.move(trade, event)
-            return trade
-
-    def _refresh_orders(self, trade: Trade) -> None:
-        for order in trade.orders:
-            known = replace(order, filled=self._journal.filled(order.order_ref))
-            state = order_state(known)
-            if (state, known.filled) == (order.state, order.filled):
-                continue
-            done = {"done_at": self._clock.now()} if replace(known, state=state).is_done else {}
-            self._journal.change_order(order.order_ref, state=state.value, filled=known.filled, **done)
-            self._announce_order(trade, replace(known, state=state), order.state)
-
-    def _announce_order(self, trade: Trade, order: Order, before: OrderState) -> None:
-        expected = order.cancel_asked_at is not None or trade.held == 0
-        kinds = {OrderState.REJECTED: "rejected", OrderState.CANCELLED: "cancelled"}
-        if order.state is before or order.state not in kinds:
-            return
-        text = f"{order.leg.word} {kinds[order.state]}" + (f": {order.reason}" if order.reason else "")
-        if order.state is OrderState.CANCELLED and not expected and not order.reason:
-            text += " at the broker, not by this program"
-        self._journal.log(
-            f"{order.leg.word} {kinds[order.state]}",
-            text,
-            symbol=trade.symbol,
-            trade_id=trade.id,
-            order_ref=order.order_ref,
-        )
-
-    def _refresh_columns(self, trade: Trade) -> None:
-        stop = next((o for o in reversed(trade.orders) if o.leg in STOPS), None)
-        target = next((o for o in trade.legs(Leg.TAKE_PROFIT)), None)
-        values: dict[str, object] = {
-            "entry_price": self._entry_price(trade), "exit_price": self._exit_price(trade),
-            "tp_price": target and target.price, "sl_price": stop and stop.price,
-            "tp_order_id": target and target.order_id, "sl_order_id": stop and stop.order_id,
-        }  # fmt: skip
-        if trade.entry_is_done and trade.entered > 0:
-            values["position_size"] = trade.entered
-        self._journal.change_trade(trade.id, **{k: v for k, v in values.items() if v is not None})
-        self._refresh_timers(trade)
-
-    def _entry_price(self, trade: Trade) -> Decimal | None:
-        entry = trade.entry
-        if entry is None:
-            return None
-        return _average(f[2:] for f in self._journal.fills_of(trade.id) if f[0] == entry.order_ref)
-
-    def _exit_price(self, trade: Trade) -> Decimal | None:
-        """The average over everything that took the trade out, None while any of it has no price."""
-        entry_ref = trade.entry and trade.entry.order_ref
-        exits = [f[2:] for f in self._journal.fills_of(trade.id) if f[0] != entry_ref]
-        priced = sum((q for q, _ in exits), ZERO)
-        return _average(exits) if priced == trade.exited + max(trade.reduced, ZERO) else None
-
-    def _refresh_timers(self, trade: Trade) -> None:
-        """Remember since when a wanted stop is missing, and since when orders are loose."""
-        now = self._clock.now()
-        loose = trade.entry_is_done and trade.held <= 0 and bool(trade.live)
-        bare = trade.state in _HOLDING and not trade.is_protected
-        wanted = {"loose_at": now if loose else None, "unprotected_at": now if bare else None}
-        standing = {"loose_at": trade.loose_at, "unprotected_at": trade.unprotected_at}
-        changed = {k: v for k, v in wanted.items() if (v is None) is not (standing[k] is None)}
-        if changed:
-            self._journal.change_trade(trade.id, **changed)
-        if not bare:
-            self._alarms.clear(
-                "unprotected", str(trade.id), f"{trade.symbol}: the stop-loss is in place again, or no longer needed",
-                symbol=trade.symbol, trade_id=trade.id,
-            )  # fmt: skip
-
-    # ---- from state to state ----
-
-    def move(self, trade: Trade, event: Event, **columns: object) -> Trade:
-        """Take a trade through one event of its life, with what that means for the journal's rows.
-
-        Raises:
-            IllegalTransition: The table forbids it: a bug of ours.
-        """
-        state = following(trade.state, event)
-        with self._journal.transaction():
-            self._journal.change_trade(trade.id, state=state.value, **columns)
-            if state is not trade.state:
-                log.info("trade", symbol=trade.symbol, trade_id=trade.id, state=state.value, by=event.value)
-                self._entered_state(self._journal.trade(trade.id), event)
-            moved = self._journal.trade(trade.id)
-            if not state.is_finished:
-                self._refresh_timers(moved)
-        return self._journal.trade(trade.id)
-
-    def _entered_state(self, trade: Trade, event: Event) -> None:
-        if trade.state is State.VOID:
-            self._void(trade)
-        elif trade.state is State.CLOSED:
-            self._closed(trade)
-        elif trade.state is State.OPEN and event is Event.ENTERED:
-            self._opened(trade)
-        elif trade.state is State.HOLD:
-            self._held(trade, event)
-
-    def _opened(self, trade: Trade) -> None:
-        price, part = self._entry_price(trade), "" if trade.entered == trade.asked else f" of {trade.asked}"
-        text = f"{trade.side.value} {trade.entered}{part} {trade.symbol} entered at {_plain(price)}"
-        self._journal.log("opened", text, symbol=trade.symbol, trade_id=trade.id, signal_id=trade.signal_id)
-
-    def _void(self, trade: Trade) -> None:
-        for order in trade.orders:
-            if order.state is OrderState.PLANNED:
-                self._journal.change_order(
-                    order.order_ref, state=OrderState.CANCELLED.value, reason=order.reason or "never sent"
-                )
-        now = self._clock.now()
-        self._journal.change_trade(trade.id, closed=1, closed_at=now, exit_reason="never filled")
-        reason = (
-            next((o.reason for o in self._journal.trade(trade.id).orders if o.reason), None)
-            or "cancelled before it filled"
-        )
-        outcome = "expired" if now > trade.valid_until or "expired" in reason or "too old" in reason else "refused"
-        self._journal.revise_signal(trade.signal_id, outcome, f"{trade.symbol}: nothing was entered: {reason}")
-        self._journal.log("not entered", reason, symbol=trade.symbol, trade_id=trade.id, signal_id=trade.signal_id)
-        self._end_alarms(trade)
-
-    def _closed(self, trade: Trade) -> None:
-        reason, leg = self._exit_reason(trade)
-        tp_hit = int(leg is Leg.TAKE_PROFIT)
-        exit_price = None if reason == "unknown" else self._exit_price(trade)
-        self._journal.change_trade(
-            trade.id, closed=1, closed_at=self._clock.now(), exit_reason=reason, tp_hit=tp_hit, exit_price=exit_price
-        )
-        result = f" at {_plain(exit_price)}" if exit_price is not None else "; the exit price is not known"
-        text = f"{trade.side.value} {trade.entered} {trade.symbol} closed by {reason}{result}"
-        self._journal.log("closed", text, symbol=trade.symbol, trade_id=trade.id, signal_id=trade.signal_id)
-        self._end_alarms(trade)
-        if tp_hit:
-            self._block(trade, "its last trade took profit")
-        elif reason == "unknown":
-            self._unknown_exit(trade)
-
-    def _exit_reason(self, trade: Trade) -> tuple[str, Leg | None]:
-        """Name the exit by what took the last quantity out; `unknown` where no execution tells."""
-        if trade.exit_reason:
-            return trade.exit_reason, None
-        by_ref = {o.order_ref: o.leg for o in trade.orders}
-        exits = [f[0] for f in self._journal.fills_of(trade.id) if by_ref.get(f[0]) is not Leg.ENTRY]
-        if not exits:
-            return "unknown", None
-        leg = by_ref.get(exits[-1])
-        if leg is None:
-            return "by hand", None
-        return (trade.close_cause or "close signal") if leg is Leg.CLOSE else leg.word, leg
-
-    def _block(self, trade: Trade, why: str) -> None:
-        self._journal.set_block(trade, why)
-        text = f"no new {trade.side.value} in {trade.symbol}: {why}"
-        self._journal.log("block set", text, symbol=trade.symbol, trade_id=trade.id)
-
-    def _unknown_exit(self, trade: Trade) -> None:
-        text = f"how the {trade.side.value} trade in {trade.symbol} ended cannot be known: its executions are gone. Look in TWS"
-        if self._policy.unknown_exit == "block":
-            self._block(trade, "how its last trade ended is not known, it may have taken profit")
-            text += "; re-entry on that side is blocked until you release it"
-        self._alarms.raise_("unknown exit", str(trade.id), text, symbol=trade.symbol, trade_id=trade.id)
-
-    def _held(self, trade: Trade, event: Event) -> None:
-        reason = trade.hold_reason or _HOLD_REASONS.get(event, event.value)
-        if event is Event.LATE_FILL and self._journal.open_trade(trade.account, trade.con_id) is None:
-            self._journal.change_trade(trade.id, closed=0)
-        evidence = {} if event is Event.DOUBT else {"evidence": self._evidence(trade)}  # a doubt brings its own
-        self._journal.change_trade(trade.id, hold_reason=reason, **evidence)
-        text = f"{trade.symbol} is on hold: {reason}. Choose on the page: adopt, flatten or dismiss"
-        self._journal.log("hold", text, symbol=trade.symbol, trade_id=trade.id, signal_id=trade.signal_id)
-        self._alarms.raise_("hold", str(trade.id), text, symbol=trade.symbol, trade_id=trade.id)
-
-    def _evidence(self, trade: Trade) -> str:
-        """Return as JSON what the journal knows, for the owner's eyes."""
-        fills = [
-            f"{side.value} {q} at {p}: {ref or 'not ours'}" for ref, side, q, p in self._journal.fills_of(trade.id)
-        ]
-        seen = {"journal says held": trade.held, "orders": [o.summary for o in trade.orders], "executions": fills}
-        return json.dumps(seen, default=str)
-
-    def _end_alarms(self, trade: Trade) -> None:
-        for kind in (
-            "unprotected",
-            "hold",
-            "close waits",
-            "take-profit lost",
-            "position mismatch",
-            "contract",
-            "exit too large",
-        ):
-            self._alarms.clear(
-                kind, str(trade.id), f"{trade.symbol}: the trade is over", symbol=trade.symbol, trade_id=trade.id
-            )
-
-
-_HOLDING = (State.OPEN, State.CANCELLING, State.CLOSING, State.HOLD)  # where a stop that was asked for may be missing
-_HOLD_REASONS = {
-    Event.REFUSED: "the close order was refused or cancelled, and the position is still there",
-    Event.FLIPPED: "its exits filled more than the trade held: the position may have turned over",
-    Event.LATE_FILL: "an execution arrived for a trade that was already finished",
-}
-
-
-def _plain(price: Decimal | None) -> str:
-    return "an unknown price" if price is None else decimal_text(price)
-
-
-def _average(fills: Iterable[tuple[Decimal, Decimal]]) -> Decimal | None:
-    pairs = list(fills)
-    quantity = sum((q for q, _ in pairs), ZERO)
-    return round(sum((q * p for q, p in pairs), ZERO) / quantity, 10) if quantity else None

@@ -7,6 +7,7 @@ to the relay's database, or sits on the way, cannot make an order.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -84,7 +85,7 @@ class Status:
 
 
 class RelayClient:
-    """One connection to one relay. Not for two threads at once."""
+    """One connection to one relay, for one request at a time: a second one is refused while the first is under way."""
 
     def __init__(
         self,
@@ -98,6 +99,7 @@ class RelayClient:
         self._token = Rotating(token, clock.monotonic)
         self._secrets = Rotating(signing_secrets, clock.monotonic, _keys)
         self._keys_of: tuple[Secret, SigningKeys] | None = None
+        self._alone = threading.Lock()
         self._session = requests.Session()
         self._session.trust_env = False  # no ~/.netrc in place of our token, no proxy from the environment
         self._session.verify = str(ca) if ca else True
@@ -186,12 +188,15 @@ class RelayClient:
             allow_redirects=False,
             stream=True,
         )
+        if not self._alone.acquire(blocking=False):  # one that was given up for its time still runs in its thread
+            raise RelayUnavailable(f"the last request to {self._url} has not ended yet")
         try:
-            response = _once_more(send)
-            with response:
+            with _once_more(send) as response:
                 raw = self._read(response, deadline)
         except requests.RequestException as exc:
             raise RelayUnavailable(f"the relay {self._url} cannot be reached: {_why(exc)}") from exc
+        finally:
+            self._alone.release()
         self._check(response, raw)
         return self._object(raw), response.headers
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
+from decimal import ROUND_CEILING
 from typing import TYPE_CHECKING
 
 from common.errors import BrokerUnavailable
@@ -13,6 +14,7 @@ from common.logs import get_logger
 from common.signals import decimal_text
 
 from .broker import Fill, Snapshot, Status
+from .plans import CANCEL_AGAIN
 from .reconcile import (
     Books,
     MoreThanKnown,
@@ -26,14 +28,17 @@ from .reconcile import (
     differing,
     reconcile,
 )
-from .trades import ZERO, Event, Leg, Order, OrderState, State, Trade
+from .trades import STOPS, ZERO, Event, Leg, Order, OrderState, State, Trade
 
 if TYPE_CHECKING:
     from .desk import Desk
 
 log = get_logger(__name__)
 
-SETTLE = timedelta(seconds=2)  # a difference must stand this long, equally, before it is believed
+RESENT = timedelta(seconds=5)  # how long others wait for an order that is to be sent again
+SETTLE = timedelta(seconds=2)  # a difference must stand this long, equally, before something is made of it
+BELIEVE = timedelta(seconds=30)  # and this long, where nothing explains it: TWS tells positions late
+LATER = timedelta(seconds=5)  # between two looks at a difference that stands
 After = Callable[[], None]
 
 
@@ -44,6 +49,12 @@ class Resolver:
         self._desk = desk
         self._journal = desk.journal
         self._seen: dict[tuple[int, object], datetime] = {}  # (conId, difference) → since when
+        self._agreed: dict[int, str] = {}  # conId of an unfinished trade → the day when account and journal last agreed
+        self._missed: dict[
+            str, tuple[datetime, str | None]
+        ] = {}  # a working order that is not shown → since when, last seen
+        self._unsent: dict[int, datetime] = {}  # trade id → since when an order of it is to be sent again
+        self._was_unsent: dict[int, datetime] = {}  # the same, as of the snapshot before
         self.recheck_at: datetime | None = None  # when another snapshot is wanted to confirm this one
         self.last: Snapshot | None = None
 
@@ -55,6 +66,7 @@ class Resolver:
         """
         seen_day = self.last.day if self.last else None
         self.last, self.recheck_at = snapshot, None
+        self._was_unsent, self._unsent = self._unsent, {}
         with self._journal.transaction():
             self._record(snapshot)
             self._forget_unproven_cancels()
@@ -69,7 +81,7 @@ class Resolver:
             orphans = {str(r.report.order_ref) for r in found if isinstance(r, Orphan)}
             self._clear("orphan", orphans, "the order is no longer at the broker")
             for trade in books.trades:
-                self._desk.recorder.refresh(trade.id)
+                self._desk.life.refresh(trade.id)
         return after
 
     def _record(self, snapshot: Snapshot) -> None:
@@ -97,27 +109,42 @@ class Resolver:
         refs = {r.order_ref for r in snapshot.open_orders if r.order_ref}
         known = frozenset(r for r in refs if self._journal.find_order(order_ref=r))
         foreign = tuple(f for f in snapshot.fills if not self._journal.is_attributed(f.exec_root))
-        books = Books(
-            now,
-            trades,
-            known,
-            foreign,
-            self._journal.ignored(),
-            frozenset(),
-            seen_day,
-            self._desk.account,
-            self._journal.our_contracts(),
+        arrived = (
+            None if self._desk.ready_since is None else now - timedelta(seconds=self._desk.policy.inflight_seconds)
         )
-        return replace(books, settled=self._settled(books, snapshot))
+        missed = self._missing(trades, snapshot, seen_day)
+        books = Books(
+            now, trades, known, foreign, self._journal.ignored(), frozenset(), arrived=arrived, missed=missed,
+            account=self._desk.account, contracts=self._journal.our_contracts(),
+        )  # fmt: skip
+        return self._with_looks(books, snapshot)
 
-    def _settled(self, books: Books, snapshot: Snapshot) -> frozenset[int]:
-        """Return the contracts whose difference stands since a while, and ask for another look where it does not yet."""
-        current = differing(books, snapshot)
-        self._seen = {d: self._seen.get(d, books.now) for d in current}
-        settled = frozenset(con_id for (con_id, _), since in self._seen.items() if books.now - since >= SETTLE)
-        if len(settled) < len(current):
-            self.recheck_at = books.now + SETTLE
-        return settled
+    def _missing(self, trades: Iterable[Trade], snapshot: Snapshot, seen_day: str | None) -> dict[str, str | None]:
+        """Return the working orders that were missing before: TWS may need a moment to list them. And when they were seen."""
+        now, shown = self._desk.clock.now(), {r.order_ref for r in snapshot.open_orders}
+        missing = [
+            o.order_ref for t in trades for o in t.live if o.state is OrderState.WORKING and o.order_ref not in shown
+        ]
+        if self._desk.ready_since is None:  # a new connection's first look is never the second one
+            self._missed = {ref: (now, day) for ref, (_, day) in self._missed.items()}
+        self._missed = {ref: self._missed.get(ref, (now, seen_day)) for ref in missing}
+        return {ref: day for ref, (since, day) in self._missed.items() if abs(now - since) >= SETTLE}
+
+    def _with_looks(self, books: Books, snapshot: Snapshot) -> Books:
+        """Add what was seen before: how long each difference stands, and ask for another look where it is not believed."""
+        now, current = books.now, differing(books, snapshot)
+        self._seen = {d: min(self._seen.get(d, now), now) for d in current}
+        apart = {con_id for con_id, _ in current}
+        ours = {trade.con_id for trade in books.trades}
+        self._agreed = {c: d for c, d in self._agreed.items() if c in ours} | dict.fromkeys(ours - apart, snapshot.day)
+        settled = self._stood(now, SETTLE)
+        believed = self._stood(now, BELIEVE)
+        if len(believed) < len(current):
+            self.recheck_at = now + (SETTLE if len(settled) < len(current) else LATER)
+        return replace(books, settled=settled, believed=believed, agreed=dict(self._agreed))
+
+    def _stood(self, now: datetime, long: timedelta) -> frozenset[int]:
+        return frozenset(con_id for (con_id, _), since in self._seen.items() if now - since >= long)
 
     def _clear(self, kind: str, found: set[str], text: str) -> None:
         """End the alarms of a kind whose cause was not found again."""
@@ -155,9 +182,9 @@ class Resolver:
         log.info("order_looked_up", symbol=trade.symbol, leg=order.leg.word, verdict=found.verdict.value, why=found.why)
         match found.verdict:
             case Verdict.GONE:
-                self._end(order, Status.CANCELLED, found.why)
+                self._end(order, trade, Status.CANCELLED, found.why)
             case Verdict.DEAD:
-                self._end(order, Status.INACTIVE, found.why)
+                self._end(order, trade, Status.INACTIVE, found.why)
             case Verdict.HOLD:
                 self.hold(trade, f"{order.leg.word}: {found.why}")
             case Verdict.WAIT:
@@ -168,8 +195,11 @@ class Resolver:
                 return self._resend(order, trade)
         return ()
 
-    def _end(self, order: Order, said: Status, why: str) -> None:
+    def _end(self, order: Order, trade: Trade, said: Status, why: str) -> None:
         self._journal.change_order(order.order_ref, said=said.value, said_filled=order.filled, reason=why)
+        if order.leg in STOPS and trade.unprotected_at is None:  # it was missed before it was given up
+            since, _ = self._missed.get(order.order_ref, (None, None))
+            self._journal.change_trade(trade.id, unprotected_at=since)
 
     def _cancel_first(self, order: Order, trade: Trade, why: str) -> Iterable[After]:
         """Before an entry is called dead its id is cancelled: a held order could otherwise be released later."""
@@ -183,17 +213,29 @@ class Resolver:
         if bracket and order.leg is not Leg.ENTRY:
             return ()
         orders = [o for o in trade.live if bracket or o is order]
+        self._unsent[trade.id] = self._was_unsent.get(trade.id, self._desk.clock.now())
         return [lambda: self._send_again(trade, orders)]
+
+    @property
+    def resends(self) -> bool:
+        """Whether an order is about to be sent again: a higher id before it, and TWS would refuse its own (code 103)."""
+        now = self._desk.clock.now()
+        return any(now - since < RESENT for since in self._unsent.values())
 
     def _send_again(self, trade: Trade, orders: list[Order]) -> None:
         contract = self._desk.contract_of(trade)
-        if contract is None:  # its answer brings us back by the time-out of the order
+        entering = any(order.leg is Leg.ENTRY for order in orders)
+        if contract is None or (entering and self._desk.no_entries):  # looked at again until it may go, or is too old
             self.recheck_at = self._desk.clock.now() + timedelta(seconds=1)
             return
+        self._unsent.pop(trade.id, None)
         with self._journal.transaction():
             for order in orders:
                 self._journal.change_order(
-                    order.order_ref, resends=order.resends + 1, sent_at=self._desk.clock.now(), sent_day=self._desk.day
+                    order.order_ref,
+                    resends=order.resends + 1,
+                    sent_at=self._desk.clock.now(),
+                    sent_day=self._desk.broker.day,
                 )
             text = f"{', '.join(o.leg.word for o in orders)} sent again under the same id: never arrived at the broker"
             self._journal.log("sent again", text, symbol=trade.symbol, trade_id=trade.id, signal_id=trade.signal_id)
@@ -203,18 +245,25 @@ class Resolver:
             self._desk.disconnected(f"TWS is gone: {exc}")
 
     def _reduced(self, found: Reduced) -> None:
-        """What the owner took out by hand (or nobody can name) leaves the trade; the rest goes on."""
+        """What the owner took out by hand (or nobody can name) leaves the trade; the rest goes on.
+
+        Of a fraction the rest of its unit leaves too, and is the owner's: no exit could be sent for it.
+        """
         trade = found.trade
+        contract = self._desk.contract_of(trade)
+        unit = contract.size_step if contract and contract.sec_type != "CASH" else found.quantity
+        quantity = min((found.quantity / unit).to_integral_value(ROUND_CEILING) * unit, trade.held)
         for fill in found.fills:
             self._journal.attribute_fill(fill.exec_root, trade.id)
-        columns: dict[str, object] = {"reduced": trade.reduced + found.quantity}
-        if found.quantity == trade.held:
+        columns: dict[str, object] = {"reduced": trade.reduced + quantity}
+        if quantity == trade.held:
             columns["exit_reason"] = found.how
         elif trade.stop_wanted and trade.unprotected_at is None:  # too large a stop, since the difference was seen
-            columns["unprotected_at"] = self._seen.get((trade.con_id, -found.quantity), self._desk.clock.now())
+            now = self._desk.clock.now()
+            columns["unprotected_at"] = self._desk.watch.stands_since(trade.con_id) or now
         self._journal.change_trade(trade.id, **columns)
         how = "in a way that can no longer be read" if found.how == "unknown" else f"in TWS, {found.how}"
-        text = f"{found.quantity} of {trade.held} {trade.symbol} were taken out {how}"
+        text = f"{quantity} of {trade.held} {trade.symbol} were taken out {how}"
         self._journal.log(
             "reduced by hand" if found.how == "by hand" else "reduced", text, symbol=trade.symbol, trade_id=trade.id
         )
@@ -229,9 +278,15 @@ class Resolver:
         )
         self._desk.alarms.raise_("orphan", str(report.order_ref), text)
         mine = report.client_id == self._desk.client_id and report.order_id > 0
-        if not (found.known and mine):
+        if not (found.known and mine) or self._asked_lately(str(report.order_ref)):
             return []
+        self._journal.change_order(str(report.order_ref), cancel_asked_at=self._desk.clock.now())
         return [lambda: self._desk.broker.cancel(report.order_id)]
+
+    def _asked_lately(self, ref: str) -> bool:
+        found = self._journal.find_order(order_ref=ref)
+        asked = found[1].cancel_asked_at if found else None
+        return asked is not None and abs(self._desk.clock.now() - asked) < CANCEL_AGAIN
 
     # ---- hold ----
 
@@ -240,7 +295,7 @@ class Resolver:
         if trade.state is State.HOLD or self._journal.trade(trade.id).state is State.HOLD:
             return
         evidence = json.dumps(self._evidence(trade), default=str)
-        self._desk.recorder.move(trade, Event.DOUBT, hold_reason=why, evidence=evidence)
+        self._desk.life.move(trade, Event.DOUBT, hold_reason=why, evidence=evidence)
 
     def _evidence(self, trade: Trade) -> dict[str, object]:
         """Collect what was seen, for the owner's eyes: the journal's orders, and the broker's side of the same contract."""

@@ -35,6 +35,7 @@ class Block:
     side: Side
     since: datetime
     reason: str
+    trade_id: int | None
 
 
 def plain(value: object) -> object:
@@ -87,7 +88,7 @@ def trade_of(r: sqlite3.Row, orders: tuple[Order, ...]) -> Trade:
         valid_until=parse_utc(r["valid_until"]), timestamp=parse_utc(r["timestamp"]), stop_wanted=bool(r["stop_wanted"]),
         reduced=Decimal(r["reduced"]), close_cause=r["close_cause"], exit_reason=r["exit_reason"],
         unprotected_at=_time(r["unprotected_at"]), loose_at=_time(r["loose_at"]), hold_reason=r["hold_reason"],
-        closes_forgiven=r["closes_forgiven"], orders=orders,
+        closes_forgiven=r["closes_forgiven"], stops_forgiven=r["stops_forgiven"], orders=orders,
     )  # fmt: skip
 
 
@@ -98,6 +99,7 @@ def order_of(r: sqlite3.Row) -> Order:
         quantity=Decimal(r["quantity"]), price=_number(r["price"]), state=OrderState(r["state"]), filled=Decimal(r["filled"]),
         order_id=r["order_id"], perm_id=r["perm_id"], parent_ref=r["parent_ref"], said=r["said"] and Status(r["said"]),
         said_filled=_number(r["said_filled"]), refusal_code=r["refusal_code"], reason=r["reason"], held=r["held"],
-        sent_at=_time(r["sent_at"]), sent_day=r["sent_day"], resends=r["resends"],
+        sent_at=_time(r["sent_at"]), sent_day=r["sent_day"], resends=r["resends"], tif=r["tif"],
+        oca_group=r["oca_group"], oca_type=r["oca_type"],
         cancel_asked_at=_time(r["cancel_asked_at"]), resize_asked_at=_time(r["resize_asked_at"]),
     )  # fmt: skip

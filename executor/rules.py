@@ -6,7 +6,7 @@ A decision is a value, never an exception. The reason is a sentence for the owne
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from common.signals import Action, Side, Signal
@@ -64,6 +64,7 @@ class View:
         return self.valid_until is None or self.now <= self.valid_until
 
 
+RELAYS_APART = timedelta(seconds=2)  # how far the clocks of relays may differ unnoticed; an old letter is far older
 UNDER_WAY = (State.CANCELLING, State.CLOSING)
 
 
@@ -99,6 +100,8 @@ def _reset_reason(signal: Signal, view: View) -> str:
 
 
 def _with_trade(signal: Signal, view: View, trade: Trade) -> Decision:
+    if view.closed_here:
+        return _after_its_close(signal, trade)
     if trade.state is State.HOLD:
         return _on_hold(signal, trade)
     if trade.is_ending:
@@ -108,13 +111,22 @@ def _with_trade(signal: Signal, view: View, trade: Trade) -> Decision:
             "ignored",
             f"a {trade.side.value} trade in {trade.symbol} is already open since {trade.timestamp:%H:%M} UTC",
         )
-    if trade.received_at > view.received_at and not view.closed_here:
+    if trade.received_at - view.received_at > RELAYS_APART:
         return Done("ignored", f"the trade in {trade.symbol} was opened by a later signal than this one")
     if trade.state in UNDER_WAY:
         return _while_closing(signal, view, trade)
     if trade.state is State.SENDING:
         return Wait(f"what became of the entry in {trade.symbol} is being looked up")
     return Close("close signal" if signal.action is Action.CLOSE else "reversal")
+
+
+def _after_its_close(signal: Signal, trade: Trade) -> Decision:
+    """What a signal closed is gone, and the owner made another trade since: that one is not its to touch."""
+    if signal.action is Action.CLOSE:
+        return Done("closed", f"the trade in {signal.symbol} was closed; the one that is open now came after it")
+    return Done(
+        "refused", f"the trade in {signal.symbol} was closed, and another one was adopted before this could enter"
+    )
 
 
 def _on_hold(signal: Signal, trade: Trade) -> Decision:

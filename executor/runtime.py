@@ -90,14 +90,18 @@ async def _trade(
     page = _serve_page(settings, parts.desk, loop, ready)
     over = _stop_signals(loop)
     scheduler = _schedule(parts, clock)
-    connection = asyncio.ensure_future(_for_ever("connection", parts.supervisor.run))
+    tasks = [
+        asyncio.ensure_future(_for_ever("connection", parts.supervisor.run)),
+        asyncio.ensure_future(_for_ever("clock", lambda: _watch_clock(parts, scheduler, clock))),
+    ]
     try:
         await over.wait()
         log.info("stopping", then="orders that are at the broker stay there, stops included")
     finally:
         scheduler.shutdown(wait=False)
-        connection.cancel()
-        await asyncio.gather(connection, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         page.close()
         with contextlib.suppress(JournalError):
             parts.publisher.say_stopped()
@@ -123,7 +127,8 @@ def compose(settings: ExecutorSettings, choices: Choices, journal: Journal, cloc
         settings.relay_url, settings.relay_token, settings.signing_secrets, clock, settings.relay_ca
     )  # fmt: skip
     intake = Intake(client, journal, desk, alarms, clock, lambda: supervisor.refused)
-    notifier = Notifier(journal, Channels(settings.notify_urls, "EXECUTOR_NOTIFY_URLS"), clock)
+    channels = Channels(settings.notify_urls, "EXECUTOR_NOTIFY_URLS")
+    notifier = Notifier(journal, channels, clock, lambda: desk.watch.unwritten)
     heartbeat = Heartbeat(settings.heartbeat_url, clock)
     publisher = Publisher(journal, tws, desk, supervisor.connection, clock)
     return Parts(desk, supervisor, intake, notifier, heartbeat, publisher, tws, child)
@@ -179,11 +184,7 @@ def _schedule(parts: Parts, clock: Clock) -> AsyncIOScheduler:
         timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
     )
 
-    sleep_watch = SleepWatch(clock)
-
     async def tick() -> None:
-        if slept := sleep_watch.look():
-            parts.supervisor.drop(f"{slept}; connecting anew")
         _guard(parts.desk, parts.desk.tick)
 
     async def publish() -> None:
@@ -191,7 +192,8 @@ def _schedule(parts: Parts, clock: Clock) -> AsyncIOScheduler:
 
     async def tidy() -> None:
         _guard(parts.desk, parts.intake.tidy)
-        await parts.heartbeat.turn(parts.intake.last_poll)
+        if parts.desk.is_well:
+            await parts.heartbeat.turn(parts.intake.last_poll)
 
     for job, seconds in (
         (tick, TICK_SECONDS),
@@ -203,6 +205,17 @@ def _schedule(parts: Parts, clock: Clock) -> AsyncIOScheduler:
     scheduler.add_job(_poll, args=(parts.intake, scheduler, clock), id="poll")
     scheduler.start()
     return scheduler
+
+
+async def _watch_clock(parts: Parts, scheduler: AsyncIOScheduler, clock: Clock) -> None:
+    """Notice a sleep, and a clock that was set: the scheduler waits by that clock, so its jobs are told to go on."""
+    sleep_watch = SleepWatch(clock)
+    while True:
+        await asyncio.sleep(TICK_SECONDS)
+        if noticed := sleep_watch.look():
+            for job in scheduler.get_jobs():
+                job.modify(next_run_time=clock.now())
+            parts.supervisor.drop(f"{noticed}; connecting anew")
 
 
 async def _poll(intake: Intake, scheduler: AsyncIOScheduler, clock: Clock) -> None:

@@ -15,7 +15,7 @@ from datetime import datetime
 from common.clock import Clock, utc_text
 from common.errors import BridgeError, BrokerUnavailable, JournalError
 from common.logs import get_logger
-from executor.accounts import AccountRefused, AccountRules
+from executor.accounts import AccountRefused, AccountRules, refuse_other_client
 from executor.alarms import Alarms
 from executor.broker import Snapshot
 from executor.desk import Desk
@@ -124,6 +124,10 @@ class Supervisor:
             except BridgeError as exc:
                 failures = 1 if self.connection.status == "connected" else failures + 1
                 self._over(exc, failures)
+            except Exception as exc:  # a bug of ours: nothing is sent any more, and the owner is told
+                log.exception("connection_failed")
+                self._set_down(f"a bug of this program: {exc!r}")
+                self._desk.stopped_by(exc)
             finally:
                 self._tws.disconnect()
             pauses = _LATER_PAUSES if self._stood else _FIRST_PAUSES
@@ -143,6 +147,7 @@ class Supervisor:
         self._desk.connecting(f"connecting to TWS at {host}:{port}")
         await self._tws.connect(host, port, self._client_id)
         account = self._rules.choose(self._tws.accounts, self._journal.account())
+        refuse_other_client(self._client_id, self._journal.other_clients(self._client_id))
         self._accept(account, host, port)
         self._trouble = asyncio.get_running_loop().create_future()
         tasks = [asyncio.ensure_future(each) for each in (self._ended(), self._heartbeat(), self._snapshots())]
@@ -180,7 +185,8 @@ class Supervisor:
             self._wanted.clear()
             snapshot = await self._settled() if self._must_settle() else await self._tws.snapshot()
             self._desk.reconciled(snapshot)
-            self._up()
+            if self._desk.ready_since is not None:  # else TWS is without IBKR, or the snapshot was too old
+                self._up()
             await asyncio.sleep(_SNAPSHOT_GAP)
             await self._wanted.wait()
 
@@ -193,7 +199,7 @@ class Supervisor:
         while True:
             await asyncio.sleep(SETTLE_SECONDS)
             after = await self._tws.snapshot()
-            if same_picture(before, after):
+            if same_picture(before, after, {trade.con_id for trade in self._journal.unfinished()}):
                 return after
             before = after
 

@@ -18,6 +18,7 @@ from common.signals import Side
 from .broker import Kind, Status
 
 ZERO = Decimal(0)
+DUPLICATE_ID = 103  # source: IBKR, Message Codes
 
 
 class Leg(StrEnum):
@@ -73,6 +74,9 @@ class Order:
     sent_at: datetime | None = None
     sent_day: str | None = None
     resends: int = 0
+    tif: str | None = None  # how long the broker keeps it, as it said
+    oca_group: str | None = None  # the group that cancels it, as the broker said; None: it has not said yet
+    oca_type: int | None = None
     cancel_asked_at: datetime | None = None
     resize_asked_at: datetime | None = None
 
@@ -86,9 +90,19 @@ class Order:
         return self.state in (OrderState.FILLED, OrderState.CANCELLED, OrderState.REJECTED)
 
     @property
+    def was_overtaken(self) -> bool:
+        """Whether TWS refused it, sent again, since a higher order id had been used meanwhile (code 103)."""
+        return self.refusal_code == DUPLICATE_ID and self.resends > 0
+
+    @property
     def filled_at_broker(self) -> Decimal:
         """What of it has filled: its executions, or the broker's word where that is ahead of them."""
         return max(self.filled, self.said_filled or ZERO)
+
+    @property
+    def ends_today(self) -> bool:
+        """Whether the broker keeps it for the day only (TWS's presets can make it so)."""
+        return self.tif not in (None, "GTC")
 
     @property
     def remaining(self) -> Decimal:
@@ -211,6 +225,7 @@ class Trade:
     loose_at: datetime | None = None  # since when orders are live though nothing is held
     hold_reason: str | None = None
     closes_forgiven: int = 0  # refused close orders after which the owner chose to go on
+    stops_forgiven: int = 0  # stops that could not be put back, after which the owner chose to go on
     orders: tuple[Order, ...] = ()
 
     @property
@@ -251,6 +266,17 @@ class Trade:
         return self.entry is None or self.entry.is_done
 
     @property
+    def entry_is_untold(self) -> bool:
+        """Whether executions of the entry must be missing once an exit has filled: nothing was heard of it, or not all."""
+        entry = self.entry
+        return entry is not None and (entry.state is OrderState.SENDING or awaits_executions(entry))
+
+    @property
+    def refusal(self) -> Order | None:
+        """The first order that TWS refused, if any."""
+        return next((o for o in self.orders if o.refusal_code is not None), None)
+
+    @property
     def live(self) -> tuple[Order, ...]:
         return tuple(o for o in self.orders if o.is_live)
 
@@ -272,10 +298,14 @@ class Trade:
 
     @property
     def is_protected(self) -> bool:
-        """Whether the stop that was asked for works at the broker in the trade's size (or none was asked for)."""
+        """Whether the stop that was asked for works at the broker in the trade's size (or none was asked for).
+
+        While the entry still fills, the stop may be as large as what it can become.
+        """
         if not self.stop_wanted or self.held <= 0:
             return True
-        return sum((o.remaining for o in self.live_stops), ZERO) == self.held
+        size = sum((o.remaining for o in self.live_stops), ZERO)
+        return size == self.held if self.entry_is_done else size >= self.held
 
 
 def observed(trade: Trade) -> Event | None:
@@ -284,7 +314,7 @@ def observed(trade: Trade) -> Event | None:
         return None
     if trade.state.is_finished:
         return Event.LATE_FILL if trade.held != 0 else None
-    if trade.held < 0:
+    if trade.held < 0 and not trade.entry_is_untold:
         return Event.FLIPPED
     if trade.entry_is_done and not trade.live:
         return _observed_at_rest(trade)
@@ -293,10 +323,8 @@ def observed(trade: Trade) -> Event | None:
 
 def _observed_at_rest(trade: Trade) -> Event | None:
     """No order of the trade is live: what does that make it?"""
-    if trade.entered == 0:
-        return Event.DEAD
     if trade.held == 0:
-        return Event.FLAT
+        return Event.FLAT if trade.entered else Event.DEAD
     if trade.state is State.CANCELLING:
         return Event.CLEARED
     if trade.state is State.CLOSING:
@@ -305,8 +333,10 @@ def _observed_at_rest(trade: Trade) -> Event | None:
 
 
 def _observed_closing(trade: Trade) -> Event | None:
-    """A close that filled wholly was not refused: what is left was taken out by hand, or is closed by another one."""
-    closes = list(trade.legs(Leg.CLOSE))[trade.closes_forgiven :]
+    """A close that filled was not refused, nor one that was taken back or overtaken: what is left is closed by another."""
+    closes = [
+        o for o in list(trade.legs(Leg.CLOSE))[trade.closes_forgiven :] if not (o.cancel_asked_at or o.was_overtaken)
+    ]
     return Event.REFUSED if any(o.is_done and o.state is not OrderState.FILLED for o in closes) else None
 
 
@@ -334,7 +364,7 @@ def order_state(order: Order) -> OrderState:
     live, so that nothing is decided on a quantity that is not known. A cancelled order that filled wholly in the
     meantime is filled.
     """
-    if order.filled >= order.quantity and order.state is not OrderState.PLANNED:
+    if order.filled >= order.quantity > 0 and order.state is not OrderState.PLANNED:
         return OrderState.FILLED
     if order.said is None:
         return OrderState.WORKING if order.filled > 0 and order.state is OrderState.SENDING else order.state

@@ -36,7 +36,7 @@ from executor.gathering import Gathering
 from executor.greeting import Greeting, incomplete, why_not
 from executor.lookup import Lookup
 from executor.prices import Prices
-from executor.wire import ClientIdInUse, Complaints, RequestRefused, Wire
+from executor.wire import ClientIdInUse, Complaints, RequestRefused, Wire, within
 
 library: Any
 try:
@@ -53,7 +53,6 @@ _EXECUTION, _EXECUTION_TIME = 11, 15  # message id; its field that holds the tim
 _DELAYED = 3
 # Messages per seconds. IBKR counts 50 in any second as they arrive, so a burst and the next must stand well apart.
 _PACE = 45, 1.25
-_OCA_REDUCE_WITH_BLOCK = 2
 
 
 class SnapshotIncomplete(BrokerUnavailable):
@@ -173,7 +172,7 @@ class Tws:
         future = self.wire.expect_time()
         self._client.reqCurrentTime()
         try:
-            return await asyncio.wait_for(future, timeout)
+            return await within(timeout, future)
         except TimeoutError:
             raise BrokerUnavailable(f"TWS did not answer within {timeout:g} s; it may be frozen") from None
 
@@ -260,6 +259,11 @@ class Tws:
         """Whether messages wait to be sent; see `broker.Broker.is_paced`."""
         return self._paced
 
+    @property
+    def day(self) -> str:
+        """TWS's date now, by this computer's clock; see `broker.Broker.day`."""
+        return self._clock.now().astimezone(self._wire.zone).date().isoformat() if self._wire else ""
+
     def _set_paced(self, client: Any, paced: bool) -> None:
         if client is self._client:
             self._paced = paced
@@ -306,19 +310,19 @@ class Tws:
         )  # fmt: skip
         key, future = self.wire.expect()
         self._ready_client().reqContractDetails(key, wanted)
-        return await asyncio.wait_for(future, self._patience)
+        return await within(self._patience, future)
 
     async def samples(self, text: str) -> list[Any]:
         """Return what TWS knows that resembles a text."""
         key, future = self.wire.expect()
         self._ready_client().reqMatchingSymbols(key, text)
-        return await asyncio.wait_for(future, 4)
+        return await within(4, future)
 
     async def market_rule(self, rule_id: int) -> list[Any]:
         """Return the rows of a market rule: price from which, step."""
         _, future = self.wire.expect(("market rule", rule_id))
         self._ready_client().reqMarketRule(rule_id)
-        return await asyncio.wait_for(future, 2)
+        return await within(2, future)
 
     def watch(self, contract: Contract, *, delayed: bool = False) -> None:
         """Subscribe to a contract's prices."""
@@ -381,7 +385,7 @@ def _order(ticket: Ticket) -> Any:
         auxPrice=price if ticket.kind is Kind.STOP else "",
         tif=ticket.tif,
         ocaGroup=ticket.oca_group,
-        ocaType=_OCA_REDUCE_WITH_BLOCK if ticket.oca_group else 0,
+        ocaType=ticket.oca_type if ticket.oca_group else 0,
         account=ticket.account,
         orderRef=ticket.order_ref,
         transmit=ticket.transmit,

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
+_BEING_LOOKED_UP = "the contract is being looked up in TWS"
+
 
 class Verdicts:
     """Work on the inbox, in the order of arrival; the signals of one symbol wait for each other, others pass by."""
@@ -29,13 +31,14 @@ class Verdicts:
         self._journal = desk.journal
 
     def decide_all(self) -> None:
-        waiting: set[str] = set()
+        waiting: dict[str, set[Action]] = {}
         for row in self._journal.undone():
-            symbol = row.signal.symbol
-            if symbol in waiting and row.signal.action is not Action.RESET:
+            symbol, action = row.signal.symbol, row.signal.action
+            ahead = waiting.setdefault(symbol, set())
+            may_pass = not ahead or (action is Action.RESET and Action.OPEN not in ahead)
+            if may_pass and (self._decide_one(row.signal_id) or self._on_hold(symbol)):
                 continue
-            if not self._decide_one(row.signal_id) and not self._on_hold(symbol):
-                waiting.add(symbol)
+            ahead.add(action)
 
     def _on_hold(self, symbol: str) -> bool:
         """Whether the symbol's trade waits for the owner: a kept close must not hide what comes after it."""
@@ -56,11 +59,12 @@ class Verdicts:
         return True
 
     def _decide(self, row: InboxRow) -> Decision:
-        contract = self._contract(row)
+        trade = self._open_trade(row.signal.symbol)
+        contract = self._contract(row, trade)
+        trade = trade or self._open_trade(row.signal.symbol)  # under the contract's other name
         if isinstance(contract, str):
             self._desk.forget_refusal(row.signal.symbol)
-            return Done("refused", contract)
-        trade = self._open_trade(row.signal.symbol)
+            return _without_contract(row, contract)
         view = self._view(row, contract, trade)
         obstacle = self._obstacle(row, contract, trade, view)
         if obstacle:
@@ -69,11 +73,18 @@ class Verdicts:
             view = replace(view, objection=self._objection(row, contract))
         return decide(row.signal, view)
 
-    def _contract(self, row: InboxRow) -> Contract | str | None:
-        """Return the contract a signal means, why there is none, or None while it is being asked for."""
-        if row.signal.action is not Action.OPEN:
-            return self._desk.contracts.get(row.signal.symbol)
-        return self._desk.contract_for(row.signal.symbol)
+    def _contract(self, row: InboxRow, trade: Trade | None) -> Contract | str | None:
+        """Return the contract a signal means, why there is none, or None while it is not known.
+
+        It is asked for where something is to be entered, or where a close finds no trade under a name that was never
+        heard of. A trade that is there needs no look: it is closed in its own contract.
+        """
+        symbol = row.signal.symbol
+        new_name = row.signal.action is Action.CLOSE and self._journal.contract_id(symbol) is None
+        if trade is None and (row.signal.action is Action.OPEN or new_name):
+            return self._desk.contract_for(symbol)
+        known = self._desk.contracts.get(symbol)
+        return known if isinstance(known, Contract) else None
 
     def _view(self, row: InboxRow, contract: Contract | None, trade: Trade | None) -> View:
         meant = contract.con_id if contract else self._journal.contract_id(row.signal.symbol) or 0
@@ -106,11 +117,21 @@ class Verdicts:
             return None
         if not self._desk.can_send:
             return f"waits: {self._desk.why_not}"
-        if row.signal.action is Action.CLOSE:
+        if trade is not None:
             return None
+        if row.signal.action is Action.CLOSE:
+            known = contract or self._journal.contract_id(row.signal.symbol) is not None
+            return None if known else _BEING_LOOKED_UP
+        return self._entry_obstacle(contract, view)
+
+    def _entry_obstacle(self, contract: Contract | None, view: View) -> str | None:
         if contract is None:
-            return "the contract is being looked up in TWS"
-        if trade is None and view.unknown_position and self._desk.filled_lately(contract.con_id):
+            return _BEING_LOOKED_UP
+        if self._desk.resolver.resends:
+            return "waits: an order that never arrived is sent again first"
+        if self._desk.broker.is_paced:
+            return "waits: more messages are on their way to TWS than it takes at once"
+        if view.unknown_position and self._desk.may_lag(contract.con_id):
             return "waits for TWS to show the position after the last execution"
         return None
 
@@ -170,7 +191,7 @@ class Verdicts:
             return True
         with self._journal.transaction():
             if trade.state not in (State.CANCELLING, State.CLOSING):
-                self._desk.recorder.move(trade, Event.CLOSE, close_cause=decision.cause)
+                self._desk.life.move(trade, Event.CLOSE, close_cause=decision.cause)
                 self._journal.log(
                     "close asked", decision.cause, symbol=trade.symbol, trade_id=trade.id, signal_id=row.signal_id
                 )
@@ -197,3 +218,10 @@ class Verdicts:
             self._journal.finish_signal(row, "entered", reason, trade.id)
             send = self._desk.dispatch.enter(trade)
         send()
+
+
+def _without_contract(row: InboxRow, why: str) -> Done:
+    """The outcome of a signal for a symbol that TWS cannot name, where no trade is open under that name."""
+    if row.signal.action is Action.OPEN:
+        return Done("refused", why)
+    return Done("nothing to do", f"no trade is open in {row.signal.symbol}: {why}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from common.clock import parse_utc
 from common.errors import JournalError
 
+from .plans import seconds_seen
 from .trades import ZERO, Leg, Order, OrderState, State, Trade
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 BLIND = timedelta(seconds=60)  # how long the broker may be unseen while a position is held
 STUCK = timedelta(seconds=60)  # how long beyond its validity a signal may go without an outcome
 LOOK_ROUND = timedelta(minutes=10)  # a complete snapshot at least this often, whatever happens
+STEADY = timedelta(seconds=5)  # how long the broker must be seen again before it counts as seen
 MISMATCH = timedelta(seconds=2)  # how long a position may disagree with the executions before it is looked up
 CLOSE_WAITS = timedelta(seconds=10)
 SHOWN = timedelta(minutes=15)  # how long an alarm stands that only tells
@@ -29,8 +31,9 @@ class Watch:
         self._desk = desk
         self._blind_since: datetime | None = None
         self._looked_at: datetime | None = None
+        self.unwritten: str | None = None  # an alarm that the journal did not take
         self._looked: dict[int, Decimal] = {}  # conId → what was unexplained in it when everything was last read
-        self._changed_since: dict[tuple[int, Decimal], datetime] = {}  # (conId, what is unexplained now) → since when
+        self._stands: dict[tuple[int, Decimal], datetime] = {}  # (conId, what is unexplained now) → since when
         self._too_large: dict[int, datetime] = {}  # trade id → since when an exit is larger than what is shown of it
         self._without_target: dict[int, datetime] = {}  # trade id → since when its take-profit is refused
 
@@ -44,9 +47,10 @@ class Watch:
         if self._desk.ready_since is not None:
             self._snapshots(now)
             self._waiting_closes(now)
-            self._bare_closes(now)
+            self._bare()
             self._take_profits(now)
             self._large_exits(now)
+            self._day_orders()
 
     def _snapshots(self, now: datetime) -> None:
         recheck = self._desk.resolver.recheck_at
@@ -61,14 +65,20 @@ class Watch:
 
     def _positions(self, now: datetime) -> None:
         """What changed in the account without an execution of ours is looked up, once: somebody traded, or TWS kept silent."""
-        unexplained = self._desk.unexplained()
-        ours = self._desk.journal.our_contracts()
-        changed = {(c, q) for c, q in unexplained.items() if c in ours and q != self._looked.get(c, ZERO)}
-        self._changed_since = {each: self._changed_since.get(each, now) for each in changed}
-        settled = [con_id for (con_id, _), since in self._changed_since.items() if now - since >= MISMATCH]
-        if settled and self._desk.resolver.recheck_at is None:
-            self._looked |= {con_id: unexplained[con_id] for con_id in settled}
+        ours, unexplained = self._desk.journal.our_contracts(), self._desk.unexplained()
+        self._stands = {each: self._stands.get(each, now) for each in unexplained.items() if each[0] in ours}
+        changed = {
+            c: q for (c, q), since in self._stands.items() if now - since >= MISMATCH and q != self._looked.get(c, ZERO)
+        }
+        if changed and self._desk.resolver.recheck_at is None:
+            self._looked |= changed
             self._desk.want_snapshot("the account shows what no execution of ours explains")
+        elif self._desk.counts_late():
+            self._desk.want_snapshot("TWS has not told the position since an execution of ours")
+
+    def stands_since(self, con_id: int) -> datetime | None:
+        """Return since when the account shows what it shows unexplained in a contract, None where it shows nothing so."""
+        return self._stands.get((con_id, self._desk.unexplained().get(con_id, ZERO)))
 
     def looked(self) -> None:
         """Everything was read, and what the account shows was judged by it."""
@@ -92,20 +102,37 @@ class Watch:
             desk.alarms.clear("exit too large", about, "the exits fit what the account shows")
 
     def _larger(self, trade: Trade) -> list[Order]:
+        if not trade.entry_is_done:
+            return []  # its exits wait for it
         shown = max(self._desk.shown_of(trade), ZERO)
         return [order for order in trade.live_exits if order.remaining > shown]
 
+    def _day_orders(self) -> None:
+        """An exit that the broker keeps for the day only is said while there is time to mend it."""
+        desk, kind = self._desk, "day order"
+        ending = {str(t.id): (t, o) for t in desk.journal.unfinished() for o in t.live_exits if o.ends_today}
+        for about, (trade, order) in ending.items():
+            text = (
+                f"{trade.symbol}: TWS keeps the {order.leg.word} for today only ({order.tif}, not GTC): set it to GTC in TWS, "
+                "and take the time in force out of the presets (Global Configuration, Presets)"
+            )
+            desk.alarms.raise_(kind, about, text, symbol=trade.symbol, trade_id=trade.id)
+        for about in desk.alarms.standing(kind) - ending.keys():
+            desk.alarms.clear(kind, about, "no exit ends with the day")
+
     def _lasts(self, since: datetime, now: datetime) -> bool:
         """Whether something stands so long, as far as the broker was seen, that its owner must be told."""
-        seen = max(since, self._desk.ready_since or now)
-        return (now - seen).total_seconds() >= self._desk.policy.protect_seconds
+        return seconds_seen(since, self._desk.ready_since, now) >= self._desk.policy.alarm_seconds
 
     def _blindness(self, now: datetime) -> None:
-        if self._desk.ready_since is not None:
+        ready = self._desk.ready_since
+        if ready is not None and now - ready >= STEADY:
             self._blind_since = None
             self._desk.alarms.clear("broker blind", "", "the broker is seen again, and everything was read")
+        elif ready is None:
+            self._blind_since = min(self._blind_since or now, now)
+        if ready is not None or self._blind_since is None:
             return
-        self._blind_since = self._blind_since or now
         held = [t.symbol for t in self._desk.journal.unfinished() if t.held]
         if held and now - self._blind_since >= BLIND:
             since, symbols = f"{self._blind_since:%H:%M:%S} UTC", ", ".join(held)
@@ -147,21 +174,22 @@ class Watch:
 
     def _waiting_closes(self, now: datetime) -> None:
         for trade in self._desk.journal.unfinished():
-            close = _waiting_close(trade)
-            if close is not None and close.sent_at is not None and now - close.sent_at >= CLOSE_WAITS:
-                text = f"the close of {trade.symbol} waits at the broker: {close.held or 'not filled yet (is the market closed?)'}"
+            since, what = _waits(trade)
+            if seconds_seen(since, self._desk.ready_since, now) >= CLOSE_WAITS.total_seconds():
+                text = f"the close of {trade.symbol} waits at the broker: {what}"
                 self._desk.alarms.raise_("close waits", str(trade.id), text, symbol=trade.symbol, trade_id=trade.id)
 
-    def _bare_closes(self, now: datetime) -> None:
-        """A close that takes long leaves the position without its stop meanwhile: the owner is told."""
-        desk = self._desk
-        for trade in desk.journal.unfinished():
-            closing = trade.state in (State.CANCELLING, State.CLOSING)
-            if closing and trade.unprotected_at and self._lasts(trade.unprotected_at, now):
-                text = (
-                    f"{trade.symbol}: {trade.held} stand WITHOUT a stop-loss: cancelled for a close that is not through"
-                )
-                desk.alarms.raise_("unprotected", str(trade.id), text, symbol=trade.symbol, trade_id=trade.id)
+    def _bare(self) -> None:
+        """A position may be bare for a while: between two parts of its entry, or of its close. A long while is said."""
+        for trade in self._desk.journal.unfinished():
+            if why := _BARE.get(trade.state):
+                self.tell_bare(trade, why)
+
+    def tell_bare(self, trade: Trade, why: str) -> None:
+        """Say that a trade has been without its stop for too long, if it has."""
+        if trade.unprotected_at and self._lasts(trade.unprotected_at, self._desk.clock.now()):
+            text = f"{trade.symbol}: {trade.held} stand WITHOUT a stop-loss: {why}"
+            self._desk.alarms.raise_("unprotected", str(trade.id), text, symbol=trade.symbol, trade_id=trade.id)
 
     # ---- the program and its journal ----
 
@@ -181,6 +209,7 @@ class Watch:
         except JournalError:
             return
         desk.forbid("storage", None)
+        self.unwritten = None
         desk.alarms.clear("storage", "", "the journal can be written again")
         desk.disconnected("the journal could not be written for a while: reading everything again")
         desk.want_snapshot("the journal can be written again")
@@ -193,12 +222,32 @@ class Watch:
             self._desk.alarms.raise_("contract", str(trade.id), text, symbol=symbol, trade_id=trade.id)
 
     def tell_stop(self, cause: str, text: str) -> None:
-        """Raise the alarm of a stopped desk, where the journal still takes it."""
+        """Raise the alarm of a stopped desk, which the journal may no longer take."""
+        text = f"no order is sent: {text}"
         try:
-            self._desk.alarms.raise_(cause, "", f"no order is sent: {text}")
+            self._desk.alarms.raise_(cause, "", text)
         except JournalError:
-            return  # the log has said it; `_storage` tries again
+            self.unwritten = text  # the notifier tells it all the same; `_storage` tries again
 
 
-def _waiting_close(trade: Trade) -> Order | None:
-    return next((o for o in trade.legs(Leg.CLOSE) if o.state is OrderState.WORKING), None)
+_BARE = {
+    State.HOLD: "it is on hold, and its stop-loss does not work",
+    State.WORKING: "its entry fills in parts, and the stop-loss does not work yet",
+    State.CANCELLING: "cancelled for a close that is not through",
+    State.CLOSING: "cancelled for a close that is not through",
+}
+
+
+def _waits(trade: Trade) -> tuple[datetime | None, str]:
+    """Return since when a close waits at the broker, and for what; None where none does."""
+    if trade.state is State.CANCELLING:
+        asked = [(o.cancel_asked_at, o.leg.word) for o in trade.live if o.cancel_asked_at is not None]
+        since, leg = min(asked, default=(None, ""))
+        return since, f"its {leg} is not cancelled yet"
+    entry = trade.entry
+    if trade.state is State.WORKING and entry is not None and entry.cancel_asked_at is not None:
+        return entry.cancel_asked_at, "its entry is to be cancelled, and is not yet"
+    close = next((o for o in trade.legs(Leg.CLOSE) if o.state is OrderState.WORKING), None)
+    if close is None:
+        return None, ""
+    return close.sent_at, close.held or "not filled yet (is the market closed?)"

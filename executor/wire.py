@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 from common.clock import Clock
 from common.errors import BridgeError, BrokerUnavailable
@@ -53,6 +53,18 @@ class _EpochReader:
     """Stands where the decoder looks for a time zone; times of executions are read by `facts` instead."""
 
     TimezoneTWS = ""
+
+
+T = TypeVar("T")
+
+
+async def within(seconds: float, answer: Awaitable[T]) -> T:
+    """Return an answer, or raise TimeoutError after so many seconds.
+
+    Not `asyncio.wait_for`, which on Python 3.11 loses a cancellation that comes with the answer.
+    """
+    async with asyncio.timeout(seconds):
+        return await answer
 
 
 class Wire:
@@ -98,8 +110,13 @@ class Wire:
         return future
 
     def expect(self, key: object = None) -> tuple[Any, asyncio.Future[list[Any]]]:
-        """Return a request's key (a new id when none is given) and the future of its answers."""
+        """Return a request's key (a new id when none is given) and the future of its answers.
+
+        Asked again under the same key before it is answered, both have the one answer.
+        """
         key = self.next_request_id() if key is None else key
+        if key in self._replies and not self._replies[key].done():
+            return key, self._replies[key]
         future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         self._replies[key], self._collected[key] = future, []
         return key, future

@@ -119,8 +119,10 @@ class Intake:
         parent = floor.book.by_handle(order.client_id, form.parent_id) if form.parent_id else None
         if parent:
             order.parent = parent.perm_id
-            if not form.oca_group:  # source: recorded brackets share the parent's permId, type 3
-                order.oca_group, order.oca_type = str(parent.perm_id), 3
+            order.oca_group, order.oca_type = (
+                str(parent.perm_id),
+                3,
+            )  # source: recorded brackets, whatever was asked for
         forced = floor.faults.take("oca_type", order, floor.instrument(order).name)
         if forced:
             order.oca_type = forced.whole("type")
@@ -254,6 +256,10 @@ class Intake:
             return 135, words(135, id=form.parent_id)  # source: ib_insync issue 647; 0 is what TWS wants here
         if form.quantity is not None and form.quantity < order.filled:
             return 201, "Order rejected - reason:The order size is below what is filled."
+        if not order.held and order.parent and form.oca_group not in ("", order.oca_group):
+            return 10326, words(10326)  # source: users' logs of changed brackets
+        if not order.held and order.parent and form.oca_group and form.oca_type != order.oca_type:
+            return 10327, words(10327)
         fault = floor.faults.take("reject_modify", order, one.name)
         return said(fault) if fault else None
 

@@ -26,7 +26,7 @@ def open_order(order: Order, one: Instrument, shown_id: int, version: int,
     form, extra = order.form, order.form.extras.get
     paid = commission or (UNSET_DOUBLE, UNSET_DOUBLE, UNSET_DOUBLE, "")
     return [
-        5, shown_id, *short_contract(one, one.exchange, "?"), *_basics(order), order.client_id, order.perm_id,
+        5, shown_id, *short_contract(one, one.exchange, "?"), *_basics(order, order.quantity), order.client_id, order.perm_id,
         form.outside_rth, extra("hidden", 0), extra("discretionary_amount", 0), extra("good_after_time", ""),
         f"{order.perm_id}.1/{form.account}/100", *_fa(), extra("good_till_date", ""), extra("rule_80a", ""),
         "", extra("settling_firm", ""), 0, "", -1, 0, "", "", "", "", "", extra("display_size", UNSET_INTEGER),
@@ -38,10 +38,14 @@ def open_order(order: Order, one: Instrument, shown_id: int, version: int,
 
 
 def completed_order(order: Order, one: Instrument, at: str, parent_perm: int, version: int) -> Message:
-    """Return completedOrder; it carries neither orderId nor clientId. `at` is when it was completed."""
+    """Return completedOrder; it carries neither orderId nor clientId. `at` is when it was completed.
+
+    Its total quantity is 0 once the order has filled (source: messages recorded by users, forex and stocks).
+    """
     form, extra = order.form, order.form.extras.get
+    total = Decimal(0) if order.status == "Filled" else order.quantity
     return [
-        101, *short_contract(one, one.exchange, "?"), *_basics(order), order.perm_id,
+        101, *short_contract(one, one.exchange, "?"), *_basics(order, total), order.perm_id,
         form.outside_rth, 0, 0, "", *_fa(),
         extra("good_till_date", ""), "", "", "", 0, "", -1, "", "", "", "", "", UNSET_INTEGER, 0, 0, UNSET_INTEGER,
         order.oca_type, 0, "", 0, "None", "", 0, 0, 0, "", 0, 0, _trail_stop(order), "", "", 0, 0, 0, UNSET_INTEGER,
@@ -52,9 +56,9 @@ def completed_order(order: Order, one: Instrument, at: str, parent_perm: int, ve
     ]  # fmt: skip
 
 
-def _basics(order: Order) -> Message:
+def _basics(order: Order, quantity: Decimal) -> Message:
     form = order.form
-    return [form.action, order.quantity, form.order_type, form.limit_price or Decimal(0),
+    return [form.action, quantity, form.order_type, form.limit_price or Decimal(0),
             form.aux_price or Decimal(0), form.tif, order.oca_group, form.account, "", form.extras.get("origin", 0),
             form.order_ref]  # fmt: skip
 

@@ -35,6 +35,8 @@ WORDS: dict[int, str] = {
     10006: "Missing parent order.",
     10147: "OrderId {id} that needs to be cancelled is not found.",
     10148: "OrderId {id} that needs to be cancelled cannot be cancelled, state: {cause}.",
+    10326: "OCA group revision is not allowed.",
+    10327: "OCA group type revision is not allowed.",
     10243: "Fractional-sized order cannot be placed via API. Please refer to desktop version.",
     10349: "Order TIF was set to DAY based on order preset.",
 }

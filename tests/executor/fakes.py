@@ -47,6 +47,7 @@ class FakeBroker:
     desk: Desk | None = None
     contracts: dict[str, Contract] = field(default_factory=lambda: dict(CONTRACTS))
     by_number: dict[int, Contract] = field(default_factory=dict)
+    executions: int = 0  # so far, those that midnight hid included
 
     def order_id_floor(self) -> int:
         return self.floor
@@ -97,7 +98,7 @@ class FakeBroker:
         """Fill part or all of an order."""
         ticket, before = self.tickets[order_id], self.orders[order_id]
         fill = Fill(
-            f"0000e0d5.{len(self.fills):08x}.01.01", ticket.order_ref, order_id, order_id + 1000, 1, ticket.contract.con_id,
+            f"0000e0d5.{self._next_execution():08x}.01.01", ticket.order_ref, order_id, order_id + 1000, 1, ticket.contract.con_id,
             ACCOUNT, ticket.side, quantity, price, self.clock.now(),
         )  # fmt: skip
         self.fills.append(fill)
@@ -123,10 +124,14 @@ class FakeBroker:
             if siblings and same and quantity is None:
                 self._report(other.order_id, Status.CANCELLED, self.orders[other.order_id].filled)
 
+    def _next_execution(self) -> int:
+        self.executions += 1
+        return self.executions
+
     def by_hand(self, contract: Contract, signed: Decimal, price: Decimal) -> None:
         """The owner trades in TWS: an execution that only a snapshot shows, and a position report."""
         side = Side.BUY if signed > 0 else Side.SELL
-        ref = f"0000aaaa.{len(self.fills):08x}.01.01"
+        ref = f"0000aaaa.{self._next_execution():08x}.01.01"
         at = self.clock.now()
         self.fills.append(Fill(ref, "", 0, 77, 0, contract.con_id, ACCOUNT, side, abs(signed), price, at))
         self._move(contract, signed)

@@ -67,6 +67,7 @@ def unknown_exit(house: House) -> None:
     house.broker.silent = False
     house.broker.fills.clear()
     house.broker.orders.clear()
+    house.broker.day = "2026-11-24"
     house.desk.reconciled(house.broker.snapshot())
     house.pass_time(5)
     assert house.alarms() == ["unknown exit"]

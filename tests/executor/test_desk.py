@@ -319,7 +319,9 @@ def test_refused_close_holds_and_puts_the_stop_back(house):
     entered(house)
     house.broker.refuse["C"] = (201, "Order rejected")
     house.signal("close")
-    assert house.trades()[0]["state"] == "hold" and house.broker.sent[-1].order_ref[20:] == "R1"
+    assert house.trades()[0]["state"] == "hold" and house.broker.sent[-1].order_ref[20:] == "C1"
+    house.pass_time(6)  # the position could have gone otherwise: it has not
+    assert house.broker.sent[-1].order_ref[20:] == "R1"
     outcome, reason = house.outcome(entered(house))
     assert outcome is None and "waits" in (reason or "") or outcome == "refused"
     del house.broker.refuse["C"]

@@ -122,14 +122,14 @@ def test_one_order_of_the_owner_over_his_own_and_ours_is_by_hand(house: House) -
     assert house.alarms() == [] and house.journal.block(ACCOUNT, EURUSD.con_id, "EURUSD") is None
 
 
-def test_take_profit_after_an_unexplained_reduction_is_a_take_profit(house: House) -> None:
+def test_take_profit_after_a_part_that_nobody_can_name_is_a_take_profit(house: House) -> None:
     """Its last execution says how it ended, though one part of its price can never be known."""
     entered(house)
-    by_hand(house, -4000)
-    house.broker.fills.pop()  # midnight
+    over_midnight(house, "S", Decimal(4000))
     house.pass_time(8)
-    assert house.trades()[0]["reduced"] == "4000"
-    house.broker.hit("T")
+    assert house.trades()[0]["reduced"] == "4000" and not house.alarms()
+    house.broker.hit("T", Decimal(6000))
+    house.broker.cancel_by_hand("S")
     trade = house.trades()[0]
     assert (trade["exit_reason"], trade["tp_hit"], trade["exit_price"]) == ("take-profit", 1, None)
     assert house.outcome(entered(house))[0] == "refused"
@@ -139,9 +139,45 @@ def test_unexplained_end_is_unknown_though_an_exit_filled_before(house: House) -
     entered(house)
     house.broker.hit("T", Decimal(4000), siblings=False)
     house.pass_time(6)
-    by_hand(house, -6000)
-    house.broker.fills.pop()
+    over_midnight(house, "S", Decimal(6000))
+    house.broker.orders.clear()
     house.pass_time(8)
     trade = house.trades()[0]
     assert (trade["exit_reason"], trade["tp_hit"], trade["exit_price"]) == ("unknown", 0, None)
     assert house.alarms() == ["unknown exit"]
+
+
+def over_midnight(house: House, leg: str, quantity: Decimal) -> None:
+    """An exit fills while nobody looks, and the executions of that day are gone."""
+    house.broker.silent = True
+    house.broker.execute(next(t.order_id for t in house.broker.sent if t.order_ref[20] == leg), quantity, PRICE)
+    house.broker.silent = False
+    house.broker.fills.clear()
+    house.broker.orders = {number: report for number, report in house.broker.orders.items() if report.status.is_live}
+    house.broker.day = "2026-11-24"
+    house.desk.disconnected("midnight")
+    house.connect()
+
+
+def test_position_that_tws_tells_late_is_no_exit(house: House) -> None:
+    """After its start TWS may list positions late: both exits are open, and no execution of today took anything."""
+    entered(house)
+    shown = house.broker.quantity.pop(EURUSD.con_id)
+    house.desk.disconnected("TWS restarts")
+    house.connect()
+    house.pass_time(20)
+    assert house.trades()[0]["state"] == "open" and [t.order_ref[20:] for t in house.broker.sent] == ["E1", "T1", "S1"]
+    house.broker.quantity[EURUSD.con_id] = shown
+    house.connect()
+    house.pass_time(10)
+    assert house.alarms() == [] and house.trades()[0]["state"] == "open"
+
+
+def test_position_that_stays_away_without_an_execution_is_held_with_its_exits(house: House) -> None:
+    entered(house)
+    house.broker.quantity.pop(EURUSD.con_id)
+    house.desk.disconnected("TWS restarts")
+    house.connect()
+    house.pass_time(40)
+    assert house.trades()[0]["state"] == "hold" and "no execution explains it" in house.trades()[0]["hold_reason"]
+    assert all(house.broker.orders[number].status.is_live for number in (2, 3))

@@ -318,7 +318,8 @@ def _books(world: World, shot: Snapshot, settled: frozenset[int]) -> Books:
     trades = (world.trade,) if world.trade else ()
     foreign = tuple(f for f in shot.fills if not f.order_ref and f.exec_id not in _attributed(world))
     contracts = {5: "AAPL"} if world.trades else {}
-    return Books(world.at, trades, refs, foreign, {}, settled, DAY, account=ACCOUNT, contracts=contracts)
+    missed = dict.fromkeys(refs, DAY)  # each look stands for two
+    return Books(world.at, trades, refs, foreign, {}, settled, believed=settled, missed=missed, account=ACCOUNT, contracts=contracts)
 
 
 def _attributed(world: World) -> frozenset[str]:

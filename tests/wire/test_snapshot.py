@@ -13,7 +13,7 @@ from common.signals import Side
 from executor.broker import Status
 from executor.gathering import same_picture
 from executor.tws import SnapshotIncomplete
-from tests.wire.harness import ACCOUNT, between, bracket, client, on_loop, paper, ticket, until, working
+from tests.wire.harness import ACCOUNT, EURUSD, between, bracket, client, on_loop, paper, ticket, until, working
 
 ENDS = {
     "openOrderEnd": "open orders",
@@ -199,10 +199,10 @@ async def test_same_picture_is_blind_to_prices_only() -> None:
         first = await tws.snapshot()
         server.exchange.set_price("EURUSD", Decimal("1.195"))
         second = await tws.snapshot()
-        assert same_picture(first, second)
+        assert same_picture(first, second, {EURUSD.con_id})
         tws.cancel(2)
         await until(lambda: "cancelled" in ear.statuses(2))
-        assert not same_picture(second, await tws.snapshot())
+        assert not same_picture(second, await tws.snapshot(), {EURUSD.con_id})
 
 
 @on_loop
