@@ -100,6 +100,7 @@ class Books:
     settled: frozenset[int]  # contracts whose position was found different before, equally, some seconds ago
     believed: frozenset[int] = frozenset()  # those where it has stood so long that it is not just told late
     agreed: Mapping[int, str] = field(default_factory=dict)  # contract → the day when account and journal last agreed
+    forgotten: bool = False  # executions that were shown before are not any more: a midnight has passed
     arrived: datetime | None = None  # what was sent up to then has had its time to arrive; None: all of it
     missed: Mapping[str, str | None] = field(
         default_factory=dict
@@ -276,9 +277,18 @@ def _is_out_of_sight(trade: Trade, books: Books, snapshot: Snapshot) -> bool:
     Today's executions would show it, and an exit that is still open did not happen: then it is the position that is
     not told yet (TWS shows it seconds later, and after its start perhaps later still).
     """
-    if books.agreed.get(trade.con_id, trade.entry and trade.entry.sent_day) == snapshot.day:
+    day = books.agreed.get(trade.con_id, trade.entry and trade.entry.sent_day)
+    if day == snapshot.day and not books.forgotten and _shows_entry(trade, snapshot):
         return False
     return not any(o.leg in EXITS and _is_open(o, snapshot) for o in trade.orders)
+
+
+def _shows_entry(trade: Trade, snapshot: Snapshot) -> bool:
+    """Whether TWS still shows the executions of an entry of today; by whose midnight it drops them is not documented."""
+    entry = trade.entry
+    if entry is None or entry.sent_day != snapshot.day or not entry.filled:
+        return True
+    return any(f.order_ref == entry.order_ref for f in snapshot.fills)
 
 
 def _foreign(trade: Trade, foreign: Iterable[Fill]) -> list[Fill]:

@@ -64,13 +64,13 @@ class Resolver:
         Returns:
             What is to be sent now that everything is committed.
         """
-        seen_day = self.last.day if self.last else None
+        before = self.last
         self.last, self.recheck_at = snapshot, None
         self._was_unsent, self._unsent = self._unsent, {}
         with self._journal.transaction():
             self._record(snapshot)
             self._forget_unproven_cancels()
-            books = self._books(snapshot, seen_day)
+            books = self._books(snapshot, before)
             found = reconcile(books, snapshot)
             after = [a for r in found for a in self._apply(r)]
             self._clear(
@@ -103,7 +103,7 @@ class Resolver:
             if entry is not None and entry.state is OrderState.SENDING and entry.cancel_asked_at is not None:
                 self._journal.change_order(entry.order_ref, cancel_asked_at=None)
 
-    def _books(self, snapshot: Snapshot, seen_day: str | None) -> Books:
+    def _books(self, snapshot: Snapshot, before: Snapshot | None) -> Books:
         now = self._desk.clock.now()
         trades = tuple(self._journal.unfinished())
         refs = {r.order_ref for r in snapshot.open_orders if r.order_ref}
@@ -112,9 +112,9 @@ class Resolver:
         arrived = (
             None if self._desk.ready_since is None else now - timedelta(seconds=self._desk.policy.inflight_seconds)
         )
-        missed = self._missing(trades, snapshot, seen_day)
         books = Books(
-            now, trades, known, foreign, self._journal.ignored(), frozenset(), arrived=arrived, missed=missed,
+            now, trades, known, foreign, self._journal.ignored(), frozenset(), arrived=arrived,
+            missed=self._missing(trades, snapshot, before.day if before else None), forgotten=_forgets(snapshot, before),
             account=self._desk.account, contracts=self._journal.our_contracts(),
         )  # fmt: skip
         return self._with_looks(books, snapshot)
@@ -309,6 +309,11 @@ class Resolver:
             "executions today": [asdict(f) for f in fills if f.con_id == trade.con_id],
             "read at": last.taken_at if last else None,
         }
+
+
+def _forgets(snapshot: Snapshot, before: Snapshot | None) -> bool:
+    """Whether executions that were shown before are not any more."""
+    return before is not None and not {f.exec_root for f in before.fills} <= {f.exec_root for f in snapshot.fills}
 
 
 def _mismatch(found: Resolution) -> str:
