@@ -40,6 +40,10 @@ class FakeBroker:
     silent: bool = False  # accept and say nothing
     deaf: bool = False  # orders never arrive
     gone: bool = False  # the transport is gone
+    takes_cancels: bool = True  # off: a cancel gets no answer
+    cancels: list[int] = field(default_factory=list)  # what was asked to be cancelled
+    hidden: frozenset[str] = frozenset()  # what a snapshot does not show: orders, executions, positions
+    unheard: frozenset[str] = frozenset()  # facts that nobody is told, such as on_fill
     fill_entries: bool = True
     refuse: dict[str, tuple[int, str]] = field(default_factory=dict)  # leg letter → (code, text)
     day: str = "2026-11-23"
@@ -85,6 +89,9 @@ class FakeBroker:
                 self.execute(ticket.order_id, ticket.quantity, self.market or Decimal(1))
 
     def cancel(self, order_id: int) -> None:
+        self.cancels.append(order_id)
+        if not self.takes_cancels:
+            return
         if order_id in self.orders and self.orders[order_id].status.is_live:
             self._report(order_id, Status.CANCELLED, self.orders[order_id].filled)
         else:
@@ -136,6 +143,10 @@ class FakeBroker:
         self.fills.append(Fill(ref, "", 0, 77, 0, contract.con_id, ACCOUNT, side, abs(signed), price, at))
         self._move(contract, signed)
 
+    def id_of(self, leg: str) -> int:
+        """The id of the newest order of a leg, such as S1."""
+        return next(t.order_id for t in reversed(self.sent) if t.order_ref[20:] == leg)
+
     def cancel_by_hand(self, leg: str) -> None:
         order_id = next(t.order_id for t in self.tickets.values() if t.order_ref[20] == leg)
         self._report(order_id, Status.CANCELLED)
@@ -149,7 +160,10 @@ class FakeBroker:
             for con_id, quantity in self.quantity.items()
             if quantity
         )
-        return Snapshot(self.clock.now(), self.day, live, done, tuple(self.fills), positions)
+        shows = lambda part, found: () if part in self.hidden else found  # noqa: E731
+        orders, over = shows("orders", live), shows("orders", done)
+        executions, held = shows("executions", tuple(self.fills)), shows("positions", positions)
+        return Snapshot(self.clock.now(), self.day, orders, over, executions, held)
 
     def _move(self, contract: Contract, signed: Decimal) -> None:
         self.quantity[contract.con_id] = self.quantity.get(contract.con_id, Decimal(0)) + signed
@@ -167,7 +181,7 @@ class FakeBroker:
         self._tell("on_order", report)
 
     def _tell(self, what: str, fact: object) -> None:
-        if not self.silent and self.desk is not None:
+        if not self.silent and what not in self.unheard and self.desk is not None:
             getattr(self.desk, what)(fact)
 
 
@@ -227,6 +241,20 @@ class House:
     def outcome(self, signal_id: str) -> tuple[str | None, str | None]:
         row = self.journal._rows("SELECT outcome, reason FROM inbox WHERE signal_id = ?", signal_id)[0]
         return row["outcome"], row["reason"]
+
+    @property
+    def state(self) -> str:
+        """The state of the newest trade."""
+        return str(self.trades()[-1]["state"])
+
+    def legs(self) -> list[str]:
+        """What was sent, one after the other, such as E1."""
+        return [t.order_ref[20:] for t in self.broker.sent]
+
+    def working(self) -> dict[str, Decimal]:
+        """What is live at the broker: leg → what is left of it."""
+        live = (r for r in self.broker.orders.values() if r.status.is_live)
+        return {r.order_ref[20:]: r.remaining or Decimal(0) for r in live}
 
     def trades(self) -> list[dict]:
         return [dict(r) for r in self.journal._rows("SELECT * FROM trades ORDER BY id")]
