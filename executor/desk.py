@@ -97,6 +97,7 @@ class Desk:
         self._uncounted: dict[int, datetime] = {}  # conId → our last execution, until the position is told after it
         self._stops: dict[str, str] = {}  # cause → why nothing is sent ("freeze") or no entry ("entries …")
         self._turning = False
+        self.before_turn: Callable[[], object] = lambda: None  # the runtime looks here whether this computer slept
 
     # ---- can we act? ----
 
@@ -111,6 +112,10 @@ class Desk:
             self._stops.pop(cause, None)
         else:
             self._stops[cause] = reason
+
+    def why(self, cause: str) -> str | None:
+        """Return why sending is forbidden for one cause, None where it is not."""
+        return self._stops.get(cause)
 
     @property
     def causes(self) -> frozenset[str]:
@@ -277,6 +282,7 @@ class Desk:
         """Do all that can be done now: what unfinished trades need, then what waiting signals mean."""
         if self._turning:
             return
+        self.before_turn()
         self._turning = True
         try:
             for trade in self.journal.unfinished():

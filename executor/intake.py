@@ -127,8 +127,8 @@ class Intake:
             if kind is None:
                 log.info("notice_unknown", kind=notice.kind, text=notice.text)
             elif notice.key not in self._heard_of:
-                self._heard_of.append(notice.key)
                 self._alarms.raise_(kind, notice.key, notice.text, symbol=notice.symbol)
+                self._heard_of.append(notice.key)  # not before it is written down
 
     def tidy(self) -> None:
         """End the alarms about single signals after a while; called now and then."""

@@ -185,7 +185,7 @@ class Life:
             trade.id, closed=1, closed_at=self._clock.now(), exit_reason=reason, tp_hit=tp_hit, exit_price=exit_price
         )
         result = f" at {_plain(exit_price)}" if exit_price is not None else "; the exit price is not known"
-        came = trade.entered + max(-trade.reduced, ZERO)  # by its executions, and by the owner's word
+        came = trade.entered or -trade.reduced  # by its executions, or by the owner's word
         text = f"{trade.side.value} {came} {trade.symbol} closed by {reason}{result}"
         self._journal.log("closed", text, symbol=trade.symbol, trade_id=trade.id, signal_id=trade.signal_id)
         self._end_alarms(trade)

@@ -213,7 +213,15 @@ def _when_open(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
         return Cancel(order, "the trade was adopted as it stands")
     if trade.held == 0:
         return _cancel_loose(trade, moment, "the trade is flat")
-    return _resize_one(trade, moment) or _protect(trade, moment, policy)
+    return _spare_stop(trade, moment) or _resize_one(trade, moment) or _protect(trade, moment, policy)
+
+
+def _spare_stop(trade: Trade, moment: Moment) -> Step | None:
+    """A stop that was called lost and shows up again beside the one that replaced it: one of them goes."""
+    stops = trade.live_stops
+    if len(stops) < 2 or sum((o.remaining for o in stops), ZERO) <= trade.held or not _may_ask(stops[-1], moment):
+        return None
+    return Cancel(stops[-1], "the stop-loss that it replaced is alive")
 
 
 def _resize_one(trade: Trade, moment: Moment) -> Step | None:

@@ -278,7 +278,10 @@ class Resolver:
         )
         self._desk.alarms.raise_("orphan", str(report.order_ref), text)
         mine = report.client_id == self._desk.client_id and report.order_id > 0
-        if not (found.known and mine) or self._asked_lately(str(report.order_ref)):
+        if not (found.known and mine):
+            return []
+        if self._asked_lately(str(report.order_ref)):
+            self.recheck_at = self._desk.clock.now() + CANCEL_AGAIN
             return []
         self._journal.change_order(str(report.order_ref), cancel_asked_at=self._desk.clock.now())
         return [lambda: self._desk.broker.cancel(report.order_id)]

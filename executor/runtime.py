@@ -126,7 +126,8 @@ def compose(settings: ExecutorSettings, choices: Choices, journal: Journal, cloc
     client = RelayClient(
         settings.relay_url, settings.relay_token, settings.signing_secrets, clock, settings.relay_ca
     )  # fmt: skip
-    intake = Intake(client, journal, desk, alarms, clock, lambda: supervisor.refused)
+    held_back = lambda: supervisor.refused or desk.why("storage")  # noqa: E731 - what cannot be kept is not fetched
+    intake = Intake(client, journal, desk, alarms, clock, held_back)
     channels = Channels(settings.notify_urls, "EXECUTOR_NOTIFY_URLS")
     notifier = Notifier(journal, channels, clock, lambda: desk.watch.unwritten)
     heartbeat = Heartbeat(settings.heartbeat_url, clock)
@@ -210,12 +211,17 @@ def _schedule(parts: Parts, clock: Clock) -> AsyncIOScheduler:
 async def _watch_clock(parts: Parts, scheduler: AsyncIOScheduler, clock: Clock) -> None:
     """Notice a sleep, and a clock that was set: the scheduler waits by that clock, so its jobs are told to go on."""
     sleep_watch = SleepWatch(clock)
-    while True:
-        await asyncio.sleep(TICK_SECONDS)
+
+    def look() -> None:
         if noticed := sleep_watch.look():
             for job in scheduler.get_jobs():
                 job.modify(next_run_time=clock.now())
             parts.supervisor.drop(f"{noticed}; connecting anew")
+
+    parts.desk.before_turn = look  # before any timer is held against a time in which nothing was seen
+    while True:
+        await asyncio.sleep(TICK_SECONDS)
+        look()
 
 
 async def _poll(intake: Intake, scheduler: AsyncIOScheduler, clock: Clock) -> None:
