@@ -57,8 +57,8 @@ fmt: $(DEV)  ## Format, and mend what the linter can mend
 bench: $(DEV)  ## How fast it is, beside the simplest thing that does the same; WRITE=1 puts it into docs/performance.md
 	@$(PY) -m bench $(PARTS) $(if $(WRITE),--write)
 
-crash: $(DEV)  ## Kill executor and relay at their boundaries, check both records; RUNS= (0: all) DOUBLE= RELAY= ONLY= SEED= JOBS=
-	@$(PY) -m tests.crash $(if $(RUNS),--runs $(RUNS)) $(if $(DOUBLE),--double $(DOUBLE)) $(if $(RELAY),--relay $(RELAY)) \
+crash: $(DEV)  ## Kill executor and relay at their boundaries, check both records; RUNS= (0: all) DOUBLE= RELAY= ENGINES= ONLY= SEED= JOBS=
+	@$(PY) -m tests.crash $(if $(RUNS),--runs $(RUNS)) $(if $(DOUBLE),--double $(DOUBLE)) $(if $(RELAY),--relay $(RELAY)) $(if $(ENGINES),--engines "$(ENGINES)") \
 	    $(if $(ONLY),--only "$(ONLY)") $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS))
 
 simulate: $(DEV)  ## Trading days by seed under a virtual clock, checked after every step; SEEDS=17 or 1-400, DAYS=, SECONDS=, TRACE=1

@@ -41,7 +41,9 @@ class Owner:
         self._after = []
         with self._journal.transaction():
             text = self._handlers[command.kind](command)
-            self._journal.log("owner", text, symbol=command.symbol or "", trade_id=command.trade_id)
+            symbol = command.symbol or (self._trade(command).symbol if command.trade_id else "")
+            self._journal.log("owner", text, symbol=symbol, trade_id=command.trade_id)
+        self._desk.want_snapshot("the owner chose")
         try:
             for act in self._after:
                 act()

@@ -294,6 +294,9 @@ def _when_held(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
     shown = moment.shown_for(trade) - moment.beside_for(trade)
     if (shown < 0 or shown == 0 >= trade.held) and not _may_enter(trade):
         return _cancel_one(trade, moment, "nothing of the trade is left")
+    larger = (o for o in trade.legs(Leg.CLOSE) if o.is_live and o.remaining > max(shown, ZERO) and _may_ask(o, moment))
+    if order := next(larger, None):
+        return Cancel(order, "it would close more than the account shows")
     stops = list(trade.legs(*STOPS))
     refused = any(o.state is OrderState.REJECTED for o in trade.legs(Leg.CLOSE))
     if not refused or not stops or trade.live or trade.held <= 0 or any(o.leg is Leg.PUT_BACK for o in stops):

@@ -140,8 +140,13 @@ class Resolver:
         settled = self._stood(now, SETTLE)
         believed = self._stood(now, BELIEVE)
         if len(believed) < len(current):
-            self.recheck_at = now + (SETTLE if len(settled) < len(current) else LATER)
+            self._again(SETTLE if len(settled) < len(current) else LATER)
         return replace(books, settled=settled, believed=believed, agreed=dict(self._agreed))
+
+    def _again(self, delay: timedelta) -> None:
+        """Have everything read once more after a while, or sooner where that is wanted already."""
+        at = self._desk.clock.now() + delay
+        self.recheck_at = at if self.recheck_at is None else min(at, self.recheck_at)
 
     def _stood(self, now: datetime, long: timedelta) -> frozenset[int]:
         return frozenset(con_id for (con_id, _), since in self._seen.items() if now - since >= long)
@@ -188,7 +193,7 @@ class Resolver:
             case Verdict.HOLD:
                 self.hold(trade, f"{order.leg.word}: {found.why}")
             case Verdict.WAIT:
-                self.recheck_at = self._desk.clock.now() + SETTLE
+                self._again(SETTLE)
             case Verdict.CANCEL_FIRST:
                 return self._cancel_first(order, trade, found.why)
             case Verdict.RESEND:
@@ -204,7 +209,7 @@ class Resolver:
     def _cancel_first(self, order: Order, trade: Trade, why: str) -> Iterable[After]:
         """Before an entry is called dead its id is cancelled: a held order could otherwise be released later."""
         self._journal.change_order(order.order_ref, reason=order.reason or why)
-        self.recheck_at = self._desk.clock.now() + timedelta(seconds=1)
+        self._again(timedelta(seconds=1))
         return [lambda: self._desk.dispatch.cancel(trade, order, why)]
 
     def _resend(self, order: Order, trade: Trade) -> Iterable[After]:
@@ -226,7 +231,7 @@ class Resolver:
         contract = self._desk.contract_of(trade)
         entering = any(order.leg is Leg.ENTRY for order in orders)
         if contract is None or (entering and self._desk.no_entries):  # looked at again until it may go, or is too old
-            self.recheck_at = self._desk.clock.now() + timedelta(seconds=1)
+            self._again(timedelta(seconds=1))
             return
         self._unsent.pop(trade.id, None)
         with self._journal.transaction():
@@ -281,7 +286,7 @@ class Resolver:
         if not (found.known and mine):
             return []
         if self._asked_lately(str(report.order_ref)):
-            self.recheck_at = self._desk.clock.now() + CANCEL_AGAIN
+            self._again(CANCEL_AGAIN)
             return []
         self._journal.change_order(str(report.order_ref), cancel_asked_at=self._desk.clock.now())
         return [lambda: self._desk.broker.cancel(report.order_id)]

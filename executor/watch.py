@@ -149,7 +149,10 @@ class Watch:
                 )
                 desk.alarms.raise_("stuck signal", row.signal_id, text, symbol=row.signal.symbol)
         for about in desk.alarms.standing("stuck signal") - {r.signal_id for r in desk.journal.undone()}:
-            desk.alarms.clear("stuck signal", about, "the signal has its outcome")
+            row = desk.journal.signal_of(about)
+            desk.alarms.clear(
+                "stuck signal", about, "the signal has its outcome", symbol=row.signal.symbol if row else ""
+            )
 
     def _told(self, now: datetime) -> None:
         """End the alarms that only tell something, once it was said for a while and nothing is left to do."""

@@ -319,7 +319,18 @@ def _books(world: World, shot: Snapshot, settled: frozenset[int]) -> Books:
     foreign = tuple(f for f in shot.fills if not f.order_ref and f.exec_id not in _attributed(world))
     contracts = {5: "AAPL"} if world.trades else {}
     missed = dict.fromkeys(refs, DAY)  # each look stands for two
-    return Books(world.at, trades, refs, foreign, {}, settled, believed=settled, missed=missed, account=ACCOUNT, contracts=contracts)
+    return Books(
+        world.at,
+        trades,
+        refs,
+        foreign,
+        {},
+        settled,
+        believed=settled,
+        missed=missed,
+        account=ACCOUNT,
+        contracts=contracts,
+    )
 
 
 def _attributed(world: World) -> frozenset[str]:
