@@ -1,0 +1,212 @@
+"""The owner's buttons when a trade went wrong: each does what it says, and never turns a position over."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from executor.broker import Ticket
+from executor.commands import Command, CommandKind, CommandRefused
+
+from .fakes import ACCOUNT, EURUSD, FakeBroker, House
+from .test_desk import BRACKET, entered
+
+PRICE = Decimal("1.19")
+ADOPT, FLATTEN, DISMISS = CommandKind.ADOPT, CommandKind.FLATTEN, CommandKind.DISMISS
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "trade_state.db")
+
+
+@pytest.fixture
+def house(path: str) -> House:
+    house = House.build(path).connect()
+    house.clock.advance(1)
+    return house
+
+
+def press(house: House, kind: CommandKind, trade_id: int = 1) -> str:
+    """Press a button of the page; where it says to press again, do so after a while."""
+    for _ in range(4):
+        try:
+            return house.desk.command(Command(kind, trade_id=trade_id))
+        except CommandRefused as refused:
+            assert "again" in str(refused)
+        house.pass_time(4)
+    raise AssertionError(f"{kind.value} did nothing for 16 seconds")
+
+
+def by_hand(house: House, signed: int) -> None:
+    house.broker.by_hand(EURUSD, Decimal(signed), PRICE)
+
+
+def held(house: House) -> Decimal:
+    return house.broker.quantity[EURUSD.con_id]
+
+
+def doubted(house: House) -> None:
+    """Put the trade on hold."""
+    house.desk.resolver.hold(house.journal.trade(1), "a doubt")
+
+
+# ---- a position that turned over ----
+
+
+def test_flatten_ends_a_stop_that_goes_on_filling(house: House) -> None:
+    """Take-profit and stop both filled: the button said "choose flatten", and the rest of the stop sold on."""
+    entered(house)
+    house.broker.hit("T", siblings=False)
+    house.broker.hit("S", Decimal(4000), siblings=False)
+    house.pass_time(3)
+    press(house, FLATTEN)
+    house.pass_time(10)
+    if house.journal.unfinished():
+        press(house, FLATTEN)
+        house.pass_time(10)
+    assert house.working() == {} and held(house) == 0
+
+
+def test_choice_on_hold_waits_for_the_position_after_an_execution(house: House) -> None:
+    """The stop filled, and the position was told later: adopted was a trade of 10000 that were gone."""
+    entered(house)
+    doubted(house)
+    house.broker.unheard = frozenset({"on_position"})
+    house.broker.hit("S")
+    with pytest.raises(CommandRefused, match="press again"):
+        house.desk.command(Command(ADOPT, trade_id=1))
+    house.pass_time(6)
+    press(house, ADOPT)
+    assert (house.state, house.trades()[0]["exit_reason"]) == ("closed", "stop-loss")
+
+
+# ---- adopt ----
+
+
+@pytest.mark.parametrize("kind", [ADOPT, FLATTEN])
+def test_entry_that_filled_without_a_trace_is_adopted_or_flattened(house: House, path: str, kind: CommandKind) -> None:
+    """No execution tells of it: the buttons said that they act, and 10000 stayed naked however often he pressed."""
+    house.broker.deaf = True
+    entered(house)
+    by_hand(house, 10000)
+    later = house.restart(path).connect()
+    assert later.state == "hold"
+    later.broker.deaf = False
+    later.clock.advance(1)
+    press(later, kind)
+    later.pass_time(15)
+    assert (later.state, held(later)) == (("open", 10000) if kind is ADOPT else ("closed", 0))
+
+
+def test_adopted_entry_without_a_trace_gets_its_stop_and_closes(house: House, path: str) -> None:
+    """Its stop never arrived: "cancelled by hand" it stayed away, and its close was "a bug of this program"."""
+    house.broker.deaf = True
+    entered(house)
+    by_hand(house, 10000)
+    later = house.restart(path).connect()
+    later.broker.deaf = False
+    later.clock.advance(1)
+    press(later, ADOPT)
+    later.pass_time(15)
+    assert later.working() == {"R1": 10000}
+    later.signal("close")
+    later.pass_time(5)
+    assert (later.state, held(later)) == ("closed", 0) and not later.desk.causes
+
+
+class Losing(FakeBroker):
+    """Loses the take-profit on its way."""
+
+    def send(self, ticket: Ticket) -> None:
+        if ticket.order_ref[20] != "T":
+            super().send(ticket)
+
+
+def test_adopted_trade_whose_entry_still_works_does_not_enter_late(house: House) -> None:
+    """It was long expired, and filled whenever the market opened: 10000 beside what he had adopted."""
+    house = House.build(broker=Losing(house.clock)).connect()
+    house.broker.fill_entries = False
+    entered(house)
+    by_hand(house, 500)
+    house.pass_time(15)
+    assert house.state == "hold"
+    press(house, ADOPT)
+    house.pass_time(2)
+    assert "E1" not in house.working()
+
+
+def closing_on_hold(house: House) -> None:
+    """The trade's close hangs; a trade of the owner himself puts it on hold, and all is as before."""
+    house.signal("close")
+    house.pass_time(3)
+    for row in house.journal.undone():
+        house.journal.finish_signal(row, "closed", "the signal is settled: only the orders count here")
+    by_hand(house, -15000)
+    house.pass_time(12)
+    assert house.state == "hold"
+    by_hand(house, 15000)
+    house.pass_time(3)
+
+
+def test_adopted_trade_is_not_closed_by_the_old_close(house: House) -> None:
+    """The close order stayed alive beside the stop put back: it would have sold what he had just adopted."""
+    entered(house)
+    house.broker.fill_entries = False
+    closing_on_hold(house)
+    press(house, ADOPT)
+    house.pass_time(10)
+    assert "C1" not in house.working() and house.state == "open"
+
+
+def test_adopted_trade_counts_its_working_stop(house: House) -> None:
+    """Its cancel had been asked once: the stop that stood did not count, and the trade was held again for ever."""
+    entered(house)
+    house.broker.takes_cancels = False
+    closing_on_hold(house)
+    house.broker.takes_cancels = True
+    press(house, ADOPT)
+    house.pass_time(15)
+    assert house.state == "open" and house.alarms() == [] and house.working()["S1"] == 10000
+
+
+# ---- what never was ----
+
+
+@pytest.mark.parametrize("kind", [DISMISS, FLATTEN])
+def test_entry_never_seen_is_cancelled_by_its_id_when_the_owner_ends_it(house: House, kind: CommandKind) -> None:
+    """A parent that TWS held back, and did not list, could be released by a click later: bought, and naked."""
+    house.broker.deaf = True
+    entered(house)
+    house.pass_time(40)
+    assert house.state == "hold"
+    house.broker.cancels.clear()
+    press(house, kind)
+    assert 1 in house.broker.cancels
+
+
+def test_dismissed_entry_that_never_filled_sets_no_block(house: House) -> None:
+    """How it ended was "unknown", so the side was blocked: the next entries were refused for nothing."""
+    house.broker.deaf = True
+    entered(house)
+    house.pass_time(40)
+    press(house, DISMISS)
+    assert house.journal.block(ACCOUNT, EURUSD.con_id, "EURUSD") is None and house.alarms() == []
+
+
+def test_flatten_of_a_finished_trade_does_not_touch_the_one_that_is_open(house: House) -> None:
+    """Its stop filled behind its cancel; the button said "10000 closed", meant the other trade's, and did nothing."""
+    entered(house)
+    stop = house.broker.id_of("S1")
+    house.broker.hit("T", siblings=False)
+    house.pass_time(4)
+    house.signal("reset")
+    house.signal("open", side="buy", size="20000", **BRACKET)
+    house.broker.execute(stop, Decimal(10000), Decimal("1.18"))
+    house.pass_time(5)
+    with pytest.raises(CommandRefused, match="another trade in EURUSD is open"):
+        house.desk.command(Command(FLATTEN, trade_id=1))
+    press(house, DISMISS)
+    assert [t["state"] for t in house.trades()] == ["closed", "open"]
