@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 
 from executor.commands import Command, CommandKind, CommandRefused
+from executor.plans import GiveUp, Moment, SendBracket, next_step
+from executor.policy import Policy
+from executor.trades import State
 from executor.tws import _order
 from tests.executor.fakes import ACCOUNT, EURUSD, House
 
@@ -98,3 +103,18 @@ def test_nothing_is_chosen_while_the_broker_is_not_seen(house: House) -> None:
     with pytest.raises(CommandRefused, match="connected"):
         house.desk.command(Command(CommandKind.ADOPT, trade_id=1))
     assert house.trades()[0]["state"] == "hold"
+
+
+def test_planned_entry_that_has_become_too_old_is_given_up(house: House) -> None:
+    buy(house)
+    planned = replace(house.journal.trade(1), state=State.PLANNED, orders=())
+    ages = (planned.valid_until, planned.valid_until + timedelta(seconds=1))
+    steps = [next_step(planned, Moment(now, Decimal(0)), Policy()) for now in ages]
+    assert [type(step) for step in steps] == [SendBracket, GiveUp]
+
+
+def test_exits_are_asked_to_reduce_each_other_and_to_block(house: House) -> None:
+    buy(house)
+    assert [(_order(ticket).ocaGroup != "", _order(ticket).ocaType) for ticket in house.broker.sent] == [
+        (False, 0), (True, 2), (True, 2),
+    ]  # fmt: skip
