@@ -149,9 +149,9 @@ class Watch:
                 )
                 desk.alarms.raise_("stuck signal", row.signal_id, text, symbol=row.signal.symbol)
         for about in desk.alarms.standing("stuck signal") - {r.signal_id for r in desk.journal.undone()}:
-            row = desk.journal.signal_of(about)
+            of = desk.journal.signal_of(about)
             desk.alarms.clear(
-                "stuck signal", about, "the signal has its outcome", symbol=row.signal.symbol if row else ""
+                "stuck signal", about, "the signal has its outcome", symbol=of.signal.symbol if of else ""
             )
 
     def _told(self, now: datetime) -> None:

@@ -23,8 +23,8 @@ def path(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def house(path: str) -> House:
-    house = House.build(path).connect()
+def house() -> House:
+    house = House.build().connect()
     house.clock.advance(1)
     return house
 
@@ -87,8 +87,10 @@ def test_choice_on_hold_waits_for_the_position_after_an_execution(house: House) 
 
 
 @pytest.mark.parametrize("kind", [ADOPT, FLATTEN])
-def test_entry_that_filled_without_a_trace_is_adopted_or_flattened(house: House, path: str, kind: CommandKind) -> None:
+def test_entry_that_filled_without_a_trace_is_adopted_or_flattened(path: str, kind: CommandKind) -> None:
     """No execution tells of it: the buttons said that they act, and 10000 stayed naked however often he pressed."""
+    house = House.build(path).connect()
+    house.clock.advance(1)
     house.broker.deaf = True
     entered(house)
     by_hand(house, 10000)
@@ -101,8 +103,10 @@ def test_entry_that_filled_without_a_trace_is_adopted_or_flattened(house: House,
     assert (later.state, held(later)) == (("open", 10000) if kind is ADOPT else ("closed", 0))
 
 
-def test_adopted_entry_without_a_trace_gets_its_stop_and_closes(house: House, path: str) -> None:
+def test_adopted_entry_without_a_trace_gets_its_stop_and_closes(path: str) -> None:
     """Its stop never arrived: "cancelled by hand" it stayed away, and its close was "a bug of this program"."""
+    house = House.build(path).connect()
+    house.clock.advance(1)
     house.broker.deaf = True
     entered(house)
     by_hand(house, 10000)
@@ -175,12 +179,19 @@ def test_adopted_trade_counts_its_working_stop(house: House) -> None:
 # ---- what never was ----
 
 
+def never_seen(house: House) -> None:
+    """Send an entry three times that never arrives."""
+    house.broker.deaf = True
+    entered(house)
+    for _ in range(5):
+        house.clock.advance(9)
+        house.pass_time(1)
+
+
 @pytest.mark.parametrize("kind", [DISMISS, FLATTEN])
 def test_entry_never_seen_is_cancelled_by_its_id_when_the_owner_ends_it(house: House, kind: CommandKind) -> None:
     """A parent that TWS held back, and did not list, could be released by a click later: bought, and naked."""
-    house.broker.deaf = True
-    entered(house)
-    house.pass_time(40)
+    never_seen(house)
     assert house.state == "hold"
     house.broker.cancels.clear()
     press(house, kind)
@@ -189,9 +200,7 @@ def test_entry_never_seen_is_cancelled_by_its_id_when_the_owner_ends_it(house: H
 
 def test_dismissed_entry_that_never_filled_sets_no_block(house: House) -> None:
     """How it ended was "unknown", so the side was blocked: the next entries were refused for nothing."""
-    house.broker.deaf = True
-    entered(house)
-    house.pass_time(40)
+    never_seen(house)
     press(house, DISMISS)
     assert house.journal.block(ACCOUNT, EURUSD.con_id, "EURUSD") is None and house.alarms() == []
 

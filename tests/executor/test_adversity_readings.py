@@ -68,10 +68,12 @@ def test_held_position_without_ibkr_is_said_within_a_minute(house: House) -> Non
     """TWS stood and answered, so nobody was told that a held position could not be seen."""
     entered(house)
     house.desk.on_connectivity(Connectivity.LOST, "1100")
-    house.pass_time(70)
+    house.pass_time(1)
+    house.clock.advance(60)
+    house.pass_time(1)
     assert house.alarms() == ["broker blind"]
     house.desk.on_connectivity(Connectivity.RESTORED, "1102")
-    house.pass_time(10)
+    house.pass_time(7)
     assert house.alarms() == [] and house.desk.can_send
 
 
@@ -178,8 +180,7 @@ def test_order_of_a_finished_trade_that_stays_alive_is_not_read_for_ever(house: 
 # ---- positions ----
 
 
-@pytest.mark.parametrize("day", ["2026-11-23", "2026-11-24"])
-@pytest.mark.parametrize("seconds", [5, 20])
+@pytest.mark.parametrize(("day", "seconds"), [("2026-11-23", 20), ("2026-11-24", 5)])
 def test_position_that_tws_has_not_loaded_yet_does_not_end_a_trade(house: House, day: str, seconds: float) -> None:
     """Four seconds of it closed the trade as "unknown" and cancelled its stop: 10000 stood naked."""
     entered(house)
@@ -191,7 +192,7 @@ def test_position_that_tws_has_not_loaded_yet_does_not_end_a_trade(house: House,
     restarted(house)
     house.pass_time(seconds)
     house.broker.hidden = frozenset()
-    house.pass_time(30)
+    house.pass_time(10)
     assert house.working() == EXITS
 
 
@@ -226,7 +227,7 @@ def test_flip_while_the_entry_still_works_is_held_and_told(house: House) -> None
     entered(house)
     house.broker.execute(1, Decimal(4000), PRICE)
     house.broker.hit("S")
-    house.pass_time(20)
+    house.pass_time(12)
     assert house.state == "hold" and "hold" in house.alarms()
 
 

@@ -26,8 +26,8 @@ def path(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def house(path: str) -> House:
-    house = House.build(path).connect()
+def house() -> House:
+    house = House.build().connect()
     house.clock.advance(1)
     return house
 
@@ -41,7 +41,8 @@ def waiting_close(house: House) -> None:
     entered(house)
     house.broker.fill_entries = False
     house.signal("close")
-    house.pass_time(12)
+    house.clock.advance(10)
+    house.pass_time(2)
     assert house.working() == {"C1": Decimal(10000)} and "close waits" in house.alarms()
 
 
@@ -56,8 +57,9 @@ def market_opens(house: House) -> None:
 
 
 @pytest.mark.parametrize("action", ["close", "reversal"])
-def test_close_is_done_though_its_symbol_cannot_be_looked_up(house: House, path: str, action: str) -> None:
+def test_close_is_done_though_its_symbol_cannot_be_looked_up(path: str, action: str) -> None:
     """After a restart TWS could not name the symbol: the close was refused for good, and the position stayed."""
+    house = House.build(path).connect()
     entered(house)
     later = house.restart(path)
     del later.broker.contracts["EURUSD"]
@@ -137,7 +139,8 @@ def test_entry_that_expired_at_the_broker_is_an_alarm_like_any_expired_one(house
     """Nothing was entered, and only an entry that had never been sent said so."""
     house.broker.fill_entries = False
     signal = entered(house)
-    house.pass_time(95)
+    house.clock.advance(90)
+    house.pass_time(3)
     assert house.outcome(signal)[0] == "expired" and house.alarms() == ["expired signal"]
 
 
@@ -157,7 +160,9 @@ def test_expired_entry_that_cannot_be_cancelled_is_said(house: House) -> None:
     """It could fill at the opening, long expired, and nobody was told."""
     house.broker.fill_entries = house.broker.takes_cancels = False
     entered(house)
-    house.pass_time(105)
+    for _ in range(2):
+        house.clock.advance(90)
+        house.pass_time(1)
     assert house.alarms() == ["close waits"]
 
 
@@ -165,7 +170,7 @@ def test_waiting_entry_is_no_exit_too_large(house: House) -> None:
     """Its exits wait for it: the owner was paged that they "would trade more than the account shows"."""
     house.broker.fill_entries = False
     entered(house)
-    house.pass_time(30)
+    house.pass_time(12)
     assert house.alarms() == []
 
 
@@ -177,7 +182,7 @@ def test_waiting_close_does_not_sell_what_the_owner_sold_meanwhile(house: House,
     """Told that it waits, he sold by himself: at the opening the close sold it again, and the position turned."""
     waiting_close(house)
     by_hand(house, -sold)
-    house.pass_time(30)
+    house.pass_time(10)
     assert house.working().get("C1") is None
     market_opens(house)
     house.pass_time(3)
@@ -189,7 +194,7 @@ def test_waiting_close_that_cannot_be_cancelled_is_never_doubled(house: House) -
     waiting_close(house)
     house.broker.takes_cancels = False
     by_hand(house, -4000)
-    house.pass_time(40)
+    house.pass_time(12)
     assert list(house.working()) == ["C1"] and house.broker.id_of("C1") in house.broker.cancels
 
 
@@ -212,10 +217,10 @@ def test_reversal_enters_once_its_waiting_close_is_taken_back(house: House) -> N
     entered(house)
     house.broker.fill_entries = False
     reversal = entered(house, "sell", **SHORT)
-    house.pass_time(12)
+    house.pass_time(2)
     by_hand(house, -10000)
     house.broker.fill_entries = True
-    house.pass_time(30)
+    house.pass_time(12)
     assert house.outcome(reversal)[0] == "entered" and house.broker.quantity[EURUSD.con_id] == -10000
 
 
@@ -229,7 +234,7 @@ def test_entry_that_ibkr_corrects_to_less_is_not_closed_by_more(house: House) ->
     house.broker.orders[1] = replace(house.broker.orders[1], filled=Decimal(9000), remaining=Decimal(1000))
     house.desk.on_order(house.broker.orders[1])
     house.broker._move(EURUSD, Decimal(-1000))
-    house.pass_time(30)
+    house.pass_time(10)
     market_opens(house)
     assert house.broker.quantity[EURUSD.con_id] == 0
 

@@ -78,7 +78,7 @@ def test_no_stop_stays_after_a_close_that_was_refused_because_all_is_gone(house:
     house.signal("close")
     house.pass_time(1, look=False)
     by_hand(house, -10000)
-    house.pass_time(30)
+    house.pass_time(12)
     assert house.working() == {}
 
 
@@ -89,7 +89,7 @@ def test_bust_of_the_entry_cancels_the_exits(house: House) -> None:
     house.broker.fills[0] = replace(first, exec_id=first.exec_id.removesuffix(".01") + ".02", quantity=Decimal(0))
     house.desk.on_fill(house.broker.fills[0])
     house.broker._move(EURUSD, Decimal(-10000))
-    house.pass_time(20)
+    house.pass_time(10)
     assert house.working() == {}
 
 
@@ -190,7 +190,7 @@ def test_stop_that_went_with_the_rest_of_its_entry_is_put_back(by: str) -> None:
     house.broker.fill_entries = False
     entered(house)
     house.broker.execute(1, Decimal(4000), PRICE)
-    house.broker.cancel(1) if by == "the exchange" else house.pass_time(92)
+    house.broker.cancel(1) if by == "the exchange" else house.clock.advance(90)
     house.pass_time(10)
     assert house.state == "open" and house.working()["R1"] == 4000
 
