@@ -14,7 +14,20 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.timeout(120)  # a busy machine may take its time
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and fork are POSIX")
 def test_killed_anywhere_nothing_is_lost_doubled_or_naked() -> None:
-    words = ["--only", "bracket", "--runs", "6", "--double", "1", "--patient", "0", "--relay", "3", "--seed", "7"]
+    words = [
+        "--only",
+        "reversal with bracket",
+        "--runs",
+        "6",
+        "--double",
+        "1",
+        "--patient",
+        "0",
+        "--relay",
+        "3",
+        "--seed",
+        "7",
+    ]
     words += ["--engines", "sqlite"]
     done = subprocess.run(
         [sys.executable, "-m", "tests.crash", *words], cwd=ROOT, capture_output=True, text=True, timeout=115

@@ -94,18 +94,22 @@ def _call_every_missing_order_dead(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sabotage", "signals", "law"),
+    ("sabotage", "signals", "budget", "law"),
     [
-        (_resend_under_a_new_id, (BUY,), "two orders under one reference"),
-        (_close_beside_live_exits, (BUY, CLOSE), "closes while"),
-        (_call_every_missing_order_dead, (BUY,), "is void, and"),
+        (_resend_under_a_new_id, (BUY,), Budget(crashes=1, losses=1, waits=2), "two orders under one reference"),
+        (_close_beside_live_exits, (BUY, CLOSE), Budget(crashes=0, losses=0, waits=1), "closes while"),
+        (_call_every_missing_order_dead, (BUY,), Budget(crashes=1, losses=1, waits=2), "is void, and"),
     ],
 )
 def test_a_broken_rule_is_found(
-    sabotage: Callable[[pytest.MonkeyPatch], None], signals: tuple, law: str, monkeypatch: pytest.MonkeyPatch
+    sabotage: Callable[[pytest.MonkeyPatch], None],
+    signals: tuple,
+    budget: Budget,
+    law: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sabotage(monkeypatch)
-    found = search(World(signals, Budget(crashes=1, losses=1, waits=2)), 20_000, every=5)
+    found = search(World(signals, budget), 20_000, every=5)
     assert any(law in text for text in found.broken), found
 
 

@@ -22,7 +22,7 @@ from tests.simulate.world import run
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("seed", [0, 2])
+@pytest.mark.parametrize("seed", [0, 5])  # the second with deaths of the executor
 def test_a_trading_day_breaks_no_rule(seed: int) -> None:
     result = play_seed(1, seed)
     assert result.broken == "", "\n".join(result.lines)
@@ -32,8 +32,8 @@ def test_a_trading_day_breaks_no_rule(seed: int) -> None:
 def test_seed_gives_the_same_trace_to_the_byte_in_another_process() -> None:
     """Whatever the hashes of that process are."""
     lines: list[str] = []
-    result = run(3, 1, play, lines.append)
-    words = [sys.executable, "-W", "ignore", "-m", "tests.simulate", "--seeds", "3", "--days", "1", "--trace"]
+    result = run(1, 1, play, lines.append)
+    words = [sys.executable, "-W", "ignore", "-m", "tests.simulate", "--seeds", "1", "--days", "1", "--trace"]
     done = subprocess.run(
         words, cwd=ROOT, capture_output=True, text=True, timeout=50, env={**os.environ, "PYTHONHASHSEED": "1"}
     )
