@@ -173,7 +173,8 @@ class Intake:
     def _judge_clock(self, skew: float) -> None:
         """Compare the relay's clock with ours: the smallest of the last differences counts, the rest is delay."""
         self._skews.append(skew)
-        least = min(self._skews, key=abs)
+        least, newest = min(self._skews, key=abs), min(list(self._skews)[-2:], key=abs)
+        least = newest if abs(newest) > _SKEW_STOP else least  # so far off it was set: that is no delay
         if abs(least) > _SKEW_ALARM and len(self._skews) == _SAMPLES or abs(least) > _SKEW_STOP:
             ahead = "behind" if least > 0 else "ahead of"
             text = f"this computer's clock is {abs(least):.1f} s {ahead} the relay's; set the clock (NTP)"

@@ -208,9 +208,10 @@ def closable(trade: Trade, moment: Moment) -> Decimal:
 
 
 def _when_open(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
-    loose = (o for o in trade.legs(Leg.ENTRY, Leg.CLOSE) if o.is_live and _may_ask(o, moment))
+    loose = (o for o in trade.live if (o.leg in (Leg.ENTRY, Leg.CLOSE) or o.cancel_asked_at) and _may_ask(o, moment))
     if order := next(loose, None):
-        return Cancel(order, "the trade was adopted as it stands")
+        again = order.cancel_asked_at is not None
+        return Cancel(order, "its cancel was not answered" if again else "the trade was adopted as it stands")
     if trade.held == 0:
         return _cancel_loose(trade, moment, "the trade is flat")
     return _spare_stop(trade, moment) or _resize_one(trade, moment) or _protect(trade, moment, policy)

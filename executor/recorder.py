@@ -55,6 +55,7 @@ class Recorder:
             report = replace(report, status=Status.PENDING)  # openOrder knows no sleep; the orderStatus beside it does
         with self._journal.transaction():
             self._say_held(trade_id, order, report)
+            self._say_moved(trade_id, order, report)
             self._journal.record_report(order.order_ref, report)
             if report.note and not report.status.is_live and order.reason is None:
                 self._journal.change_order(order.order_ref, reason=report.note)
@@ -65,6 +66,14 @@ class Recorder:
             state = self._life.refresh(trade_id).state
         self.revived = report.status.is_live and not order.is_live and state.is_finished
         return trade_id
+
+    def _say_moved(self, trade_id: int, order: Order, report: OrderReport) -> None:
+        """A price that is not ours any more is the owner's: he moved it in TWS, and it is followed."""
+        before, after = order.price, report.price
+        if order.state is OrderState.WORKING and before is not None and after is not None and before != after:
+            text = f"the {order.leg.word} was moved in TWS from {decimal_text(before)} to {decimal_text(after)}"
+            symbol = self._journal.trade(trade_id).symbol
+            self._journal.log("moved", text, symbol=symbol, trade_id=trade_id, order_ref=order.order_ref)
 
     def _say_held(self, trade_id: int, order: Order, report: OrderReport) -> None:
         if report.why_held and report.why_held not in (order.held, *USUAL_HOLDS):

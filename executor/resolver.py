@@ -109,9 +109,8 @@ class Resolver:
         refs = {r.order_ref for r in snapshot.open_orders if r.order_ref}
         known = frozenset(r for r in refs if self._journal.find_order(order_ref=r))
         foreign = tuple(f for f in snapshot.fills if not self._journal.is_attributed(f.exec_root))
-        arrived = (
-            None if self._desk.ready_since is None else now - timedelta(seconds=self._desk.policy.inflight_seconds)
-        )
+        ready, patience = self._desk.ready_since, timedelta(seconds=self._desk.policy.inflight_seconds)
+        arrived = None if ready is None else max(ready, now - patience)  # of another connection nothing is under way
         books = Books(
             now, trades, known, foreign, self._journal.ignored(), frozenset(), arrived=arrived,
             missed=self._missing(trades, snapshot, before.day if before else None), forgotten=_forgets(snapshot, before),
@@ -285,8 +284,8 @@ class Resolver:
         mine = report.client_id == self._desk.client_id and report.order_id > 0
         if not (found.known and mine):
             return []
+        self._again(CANCEL_AGAIN)
         if self._asked_lately(str(report.order_ref)):
-            self._again(CANCEL_AGAIN)
             return []
         self._journal.change_order(str(report.order_ref), cancel_asked_at=self._desk.clock.now())
         return [lambda: self._desk.broker.cancel(report.order_id)]

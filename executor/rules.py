@@ -55,6 +55,7 @@ class View:
     trade: Trade | None = None  # the unfinished trade in this contract
     closed_here: bool = False  # the signal has already had its close: this is the second look
     block: Side | None = None
+    block_is_sure: bool = True  # whether it is known that the last trade took profit
     unknown_position: Decimal = Decimal(0)  # what the account holds here that the journal does not know
     opposed_holding: Decimal = Decimal(0)  # the owner's own holding against the signal's side
     objection: str | None = None  # why this size, these prices or this account cannot be traded now
@@ -150,7 +151,7 @@ def _flat(signal: Signal, view: View) -> Decision:
     if view.block is signal.side and signal.side is not None:
         return Done(
             "refused",
-            f"re-entry blocked: the last {signal.side.value} trade in {signal.symbol} took profit;"
+            f"re-entry blocked: the last {signal.side.value} trade in {signal.symbol} {_how_blocked(view)};"
             " an opposite trade, a reset signal or the button on the page releases it",
         )
     if view.unknown_position:
@@ -165,6 +166,10 @@ def _flat(signal: Signal, view: View) -> Decision:
             f"your own holding of {view.opposed_holding} {signal.symbol} points the other way, and IBKR would net the two",
         )
     return Done("refused", view.objection) if view.objection else Enter()
+
+
+def _how_blocked(view: View) -> str:
+    return "took profit" if view.block_is_sure else "ended nobody can tell how, and may have taken profit"
 
 
 def _age(view: View) -> int:

@@ -324,7 +324,8 @@ def observed(trade: Trade) -> Event | None:
 def _observed_at_rest(trade: Trade) -> Event | None:
     """No order of the trade is live: what does that make it?"""
     if trade.held == 0:
-        return Event.DEAD if trade.entered == trade.exited == 0 else Event.FLAT
+        nothing_came = trade.entered == trade.exited == 0 and trade.state is not State.CLOSING
+        return Event.DEAD if nothing_came else Event.FLAT
     if trade.state is State.CANCELLING:
         return Event.CLEARED
     if trade.state is State.CLOSING:

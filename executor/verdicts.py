@@ -96,7 +96,8 @@ class Verdicts:
         return View(
             now=self._desk.clock.now(), received_at=row.received_at, valid_until=self._valid_until(row), trade=trade,
             closed_here=row.state == "closing" and (trade is None or trade.id != row.trade_id),
-            block=block.side if block else None, unknown_position=unknown, opposed_holding=opposed,
+            block=block.side if block else None, block_is_sure=block is None or "not known" not in block.reason,
+            unknown_position=unknown, opposed_holding=opposed,
         )  # fmt: skip
 
     def _valid_until(self, row: InboxRow) -> datetime | None:
