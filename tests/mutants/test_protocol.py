@@ -8,10 +8,11 @@ from decimal import Decimal
 
 import pytest
 
+from executor.broker import Status
 from executor.commands import Command, CommandKind, CommandRefused
 from executor.plans import GiveUp, Moment, SendBracket, next_step
 from executor.policy import Policy
-from executor.trades import State
+from executor.trades import OrderState, State
 from executor.tws import _order
 from tests.executor.fakes import ACCOUNT, EURUSD, House
 
@@ -118,3 +119,10 @@ def test_exits_are_asked_to_reduce_each_other_and_to_block(house: House) -> None
     assert [(_order(ticket).ocaGroup != "", _order(ticket).ocaType) for ticket in house.broker.sent] == [
         (False, 0), (True, 2), (True, 2),
     ]  # fmt: skip
+
+
+def test_report_of_another_client_under_our_order_id_changes_nothing(house: House) -> None:
+    buy(house)
+    stop = house.broker.orders[house.broker.sent[2].order_id]
+    house.desk.on_order(replace(stop, client_id=7, order_ref="", status=Status.CANCELLED))
+    assert [order.state for order in house.journal.trade(1).live] == [OrderState.WORKING] * 2
