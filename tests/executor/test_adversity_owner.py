@@ -121,6 +121,25 @@ def test_adopted_entry_without_a_trace_gets_its_stop_and_closes(path: str) -> No
     assert (later.state, held(later)) == ("closed", 0) and not later.desk.causes
 
 
+def test_adopted_entry_that_the_owner_sells_while_its_close_waits_is_over(path: str) -> None:
+    """Nothing came by an execution and nothing is left: that was "a bug of this program", and a hold."""
+    house = House.build(path).connect()
+    house.clock.advance(1)
+    house.broker.deaf = True
+    entered(house)
+    by_hand(house, 10000)
+    later = house.restart(path).connect()
+    later.broker.deaf = later.broker.fill_entries = False
+    later.clock.advance(1)
+    press(later, ADOPT)
+    later.pass_time(8)
+    later.signal("close")
+    later.pass_time(2)
+    by_hand(later, -10000)
+    later.pass_time(12)
+    assert later.state == "closed" and later.working() == {}
+
+
 class Losing(FakeBroker):
     """Loses the take-profit on its way."""
 

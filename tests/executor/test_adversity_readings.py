@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from executor.broker import Connectivity, OrderReport, Position, Snapshot, Status
+from executor.broker import Connectivity, OrderReport, Position, Refusal, Snapshot, Status
 from executor.gathering import same_picture
 
 from .fakes import ACCOUNT, EURUSD, START, House
@@ -177,6 +177,36 @@ def test_order_of_a_finished_trade_that_stays_alive_is_not_read_for_ever(house: 
     assert looks < 10
 
 
+def test_order_that_lives_although_it_was_cancelled_by_its_id_is_cancelled_again(house: House) -> None:
+    """Refused, cancelled, "not found", and alive after all: it worked for ten minutes, and would have filled bare."""
+    house.broker.fill_entries = False
+    house.broker.deaf = True
+    entered(house)
+    house.desk.on_refusal(Refusal(1, 201, "Order rejected"))
+    house.connect()
+    house.pass_time(3)
+    house.broker.tickets[1] = house.broker.sent[0]
+    house.broker._report(1, Status.WORKING)
+    house.pass_time(12)
+    assert house.working() == {}
+
+
+def test_lost_cancel_of_an_order_without_a_trade_is_asked_again(house: House) -> None:
+    """The alarm said "it is being cancelled"; the cancel was lost, and the next came ten minutes later."""
+    entered(house)
+    house.broker.hit("T")
+    house.pass_time(4)
+    house.broker.takes_cancels = False
+    house.broker._report(3, Status.WORKING)
+    house.pass_time(2)
+    assert 3 in house.broker.cancels and house.alarms() == ["orphan"]
+    house.broker.takes_cancels = True
+    for _ in range(2):
+        house.clock.advance(9)
+        house.pass_time(2)
+    assert house.working() == {} and house.alarms() == []
+
+
 # ---- positions ----
 
 
@@ -194,6 +224,19 @@ def test_position_that_tws_has_not_loaded_yet_does_not_end_a_trade(house: House,
     house.broker.hidden = frozenset()
     house.pass_time(10)
     assert house.working() == EXITS
+
+
+def test_close_waits_until_the_position_is_loaded(house: House) -> None:
+    """TWS has just started: closed would be nothing, or what nobody holds."""
+    entered(house)
+    house.broker.hidden = frozenset({"positions"})
+    restarted(house)
+    close = house.signal("close")
+    house.pass_time(8)
+    assert house.legs() == ["E1", "T1", "S1"]
+    house.broker.hidden = frozenset()
+    house.pass_time(10)
+    assert house.outcome(close)[0] == "closed" and house.broker.quantity[EURUSD.con_id] == 0
 
 
 def test_reversal_waits_until_the_position_is_told(house: House) -> None:

@@ -239,6 +239,20 @@ def test_entry_that_ibkr_corrects_to_less_is_not_closed_by_more(house: House) ->
     assert house.broker.quantity[EURUSD.con_id] == 0
 
 
+def test_close_that_waits_on_hold_never_sells_more_than_the_account_shows(house: House) -> None:
+    """IBKR took 1000 of the entry back but counts them yet: a doubt, and a hold, under which 10000 were sold of 9000."""
+    waiting_close(house)
+    first = house.broker.fills[0]
+    house.broker.fills[0] = replace(first, exec_id=first.exec_id.removesuffix(".01") + ".02", quantity=Decimal(9000))
+    house.desk.on_fill(house.broker.fills[0])
+    house.broker._move(EURUSD, Decimal(-1000))
+    house.pass_time(5)
+    assert house.state == "hold"
+    house.clock.advance(60)
+    house.pass_time(2)
+    assert house.working() == {}
+
+
 @pytest.mark.parametrize("told", ["before the close fills", "after it filled"])
 def test_exit_that_comes_back_while_its_trade_is_closing_is_cancelled(house: House, told: str) -> None:
     """Both exits were called gone and lived on in full size: on a flat account the next touch opened 10000."""
@@ -265,3 +279,15 @@ def alive(house: House, exits: dict[int, OrderReport]) -> None:
 
 def closes(house: House, _: object) -> None:
     house.broker.execute(house.broker.id_of("C1"), Decimal(10000), PRICE)
+
+
+def test_close_that_is_taken_back_survives_two_deaths(path: str) -> None:
+    """The owner sold 4000 of the 10000 that wait to be closed; the executor dies twice: one close of 6000 is left."""
+    house = House.build(path).connect()
+    waiting_close(house)
+    by_hand(house, -4000)
+    house.pass_time(2.5)
+    for seconds in (3, 10):
+        house = house.restart(path).connect()
+        house.pass_time(seconds)
+    assert list(house.working().values()) == [6000]

@@ -107,6 +107,23 @@ def test_lost_stop_that_comes_back_does_not_leave_two(house: House) -> None:
     assert house.working() == {"T1": 10000, "S1": 10000} and house.alarms() == [] and house.state == "open"
 
 
+def test_lost_cancel_of_the_spare_stop_is_asked_again(house: House) -> None:
+    """Asked once and lost, it was left at that: two stops of 10000 each stayed alive without a word."""
+    entered(house)
+    lost = house.broker.orders.pop(3)
+    house.desk.disconnected("TWS restarts")
+    house.connect()
+    house.pass_time(15)
+    house.broker.takes_cancels = False
+    house.broker.orders[3] = lost
+    house.desk.on_order(lost)
+    house.pass_time(2)
+    assert house.broker.cancels == [house.broker.id_of("R1")]
+    house.broker.takes_cancels = True
+    house.pass_time(12)
+    assert house.working() == {"T1": 10000, "S1": 10000}
+
+
 # ---- bare, and said ----
 
 
