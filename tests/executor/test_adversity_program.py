@@ -258,7 +258,12 @@ def test_alarm_that_stands_costs_no_write(house: House) -> None:
 def test_closing_word_is_not_late_because_its_alarm_was_just_being_told(house: House) -> None:
     """The alarm ended while the channel was spoken to: that it is over came a quarter of an hour later."""
     speaking, heard = threading.Event(), threading.Event()
-    channel: Any = Channel(lambda: (speaking.set(), heard.wait(2)))
+
+    def speak() -> None:
+        speaking.set()
+        heard.wait(10)
+
+    channel: Any = Channel(speak)
     notifier = Notifier(house.journal, channel, house.clock)
     house.desk.alarms.raise_("relay", "", "signals cannot be fetched")
 

@@ -304,6 +304,7 @@ def test_fraction_that_the_owner_took_leaves_exits_that_can_be_ordered(
 
 def completed(report: OrderReport, filled: int) -> OrderReport:
     """What TWS says of a completed order: once it has filled, its totalQuantity may be 0."""
+    assert report.side is not None
     order = SimpleNamespace(
         permId=report.perm_id, orderRef=report.order_ref, account=report.account, action=report.side.value.upper(),
         orderType=report.kind, totalQuantity=0.0, filledQuantity=float(filled), lmtPrice=0.0, auxPrice=0.0, tif="GTC",
