@@ -240,7 +240,8 @@ class Journal(Storage):
 
     def other_clients(self, client_id: int) -> list[int]:
         """Return the client ids other than ours under which orders of this journal are live, or may be."""
-        sql = "SELECT DISTINCT client_id FROM orders WHERE state IN ('sending', 'working') AND client_id <> ?"
+        sql = """SELECT DISTINCT client_id FROM orders JOIN trades ON trades.id = trade_id
+                 WHERE orders.state IN ('sending', 'working') AND client_id <> ? AND closed = 0"""
         return [int(r[0]) for r in self._rows(sql, client_id)]
 
     # ---- fills ----

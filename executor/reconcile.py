@@ -234,6 +234,8 @@ def _after_cancel(order: Order, snapshot: Snapshot, difference: Decimal) -> tupl
 def _no_longer_working(order: Order, books: Books, snapshot: Snapshot, difference: Decimal) -> tuple[Verdict, str]:
     if order.leg is Leg.ENTRY and (difference != 0 or order.sent_day != snapshot.day):
         return Verdict.HOLD, f"the entry is no longer at the broker, and the position differs by {difference}"
+    if order.leg is Leg.ENTRY:
+        return Verdict.CANCEL_FIRST, "no longer at the broker; TWS may hold it back, and send it at a click"
     if order.leg in EXITS and books.missed.get(order.order_ref) == snapshot.day:
         return Verdict.DEAD, "no longer at the broker, and its completed orders show no cancel: TWS has lost it"
     return Verdict.GONE, "no longer at the broker, by whom or what cannot be read any more"
@@ -259,7 +261,7 @@ def _of_position(trade: Trade, books: Books, snapshot: Snapshot, difference: Dec
     found = _reduced(trade, taken, foreign)
     known = found.how != "unknown" or taken == _counted_beyond(trade)
     sold = sum((f.quantity for f in foreign if f.side is not trade.side), ZERO)
-    if taken <= trade.held and (known or _is_out_of_sight(trade, books, snapshot)):
+    if taken <= trade.held and (known or (taken == trade.held and _is_out_of_sight(trade, books, snapshot))):
         yield found
     elif sold >= taken or trade.con_id in books.believed:
         why = f"the account shows {taken} {trade.symbol} less than the journal, the trade has {trade.held}"

@@ -99,7 +99,7 @@ class Watch:
                 )
                 desk.alarms.raise_("exit too large", str(trade_id), text, symbol=trade.symbol, trade_id=trade_id)
         for about in desk.alarms.standing("exit too large") - {str(trade_id) for trade_id in large}:
-            desk.alarms.clear("exit too large", about, "the exits fit what the account shows")
+            desk.alarms.clear("exit too large", about, "the exits fit what the account shows, or the trade is on hold")
 
     def _larger(self, trade: Trade) -> list[Order]:
         if not trade.entry_is_done:
@@ -185,7 +185,8 @@ class Watch:
     def _bare(self) -> None:
         """A position may be bare for a while: between two parts of its entry, or of its close. A long while is said."""
         for trade in self._desk.journal.unfinished():
-            if why := _BARE.get(trade.state):
+            why = _BARE.get(trade.state)
+            if why and self._desk.shown_of(trade) > 0:
                 self.tell_bare(trade, why)
 
     def tell_bare(self, trade: Trade, why: str) -> None:

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from executor.broker import Refusal, Status
+from executor.broker import Refusal, Status, Ticket
 from executor.commands import Command, CommandKind
 from executor.wire import within
 
@@ -30,11 +30,14 @@ def test_close_whose_id_was_overtaken_gets_a_new_attempt(house: House) -> None:
     house.broker.deaf = True
     house.signal("close")
     house.broker.deaf = False
-    house.broker.refuse["C"] = (103, "Duplicate order id")
-    for _ in range(40):
-        house.pass_time(0.5)
-        if legs(house).count("C1") == 2:
-            house.broker.refuse.clear()
+    send = house.broker.send
+
+    def overtaken(ticket: Ticket) -> None:
+        house.broker.refuse = {"C": (103, "Duplicate order id")} if ticket.order_ref[20:] == "C1" else {}
+        send(ticket)
+
+    house.broker.send = overtaken  # type: ignore[method-assign]
+    house.pass_time(15)
     assert house.trades()[0]["closed"] == 1 and "C2" in legs(house)
     assert house.broker.quantity[EURUSD.con_id] == 0 and "hold" not in house.alarms()
 
