@@ -117,6 +117,8 @@ def seconds_seen(at: datetime | None, ready_since: datetime | None, now: datetim
 
 def next_step(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
     """Return the one thing that an unfinished trade needs now, or None. Called again until it says None."""
+    if trade.state is State.HOLD and isinstance(cancel := _when_held(trade, moment, policy), Cancel):
+        return cancel  # what could only open a position waits for no look
     missing = next((o for o in trade.orders if _is_overdue(o, moment, policy)), None)
     if missing is not None and not _is_settled_by_owner(trade, missing, moment):
         return LookUp(f"the {missing.leg.word} in {trade.symbol} went unanswered")

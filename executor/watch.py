@@ -34,7 +34,7 @@ class Watch:
         self.unwritten: str | None = None  # an alarm that the journal did not take
         self._looked: dict[int, Decimal] = {}  # conId → what was unexplained in it when everything was last read
         self._stands: dict[tuple[int, Decimal], datetime] = {}  # (conId, what is unexplained now) → since when
-        self._too_large: dict[int, datetime] = {}  # trade id → since when an exit is larger than what is shown of it
+        self._amiss: dict[int, datetime] = {}  # trade id → since when its exits are too large, or its stop missing
         self._without_target: dict[int, datetime] = {}  # trade id → since when its take-profit is refused
 
     def tick(self) -> None:
@@ -47,6 +47,7 @@ class Watch:
         if self._desk.ready_since is not None:
             self._snapshots(now)
             self._waiting_closes(now)
+            self._exits(now)
             self._bare()
             self._take_profits(now)
             self._large_exits(now)
@@ -84,14 +85,17 @@ class Watch:
         """Everything was read, and what the account shows was judged by it."""
         self._looked = self._desk.unexplained()
 
+    def _exits(self, now: datetime) -> None:
+        """Remember since when exits and position do not fit, one way or the other: the owner is told within one time."""
+        amiss = {t.id: t.unprotected_at for t in self._desk.journal.unfinished() if t.unprotected_at or self._larger(t)}
+        self._amiss = {i: min(self._amiss.get(i, now), since or now) for i, since in amiss.items()}
+
     def _large_exits(self, now: datetime) -> None:
         """An exit that would trade more than the account shows of its trade is said, if no look has settled it in time."""
         desk = self._desk
         large = {t.id: t for t in desk.journal.unfinished() if t.state is not State.HOLD and self._larger(t)}
-        self._too_large = {trade_id: self._too_large.get(trade_id, now) for trade_id in large}
-        for trade_id, since in self._too_large.items():
-            if self._lasts(since, now):
-                trade = large[trade_id]
+        for trade_id, trade in large.items():
+            if self._lasts(self._amiss.get(trade_id, now), now):
                 words = " and the ".join(o.leg.word for o in self._larger(trade))
                 text = (
                     f"{trade.symbol}: the {words} would trade more than the {desk.shown_of(trade)} that the account shows of "
@@ -191,7 +195,8 @@ class Watch:
 
     def tell_bare(self, trade: Trade, why: str) -> None:
         """Say that a trade has been without its stop for too long, if it has."""
-        if trade.unprotected_at and self._lasts(trade.unprotected_at, self._desk.clock.now()):
+        since = trade.unprotected_at and min(trade.unprotected_at, self._amiss.get(trade.id, trade.unprotected_at))
+        if since and self._lasts(since, self._desk.clock.now()):
             text = f"{trade.symbol}: {trade.held} stand WITHOUT a stop-loss: {why}"
             self._desk.alarms.raise_("unprotected", str(trade.id), text, symbol=trade.symbol, trade_id=trade.id)
 

@@ -248,7 +248,6 @@ def test_close_that_waits_on_hold_never_sells_more_than_the_account_shows(house:
     house.broker._move(EURUSD, Decimal(-1000))
     house.pass_time(5)
     assert house.state == "hold"
-    house.clock.advance(60)
     house.pass_time(2)
     assert house.working() == {}
 
