@@ -94,6 +94,7 @@ class Desk:
             set()
         )  # questions to the broker: a symbol, and the conId where it is that one
         self._filled_at: dict[int, datetime] = {}  # conId → our last execution
+        self._moved: dict[int, tuple[datetime, Decimal]] = {}  # conId → when its position last moved, and by how much
         self._uncounted: dict[int, datetime] = {}  # conId → our last execution, until the position is told after it
         self._stops: dict[str, str] = {}  # cause → why nothing is sent ("freeze") or no entry ("entries …")
         self._turning = False
@@ -229,7 +230,11 @@ class Desk:
 
     @_guarded
     def on_fill(self, fill: Fill) -> None:
-        self._filled_at[fill.con_id] = self._uncounted[fill.con_id] = self.clock.now()
+        now = self._filled_at[fill.con_id] = self.clock.now()
+        moved_at, by = self._moved.pop(fill.con_id, (None, ZERO))
+        came_first = moved_at is not None and by == fill.signed and now - moved_at <= COUNTED
+        if not came_first and not self.journal.has_fill(fill.exec_root):
+            self._uncounted[fill.con_id] = now
         if self.recorder.fill(fill) is not None:
             self.advance()
 
@@ -240,6 +245,7 @@ class Desk:
     @_guarded
     def on_position(self, position: Position) -> None:
         if position.account == self.account:
+            self._moved[position.con_id] = self.clock.now(), position.quantity - self.shown(position.con_id)
             self.positions[position.con_id] = position
             self._uncounted.pop(position.con_id, None)
             self.advance()

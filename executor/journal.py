@@ -273,6 +273,10 @@ class Journal(Storage):
         rows = self._rows("SELECT quantity FROM fills WHERE order_ref = ?", order_ref)
         return sum((Decimal(r[0]) for r in rows), Decimal(0))
 
+    def has_fill(self, exec_root: str) -> bool:
+        """Whether an execution is written down, in whichever revision."""
+        return bool(self._rows("SELECT 1 FROM fills WHERE exec_root = ?", exec_root))
+
     def is_attributed(self, exec_root: str) -> bool:
         """Whether an execution is accounted for by a trade."""
         return bool(self._rows("SELECT 1 FROM fills WHERE exec_root = ? AND trade_id IS NOT NULL", exec_root))

@@ -68,6 +68,14 @@ class MoreThanKnown:
 
 
 @dataclass(frozen=True, slots=True)
+class LessThanKnown:
+    """The account shows less than the trade, and nothing explains it yet: said, while it may only be told late."""
+
+    trade: Trade
+    quantity: Decimal
+
+
+@dataclass(frozen=True, slots=True)
 class Unknown:
     """In a contract of ours, without a trade now, the account shows what neither we nor the owner explained."""
 
@@ -85,7 +93,7 @@ class Orphan:
     known: bool
 
 
-Resolution = OrderResolution | Reduced | Unexplained | MoreThanKnown | Unknown | Orphan
+Resolution = OrderResolution | Reduced | Unexplained | MoreThanKnown | LessThanKnown | Unknown | Orphan
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +274,8 @@ def _of_position(trade: Trade, books: Books, snapshot: Snapshot, difference: Dec
     elif sold >= taken or trade.con_id in books.believed:
         why = f"the account shows {taken} {trade.symbol} less than the journal, the trade has {trade.held}"
         yield Unexplained(trade, why if known else f"{why}; no execution explains it")
+    else:
+        yield LessThanKnown(trade, taken)
 
 
 def _counted_beyond(trade: Trade) -> Decimal:

@@ -17,6 +17,7 @@ from .broker import Fill, Snapshot, Status
 from .plans import CANCEL_AGAIN
 from .reconcile import (
     Books,
+    LessThanKnown,
     MoreThanKnown,
     OrderResolution,
     Orphan,
@@ -76,7 +77,7 @@ class Resolver:
             self._clear(
                 "position mismatch",
                 {about for r in found if (about := _mismatch(r))},
-                "journal and account agree again",
+                "journal and account agree again, or the trade is on hold",
             )
             orphans = {str(r.report.order_ref) for r in found if isinstance(r, Orphan)}
             self._clear("orphan", orphans, "the order is no longer at the broker")
@@ -167,6 +168,12 @@ class Resolver:
                 self.hold(trade, why)
             case MoreThanKnown(trade, quantity):
                 text = f"the account holds {quantity} {trade.symbol} beside the trade that the journal does not know; left alone"
+                self._tell_mismatch(resolution, text, trade.symbol, trade.id)
+            case LessThanKnown(trade, quantity):
+                text = (
+                    f"the account shows {quantity} {trade.symbol} less than the trade holds, and nothing explains it yet: "
+                    "look in TWS"
+                )
                 self._tell_mismatch(resolution, text, trade.symbol, trade.id)
             case Unknown(symbol, _, shown, known):
                 text = (
@@ -326,7 +333,7 @@ def _forgets(snapshot: Snapshot, before: Snapshot | None) -> bool:
 def _mismatch(found: Resolution) -> str:
     """Return what an alarm of a position that is more than the journal knows is about, "" for another resolution."""
     match found:
-        case MoreThanKnown(trade):
+        case MoreThanKnown(trade) | LessThanKnown(trade):
             return str(trade.id)
         case Unknown(_, con_id):
             return f"contract {con_id}"

@@ -132,7 +132,8 @@ class Verdicts:
             return "waits: an order that never arrived is sent again first"
         if self._desk.broker.is_paced:
             return "waits: more messages are on their way to TWS than it takes at once"
-        if view.unknown_position and self._desk.may_lag(contract.con_id):
+        told = self._desk.is_counted(contract.con_id)
+        if not told or (view.unknown_position and self._desk.may_lag(contract.con_id)):
             return "waits for TWS to show the position after the last execution"
         return None
 
