@@ -9,10 +9,12 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import threading
 from typing import Any
 
 from flask import Flask
 
+from common.clock import SystemClock
 from common.errors import ConfigError
 from common.logs import get_logger, write_in_background
 from relay.descriptors import CONNECTIONS, most_connections
@@ -21,6 +23,7 @@ from relay.settings import RelaySettings
 
 log = get_logger(__name__)
 KEEP_ALIVE_SECONDS = 75
+PORT_SECONDS = 7.0  # a little more than the graceful end of a worker
 BACKLOG = 2048  # a bar closes and everybody sends at once
 
 
@@ -79,21 +82,37 @@ def gunicorn_options(settings: RelaySettings) -> dict[str, Any]:
 def listening(settings: RelaySettings) -> socket.socket:
     """Return a listening socket; gunicorn itself would say five times that the port is taken.
 
+    A port that is taken is tried for some seconds: the worker of a server that was killed lets go when its polls end.
+
     Raises:
         ConfigError: The address or port cannot be had.
     """
     if settings.listen_fd is not None:
         return _inherited(settings.listen_fd)
+    clock = SystemClock()
+    deadline = clock.monotonic() + PORT_SECONDS
+    while True:
+        try:
+            return _bound(settings)
+        except OSError as exc:
+            taken = exc.errno == errno.EADDRINUSE
+            if not taken or clock.monotonic() >= deadline:
+                where = f"{settings.host} port {settings.port}"
+                why = "is in use by another program" if taken else f"cannot be had ({exc.strerror})"
+                text = f"--host, --port / RELAY_HOST, RELAY_PORT: {where} {why}; choose another"
+                raise ConfigError(text) from exc
+        threading.Event().wait(0.2)
+
+
+def _bound(settings: RelaySettings) -> socket.socket:
+    found = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
     try:
-        kind = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        found = socket.socket(kind)
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind((settings.host, settings.port))
         found.listen(BACKLOG)
-    except OSError as exc:
-        where = f"{settings.host} port {settings.port}"
-        why = "is in use by another program" if exc.errno == errno.EADDRINUSE else f"cannot be had ({exc.strerror})"
-        raise ConfigError(f"--host, --port / RELAY_HOST, RELAY_PORT: {where} {why}; choose another") from exc
+    except OSError:
+        found.close()
+        raise
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import signal as signals
 import socket
 import threading
 import time
@@ -442,3 +443,21 @@ def test_a_taken_port_is_one_clear_line(tmp_path, relay):
     found = run_command(tmp_path, "--port", str(relay.port))
     assert found.returncode == 2 and str(relay.port) in found.stderr and "in use" in found.stderr
     assert "Traceback" not in found.stderr and len(found.stderr.splitlines()) == 1
+
+
+def test_relay_that_was_killed_can_be_started_again_at_once(tmp_path):
+    """Its worker keeps the port while a poll is under way; the next relay waits for that, and takes over."""
+    killed = RelayProcess(tmp_path / "killed")
+    poll = threading.Thread(target=lambda: _poll_until_cut(killed), daemon=True)
+    poll.start()
+    time.sleep(0.3)
+    killed.stop(signals.SIGKILL)
+    again = RelayProcess(tmp_path / "again", "--port", str(killed.port))
+    assert again.port == killed.port and again.post("/webhook", signal()).status_code == 202
+    poll.join(10)
+    again.stop()
+
+
+def _poll_until_cut(relay):
+    with contextlib.suppress(OSError):  # what requests raises is one
+        relay.call("lease", wait_seconds=20, limit=1)
