@@ -40,7 +40,9 @@ class Cancels:
         if not self._link.reaches(order):
             self._cancel_later(order, to)
             return
-        refused = floor.faults.take("reject_cancel", order, name)
+        refused = (
+            None if order.held else floor.faults.take("reject_cancel", order, name)
+        )  # only IB refuses; TWS holds it
         if refused:
             floor.emit(Refused(by, order.order_id, *said(refused, id=order.order_id, cause="Filled")))
             return
