@@ -53,6 +53,8 @@ class Recorder:
         trade_id, order = found
         if order.said is Status.PENDING and report.status is Status.WORKING and report.remaining is None:
             report = replace(report, status=Status.PENDING)  # openOrder knows no sleep; the orderStatus beside it does
+        if report.status is Status.FILLED and report.filled is None:
+            report = replace(report, filled=report.quantity or order.quantity)  # not what an earlier status counted
         with self._journal.transaction():
             self._say_held(trade_id, order, report)
             self._say_moved(trade_id, order, report)

@@ -260,3 +260,21 @@ def test_count_that_is_ahead_of_its_execution_resizes_nothing() -> None:
     house.desk.on_order(replace(target, filled=Decimal(2500), remaining=Decimal(7500)))
     house.pass_time(1)
     assert len(house.broker.sent) == sent
+
+
+def test_close_called_filled_after_its_first_part_is_not_sent_for_the_rest_again() -> None:
+    """An openOrder says Filled and no quantity; by the count of an earlier status the second half was closed twice."""
+    house = House.build().connect()
+    house.broker.fill_entries = False
+    buy(house)
+    house.broker.execute(1, Decimal(10000), Decimal("1.19"))
+    house.signal("close")
+    close = house.broker.sent[-1]
+    assert close.order_ref[20:] == "C1"
+    house.broker.execute(close.order_id, Decimal(4000), Decimal("1.19"))
+    house.desk.on_order(replace(house.broker.orders[close.order_id], status=Status.FILLED, filled=None, remaining=None))
+    house.pass_time(1)
+    assert closes(house) == [10000]
+    house.broker.execute(close.order_id, Decimal(6000), Decimal("1.19"))
+    house.pass_time(1)
+    assert closes(house) == [10000] and house.trades()[0]["closed"] == 1 and house.broker.quantity[EURUSD.con_id] == 0
