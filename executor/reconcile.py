@@ -108,7 +108,10 @@ class Books:
     settled: frozenset[int]  # contracts whose position was found different before, equally, some seconds ago
     believed: frozenset[int] = frozenset()  # those where it has stood so long that it is not just told late
     agreed: Mapping[int, str] = field(default_factory=dict)  # contract → the day when account and journal last agreed
-    forgotten: bool = False  # executions that were shown before are not any more: a midnight has passed
+    hidden_before: datetime | None = (
+        None  # executions of before then may be gone: those that were shown are not any more
+    )
+    hidden: frozenset[int] = frozenset()  # contracts in which account and journal have not agreed since then
     arrived: datetime | None = None  # what was sent up to then has had its time to arrive; None: all of it
     missed: Mapping[str, str | None] = field(
         default_factory=dict
@@ -189,7 +192,7 @@ def _judge(order: Order, trade: Trade, books: Books, snapshot: Snapshot, differe
     if _was_refused(order, trade):
         return _refused(order, trade, difference)
     if order.cancel_asked_at is not None:
-        return _after_cancel(order, snapshot, difference)
+        return _after_cancel(order, books, snapshot, difference)
     if order.state is OrderState.WORKING:
         return _no_longer_working(order, books, snapshot, difference)
     if order.sent_day != snapshot.day:
@@ -228,8 +231,14 @@ def _dead_or_cancel_first(order: Order, why: str) -> tuple[Verdict, str]:
     return Verdict.DEAD, why
 
 
-def _after_cancel(order: Order, snapshot: Snapshot, difference: Decimal) -> tuple[Verdict, str]:
-    if order.leg is Leg.ENTRY and (difference != 0 or order.sent_day != snapshot.day):
+def _is_in_sight(order: Order, books: Books, snapshot: Snapshot) -> bool:
+    """Whether the executions of an order would be shown: it was sent today, and none of today has gone since."""
+    hidden = books.hidden_before is not None and order.sent_at is not None and order.sent_at < books.hidden_before
+    return order.sent_day == snapshot.day and not hidden
+
+
+def _after_cancel(order: Order, books: Books, snapshot: Snapshot, difference: Decimal) -> tuple[Verdict, str]:
+    if order.leg is Leg.ENTRY and (difference != 0 or not _is_in_sight(order, books, snapshot)):
         return (
             Verdict.HOLD,
             f"its cancel was asked, it is no longer at the broker, and the position differs by {difference}",
@@ -240,7 +249,7 @@ def _after_cancel(order: Order, snapshot: Snapshot, difference: Decimal) -> tupl
 
 
 def _no_longer_working(order: Order, books: Books, snapshot: Snapshot, difference: Decimal) -> tuple[Verdict, str]:
-    if order.leg is Leg.ENTRY and (difference != 0 or order.sent_day != snapshot.day):
+    if order.leg is Leg.ENTRY and (difference != 0 or not _is_in_sight(order, books, snapshot)):
         return Verdict.HOLD, f"the entry is no longer at the broker, and the position differs by {difference}"
     if order.leg is Leg.ENTRY:
         return Verdict.CANCEL_FIRST, "no longer at the broker; TWS may hold it back, and send it at a click"
@@ -290,7 +299,7 @@ def _is_out_of_sight(trade: Trade, books: Books, snapshot: Snapshot) -> bool:
     not told yet (TWS shows it seconds later, and after its start perhaps later still).
     """
     day = books.agreed.get(trade.con_id, trade.entry and trade.entry.sent_day)
-    if day == snapshot.day and not books.forgotten and _shows_entry(trade, snapshot):
+    if day == snapshot.day and trade.con_id not in books.hidden and _shows_entry(trade, snapshot):
         return False
     return not any(o.leg in EXITS and _is_open(o, snapshot) for o in trade.orders)
 

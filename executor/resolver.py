@@ -50,7 +50,10 @@ class Resolver:
         self._desk = desk
         self._journal = desk.journal
         self._seen: dict[tuple[int, object], datetime] = {}  # (conId, difference) → since when
-        self._agreed: dict[int, str] = {}  # conId of an unfinished trade → the day when account and journal last agreed
+        self._agreed: dict[
+            int, tuple[str, datetime]
+        ] = {}  # conId of an unfinished trade → when account and journal last agreed
+        self._hidden_before: datetime | None = None  # executions of before then may be gone: some that were shown are
         self._missed: dict[
             str, tuple[datetime, str | None]
         ] = {}  # a working order that is not shown → since when, last seen
@@ -110,11 +113,13 @@ class Resolver:
         refs = {r.order_ref for r in snapshot.open_orders if r.order_ref}
         known = frozenset(r for r in refs if self._journal.find_order(order_ref=r))
         foreign = tuple(f for f in snapshot.fills if not self._journal.is_attributed(f.exec_root))
+        if _forgets(snapshot, before):
+            self._hidden_before = snapshot.taken_at
         ready, patience = self._desk.ready_since, timedelta(seconds=self._desk.policy.inflight_seconds)
         arrived = None if ready is None else max(ready, now - patience)  # of another connection nothing is under way
         books = Books(
             now, trades, known, foreign, self._journal.ignored(), frozenset(), arrived=arrived,
-            missed=self._missing(trades, snapshot, before.day if before else None), forgotten=_forgets(snapshot, before),
+            missed=self._missing(trades, snapshot, before.day if before else None), hidden_before=self._hidden_before,
             account=self._desk.account, contracts=self._journal.our_contracts(),
         )  # fmt: skip
         return self._with_looks(books, snapshot)
@@ -136,12 +141,17 @@ class Resolver:
         self._seen = {d: min(self._seen.get(d, now), now) for d in current}
         apart = {con_id for con_id, _ in current}
         ours = {trade.con_id for trade in books.trades}
-        self._agreed = {c: d for c, d in self._agreed.items() if c in ours} | dict.fromkeys(ours - apart, snapshot.day)
+        self._agreed = {c: d for c, d in self._agreed.items() if c in ours} | dict.fromkeys(
+            ours - apart, (snapshot.day, snapshot.taken_at)
+        )
+        since = self._hidden_before
+        hidden = frozenset(c for c in ours if since and (c not in self._agreed or self._agreed[c][1] < since))
         settled = self._stood(now, SETTLE)
         believed = self._stood(now, BELIEVE)
         if len(believed) < len(current):
             self._again(SETTLE if len(settled) < len(current) else LATER)
-        return replace(books, settled=settled, believed=believed, agreed=dict(self._agreed))
+        days = {con_id: day for con_id, (day, _) in self._agreed.items()}
+        return replace(books, settled=settled, believed=believed, agreed=days, hidden=hidden)
 
     def _again(self, delay: timedelta) -> None:
         """Have everything read once more after a while, or sooner where that is wanted already."""
