@@ -123,9 +123,16 @@ def next_step(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
     if missing is not None and not _is_settled_by_owner(trade, missing, moment):
         return LookUp(f"the {missing.leg.word} in {trade.symbol} went unanswered")
     if trade.held < 0 and trade.state is not State.HOLD:
-        return LookUp(f"the exits in {trade.symbol} filled more than the entry shows so far")
+        return _look_for_entry(trade, moment, policy)
     planner = _PLANNERS.get(trade.state)
     return planner(trade, moment, policy) if planner else None
+
+
+def _look_for_entry(trade: Trade, moment: Moment, policy: Policy) -> Step:
+    """Its exits have filled, and of the entry nothing is heard: its executions come, or nobody can know."""
+    why = f"the exits in {trade.symbol} filled more than the entry shows"
+    sent_at = trade.entry.sent_at if trade.entry else None
+    return Hold(why) if moment.seconds_since(sent_at) >= 2 * policy.inflight_seconds else LookUp(f"{why} so far")
 
 
 def _is_overdue(order: Order, moment: Moment, policy: Policy) -> bool:
@@ -273,7 +280,7 @@ def _protect(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
         why = "its stop-loss is unconfirmed or asleep at the broker, although the entry has filled"
         return _still_unprotected(trade, moment, policy, why) or LookUp(why)
     if any(o.is_live for o in stops):
-        return _still_unprotected(trade, moment, policy, "its stop-loss does not have the trade's size")
+        return _with_live_stop(trade, moment, policy)
     if stops and taken_by_owner(stops[-1], trade):
         reason = f" ({stops[-1].reason})" if stops[-1].reason else ""
         return Unprotected(f"its stop-loss was cancelled by hand in TWS, or by IBKR{reason}, and is not put back")
@@ -283,6 +290,16 @@ def _protect(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
         less = f"its stop-loss is gone, and the account shows less {trade.symbol} than it holds"
         return _still_unprotected(trade, moment, policy, less) or LookUp(less)
     return Place(_exit(trade, Leg.PUT_BACK, trade.held, Kind.STOP, stops[-1].price))
+
+
+def _with_live_stop(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
+    """A stop that is live and does not protect: said in time; held only where a look can tell no more of it."""
+    unanswered = any(o.state is OrderState.SENDING for o in trade.legs(*STOPS))
+    if not unanswered and not trade.lacks_executions:
+        return _still_unprotected(trade, moment, policy, "its stop-loss does not have the trade's size")
+    why = "its stop-loss went unanswered" if unanswered else "the broker counts more filled than its executions show"
+    late = moment.seconds_since(trade.unprotected_at) >= policy.alarm_seconds
+    return Unprotected(why) if late else LookUp(why)
 
 
 def _still_unprotected(trade: Trade, moment: Moment, policy: Policy, why: str) -> Step | None:

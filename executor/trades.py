@@ -267,9 +267,9 @@ class Trade:
 
     @property
     def entry_is_untold(self) -> bool:
-        """Whether executions of the entry must be missing once an exit has filled: nothing was heard of it, or not all."""
+        """Whether executions of the entry must be missing once an exit has filled: none was heard of, or not all."""
         entry = self.entry
-        return entry is not None and (entry.state is OrderState.SENDING or awaits_executions(entry))
+        return entry is not None and entry.is_live and (entry.filled == 0 or awaits_executions(entry))
 
     @property
     def refusal(self) -> Order | None:
