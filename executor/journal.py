@@ -23,7 +23,7 @@ from .rows import Block, InboxRow, describe, inbox_row, number_text, order_of, t
 from .storage import Storage, open_file
 from .trades import Order, Trade
 
-_OF_BLOCK = "account = ? AND (con_id = ? OR symbol = ?)"
+_OF_BLOCK = "account = ? AND (con_id = ? OR symbol = ?) AND side = coalesce(?, side)"
 
 
 class Journal(Storage):
@@ -287,23 +287,24 @@ class Journal(Storage):
 
     # ---- blocks, holdings, contracts ----
 
-    def block(self, account: str, con_id: int, symbol: str) -> Block | None:
-        """Return the block on a contract, or on its symbol from another contract (a future that has rolled on)."""
-        rows = self._rows(f"SELECT * FROM blocks WHERE {_OF_BLOCK} ORDER BY since DESC", account, con_id, symbol)  # noqa: S608  ours
+    def block(self, account: str, con_id: int, symbol: str, side: Side | None = None) -> Block | None:
+        """Return the newest block on a contract, or on its symbol from another one (a future that has rolled on); of a side."""
+        rows = self._rows(f"SELECT * FROM blocks WHERE {_OF_BLOCK} ORDER BY since DESC", account, con_id, symbol, side)  # noqa: S608  ours
         if not rows:
             return None
         return Block(Side(rows[0]["side"]), parse_utc(rows[0]["since"]), rows[0]["reason"], rows[0]["trade_id"])
 
     def set_block(self, trade: Trade, reason: str) -> None:
-        """Block the side of a trade that ended; the newest block of a contract and of a symbol is the only one."""
+        """Block the side of a trade that ended, in its contract and for its symbol."""
         sql = "INSERT INTO blocks (account, con_id, symbol, side, trade_id, since, reason) VALUES (?, ?, ?, ?, ?, ?, ?)"
         with self.transaction():
-            self.release_block(trade.account, trade.con_id, trade.symbol)
+            self.release_block(trade.account, trade.con_id, trade.symbol, trade.side)
             self._write(sql, trade.account, trade.con_id, trade.symbol, trade.side.value, trade.id, self._now(), reason)
 
-    def release_block(self, account: str, con_id: int, symbol: str) -> bool:
-        """Release what `block` returns; whether there was one."""
-        return self._write(f"DELETE FROM blocks WHERE {_OF_BLOCK}", account, con_id, symbol).rowcount > 0  # noqa: S608  ours
+    def release_block(self, account: str, con_id: int, symbol: str, side: Side | None = None) -> bool:
+        """Release what `block` may return, of one side or of both; whether there was any."""
+        sql = f"DELETE FROM blocks WHERE {_OF_BLOCK}"  # noqa: S608  ours
+        return self._write(sql, account, con_id, symbol, side).rowcount > 0
 
     def ignored(self) -> dict[tuple[str, int], Decimal]:
         """Return (account, conId) → the quantity that the owner holds beside us and told us to leave alone."""

@@ -114,9 +114,9 @@ class Recorder:
 
     def _take_back_block(self, trade: Trade) -> None:
         """How the trade ended is known now: what was done because it was not known is undone."""
-        block = self._journal.block(trade.account, trade.con_id, trade.symbol)
+        block = self._journal.block(trade.account, trade.con_id, trade.symbol, trade.side)
         if block is not None and block.trade_id == trade.id:
-            self._journal.release_block(trade.account, trade.con_id, trade.symbol)
+            self._journal.release_block(trade.account, trade.con_id, trade.symbol, trade.side)
         self._alarms.clear(
             "unknown exit",
             str(trade.id),
@@ -139,9 +139,9 @@ class Recorder:
 
     def _release_by_entry(self, trade: Trade) -> None:
         """The first fill of an opposite entry releases the re-entry block."""
-        block = self._journal.block(trade.account, trade.con_id, trade.symbol)
-        if block is not None and block.side is not trade.side:
-            self._journal.release_block(trade.account, trade.con_id, trade.symbol)
+        block = self._journal.block(trade.account, trade.con_id, trade.symbol, trade.side.opposite)
+        if block is not None:
+            self._journal.release_block(trade.account, trade.con_id, trade.symbol, block.side)
             text = f"re-entry block on {block.side.value} released: a {trade.side.value} entry filled"
             self._journal.log("block released", text, symbol=trade.symbol, trade_id=trade.id)
 

@@ -145,7 +145,8 @@ class Resolver:
             ours - apart, (snapshot.day, snapshot.taken_at)
         )
         since = self._hidden_before
-        hidden = frozenset(c for c in ours if since and (c not in self._agreed or self._agreed[c][1] < since))
+        old = {t.con_id for t in books.trades if since and t.timestamp < since}
+        hidden = frozenset(c for c in old if since and (c not in self._agreed or self._agreed[c][1] < since))
         settled = self._stood(now, SETTLE)
         believed = self._stood(now, BELIEVE)
         if len(believed) < len(current):

@@ -89,7 +89,7 @@ class Verdicts:
     def _view(self, row: InboxRow, contract: Contract | None, trade: Trade | None) -> View:
         meant = contract.con_id if contract else self._journal.contract_id(row.signal.symbol) or 0
         con_id = trade.con_id if trade else meant
-        block = self._journal.block(self._desk.account, meant, row.signal.symbol)
+        block = self._journal.block(self._desk.account, meant, row.signal.symbol, row.signal.side)
         beside = self._journal.ignored().get((self._desk.account, con_id), ZERO)
         unknown = self._desk.shown(con_id) - beside - (trade.signed if trade else ZERO)
         opposed = beside if row.signal.side and (beside < 0) is (row.signal.side.value == "buy") else ZERO

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 
+from common.signals import Side
 from executor.broker import Refusal, Status, Ticket
 from executor.commands import Command, CommandKind
 from executor.wire import within
@@ -149,3 +151,14 @@ def test_refused_change_is_no_refusal_of_the_order(house: House, code: int) -> N
     house.desk.on_refusal(Refusal(3, code, "OCA group revision is not allowed."))
     house.pass_time(15)
     assert house.trades()[0]["state"] == "open" and house.alarms() == []
+
+
+def test_block_of_one_side_outlives_the_end_of_a_trade_on_the_other(house: House) -> None:
+    """Only an entry that fills, a reset or the owner releases it: not the end of a position that he adopted."""
+    entered(house)
+    house.broker.hit("T")
+    house.journal.set_block(replace(house.journal.trade(1), side=Side.SELL), "how its last trade ended is not known")
+    assert house.outcome(entered(house))[0] == "refused"
+    assert house.outcome(entered(house, side="sell", tp="1.18", sl="1.20"))[0] == "refused"
+    house.signal("reset")
+    assert house.outcome(entered(house))[0] == "entered"
