@@ -56,7 +56,7 @@ class Expected(dict[Connection, None]):
         self.seconds, self.event = seconds, event
 
 
-class CollectingWorker(ThreadWorker):  # type: ignore[misc]
+class CollectingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     """Has whole requests answered by `arrived`, after which `finished` is called, in the main loop.
 
     Meanwhile nothing more is read of that connection.

@@ -76,7 +76,7 @@ def _names(context: click.Context, option: click.Parameter, text: str) -> list[s
 def main(**options: object) -> None:
     """Run a paper TWS that any TWS API client can connect to."""
     try:
-        failure = asyncio.run(run(Options(**options)))  # type: ignore[arg-type]
+        failure = asyncio.run(run(Options(**options)))  # type: ignore[arg-type]  # click has checked them
     except KeyboardInterrupt:
         return
     except (contracts.ContractError, scenario.ScenarioError, StoreError) as error:

@@ -94,7 +94,7 @@ def instrument_postgres(boundaries: Boundaries) -> None:
             here.done |= {QUERIES[query]} if query in QUERIES else set()
             return super()._run(query, **values)
 
-    postgres.Ledger = Noting  # type: ignore[misc]
+    postgres.Ledger = Noting  # type: ignore[misc]  # a class put in the place of another, on purpose
     postgres._commit = lambda connection: around_commit(boundaries, here.done, lambda: commit(connection))
 
 
