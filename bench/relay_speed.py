@@ -16,7 +16,7 @@ from bench.report import Row
 from bench.servers import HOST, SECRET, SECRETS, Server, bare_echo, free_port, relay, spawn, stop
 from common.clock import SystemClock
 from common.secret import Secret
-from executor.relay_client import RelayClient
+from executor.relay.client import RelayClient
 from tests.pending.pg import running_postgres
 
 ROUNDS, SECONDS = 8, 1.5

@@ -21,8 +21,8 @@ from executor.settings import ExecutorSettings, load_choices
 # command → the module and the name in it
 COMMANDS = {
     "run": ("executor.__main__", "run"),
-    "backup": ("executor.backup", "backup"),
-    "doctor": ("executor.doctor", "doctor"),
+    "backup": ("executor.journal.backup", "backup"),
+    "doctor": ("executor.doctor.doctor", "doctor"),
 }
 _TOKEN = "EXECUTOR_PAGE_TOKEN"  # noqa: S105 - a name
 
@@ -67,10 +67,10 @@ def run(**flags: object) -> None:
     settings = _with_page_token(settings)
     _hide_secrets(settings)
     logs.write_in_background()  # no order waits for the console
-    from executor import runtime  # here: a mistake in the settings is told without loading the rest
+    from executor import app  # here: a mistake in the settings is told without loading the rest
 
     try:
-        runtime.run(settings, choices, _say_ready)
+        app.run(settings, choices, _say_ready)
     except KeyboardInterrupt:
         sys.exit(130)
     except BridgeError as exc:

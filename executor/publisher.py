@@ -7,11 +7,11 @@ from typing import Any
 
 from common.clock import Clock
 from common.signals import decimal_text
-from executor.broker import Position
-from executor.desk import Desk
-from executor.journal import Journal
-from executor.supervisor import Connection
-from executor.tws import Tws
+from executor.core.ports import Position
+from executor.desk.desk import Desk
+from executor.journal.journal import Journal
+from executor.tws.client import Tws
+from executor.tws.connection import Connection
 
 _HEARTBEAT_SECONDS = 5.0  # so often the connection is written though unchanged: the page sees that we live
 

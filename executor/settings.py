@@ -14,9 +14,9 @@ from common.secret import Secret
 from common.settings import ProgramSettings, relay_address, setting
 from common.signing import SigningKeys
 from common.symbols import canonical
-from executor.broker import ContractSpec
-from executor.contracts import spec_from
-from executor.policy import Policy
+from executor.core.contracts import spec_from
+from executor.core.policy import Policy
+from executor.core.ports import ContractSpec
 
 VERSION = "0.1.0"
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")

@@ -12,7 +12,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from common.clock import Clock, SystemClock
 from common.errors import ConfigError
-from executor.commands import Command
+from executor.core.commands import Command
 
 from . import security, views
 from .dashboard import gauge

@@ -13,7 +13,7 @@ from flask import Response, current_app, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
 from common.clock import Clock
-from executor.commands import Command
+from executor.core.commands import Command
 
 from .dashboard import Dashboard, build, is_silent
 from .journal_view import JournalView

@@ -13,7 +13,7 @@ from flask import Flask, Response, json, redirect, render_template, request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from werkzeug.wrappers import Response as BaseResponse
 
-from executor.commands import Command, CommandKind, CommandRefused
+from executor.core.commands import Command, CommandKind, CommandRefused
 
 from . import queries
 from .api import status_body

@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from common.clock import parse_utc, utc_text
-from executor.commands import CommandKind
+from executor.core.commands import CommandKind
 
 from .dashboard import decimal
 

@@ -17,7 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from executor import __main__ as program
-from executor import desk, journal, relay_client, storage, supervisor, tws
+from executor.desk import desk
+from executor.journal import journal, storage
+from executor.relay import client as relay_client
+from executor.tws import client as tws
+from executor.tws import connection as supervisor
 
 FACTS = ("on_order", "on_fill", "on_commission", "on_position", "on_refusal", "on_connectivity", "on_contract")
 # What is shortened: how long two snapshots lie apart, how long a lease lasts and a retry waits.

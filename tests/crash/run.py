@@ -24,7 +24,7 @@ from urllib.request import Request
 
 from bench.servers import SECRET, SECRETS, relay
 from deploy.local import HOST, open_url
-from executor import runtime  # noqa: F401  imported once; every child is forked with it
+from executor import app  # noqa: F401  imported once; every child is forked with it
 from executor.paper import __main__ as paper_program
 from executor.paper.control import ControlClient
 from tests.crash import checker, child

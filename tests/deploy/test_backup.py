@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from common.clock import SystemClock
-from executor.backup import backup as backup_journal
-from executor.journal import Journal
+from executor.journal.backup import backup as backup_journal
+from executor.journal.journal import Journal
 from relay.backup import backup as backup_queue
 from tests.relay.examples import NOW, Web
 

@@ -22,9 +22,9 @@ import trustme
 
 from common.clock import SystemClock, utc_text
 from common.signing import SigningKeys
-from executor.doctor import doctor
-from executor.journal import Journal
-from executor.lock import JournalLock
+from executor.doctor.doctor import doctor
+from executor.journal.journal import Journal
+from executor.journal.lock import JournalLock
 from tests.deploy.examples import Report, certificate, report, run, serving
 from tests.paper.processes import Paper
 from tests.relay.examples import SIGNING, TOKEN

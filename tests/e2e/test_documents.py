@@ -131,7 +131,7 @@ def test_locks_name_no_machine_and_no_registry() -> None:
 def test_every_table_and_column_of_the_journal_is_documented() -> None:
     page = (ROOT / "docs" / "reference" / "journal.md").read_text("utf-8")
     with contextlib.closing(sqlite3.connect(":memory:")) as db:
-        db.executescript((ROOT / "executor" / "schema.sql").read_text("utf-8"))
+        db.executescript((ROOT / "executor" / "journal" / "schema.sql").read_text("utf-8"))
         tables = [row[0] for row in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
         columns = {(table, row[1]) for table in tables for row in db.execute(f"PRAGMA table_info({table})")}
     sections = {section.split("\n", 1)[0].strip(): section for section in page.split("\n## ")}

@@ -9,11 +9,22 @@ from decimal import Decimal
 from common.clock import FakeClock
 from common.errors import BrokerUnavailable
 from common.signals import Action, Envelope, Side, Signal, payload_text
-from executor.alarms import Alarms
-from executor.broker import Contract, Fill, Kind, OrderReport, Position, PriceStep, Refusal, Snapshot, Status, Ticket
-from executor.desk import Desk
-from executor.journal import Journal
-from executor.policy import Policy
+from executor.core.policy import Policy
+from executor.core.ports import (
+    Contract,
+    Fill,
+    Kind,
+    OrderReport,
+    Position,
+    PriceStep,
+    Refusal,
+    Snapshot,
+    Status,
+    Ticket,
+)
+from executor.desk.alarms import Alarms
+from executor.desk.desk import Desk
+from executor.journal.journal import Journal
 
 START = datetime(2026, 11, 23, 15, 0, tzinfo=UTC)
 ACCOUNT = "DU1234567"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from executor.accounts import AccountRefused, AccountRules, is_paper
+from executor.core.accounts import AccountRefused, AccountRules, is_paper
 
 # fmt: off
 ALLOWED = [

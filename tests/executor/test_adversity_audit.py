@@ -9,9 +9,9 @@ from decimal import Decimal
 import pytest
 
 from common.signals import Side
-from executor.broker import Refusal, Status, Ticket
-from executor.commands import Command, CommandKind
-from executor.wire import within
+from executor.core.commands import Command, CommandKind
+from executor.core.ports import Refusal, Status, Ticket
+from executor.tws.wire import within
 
 from .fakes import ACCOUNT, EURUSD, House
 from .test_desk import entered

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from common.clock import SystemClock
-from executor import lookup as module
-from executor.broker import Contract, ContractSpec
-from executor.contracts import spec_from
-from executor.lookup import Lookup
-from executor.prices import Prices
-from executor.wire import RequestRefused, Wire
+from executor.core.contracts import spec_from
+from executor.core.ports import Contract, ContractSpec
+from executor.tws import lookup as module
+from executor.tws.lookup import Lookup
+from executor.tws.prices import Prices
+from executor.tws.wire import RequestRefused, Wire
 from tests.wire.harness import until
 
 ES = ContractSpec("ES", "FUT", "ES", "USD", "CME", expiry="202612")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from executor.broker import Ticket
-from executor.commands import Command, CommandKind, CommandRefused
+from executor.core.commands import Command, CommandKind, CommandRefused
+from executor.core.ports import Ticket
 
 from .fakes import ACCOUNT, EURUSD, FakeBroker, House
 from .test_desk import BRACKET, entered

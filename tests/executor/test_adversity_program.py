@@ -17,13 +17,13 @@ import time_machine
 
 from common.clock import SystemClock
 from common.errors import IllegalTransition, JournalError
-from executor import runtime
-from executor.accounts import AccountRefused, AccountRules, refuse_other_client
-from executor.broker import Snapshot
-from executor.lock import AlreadyRunning, JournalLock
+from executor import app
+from executor.core.accounts import AccountRefused, AccountRules, refuse_other_client
+from executor.core.ports import Snapshot
+from executor.journal.lock import AlreadyRunning, JournalLock
 from executor.notify import Notifier
-from executor.relay_client import RelayUnavailable
-from executor.supervisor import Supervisor
+from executor.relay.client import RelayUnavailable
+from executor.tws.connection import Supervisor
 from tests.wire.harness import until
 
 from .fakes import ACCOUNT, House
@@ -336,8 +336,8 @@ def running(desk: Any, check: Callable[[SimpleNamespace, SimpleNamespace], Await
 
     async def main() -> None:
         clock = SystemClock()
-        scheduler = runtime._schedule(parts, clock)
-        watching = asyncio.ensure_future(runtime._watch_clock(parts, scheduler, clock))
+        scheduler = app._schedule(parts, clock)
+        watching = asyncio.ensure_future(app._watch_clock(parts, scheduler, clock))
         try:
             await check(parts, seen)
         finally:
@@ -351,7 +351,7 @@ def running(desk: Any, check: Callable[[SimpleNamespace, SimpleNamespace], Await
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("TICK_SECONDS", "PUBLISH_SECONDS", "TIDY_SECONDS"):
-        monkeypatch.setattr(runtime, name, 0.02)
+        monkeypatch.setattr(app, name, 0.02)
 
 
 @pytest.mark.usefixtures("quick")

@@ -7,8 +7,8 @@ from decimal import Decimal
 
 import pytest
 
-from executor.broker import Connectivity, OrderReport, Position, Refusal, Snapshot, Status
-from executor.gathering import same_picture
+from executor.core.ports import Connectivity, OrderReport, Position, Refusal, Snapshot, Status
+from executor.tws.reading import same_picture
 
 from .fakes import ACCOUNT, EURUSD, START, House
 from .test_desk import entered

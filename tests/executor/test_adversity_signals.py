@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from common.signals import Action, Envelope, Signal, payload_text
-from executor.broker import OrderReport
-from executor.commands import Command, CommandKind
+from executor.core.commands import Command, CommandKind
+from executor.core.ports import OrderReport
 
 from .fakes import EURUSD, House
 from .test_desk import entered

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import pytest
 
 from common.clock import FakeClock
-from executor import facts
-from executor.broker import OrderReport, Refusal, Status, Ticket
-from executor.policy import Policy
+from executor.core.policy import Policy
+from executor.core.ports import OrderReport, Refusal, Status, Ticket
+from executor.tws import decode
 
 from .fakes import AAPL, EURUSD, START, FakeBroker, House
 from .test_desk import BRACKET, entered
@@ -310,7 +310,7 @@ def completed(report: OrderReport, filled: int) -> OrderReport:
         orderType=report.kind, totalQuantity=0.0, filledQuantity=float(filled), lmtPrice=0.0, auxPrice=0.0, tif="GTC",
     )  # fmt: skip
     state = SimpleNamespace(status="Filled", completedStatus=f"Filled Size: {filled}")
-    return facts.from_completed_order(order, SimpleNamespace(conId=report.con_id), state)
+    return decode.from_completed_order(order, SimpleNamespace(conId=report.con_id), state)
 
 
 @pytest.mark.parametrize("exits", [{}, BRACKET], ids=["bare", "bracket"])

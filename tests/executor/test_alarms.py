@@ -10,8 +10,8 @@ import pytest
 
 import executor
 from common.errors import IllegalTransition
-from executor.alarms import LEVELS
-from executor.broker import Status
+from executor.core.ports import Status
+from executor.desk.alarms import LEVELS
 
 from .fakes import House
 from .test_desk import entered
@@ -102,7 +102,7 @@ def test_bug_of_ours_is_over_when_the_program_runs_again(tmp_path: Path) -> None
 
 
 def test_every_kind_is_raised_and_ended_somewhere() -> None:
-    source = "".join(path.read_text("utf-8") for path in SOURCE.glob("*.py") if path.name != "alarms.py")
+    source = "".join(path.read_text("utf-8") for path in SOURCE.rglob("*.py") if path.name != "alarms.py")
     assert [kind for kind in LEVELS if f'"{kind}"' not in source] == []
     raised = set(re.findall(r'\.raise_\(\s*"([^"]+)"', source))
     assert raised <= set(LEVELS)

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from common.clock import FakeClock
-from executor.broker import Position, Status
-from executor.commands import Command, CommandKind, CommandRefused
-from executor.reconcile import Books, reconcile
-from executor.resolver import may_be_live
-from executor.trades import OrderState, State
+from executor.core.commands import Command, CommandKind, CommandRefused
+from executor.core.ports import Position, Status
+from executor.core.reconcile import Books, reconcile
+from executor.core.trades import OrderState, State
+from executor.desk.snapshots import may_be_live
 
 from .fakes import ACCOUNT, EURUSD, START, FakeBroker, House
 

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from common.symbols import canonical
-from executor.broker import ContractSpec
-from executor.contracts import UnknownSymbol, canonical_of, spec_for
-from executor.lookup import _market_rule, _size_step
+from executor.core.contracts import UnknownSymbol, canonical_of, spec_for
+from executor.core.ports import ContractSpec
+from executor.tws.lookup import _market_rule, _size_step
 
 
 @pytest.mark.parametrize("text", ["EURUSD", "EUR/USD", "EUR.USD", "FX:EURUSD", "eurusd"])

@@ -6,8 +6,8 @@ from decimal import Decimal
 
 import pytest
 
-from executor.broker import Contract, Refusal
-from executor.commands import Command, CommandKind, CommandRefused
+from executor.core.commands import Command, CommandKind, CommandRefused
+from executor.core.ports import Contract, Refusal
 
 from .fakes import AAPL, EURUSD, House
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from executor.commands import Command, CommandKind
+from executor.core.commands import Command, CommandKind
 
 from .fakes import AAPL, ACCOUNT, EURUSD, House
 from .test_desk import entered

@@ -12,9 +12,9 @@ import pytest
 
 from common.errors import JournalError
 from common.signals import Action, Envelope, Side, Signal, payload_text
-from executor.alarms import Alarms
-from executor.intake import Intake
-from executor.relay_client import Answer, Delivery, Notice, RelayUnavailable
+from executor.desk.alarms import Alarms
+from executor.relay.client import Answer, Delivery, Notice, RelayUnavailable
+from executor.relay.polling import Intake
 from tests.executor.fakes import House
 
 
@@ -148,7 +148,7 @@ def test_relay_that_is_away_is_said_once_and_once_when_back(desk: Desktop, caplo
         pauses = [desk.fail() for _ in range(6)]
         desk.turn()
         desk.turn()
-    said = [record.getMessage() for record in caplog.records if record.name == "executor.intake"]
+    said = [record.getMessage() for record in caplog.records if record.name == "executor.relay.polling"]
     assert pauses == [0.5, 1.0, 2.0, 5.0, 5.0, 5.0] and said == ["relay_polled", "relay_away", "relay_back"]
 
 

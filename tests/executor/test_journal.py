@@ -12,9 +12,9 @@ import pytest
 from common.clock import FakeClock
 from common.errors import JournalError
 from common.signals import Action, Envelope, Signal, payload_text
-from executor import storage
-from executor.journal import Journal
-from executor.storage import MIGRATIONS, open_file
+from executor.journal import storage
+from executor.journal.journal import Journal
+from executor.journal.storage import MIGRATIONS, open_file
 
 from .fakes import START, House
 from .test_desk import entered

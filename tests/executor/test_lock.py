@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from common.clock import SystemClock
-from executor.lock import AlreadyRunning, JournalLock
+from executor.journal.lock import AlreadyRunning, JournalLock
 
 HOLD = """
 import sys
 from pathlib import Path
 from common.clock import SystemClock
-from executor.lock import JournalLock
+from executor.journal.lock import JournalLock
 lock = JournalLock(Path(sys.argv[1]))
 lock.take(SystemClock())
 print("held", flush=True)

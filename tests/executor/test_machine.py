@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from executor.commands import Command, CommandKind, CommandRefused
-from executor.trades import State
+from executor.core.commands import Command, CommandKind, CommandRefused
+from executor.core.trades import State
 
 from .fakes import EURUSD, House
 

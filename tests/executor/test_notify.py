@@ -14,8 +14,8 @@ from common.clock import FakeClock
 from common.logs import never_log
 from common.secret import Secret
 from executor import notify as module
-from executor.alarms import Alarms
-from executor.journal import Journal
+from executor.desk.alarms import Alarms
+from executor.journal.journal import Journal
 from executor.notify import Channels, Heartbeat, Notifier
 from tests.executor.fakes import START
 

@@ -13,10 +13,10 @@ import pytest
 
 from common.errors import JournalError
 from common.signals import Action, Envelope, Side, Signal, payload_text
-from executor.broker import Connectivity, OrderReport, Refusal, Status
-from executor.commands import Command, CommandKind
-from executor.policy import Policy
-from executor.trades import State
+from executor.core.commands import Command, CommandKind
+from executor.core.policy import Policy
+from executor.core.ports import Connectivity, OrderReport, Refusal, Status
+from executor.core.trades import State
 
 from .fakes import ACCOUNT, EURUSD, House
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from executor.broker import AccountView, Position
+from executor.core.ports import AccountView, Position
 from executor.publisher import Publisher
-from executor.supervisor import Connection
+from executor.tws.connection import Connection
 
 from .fakes import AAPL, ACCOUNT, House
 

@@ -22,8 +22,8 @@ from common.clock import FakeClock
 from common.secret import Secret
 from common.signals import Action, Envelope, Side, Signal, payload_text
 from common.signing import SigningKeys, sign
-from executor import relay_client as module
-from executor.relay_client import RelayClient, RelayUnavailable
+from executor.relay import client as module
+from executor.relay.client import RelayClient, RelayUnavailable
 
 NOW = datetime(2026, 11, 23, 15, 0, tzinfo=UTC)
 KEY = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="

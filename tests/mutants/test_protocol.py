@@ -8,12 +8,12 @@ from decimal import Decimal
 
 import pytest
 
-from executor.broker import Status
-from executor.commands import Command, CommandKind, CommandRefused
-from executor.plans import GiveUp, Moment, SendBracket, next_step
-from executor.policy import Policy
-from executor.trades import OrderState, State
-from executor.tws import _order
+from executor.core.commands import Command, CommandKind, CommandRefused
+from executor.core.policy import Policy
+from executor.core.ports import Status
+from executor.core.steps import GiveUp, Moment, SendBracket, next_step
+from executor.core.trades import OrderState, State
+from executor.tws.client import _order
 from tests.executor.fakes import ACCOUNT, EURUSD, House
 
 

@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 from jinja2.bccache import Bucket, BytecodeCache
 
 from common.clock import FakeClock
-from executor.commands import Command
+from executor.core.commands import Command
 from executor.status import PageSettings, create_app
 
 _SPEC = importlib.util.spec_from_file_location("page_seed", Path(__file__).with_name("seed.py"))

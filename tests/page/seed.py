@@ -15,7 +15,7 @@ from common.clock import utc_text
 
 # The rows of tables, each on a line where it fits.
 # fmt: off
-SCHEMA = Path(__file__).parents[2] / "executor" / "schema.sql"
+SCHEMA = Path(__file__).parents[2] / "executor" / "journal" / "schema.sql"
 NOW = datetime(2026, 11, 23, 14, 32, 8, 250_000, tzinfo=UTC)
 ACCOUNT = "DU1234567"
 EURUSD, USDJPY, AAPL, GBPUSD, MSFT, NVDA = 12087792, 15016059, 265598, 12087797, 272093, 4815747

@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 from page_seed import HOSTILE, open_eurusd
 
-from executor.commands import Command, CommandKind, CommandRefused
+from executor.core.commands import Command, CommandKind, CommandRefused
 from executor.status import PageServer, serve
 
 selenium = pytest.importorskip(

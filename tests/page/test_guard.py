@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from common.errors import ConfigError
-from executor.commands import Command, CommandKind, CommandRefused
+from executor.core.commands import Command, CommandKind, CommandRefused
 from executor.status import PageSettings
 from executor.status.security import GUESSES
 

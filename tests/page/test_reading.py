@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from page_seed import AAPL, ACCOUNT, EURUSD, HOSTILE, connected, position
 
-from executor.journal import Journal
+from executor.journal.journal import Journal
 
 
 def text_of(client, path="/"):

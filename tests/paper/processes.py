@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from common.clock import SystemClock
-from executor.lock import AlreadyRunning, JournalLock
+from executor.journal.lock import AlreadyRunning, JournalLock
 from executor.paper.control import ControlClient
 
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,7 @@ import requests
 from common.clock import SystemClock
 from common.secret import Secret
 from common.signing import SigningKeys, sign
-from executor.relay_client import RelayClient
+from executor.relay.client import RelayClient
 from tests.relay.examples import (
     AUTH,
     FRESH_SECRET,

@@ -7,8 +7,8 @@ from decimal import Decimal
 from functools import cache
 
 from common.signals import Side
-from executor.broker import Fill, OrderReport, Status
-from executor.trades import STOPS, Leg, Order
+from executor.core.ports import Fill, OrderReport, Status
+from executor.core.trades import STOPS, Leg, Order
 from tests.search.world import ACCOUNT, Fact, Held, Letter, World
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from executor.broker import Fill, OrderReport
-from executor.trades import STOPS, ZERO, Leg, OrderState, State
+from executor.core.ports import Fill, OrderReport
+from executor.core.trades import STOPS, ZERO, Leg, OrderState, State
 from tests.search.broker import arrives, filled
 from tests.search.shell import heard, later, looked, turn
 from tests.search.steps import successors

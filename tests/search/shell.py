@@ -11,9 +11,11 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from common.signals import Action, Signal
-from executor.brackets import Bracket, plan_bracket
-from executor.broker import Fill, OrderReport, Position, Snapshot, Status
-from executor.plans import (
+from executor.core.brackets import Bracket, plan_bracket
+from executor.core.ports import Fill, OrderReport, Position, Snapshot, Status
+from executor.core.reconcile import Books, OrderResolution, Orphan, Reduced, Unexplained, Verdict, differing, reconcile
+from executor.core.rules import Close, Done, Enter, View, Wait, decide
+from executor.core.steps import (
     Cancel,
     GiveUp,
     Hold,
@@ -26,9 +28,7 @@ from executor.plans import (
     Unprotected,
     next_step,
 )
-from executor.reconcile import Books, OrderResolution, Orphan, Reduced, Unexplained, Verdict, differing, reconcile
-from executor.rules import Close, Done, Enter, View, Wait, decide
-from executor.trades import ZERO, Event, Leg, Order, OrderState, State, Trade, following, observed, order_state
+from executor.core.trades import ZERO, Event, Leg, Order, OrderState, State, Trade, following, observed, order_state
 from tests.search.broker import report_of
 from tests.search.world import ACCOUNT, DAY, LOOK_UP, PAUSE, POLICY, SIZE, START, STOCK, Fact, Letter, World
 

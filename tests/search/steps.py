@@ -7,8 +7,8 @@ from dataclasses import replace
 from decimal import Decimal
 
 from common.signals import Side
-from executor.broker import Fill, Kind
-from executor.trades import STOPS, ZERO
+from executor.core.ports import Fill, Kind
+from executor.core.trades import STOPS, ZERO
 from tests.search.broker import arrives, dies, filled, tell
 from tests.search.shell import Turn, heard, later, looked, turn
 from tests.search.world import ACCOUNT, World

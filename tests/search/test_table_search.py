@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from executor import plans, reconcile
-from executor.broker import Kind
-from executor.policy import Policy
-from executor.trades import Leg, State, Trade
+from executor.core import reconcile, steps
+from executor.core.policy import Policy
+from executor.core.ports import Kind
+from executor.core.trades import Leg, State, Trade
 from tests.search import laws, shell
 from tests.search.laws import search, told
 from tests.search.world import BUY, CLOSE, SELL, Budget, World
@@ -76,14 +76,14 @@ def _resend_under_a_new_id(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _close_beside_live_exits(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = plans._PLANNERS[State.CANCELLING]
+    real = steps._PLANNERS[State.CANCELLING]
 
-    def at_once(trade: Trade, moment: plans.Moment, policy: Policy) -> plans.Step | None:
+    def at_once(trade: Trade, moment: steps.Moment, policy: Policy) -> steps.Step | None:
         if trade.held <= 0 or any(trade.legs(Leg.CLOSE)):
             return real(trade, moment, policy)
-        return plans.Place(plans._exit(trade, Leg.CLOSE, trade.held, Kind.MARKET, None))
+        return steps.Place(steps._exit(trade, Leg.CLOSE, trade.held, Kind.MARKET, None))
 
-    monkeypatch.setitem(plans._PLANNERS, State.CANCELLING, at_once)
+    monkeypatch.setitem(steps._PLANNERS, State.CANCELLING, at_once)
 
 
 def _call_every_missing_order_dead(monkeypatch: pytest.MonkeyPatch) -> None:

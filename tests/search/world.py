@@ -10,9 +10,9 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from common.signals import Action, Side, Signal
-from executor.broker import Contract, Fill, OrderReport
-from executor.policy import Policy
-from executor.trades import ZERO, Order, Trade
+from executor.core.policy import Policy
+from executor.core.ports import Contract, Fill, OrderReport
+from executor.core.trades import ZERO, Order, Trade
 
 START = datetime(2026, 11, 23, 15, 0, tzinfo=UTC)
 ACCOUNT, DAY, LOOK_UP = "DU1", "2026-11-23", frozenset({103, 104, 135, 161, 10147, 10148})

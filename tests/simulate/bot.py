@@ -1,4 +1,4 @@
-"""The executor in this process: its own modules, composed as `executor.runtime` does, with a death at any boundary.
+"""The executor in this process: its own modules, composed as `executor.app` does, with a death at any boundary.
 
 What is not here: the page, the notifier and APScheduler, which plans by the machine's clock; a task ticks in its place.
 """
@@ -13,15 +13,15 @@ from pathlib import Path
 from common.clock import Clock
 from common.errors import JournalError
 from common.secret import Secret
-from executor.accounts import AccountRules
-from executor.alarms import Alarms
-from executor.desk import Desk
-from executor.intake import Intake
-from executor.journal import Journal
-from executor.policy import Policy
-from executor.relay_client import RelayClient
-from executor.supervisor import SleepWatch, Supervisor
-from executor.tws import Tws
+from executor.core.accounts import AccountRules
+from executor.core.policy import Policy
+from executor.desk.alarms import Alarms
+from executor.desk.desk import Desk
+from executor.journal.journal import Journal
+from executor.relay.client import RelayClient
+from executor.relay.polling import Intake
+from executor.tws.client import Tws
+from executor.tws.connection import SleepWatch, Supervisor
 from tests.simulate.posts import SIGNING, TOKEN, URL, InProcess, RelayHouse
 from tests.simulate.wires import Network, Pipe
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from executor.commands import Command, CommandKind, CommandRefused
+from executor.core.commands import Command, CommandKind, CommandRefused
 from executor.paper.actions import perform
 from executor.paper.orders import MANUAL, Order
 from tests.simulate.bot import Killed

@@ -15,7 +15,7 @@ from zlib import crc32
 import pytest
 
 from common.clock import FakeClock, utc_text
-from executor.journal import Journal
+from executor.journal.journal import Journal
 from tests.simulate import calm
 from tests.simulate import checker as checker_module
 from tests.simulate import ends as ends_module

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from executor import plans
-from executor.broker import Kind
-from executor.journal import Journal
-from executor.policy import Policy
-from executor.recorder import Recorder
-from executor.trades import Leg, State, Trade
+from executor.core import steps
+from executor.core.policy import Policy
+from executor.core.ports import Kind
+from executor.core.trades import Leg, State, Trade
+from executor.desk.recorder import Recorder
+from executor.journal.journal import Journal
 from tests.simulate.story import is_calm, play, play_seed
 from tests.simulate.world import run
 
@@ -49,13 +49,13 @@ def test_seed_gives_the_same_trace_to_the_byte_in_another_process() -> None:
 def close_on_a_stale_position(monkeypatch: pytest.MonkeyPatch) -> None:
     """As it once was: the rest of a close went out on the position shown before its first part."""
 
-    def at_once(trade: Trade, moment: plans.Moment, policy: Policy) -> plans.Step | None:
-        quantity = plans.closable(trade, moment)
+    def at_once(trade: Trade, moment: steps.Moment, policy: Policy) -> steps.Step | None:
+        quantity = steps.closable(trade, moment)
         if trade.live or quantity <= 0:
             return None
-        return plans.Place(plans._exit(trade, Leg.CLOSE, quantity, Kind.MARKET, None))
+        return steps.Place(steps._exit(trade, Leg.CLOSE, quantity, Kind.MARKET, None))
 
-    monkeypatch.setitem(plans._PLANNERS, State.CLOSING, at_once)
+    monkeypatch.setitem(steps._PLANNERS, State.CLOSING, at_once)
 
 
 def no_block_after_a_take_profit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +67,7 @@ def ids_as_tws_says(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def no_stop_put_back_and_no_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plans, "_protect", lambda *_: None)
+    monkeypatch.setattr(steps, "_protect", lambda *_: None)
 
 
 Plant = Callable[[pytest.MonkeyPatch], None]

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from executor import intake
+from executor.core.policy import Policy
 from executor.paper.exchange import Exchange
 from executor.paper.faults import Fault, Faults
 from executor.paper.server import PaperServer
-from executor.policy import Policy
+from executor.relay import polling
 from relay import intake as relay_intake
 from tests.simulate.bot import Bot, Killed
 from tests.simulate.checker import Checker, Sight
@@ -298,7 +298,7 @@ async def _run(
 ) -> Result:
     world = World(seed, folder, loop, clock)
     world.tell = tell
-    intake.in_thread = LongPoll(world.relay, world.chance)  # type: ignore[assignment]
+    polling.in_thread = LongPoll(world.relay, world.chance)  # type: ignore[assignment]
     numbers = iter(range(1, 1_000_000))
     relay_intake.new_id = lambda: f"{seed:013d}{next(numbers):013d}"
     loop.set_exception_handler(lambda _, context: _complain(world, context))
@@ -327,12 +327,12 @@ def _complain(world: World, context: dict[str, Any]) -> None:
 @contextmanager
 def _seams() -> Any:
     """Keep the few names that a run replaces, and put them back; no log meanwhile."""
-    kept = intake.in_thread, relay_intake.new_id, logging.root.manager.disable
+    kept = polling.in_thread, relay_intake.new_id, logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
         yield
     finally:
-        intake.in_thread, relay_intake.new_id = kept[:2]
+        polling.in_thread, relay_intake.new_id = kept[:2]
         logging.disable(kept[2])
 
 

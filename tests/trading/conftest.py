@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from executor import supervisor
+from executor.tws import connection
 
 from .harness import House
 
@@ -21,10 +21,10 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def house(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
     """Return a house that is not started yet; its loop starts it. Only the pauses of connecting are shortened."""
-    monkeypatch.setattr(supervisor, "_FIRST_PAUSES", (0.2,) * 6)
-    monkeypatch.setattr(supervisor, "_LATER_PAUSES", (0.1,) * 6)
-    monkeypatch.setattr(supervisor, "_SNAPSHOT_GAP", 0.2)
-    monkeypatch.setattr(supervisor, "SETTLE_SECONDS", 0.2)
+    monkeypatch.setattr(connection, "_FIRST_PAUSES", (0.2,) * 6)
+    monkeypatch.setattr(connection, "_LATER_PAUSES", (0.1,) * 6)
+    monkeypatch.setattr(connection, "_SNAPSHOT_GAP", 0.2)
+    monkeypatch.setattr(connection, "SETTLE_SECONDS", 0.2)
     marker = request.node.get_closest_marker("house")
     return House(tmp_path, **(marker.kwargs if marker else {}))
 

@@ -11,17 +11,17 @@ from typing import Any
 
 from common.clock import SystemClock
 from common.signals import Action, Envelope, Side, Signal, payload_text
-from executor.accounts import AccountRules
-from executor.alarms import Alarms
-from executor.commands import Command, CommandKind
-from executor.desk import Desk
-from executor.journal import Journal
+from executor.core.accounts import AccountRules
+from executor.core.commands import Command, CommandKind
+from executor.core.policy import Policy
+from executor.desk.alarms import Alarms
+from executor.desk.desk import Desk
+from executor.journal.journal import Journal
 from executor.paper.actions import perform
 from executor.paper.exchange import Exchange
 from executor.paper.server import LOOPBACK, PaperServer
-from executor.policy import Policy
-from executor.supervisor import Supervisor
-from executor.tws import Tws
+from executor.tws.client import Tws
+from executor.tws.connection import Supervisor
 
 CLIENT_ID = 1
 TICK_SECONDS = 0.05

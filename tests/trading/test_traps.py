@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from executor import plans, resolver, supervisor, watch
-from executor.policy import Policy
+from executor.core import steps
+from executor.core.policy import Policy
+from executor.desk import snapshots, watch
+from executor.tws import connection
 
 from .harness import House, leg_of
 from .test_trading import LONG, SHORT
@@ -25,18 +27,18 @@ CODES = (103, 104, 105, 135, 161, 200, 201, 321, 322, 436, 460, 463, 481, 10052,
 @pytest.fixture(autouse=True)
 def quick(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests do not wait seconds: every pause is a fraction, and their proportions stay."""
-    for module, name in ((plans, "OCA_GRACE"), (resolver, "SETTLE"), (watch, "MISMATCH")):
+    for module, name in ((steps, "OCA_GRACE"), (snapshots, "SETTLE"), (watch, "MISMATCH")):
         monkeypatch.setattr(module, name, timedelta(seconds=0.15))
-    monkeypatch.setattr(supervisor, "SETTLE_SECONDS", 0.15)
-    monkeypatch.setattr(supervisor, "_SNAPSHOT_GAP", 0.05)
-    monkeypatch.setattr(supervisor, "_LATER_PAUSES", (0.05,) * 6)
+    monkeypatch.setattr(connection, "SETTLE_SECONDS", 0.15)
+    monkeypatch.setattr(connection, "_SNAPSHOT_GAP", 0.05)
+    monkeypatch.setattr(connection, "_LATER_PAUSES", (0.05,) * 6)
 
 
 @pytest.fixture
 def quick_pulse(monkeypatch: pytest.MonkeyPatch) -> None:
     """A TWS that does not answer is noticed within a fraction of a second."""
-    monkeypatch.setattr(supervisor, "PROBE_EVERY", 0.1)
-    monkeypatch.setattr(supervisor, "PROBE_SECONDS", 0.2)
+    monkeypatch.setattr(connection, "PROBE_EVERY", 0.1)
+    monkeypatch.setattr(connection, "PROBE_SECONDS", 0.2)
 
 
 def filled(house: House) -> list[str]:

@@ -13,10 +13,10 @@ from typing import Any
 
 from common.clock import SystemClock
 from common.signals import Side
-from executor.broker import Contract, Kind, Ticket
+from executor.core.ports import Contract, Kind, Ticket
 from executor.paper.exchange import Exchange
 from executor.paper.server import PaperServer
-from executor.tws import Tws
+from executor.tws.client import Tws
 
 HOST = "127.0.0.1"
 ACCOUNT = "DU1234567"

@@ -11,8 +11,8 @@ import pytest
 
 from common.clock import SystemClock
 from common.errors import BrokerUnavailable
-from executor.broker import Contract
-from executor.tws import ClientIdInUse, Tws
+from executor.core.ports import Contract
+from executor.tws.client import ClientIdInUse, Tws
 from tests.wire.harness import ACCOUNT, HOST, Ear, between, client, on_loop, paper, ticket, until
 
 

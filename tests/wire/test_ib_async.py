@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from executor.tws import library
+from executor.tws.client import library
 from tests.paper.processes import ROOT, environment
 
 SUPERVISOR = Path(__file__).with_name("test_supervisor.py")  # knows nothing of the library, and takes its time
@@ -18,7 +18,7 @@ import sys
 sys.modules["ib_insync"] = None
 sys.path += {more!r}
 import pytest
-from executor.tws import library
+from executor.tws.client import library
 assert library.__name__ == "ib_async", library
 sys.exit(pytest.main({arguments!r}))
 """

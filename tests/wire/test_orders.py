@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from common.signals import Side
-from executor.broker import Contract, Status
-from executor.prices import STALE_SECONDS
-from executor.tws import Tws
+from executor.core.ports import Contract, Status
+from executor.tws.client import Tws
+from executor.tws.prices import STALE_SECONDS
 from tests.wire.harness import (
     AAPL,
     ACCOUNT,
@@ -375,7 +375,7 @@ async def test_delayed_prices_are_asked_for_where_live_ones_are_refused() -> Non
 
 def test_old_and_senseless_prices_are_none() -> None:
     from common.clock import FakeClock
-    from executor.prices import Prices
+    from executor.tws.prices import Prices
 
     clock = FakeClock(datetime(2026, 1, 1, tzinfo=UTC))
     prices = Prices(clock)

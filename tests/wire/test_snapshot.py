@@ -10,9 +10,9 @@ import pytest
 
 from common.errors import BrokerUnavailable
 from common.signals import Side
-from executor.broker import Status
-from executor.gathering import same_picture
-from executor.tws import SnapshotIncomplete
+from executor.core.ports import Status
+from executor.tws.client import SnapshotIncomplete
+from executor.tws.reading import same_picture
 from tests.wire.harness import ACCOUNT, EURUSD, between, bracket, client, on_loop, paper, ticket, until, working
 
 ENDS = {

@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 
 from common.clock import SystemClock
-from executor import supervisor as module
-from executor.accounts import AccountRules
-from executor.alarms import Alarms
-from executor.desk import Desk
-from executor.journal import Journal
+from executor.core.accounts import AccountRules
+from executor.core.policy import Policy
+from executor.desk.alarms import Alarms
+from executor.desk.desk import Desk
+from executor.journal.journal import Journal
 from executor.paper.server import PaperServer
-from executor.policy import Policy
-from executor.supervisor import SleepWatch, Supervisor
-from executor.tws import Tws
+from executor.tws import connection as module
+from executor.tws.client import Tws
+from executor.tws.connection import SleepWatch, Supervisor
 from tests.wire.harness import ACCOUNT, HOST, SEEN, on_loop, paper, ticket, until, working
 
 REAL = dict(vars(module))  # before `quick`

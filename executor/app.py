@@ -1,0 +1,279 @@
+"""The composition root: one event loop that owns the connection, the scheduler and the journal's writes.
+
+Everything that blocks runs in a thread; the page is another thread that reads the journal by itself and hands the
+owner's wishes over here. One thing going wrong never ends the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from concurrent.futures import TimeoutError as NotInTime
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+from common.channels import Channels
+from common.clock import Clock, SystemClock
+from common.errors import BridgeError, JournalError
+from common.logs import get_logger
+from executor.core.accounts import AccountRules
+from executor.core.commands import Command
+from executor.desk.alarms import Alarms
+from executor.desk.desk import Desk
+from executor.journal.journal import Journal
+from executor.journal.lock import JournalLock
+from executor.notify import Heartbeat, Notifier
+from executor.paper_child import PaperChild
+from executor.publisher import Publisher
+from executor.relay.client import RelayClient
+from executor.relay.polling import Intake
+from executor.settings import VERSION, Choices, ExecutorSettings
+from executor.status import PageServer, PageSettings, create_app, serve
+from executor.tws.client import Tws
+from executor.tws.connection import SleepWatch, Supervisor
+
+log = get_logger(__name__)
+
+TICK_SECONDS, PUBLISH_SECONDS, NOTIFY_SECONDS, TIDY_SECONDS = 0.5, 0.5, 1.0, 60.0
+_COMMAND_SECONDS = 10.0
+_AGAIN_SECONDS = 5.0
+
+
+@dataclass(slots=True)
+class Parts:
+    """What the executor is made of, put together."""
+
+    desk: Desk
+    supervisor: Supervisor
+    intake: Intake
+    notifier: Notifier
+    heartbeat: Heartbeat
+    publisher: Publisher
+    tws: Tws
+    child: PaperChild | None
+
+
+def run(settings: ExecutorSettings, choices: Choices, ready: Callable[[str], None]) -> None:
+    """Trade until told to stop. `ready` is told the page's address once the page answers.
+
+    Raises:
+        AlreadyRunning: Another executor holds this journal.
+        ConfigError: The page cannot be served as configured.
+        JournalError: The journal cannot be opened.
+    """
+    clock = SystemClock()
+    lock = JournalLock(settings.journal_path)
+    lock.take(clock)
+    try:
+        journal = Journal.open(settings.journal_path, clock)
+        try:
+            asyncio.run(_trade(settings, choices, journal, clock, ready))
+        finally:
+            journal.close()
+    finally:
+        lock.release()
+
+
+async def _trade(
+    settings: ExecutorSettings, choices: Choices, journal: Journal, clock: Clock, ready: Callable[[str], None]
+) -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_say_loop_error)
+    parts = compose(settings, choices, journal, clock)
+    page = _serve_page(settings, parts.desk, loop, ready)
+    over = _stop_signals(loop)
+    scheduler = _schedule(parts, clock)
+    tasks = [
+        asyncio.ensure_future(_for_ever("connection", parts.supervisor.run)),
+        asyncio.ensure_future(_for_ever("clock", lambda: _watch_clock(parts, scheduler, clock))),
+    ]
+    try:
+        await over.wait()
+        log.info("stopping", then="orders that are at the broker stay there, stops included")
+    finally:
+        scheduler.shutdown(wait=False)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        page.close()
+        with contextlib.suppress(JournalError):
+            parts.publisher.say_stopped()
+        if parts.child:
+            parts.child.end()
+
+
+def compose(settings: ExecutorSettings, choices: Choices, journal: Journal, clock: Clock) -> Parts:
+    """Put the executor together; nothing is started yet."""
+    alarms = Alarms(journal)
+    tws = Tws(clock, choices.contracts)
+    account = settings.account or settings.live or journal.account() or ""
+    client_id = settings.ib_client_id
+    desk = Desk(journal, tws, alarms, clock, choices.policy, account, client_id, lambda why: None)
+    child = PaperChild(settings.journal_path) if settings.paper else None
+    supervisor = Supervisor(
+        tws, desk, journal, alarms, clock,
+        AccountRules(settings.account, settings.live, built_in=settings.paper),
+        client_id, child.address if child else _fixed(settings.ib_host, settings.ib_port),
+    )  # fmt: skip
+    desk.want_snapshot = supervisor.want_snapshot  # each needs the other
+    client = RelayClient(
+        settings.relay_url, settings.relay_token, settings.signing_secrets, clock, settings.relay_ca
+    )  # fmt: skip
+    held_back = lambda: supervisor.refused or desk.why("storage")  # noqa: E731 - what cannot be kept is not fetched
+    intake = Intake(client, journal, desk, alarms, clock, held_back)
+    channels = Channels(settings.notify_urls, "EXECUTOR_NOTIFY_URLS")
+    notifier = Notifier(journal, channels, clock, lambda: desk.watch.unwritten)
+    heartbeat = Heartbeat(settings.heartbeat_url, clock)
+    publisher = Publisher(journal, tws, desk, supervisor.connection, clock)
+    return Parts(desk, supervisor, intake, notifier, heartbeat, publisher, tws, child)
+
+
+def _fixed(host: str, port: int) -> Callable[[], Awaitable[tuple[str, int]]]:
+    async def address() -> tuple[str, int]:
+        return host, port
+
+    return address
+
+
+# --- the page ---------------------------------------------------------------------------------------
+
+
+def _serve_page(
+    settings: ExecutorSettings, desk: Desk, loop: asyncio.AbstractEventLoop, ready: Callable[[str], None]
+) -> PageServer:
+    def submit(command: Command) -> str:
+        """Carry a wish from the page's thread to the loop, and its answer back."""
+
+        async def obey() -> str:
+            return desk.command(command)
+
+        answer = asyncio.run_coroutine_threadsafe(obey(), loop)
+        try:
+            return answer.result(_COMMAND_SECONDS)
+        except NotInTime:
+            answer.cancel()
+            raise TimeoutError("the trading loop did not answer in time") from None
+
+    page_settings = PageSettings(
+        host=settings.flask_host,
+        port=settings.flask_port,
+        login_token=settings.page_token.reveal() if settings.page_token else None,
+        templates=str(settings.templates) if settings.templates else None,
+        relay_url=settings.relay_url,
+        version=VERSION,
+        hosts=settings.page_hosts,
+    )
+    server = serve(create_app(settings.journal_path, submit, page_settings), settings.flask_host, settings.flask_port)
+    ready(replace(page_settings, port=server.port).login_link)
+    return server
+
+
+# --- the jobs ---------------------------------------------------------------------------------------
+
+
+def _schedule(parts: Parts, clock: Clock) -> AsyncIOScheduler:
+    """Start the jobs. Each runs on the loop, one at a time; a poll that ends plans the next one."""
+    logging.getLogger("apscheduler").setLevel(logging.ERROR)
+    scheduler = AsyncIOScheduler(
+        timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
+    )
+
+    async def tick() -> None:
+        _guard(parts.desk, parts.desk.tick)
+
+    async def publish() -> None:
+        _guard(parts.desk, parts.publisher.publish)
+
+    async def tidy() -> None:
+        _guard(parts.desk, parts.intake.tidy)
+        if parts.desk.is_well:
+            await parts.heartbeat.turn(parts.intake.last_poll)
+
+    for job, seconds in (
+        (tick, TICK_SECONDS),
+        (publish, PUBLISH_SECONDS),
+        (parts.notifier.turn, NOTIFY_SECONDS),
+        (tidy, TIDY_SECONDS),
+    ):
+        scheduler.add_job(job, "interval", seconds=seconds)
+    scheduler.add_job(_poll, args=(parts.intake, scheduler, clock), id="poll")
+    scheduler.start()
+    return scheduler
+
+
+async def _watch_clock(parts: Parts, scheduler: AsyncIOScheduler, clock: Clock) -> None:
+    """Notice a sleep, and a clock that was set: the scheduler waits by that clock, so its jobs are told to go on."""
+    sleep_watch = SleepWatch(clock)
+
+    def look() -> None:
+        if noticed := sleep_watch.look():
+            for job in scheduler.get_jobs():
+                job.modify(next_run_time=clock.now())
+            parts.supervisor.drop(f"{noticed}; connecting anew")
+
+    parts.desk.before_turn = look  # before any timer is held against a time in which nothing was seen
+    while True:
+        await asyncio.sleep(TICK_SECONDS)
+        look()
+
+
+async def _poll(intake: Intake, scheduler: AsyncIOScheduler, clock: Clock) -> None:
+    """Poll for as long as the relay answers; after a failure come back by the scheduler, after a pause."""
+    pause = 0.0
+    while pause <= 0.0:  # a job that plans itself for now would be skipped, as it still counts as running
+        try:
+            pause = await intake.turn()
+        except asyncio.CancelledError:  # the end of the program; what is leased comes again
+            return
+        except Exception:
+            log.exception("poll_failed")
+            pause = _AGAIN_SECONDS
+    at = clock.now() + timedelta(seconds=pause)
+    scheduler.add_job(_poll, "date", run_date=at, args=(intake, scheduler, clock), id="poll", replace_existing=True)
+
+
+def _guard(desk: Desk, step: Callable[[], None]) -> None:
+    """Take a step; whatever it raises stops the sending of orders, and nothing else."""
+    try:
+        step()
+    except Exception as exc:
+        log.exception("step_failed")
+        desk.stopped_by(exc)
+
+
+async def _for_ever(name: str, task: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            await task()
+        except Exception:
+            log.exception("task_failed", task=name, then=f"again in {_AGAIN_SECONDS:.0f} s")
+        await asyncio.sleep(_AGAIN_SECONDS)
+
+
+# --- the end ----------------------------------------------------------------------------------------
+
+
+def _stop_signals(loop: asyncio.AbstractEventLoop) -> asyncio.Event:
+    """Return an event that Ctrl-C, and the system's wish to end us, set."""
+    over = asyncio.Event()
+    names = ("SIGINT", "SIGTERM", "SIGBREAK")  # the last is Windows's own
+    for number in [getattr(signal, name) for name in names if hasattr(signal, name)]:
+        if sys.platform == "win32":
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(over.set))
+        else:
+            loop.add_signal_handler(number, over.set)
+    return over
+
+
+def _say_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """One line for what the loop complains of, such as bytes on the TWS socket that are no message."""
+    error = context.get("exception")
+    words = f"{type(error).__name__}: {error}" if error and not isinstance(error, BridgeError) else str(error or "")
+    log.warning("loop_complained", text=str(context.get("message", "")), error=words)

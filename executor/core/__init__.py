@@ -1,0 +1,1 @@
+"""What trading decides, pure: no input or output, no clock, no library."""

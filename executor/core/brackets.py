@@ -1,0 +1,109 @@
+"""From an open signal to its orders, pure: references, rounded prices, and the bracket, or why there can be none.
+
+Prices are rounded towards the entry, so that the loss is never larger than asked.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+
+from common.signals import Side, Signal
+from executor.core.ports import Contract, Kind
+from executor.core.trades import ZERO, Leg, Order
+
+
+def order_ref(signal_id: str, leg: Leg, attempt: int) -> str:
+    """Return the key of one leg and attempt of one signal: the same for ever, so that a rerun asks about the same order.
+
+    >>> order_ref("01J", Leg.ENTRY, 1)
+    'sx1:LDLX73G2BWEHXY7BE1'
+    """
+    digest = base64.b32encode(hashlib.sha256(signal_id.encode()).digest()).decode()
+    return f"sx1:{digest[:16]}{leg.value}{attempt}"
+
+
+def is_ours(ref: str | None) -> bool:
+    """Whether an order reference at the broker is one that this program makes."""
+    return ref is not None and ref.startswith("sx1:")
+
+
+def round_price(price: Decimal, contract: Contract, up: bool) -> Decimal:
+    """Round to the contract's price step, up or down.
+
+    Source: IBKR market rules: the step depends on the price; the row with the highest edge not above it counts.
+    """
+    step = max(
+        (s for s in contract.price_steps if s.low <= price), key=lambda s: s.low, default=contract.price_steps[0]
+    )
+    return (price / step.increment).to_integral_value(ROUND_CEILING if up else ROUND_FLOOR) * step.increment
+
+
+@dataclass(frozen=True, slots=True)
+class Bracket:
+    """The orders of one entry, in the order in which they are sent; the stop-loss is last."""
+
+    orders: tuple[Order, ...]
+
+    @property
+    def stop_wanted(self) -> bool:
+        return any(o.leg is Leg.STOP_LOSS for o in self.orders)
+
+
+def plan_bracket(signal: Signal, signal_id: str, contract: Contract, market: Decimal | None) -> Bracket | str:
+    """Return the bracket for an open signal, or in words why it cannot be ordered.
+
+    `market` is the price now, None where it is not known: then only the exits are held against each other.
+    """
+    if signal.side is None or signal.quantity is None:
+        return "an open signal needs a side and a quantity"
+    problem = size_problem(signal.quantity, contract)
+    if problem:
+        return problem
+    buy = signal.side is Side.BUY
+    tp = None if signal.tp is None else round_price(signal.tp, contract, up=not buy)
+    sl = None if signal.sl is None else round_price(signal.sl, contract, up=buy)
+    problem = price_problem(signal.side, tp, sl, market)
+    return problem or Bracket(tuple(_bracket_orders(signal, signal_id, signal.side, tp, sl)))
+
+
+def _bracket_orders(
+    signal: Signal, signal_id: str, side: Side, tp: Decimal | None, sl: Decimal | None
+) -> Iterator[Order]:
+    quantity = signal.quantity or ZERO
+    parent = order_ref(signal_id, Leg.ENTRY, 1)
+    yield Order(parent, Leg.ENTRY, 1, side, Kind.MARKET, quantity)
+    for leg, kind, price in ((Leg.TAKE_PROFIT, Kind.LIMIT, tp), (Leg.STOP_LOSS, Kind.STOP, sl)):
+        if price is not None:
+            yield Order(order_ref(signal_id, leg, 1), leg, 1, side.opposite, kind, quantity, price, parent_ref=parent)
+
+
+def size_problem(quantity: Decimal, contract: Contract) -> str | None:
+    """Say in words why this quantity cannot be traded in this contract, or None."""
+    if contract.sec_type != "CASH" and quantity % contract.size_step != 0:
+        unit = {"STK": "whole shares", "FUT": "whole contracts"}.get(
+            contract.sec_type, f"steps of {contract.size_step}"
+        )
+        return f"{quantity} {contract.symbol} cannot be ordered through the API: only {unit}"
+    return None
+
+
+def price_problem(side: Side, tp: Decimal | None, sl: Decimal | None, market: Decimal | None) -> str | None:
+    """Say in words why these rounded exits cannot stand, or None."""
+    sign = 1 if side is Side.BUY else -1
+    if any(p is not None and p <= 0 for p in (tp, sl)):
+        return "a take-profit or stop-loss rounds to zero or less"
+    if tp is not None and sl is not None and (tp - sl) * sign <= 0:
+        return (
+            f"after rounding to the contract's tick the take-profit {tp} and the stop-loss {sl} no longer stand apart"
+        )
+    if market is None:
+        return None
+    if tp is not None and (tp - market) * sign <= 0:
+        return f"the take-profit {tp} is on the wrong side of the market ({market}) for a {side.value}: it would fill at once"
+    if sl is not None and (market - sl) * sign <= 0:
+        return f"the stop-loss {sl} is on the wrong side of the market ({market}) for a {side.value}: it would fill at once"
+    return None

@@ -1,0 +1,357 @@
+"""Journal × snapshot → resolutions, pure: what became of every order and position that we cannot see through events.
+
+It is called only with a snapshot whose every part ended, after the snapshot's own facts (reports, executions) were
+recorded. What it says is carried out by `desk`; where the evidence does not say, it says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+
+from common.signals import Side
+from executor.core.brackets import is_ours
+from executor.core.ports import Fill, OrderReport, Snapshot
+from executor.core.trades import EXITS, ZERO, Leg, Order, OrderState, State, Trade, awaits_executions
+
+MAX_RESENDS = 2
+CLOCKS_APART = timedelta(seconds=5)  # executions bear IBKR's clock, in whole seconds; trades bear ours
+
+
+class Verdict(StrEnum):
+    """What the evidence makes of one order that the broker does not show as working."""
+
+    GONE = "gone"  # it was there and is no more: cancelled
+    DEAD = "dead"  # it was refused, or never came to be: rejected
+    RESEND = "resend"  # it never arrived: the same order under the same id again
+    CANCEL_FIRST = "cancel first"  # before it is called dead, its id is cancelled, so that nobody can release it later
+    WAIT = "wait"  # the broker speaks of executions that have not come yet
+    HOLD = "hold"  # the evidence does not say
+
+
+@dataclass(frozen=True, slots=True)
+class OrderResolution:
+    order: Order
+    trade: Trade
+    verdict: Verdict
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reduced:
+    """The account shows less of the trade than its executions say: taken out by hand, or by an exit nobody saw."""
+
+    trade: Trade
+    quantity: Decimal
+    fills: tuple[Fill, ...]  # the executions that took out just this; empty where none did
+    how: str  # by hand, liquidated, or unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Unexplained:
+    """The position contradicts the journal in a way that no rule explains."""
+
+    trade: Trade
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class MoreThanKnown:
+    """The account holds more than the journal's trade: the owner's own; left alone, and said."""
+
+    trade: Trade
+    quantity: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class LessThanKnown:
+    """The account shows less than the trade, and nothing explains it yet: said, while it may only be told late."""
+
+    trade: Trade
+    quantity: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """In a contract of ours, without a trade now, the account shows what neither we nor the owner explained."""
+
+    symbol: str
+    con_id: int
+    shown: Decimal
+    known: Decimal  # what the owner told us to leave alone
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """An order with our reference is live though its trade is finished, or though the journal does not know it."""
+
+    report: OrderReport
+    known: bool
+
+
+Resolution = OrderResolution | Reduced | Unexplained | MoreThanKnown | LessThanKnown | Unknown | Orphan
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """What the journal says, as of the snapshot; the executions of the snapshot are already in it."""
+
+    now: datetime
+    trades: tuple[Trade, ...]  # every unfinished trade
+    known_refs: frozenset[str]  # of the snapshot's references, those that the journal knows
+    foreign: tuple[Fill, ...]  # executions that no trade accounts for
+    beside: dict[tuple[str, int], Decimal]  # (account, conId) → what the owner told us to ignore
+    settled: frozenset[int]  # contracts whose position was found different before, equally, some seconds ago
+    believed: frozenset[int] = frozenset()  # those where it has stood so long that it is not just told late
+    agreed: Mapping[int, str] = field(default_factory=dict)  # contract → the day when account and journal last agreed
+    hidden_before: datetime | None = (
+        None  # executions of before then may be gone: those that were shown are not any more
+    )
+    hidden: frozenset[int] = frozenset()  # contracts in which account and journal have not agreed since then
+    arrived: datetime | None = None  # what was sent up to then has had its time to arrive; None: all of it
+    missed: Mapping[str, str | None] = field(
+        default_factory=dict
+    )  # working orders, missing for a while → last seen when
+    account: str = ""
+    contracts: Mapping[int, str] = field(default_factory=dict)  # traded ever, or told to be ignored → symbol
+
+    @property
+    def idle(self) -> dict[int, str]:
+        """The contracts of ours without a trade now."""
+        busy = {trade.con_id for trade in self.trades}
+        return {con_id: symbol for con_id, symbol in self.contracts.items() if con_id not in busy}
+
+
+def reconcile(books: Books, snapshot: Snapshot) -> list[Resolution]:
+    """Bring journal and broker together: one resolution for every thing that only a complete view can tell."""
+    resolutions: list[Resolution] = list(_orphans(books, snapshot))
+    for trade in books.trades:
+        if trade.state not in (State.HOLD, State.PLANNED):
+            resolutions += _of_trade(trade, books, snapshot)
+    return [*resolutions, *_unknown(books, snapshot)]
+
+
+def _of_trade(trade: Trade, books: Books, snapshot: Snapshot) -> Iterator[Resolution]:
+    missing = [o for o in trade.live if not _is_open(o, snapshot) and not _is_under_way(o, trade, books, snapshot)]
+    difference = _difference(trade, books, snapshot)
+    for order in missing:
+        yield judge(order, trade, books, snapshot, difference)
+    if trade.state is not State.SENDING and not any(awaits_executions(o) for o in missing):
+        yield from _of_position(trade, books, snapshot, difference)
+
+
+def _is_under_way(order: Order, trade: Trade, books: Books, snapshot: Snapshot) -> bool:
+    """Whether an order may be missing only because it was sent a moment ago; a refused one is not."""
+    if snapshot.may_lack(order.sent_at):
+        return True
+    young = books.arrived is not None and order.sent_at is not None and order.sent_at > books.arrived
+    return young and order.state is OrderState.SENDING and order.said is None and not _was_refused(order, trade)
+
+
+def _is_open(order: Order, snapshot: Snapshot) -> bool:
+    return any(r.order_ref == order.order_ref for r in snapshot.open_orders)
+
+
+def _difference(trade: Trade, books: Books, snapshot: Snapshot) -> Decimal:
+    """What the account shows beyond what the journal explains, in the trade's direction."""
+    key = (trade.account, trade.con_id)
+    unexplained = snapshot.position(*key) - books.beside.get(key, ZERO) - trade.signed
+    return unexplained if trade.side is Side.BUY else -unexplained
+
+
+def judge(order: Order, trade: Trade, books: Books, snapshot: Snapshot, difference: Decimal) -> OrderResolution:
+    """Say what became of an order that is live in the journal and not open at the broker. The first row that fits:
+
+    1. The broker called it finished, its executions are missing: wait for them; if they do not come, hold.
+    2. It was refused: dead (an entry is cancelled by its id first, so that no held parent can be released later).
+    3. We asked to cancel it: gone. An entry only on the day it was sent, and if the position did not move: else hold.
+    4. It was seen working, is missing for the second time, and the position agrees with the executions: gone. An exit
+       that vanished today without the record that every cancel leaves: dead, lost by TWS (a stop is put back, as one
+       that the owner took away is not; a take-profit is said).
+    5. It was sent on another trading day: executions of that day are not to be had. Hold.
+    6. It was never seen, and the position moved: hold.
+    7. An exit whose entry lives or is done: it never arrived: dead (the stop is put back by the protection rule).
+    8. It was never seen, the position did not move: it never arrived. An entry that is still fresh, and every close,
+       is sent again under the same id, at most twice; an entry that is not fresh is cancelled by its id, then dead.
+    """
+    verdict, why = _judge(order, trade, books, snapshot, difference)
+    if verdict is Verdict.HOLD and difference < 0 and trade.con_id not in books.believed:
+        verdict = Verdict.WAIT  # the position may be told late
+    return OrderResolution(order, trade, verdict, why)
+
+
+def _judge(order: Order, trade: Trade, books: Books, snapshot: Snapshot, difference: Decimal) -> tuple[Verdict, str]:
+    if awaits_executions(order):
+        return _missing_executions(order, trade, books)
+    if order.state is OrderState.WORKING and order.order_ref not in books.missed:
+        return Verdict.WAIT, "no longer at the broker, but so far in one look only"
+    if _was_refused(order, trade):
+        return _refused(order, trade, difference)
+    if order.cancel_asked_at is not None:
+        return _after_cancel(order, books, snapshot, difference)
+    if order.state is OrderState.WORKING:
+        return _no_longer_working(order, books, snapshot, difference)
+    if order.sent_day != snapshot.day:
+        return Verdict.HOLD, f"sent on {order.sent_day}; what happened to it on that day cannot be read any more"
+    if difference != 0:
+        return Verdict.HOLD, f"no trace of the order, yet the position differs by {difference}"
+    return _never_arrived(order, trade, books)
+
+
+def _missing_executions(order: Order, trade: Trade, books: Books) -> tuple[Verdict, str]:
+    said = f"the broker says {order.said} with {order.said_filled} filled, its executions show {order.filled}"
+    return (Verdict.HOLD if trade.con_id in books.settled else Verdict.WAIT), said
+
+
+def _refused(order: Order, trade: Trade, difference: Decimal) -> tuple[Verdict, str]:
+    if order.was_overtaken and difference != 0:
+        return Verdict.HOLD, f"its id was used already, and the position differs by {difference}"
+    return _dead_or_cancel_first(order, order.reason or _refusal_of(trade) or "refused by the broker")
+
+
+def _refusal_of(trade: Trade) -> str | None:
+    return next((f"{o.leg.word}: {o.reason}" for o in trade.orders if o.refusal_code is not None and o.reason), None)
+
+
+def _was_refused(order: Order, trade: Trade) -> bool:
+    """Whether this order is dead by a refusal: its own, or, while the entry was never seen, any leg's of its bracket."""
+    if order.refusal_code is not None and order.state is OrderState.SENDING:
+        return True
+    unseen = trade.state is State.SENDING and order.state is OrderState.SENDING and order.filled == 0
+    return unseen and any(o.refusal_code is not None for o in trade.orders)
+
+
+def _dead_or_cancel_first(order: Order, why: str) -> tuple[Verdict, str]:
+    if order.leg is Leg.ENTRY and order.cancel_asked_at is None:
+        return Verdict.CANCEL_FIRST, why
+    return Verdict.DEAD, why
+
+
+def _is_in_sight(order: Order, books: Books, snapshot: Snapshot) -> bool:
+    """Whether the executions of an order would be shown: it was sent today, and none of today has gone since."""
+    hidden = books.hidden_before is not None and order.sent_at is not None and order.sent_at < books.hidden_before
+    return order.sent_day == snapshot.day and not hidden
+
+
+def _after_cancel(order: Order, books: Books, snapshot: Snapshot, difference: Decimal) -> tuple[Verdict, str]:
+    if order.leg is Leg.ENTRY and (difference != 0 or not _is_in_sight(order, books, snapshot)):
+        return (
+            Verdict.HOLD,
+            f"its cancel was asked, it is no longer at the broker, and the position differs by {difference}",
+        )
+    if order.state is OrderState.SENDING:
+        return Verdict.DEAD, order.reason or "never arrived at the broker, and cancelled by its id"
+    return Verdict.GONE, order.reason or "cancelled"
+
+
+def _no_longer_working(order: Order, books: Books, snapshot: Snapshot, difference: Decimal) -> tuple[Verdict, str]:
+    if order.leg is Leg.ENTRY and (difference != 0 or not _is_in_sight(order, books, snapshot)):
+        return Verdict.HOLD, f"the entry is no longer at the broker, and the position differs by {difference}"
+    if order.leg is Leg.ENTRY:
+        return Verdict.CANCEL_FIRST, "no longer at the broker; TWS may hold it back, and send it at a click"
+    if order.leg in EXITS and books.missed.get(order.order_ref) == snapshot.day:
+        return Verdict.DEAD, "no longer at the broker, and its completed orders show no cancel: TWS has lost it"
+    return Verdict.GONE, "no longer at the broker, by whom or what cannot be read any more"
+
+
+def _never_arrived(order: Order, trade: Trade, books: Books) -> tuple[Verdict, str]:
+    entry = trade.entry
+    if order.leg in (Leg.TAKE_PROFIT, Leg.STOP_LOSS) and entry is not None and entry.state is not OrderState.SENDING:
+        return Verdict.DEAD, f"the {order.leg.word} never arrived at the broker"
+    if order.leg is not Leg.CLOSE and order.leg is not Leg.PUT_BACK and books.now > trade.valid_until:
+        return _dead_or_cancel_first(order, "expired before it arrived at the broker")
+    if order.resends >= MAX_RESENDS:
+        return Verdict.HOLD, f"sent {1 + order.resends} times under the same id and never seen at the broker"
+    return Verdict.RESEND, "never arrived at the broker"
+
+
+def _of_position(trade: Trade, books: Books, snapshot: Snapshot, difference: Decimal) -> Iterator[Resolution]:
+    if difference > 0:
+        yield MoreThanKnown(trade, difference)
+    if difference >= 0 or trade.con_id not in books.settled:
+        return
+    taken, foreign = -difference, _foreign(trade, books.foreign)
+    found = _reduced(trade, taken, foreign)
+    known = found.how != "unknown" or taken == _counted_beyond(trade)
+    sold = sum((f.quantity for f in foreign if f.side is not trade.side), ZERO)
+    if taken <= trade.held and (known or (taken == trade.held and _is_out_of_sight(trade, books, snapshot))):
+        yield found
+    elif sold >= taken or trade.con_id in books.believed:
+        why = f"the account shows {taken} {trade.symbol} less than the journal, the trade has {trade.held}"
+        yield Unexplained(trade, why if known else f"{why}; no execution explains it")
+    else:
+        yield LessThanKnown(trade, taken)
+
+
+def _counted_beyond(trade: Trade) -> Decimal:
+    """Return what the broker counts as filled of the exits, beyond the executions that it shows."""
+    return sum((o.filled_at_broker - o.filled for o in trade.legs(*EXITS, Leg.CLOSE)), ZERO)
+
+
+def _is_out_of_sight(trade: Trade, books: Books, snapshot: Snapshot) -> bool:
+    """Whether an exit may have happened that nothing tells of any more: on an earlier day, and no exit is left open.
+
+    Today's executions would show it, and an exit that is still open did not happen: then it is the position that is
+    not told yet (TWS shows it seconds later, and after its start perhaps later still).
+    """
+    day = books.agreed.get(trade.con_id, trade.entry and trade.entry.sent_day)
+    if day == snapshot.day and trade.con_id not in books.hidden and _shows_entry(trade, snapshot):
+        return False
+    return not any(o.leg in EXITS and _is_open(o, snapshot) for o in trade.orders)
+
+
+def _shows_entry(trade: Trade, snapshot: Snapshot) -> bool:
+    """Whether TWS still shows the executions of an entry of today; by whose midnight it drops them is not documented."""
+    entry = trade.entry
+    if entry is None or entry.sent_day != snapshot.day or not entry.filled:
+        return True
+    return any(f.order_ref == entry.order_ref for f in snapshot.fills)
+
+
+def _foreign(trade: Trade, foreign: Iterable[Fill]) -> list[Fill]:
+    """Return the executions in a trade's contract, since it began, that no trade accounts for."""
+    fills = (f for f in foreign if (f.account, f.con_id) == (trade.account, trade.con_id))
+    return [f for f in fills if f.at >= trade.timestamp - CLOCKS_APART]
+
+
+def _reduced(trade: Trade, taken: Decimal, foreign: Sequence[Fill]) -> Reduced:
+    """Explain what was taken out: by just these executions, or by what remains of the owner's buying and selling."""
+    against = tuple(f for f in foreign if f.side is not trade.side)
+    net = sum((f.quantity if f in against else -f.quantity for f in foreign), ZERO)
+    exact = sum((f.quantity for f in against), ZERO) == taken
+    if not exact and net != taken:
+        return Reduced(trade, taken, (), "unknown")
+    how = "liquidated" if any(f.liquidation for f in against) else "by hand"
+    return Reduced(trade, taken, against if exact else (), how)
+
+
+def _orphans(books: Books, snapshot: Snapshot) -> Iterator[Orphan]:
+    unfinished = {o.order_ref for t in books.trades for o in t.orders}
+    for report in snapshot.open_orders:
+        if is_ours(report.order_ref) and report.order_ref not in unfinished:
+            yield Orphan(report, known=report.order_ref in books.known_refs)
+
+
+def _unknown(books: Books, snapshot: Snapshot) -> Iterator[Unknown]:
+    for con_id, symbol in books.idle.items():
+        shown, known = snapshot.position(books.account, con_id), books.beside.get((books.account, con_id), ZERO)
+        if shown != known and con_id in books.settled:
+            yield Unknown(symbol, con_id, shown, known)
+
+
+def differing(books: Books, snapshot: Snapshot) -> frozenset[tuple[int, Decimal]]:
+    """Return (conId, difference) for every contract of ours whose position or executions do not agree with the snapshot."""
+    found = set()
+    for trade in books.trades:
+        difference = _difference(trade, books, snapshot)
+        waits = any(awaits_executions(o) for o in trade.live)
+        if difference != 0 or waits:
+            found.add((trade.con_id, difference))
+    for con_id in books.idle:
+        key = (books.account, con_id)
+        if difference := snapshot.position(*key) - books.beside.get(key, ZERO):
+            found.add((con_id, difference))
+    return frozenset(found)

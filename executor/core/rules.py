@@ -1,0 +1,175 @@
+"""The rules of trading, pure: what one signal means for its symbol.
+
+A decision is a value, never an exception. The reason is a sentence for the owner's page.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from common.signals import Action, Side, Signal
+from executor.core.trades import State, Trade
+
+
+@dataclass(frozen=True, slots=True)
+class Enter:
+    """Open a trade: every rule allows it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Close the open trade; the signal is decided again when that is done."""
+
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Not yet: the signal stays at the head of its symbol's queue."""
+
+    reason: str
+    page: bool = False  # tell the owner: only he can end the wait
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The signal is finished."""
+
+    outcome: str
+    reason: str
+
+
+Decision = Enter | Close | Wait | Done
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What the rules may look at, as of `now`."""
+
+    now: datetime
+    received_at: datetime  # the signal, by the relay
+    valid_until: datetime | None  # None: it never expires
+    trade: Trade | None = None  # the unfinished trade in this contract
+    closed_here: bool = False  # the signal has already had its close: this is the second look
+    block: Side | None = None
+    block_is_sure: bool = True  # whether it is known that the last trade took profit
+    unknown_position: Decimal = Decimal(0)  # what the account holds here that the journal does not know
+    opposed_holding: Decimal = Decimal(0)  # the owner's own holding against the signal's side
+    objection: str | None = None  # why this size, these prices or this account cannot be traded now
+
+    @property
+    def is_fresh(self) -> bool:
+        return self.valid_until is None or self.now <= self.valid_until
+
+
+RELAYS_APART = timedelta(seconds=2)  # how far the clocks of relays may differ unnoticed; an old letter is far older
+UNDER_WAY = (State.CANCELLING, State.CLOSING)
+
+
+def decide(signal: Signal, view: View) -> Decision:
+    """Decide what one signal means for its symbol. The first rule that speaks wins.
+
+    1. Reset releases the re-entry block, whatever else is going on.
+    2. On hold: an open is refused; a close waits, and the owner is told.
+    3. A close acts on the open trade, if that was opened by an earlier signal.
+    4. An open on the trade's side is ignored: one trade per symbol.
+    5. An open on the other side closes the trade first, even when it is too old to enter.
+    6. On a flat symbol an open that is too old has expired.
+    7. The side that last took profit is refused until its block is released.
+    8. A position that the journal does not know is not traded into.
+    9. What cannot be ordered as asked (size, prices, limits) is refused.
+    10. Otherwise enter.
+    """
+    if signal.action is Action.RESET:
+        return Done("reset", _reset_reason(signal, view))
+    if view.trade is not None:
+        return _with_trade(signal, view, view.trade)
+    if signal.action is Action.CLOSE:
+        if view.closed_here:
+            return Done("closed", f"the trade in {signal.symbol} was closed")
+        return Done("nothing to do", f"no trade is open in {signal.symbol}")
+    return _flat(signal, view)
+
+
+def _reset_reason(signal: Signal, view: View) -> str:
+    if view.block is None:
+        return f"no re-entry block was set in {signal.symbol}"
+    return f"the block on {view.block.value} in {signal.symbol} is released"
+
+
+def _with_trade(signal: Signal, view: View, trade: Trade) -> Decision:
+    if view.closed_here:
+        return _after_its_close(signal, trade)
+    if trade.state is State.HOLD:
+        return _on_hold(signal, trade)
+    if trade.is_ending:
+        return Wait(f"the trade in {trade.symbol} is just ending")
+    if signal.action is Action.OPEN and signal.side is trade.side and trade.state not in UNDER_WAY:
+        return Done(
+            "ignored",
+            f"a {trade.side.value} trade in {trade.symbol} is already open since {trade.timestamp:%H:%M} UTC",
+        )
+    if trade.received_at - view.received_at > RELAYS_APART:
+        return Done("ignored", f"the trade in {trade.symbol} was opened by a later signal than this one")
+    if trade.state in UNDER_WAY:
+        return _while_closing(signal, view, trade)
+    if trade.state is State.SENDING:
+        return Wait(f"what became of the entry in {trade.symbol} is being looked up")
+    return Close("close signal" if signal.action is Action.CLOSE else "reversal")
+
+
+def _after_its_close(signal: Signal, trade: Trade) -> Decision:
+    """What a signal closed is gone, and the owner made another trade since: that one is not its to touch."""
+    if signal.action is Action.CLOSE:
+        return Done("closed", f"the trade in {signal.symbol} was closed; the one that is open now came after it")
+    return Done(
+        "refused", f"the trade in {signal.symbol} was closed, and another one was adopted before this could enter"
+    )
+
+
+def _on_hold(signal: Signal, trade: Trade) -> Decision:
+    if signal.action is Action.CLOSE:
+        return Wait(f"{trade.symbol} is on hold: the close waits for your choice on the page", page=True)
+    return Done("refused", f"{trade.symbol} is on hold: choose on the page what to do with it first")
+
+
+def _while_closing(signal: Signal, view: View, trade: Trade) -> Decision:
+    if signal.action is Action.CLOSE:
+        return Close(trade.close_cause or "close signal")
+    if not view.is_fresh:
+        return Done("expired", f"too old to enter; the trade in {trade.symbol} is being closed")
+    return Wait(f"the trade in {trade.symbol} is being closed first")
+
+
+def _flat(signal: Signal, view: View) -> Decision:
+    if not view.is_fresh:
+        after = "; the trade was closed, nothing was entered" if view.closed_here else ""
+        return Done("expired", f"expired: received {_age(view)} s ago, an entry is good for less{after}")
+    if view.block is signal.side and signal.side is not None:
+        return Done(
+            "refused",
+            f"re-entry blocked: the last {signal.side.value} trade in {signal.symbol} {_how_blocked(view)};"
+            " an opposite trade, a reset signal or the button on the page releases it",
+        )
+    if view.unknown_position:
+        return Done(
+            "refused",
+            f"the account holds {view.unknown_position} {signal.symbol} that the journal does not know:"
+            " choose on the page to ignore or to adopt it",
+        )
+    if view.opposed_holding:
+        return Done(
+            "refused",
+            f"your own holding of {view.opposed_holding} {signal.symbol} points the other way, and IBKR would net the two",
+        )
+    return Done("refused", view.objection) if view.objection else Enter()
+
+
+def _how_blocked(view: View) -> str:
+    return "took profit" if view.block_is_sure else "ended nobody can tell how, and may have taken profit"
+
+
+def _age(view: View) -> int:
+    return int((view.now - view.received_at).total_seconds())

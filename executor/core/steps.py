@@ -1,0 +1,359 @@
+"""What an unfinished trade needs next, pure: one step at a time, read off the trade, the moment and the policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from common.signals import Side
+from executor.core.brackets import order_ref
+from executor.core.policy import Policy
+from executor.core.ports import Kind, Status
+from executor.core.trades import EXITS, STOPS, ZERO, Leg, Order, OrderState, State, Trade, awaits_executions
+
+OCA_GRACE = timedelta(seconds=2)  # how long the broker may take to cancel the other exit by itself
+ASKED_ON_HOLD = timedelta(seconds=60)
+CANCEL_AGAIN = timedelta(seconds=10)  # a cancel without an answer is asked for again
+
+
+@dataclass(frozen=True, slots=True)
+class SendBracket:
+    """Write the planned bracket down as being sent, then send it."""
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """The entry was never sent and must not be any more."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Ask the broker to cancel one order."""
+
+    order: Order
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resize:
+    """Send a working exit again under its own id with the quantity that is left."""
+
+    order: Order
+    quantity: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Plan and send one more order of the trade (a close, or a stop put back)."""
+
+    order: Order
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """Ask for a snapshot: something about this trade can only be told by complete evidence."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unprotected:
+    """The wanted stop has been missing for too long."""
+
+    why: str
+    then_hold: bool = False
+    then_flatten: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """No step can be right: the owner decides."""
+
+    why: str
+
+
+Step = SendBracket | GiveUp | Cancel | Resize | Place | LookUp | Unprotected | Hold
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What the steps of a trade depend on besides the trade itself."""
+
+    now: datetime
+    shown: Decimal  # the account's net position in this contract, as the broker last showed it
+    beside: Decimal = ZERO  # what of it is known to be the owner's own
+    ready_since: datetime | None = None  # since when the broker is seen completely
+    counted: bool = True  # whether the position was shown after our last execution in this contract
+    lacking_since: datetime | None = None  # since when executions of live orders are missing
+
+    def shown_for(self, trade: Trade) -> Decimal:
+        """Return the account's position in the direction of a trade."""
+        return self.shown if trade.side is Side.BUY else -self.shown
+
+    def beside_for(self, trade: Trade) -> Decimal:
+        """Return the owner's own part of it, in the direction of a trade."""
+        return self.beside if trade.side is Side.BUY else -self.beside
+
+    def seconds_since(self, at: datetime | None) -> float:
+        """Return how long something has lasted while we could see the broker."""
+        return seconds_seen(at, self.ready_since, self.now)
+
+    def shows_less(self, trade: Trade) -> bool:
+        """Whether the account shows less of a trade than its executions say."""
+        return self.shown_for(trade) - self.beside_for(trade) < trade.held
+
+
+def seconds_seen(at: datetime | None, ready_since: datetime | None, now: datetime) -> float:
+    """Return how long something has lasted while the broker was seen; a clock that was set back loses the time before."""
+    if at is None or ready_since is None:
+        return 0.0
+    since = max(at, ready_since) if at <= now else ready_since
+    return max((now - since).total_seconds(), 0.0)
+
+
+def next_step(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
+    """Return the one thing that an unfinished trade needs now, or None. Called again until it says None."""
+    if trade.state is State.HOLD and isinstance(cancel := _when_held(trade, moment, policy), Cancel):
+        return cancel  # what could only open a position waits for no look
+    missing = next((o for o in trade.orders if _is_overdue(o, moment, policy)), None)
+    if missing is not None and not _is_settled_by_owner(trade, missing, moment):
+        return LookUp(f"the {missing.leg.word} in {trade.symbol} went unanswered")
+    if trade.held < 0 and trade.state is not State.HOLD:
+        return _look_for_entry(trade, moment, policy)
+    planner = _PLANNERS.get(trade.state)
+    return planner(trade, moment, policy) if planner else None
+
+
+def _look_for_entry(trade: Trade, moment: Moment, policy: Policy) -> Step:
+    """Its exits have filled, and of the entry nothing is heard: its executions come, or nobody can know."""
+    why = f"the exits in {trade.symbol} filled more than the entry shows"
+    sent_at = trade.entry.sent_at if trade.entry else None
+    return Hold(why) if moment.seconds_since(sent_at) >= 2 * policy.inflight_seconds else LookUp(f"{why} so far")
+
+
+def _is_overdue(order: Order, moment: Moment, policy: Policy) -> bool:
+    if order.state is OrderState.SENDING and order.said is None:
+        return moment.seconds_since(order.sent_at) >= policy.inflight_seconds
+    return awaits_executions(order) and moment.seconds_since(order.sent_at) >= policy.inflight_seconds
+
+
+def _is_settled_by_owner(trade: Trade, missing: Order, moment: Moment) -> bool:
+    """On hold, what became of an order is asked for a minute; then it is the owner's to say."""
+    return trade.state is State.HOLD and moment.seconds_since(missing.sent_at) >= ASKED_ON_HOLD.total_seconds()
+
+
+def _when_planned(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
+    if moment.now > trade.valid_until:
+        return GiveUp("too old to enter: it waited for TWS longer than an entry is good for")
+    return SendBracket()
+
+
+def _when_sending(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
+    return _cancel_loose(trade, moment, "the entry never filled")
+
+
+def _when_working(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
+    entry = trade.entry
+    if entry is not None and entry.is_live and moment.now > trade.valid_until and _may_ask(entry, moment):
+        return Cancel(entry, "not wholly filled when it expired")
+    return _cancel_loose(trade, moment, "the entry never filled")
+
+
+def _cancel_loose(trade: Trade, moment: Moment, why: str) -> Step | None:
+    """Cancel what is live though nothing is held; the broker gets a moment to do it by itself."""
+    waited = moment.seconds_since(trade.loose_at) >= OCA_GRACE.total_seconds()
+    return _cancel_one(trade, moment, why) if waited else None
+
+
+def _when_cancelling(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
+    return _cancel_one(trade, moment, trade.close_cause or "the trade is being closed")
+
+
+def _cancel_one(trade: Trade, moment: Moment, why: str) -> Step | None:
+    order = next((o for o in trade.live if _may_ask(o, moment)), None)
+    return None if order is None else Cancel(order, why)
+
+
+def _may_ask(order: Order, moment: Moment) -> bool:
+    asked = order.cancel_asked_at
+    return asked is None or moment.seconds_since(asked) >= CANCEL_AGAIN.total_seconds()
+
+
+def _when_closing(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
+    """Close what is held, once account and executions agree on it: nothing is closed on a position that is in doubt.
+
+    A close that waits at the broker, and is larger than what the owner has left of it, is taken back and sent anew.
+    """
+    if trade.live:
+        return _cancel_while_closing(trade, moment)
+    if not moment.counted and any(o.filled for o in trade.legs(Leg.CLOSE)):
+        return LookUp(f"a part of {trade.symbol} was closed, and the account's position is not told since")
+    if moment.shows_less(trade):
+        return LookUp(f"the account shows less {trade.symbol} than this trade holds")
+    quantity = closable(trade, moment)
+    if quantity <= 0:
+        return Hold(
+            f"{trade.held} {trade.symbol} are to be closed, and beside your own {moment.beside} the account shows none"
+        )
+    return Place(_exit(trade, Leg.CLOSE, quantity, Kind.MARKET, None))
+
+
+def _cancel_while_closing(trade: Trade, moment: Moment) -> Step | None:
+    for order in trade.live:
+        if order.leg is not Leg.CLOSE and _may_ask(order, moment):
+            return Cancel(order, "the trade is being closed")
+        if order.leg is Leg.CLOSE and order.remaining > trade.held and _may_ask(order, moment):
+            return Cancel(order, "it would close more than the trade holds")
+    return None
+
+
+def closable(trade: Trade, moment: Moment) -> Decimal:
+    """Return what may be closed: the trade's own quantity, never more than the broker still shows in that direction."""
+    return min(trade.held, max(moment.shown_for(trade), ZERO))
+
+
+def _when_open(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
+    loose = (o for o in trade.live if (o.leg in (Leg.ENTRY, Leg.CLOSE) or o.cancel_asked_at) and _may_ask(o, moment))
+    if order := next(loose, None):
+        again = order.cancel_asked_at is not None
+        return Cancel(order, "its cancel was not answered" if again else "the trade was adopted as it stands")
+    if trade.held == 0:
+        return _cancel_loose(trade, moment, "the trade is flat")
+    return _spare_stop(trade, moment) or _resize_one(trade, moment) or _protect(trade, moment, policy)
+
+
+def _spare_stop(trade: Trade, moment: Moment) -> Step | None:
+    """A stop that was called lost and shows up again beside the one that replaced it: one of them goes."""
+    stops = trade.live_stops
+    if len(stops) < 2 or sum((o.remaining for o in stops), ZERO) <= trade.held or not _may_ask(stops[-1], moment):
+        return None
+    return Cancel(stops[-1], "the stop-loss that it replaced is alive")
+
+
+def _resize_one(trade: Trade, moment: Moment) -> Step | None:
+    """Fit the exits to what is held; the broker's own OCA reduction gets a moment to do it first.
+
+    Where the broker's count is ahead of the executions, these come at once or (after midnight) never: nothing is
+    fitted before either has shown, and the account agrees on what is held.
+    """
+    if moment.lacking_since is not None and not _has_settled(trade, moment):
+        return None
+    for order in trade.legs(*EXITS):
+        if _fits(order, trade, moment) or (order.leg in STOPS and len(trade.live_stops) > 1):
+            continue
+        if trade.unprotected_at is None or moment.seconds_since(trade.unprotected_at) >= OCA_GRACE.total_seconds():
+            return Resize(order, order.filled_at_broker + trade.held)
+    return None
+
+
+def _has_settled(trade: Trade, moment: Moment) -> bool:
+    waited = moment.seconds_since(moment.lacking_since) >= OCA_GRACE.total_seconds()
+    return waited and moment.shown_for(trade) - moment.beside_for(trade) == trade.held
+
+
+def _fits(order: Order, trade: Trade, moment: Moment) -> bool:
+    """Whether an exit needs no new size: it has it, it is over or on its way out, or it was asked for a moment ago."""
+    if order.state is not OrderState.WORKING or order.cancel_asked_at is not None or order.remaining == trade.held:
+        return True
+    if awaits_executions(order):
+        return True
+    asked = order.resize_asked_at
+    return asked is not None and moment.seconds_since(asked) < CANCEL_AGAIN.total_seconds()
+
+
+def _protect(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
+    """Put a lost stop back once; after that, or where the owner took it away himself, tell him.
+
+    An order that the broker calls finished, and whose executions are still to come, may have closed the trade: until
+    they are here (or looked up, `_is_overdue`) nothing is missing.
+    """
+    if any(awaits_executions(o) for o in trade.orders):
+        return None
+    if trade.is_protected or moment.seconds_since(trade.unprotected_at) < policy.protect_seconds / 2:
+        return None
+    stops = list(trade.legs(*STOPS))
+    if any(o.is_live and o.said is Status.PENDING for o in stops):
+        why = "its stop-loss is unconfirmed or asleep at the broker, although the entry has filled"
+        return _still_unprotected(trade, moment, policy, why) or LookUp(why)
+    if any(o.is_live for o in stops):
+        return _with_live_stop(trade, moment, policy)
+    if stops and taken_by_owner(stops[-1], trade):
+        reason = f" ({stops[-1].reason})" if stops[-1].reason else ""
+        return Unprotected(f"its stop-loss was cancelled by hand in TWS, or by IBKR{reason}, and is not put back")
+    if len(list(trade.legs(Leg.PUT_BACK))) > trade.stops_forgiven or not stops or stops[-1].price is None:
+        return _still_unprotected(trade, moment, policy, "its stop-loss was lost and could not be put back")
+    if moment.shows_less(trade):
+        less = f"its stop-loss is gone, and the account shows less {trade.symbol} than it holds"
+        return _still_unprotected(trade, moment, policy, less) or LookUp(less)
+    return Place(_exit(trade, Leg.PUT_BACK, trade.held, Kind.STOP, stops[-1].price))
+
+
+def _with_live_stop(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
+    """A stop that is live and does not protect: said in time; held only where a look can tell no more of it."""
+    unanswered = any(o.state is OrderState.SENDING for o in trade.legs(*STOPS))
+    if not unanswered and not trade.lacks_executions:
+        return _still_unprotected(trade, moment, policy, "its stop-loss does not have the trade's size")
+    why = "its stop-loss went unanswered" if unanswered else "the broker counts more filled than its executions show"
+    late = moment.seconds_since(trade.unprotected_at) >= policy.alarm_seconds
+    return Unprotected(why) if late else LookUp(why)
+
+
+def _still_unprotected(trade: Trade, moment: Moment, policy: Policy, why: str) -> Step | None:
+    if moment.seconds_since(trade.unprotected_at) < policy.alarm_seconds:
+        return None
+    flatten = policy.unprotected == "flatten"
+    return Unprotected(why, then_hold=not flatten, then_flatten=flatten)
+
+
+def _when_held(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
+    """On hold exits of nothing are cancelled, and after a refused close the stop goes back, once. Else nothing is sent."""
+    shown = moment.shown_for(trade) - moment.beside_for(trade)
+    if (shown < 0 or shown == 0 >= trade.held) and not _may_enter(trade):
+        return _cancel_one(trade, moment, "nothing of the trade is left")
+    larger = (o for o in trade.legs(Leg.CLOSE) if o.is_live and o.remaining > max(shown, ZERO) and _may_ask(o, moment))
+    if order := next(larger, None):
+        return Cancel(order, "it would close more than the account shows")
+    stops = list(trade.legs(*STOPS))
+    refused = any(o.state is OrderState.REJECTED for o in trade.legs(Leg.CLOSE))
+    if not refused or not stops or trade.live or trade.held <= 0 or any(o.leg is Leg.PUT_BACK for o in stops):
+        return None
+    if moment.shows_less(trade) or moment.seconds_since(trade.unprotected_at) < policy.protect_seconds / 2:
+        return None  # the close may have been refused because the position was gone
+    return Place(_exit(trade, Leg.PUT_BACK, trade.held, Kind.STOP, stops[-1].price))
+
+
+def _may_enter(trade: Trade) -> bool:
+    """Whether the entry may fill yet, so that its exits must stay."""
+    return trade.entry is not None and trade.entry.is_live and not awaits_executions(trade.entry)
+
+
+def taken_by_owner(stop: Order, trade: Trade) -> bool:
+    """Whether a stop was cancelled by hand: cancelled, not by us, not refused, and nothing else explains it."""
+    if stop.state is not OrderState.CANCELLED or stop.cancel_asked_at is not None or stop.refusal_code is not None:
+        return False
+    if stop.ends_today:
+        return False  # its day was over
+    entry = trade.entry
+    if entry is not None and entry.is_done and entry.filled < entry.quantity and stop.leg is Leg.STOP_LOSS:
+        return False  # it went with the rest of its entry
+    return not any(o.filled > 0 for o in trade.legs(Leg.TAKE_PROFIT))
+
+
+def _exit(trade: Trade, leg: Leg, quantity: Decimal, kind: Kind, price: Decimal | None) -> Order:
+    attempt = 1 + sum(1 for _ in trade.legs(leg))
+    ref = order_ref(trade.signal_id, leg, attempt)
+    return Order(ref, leg, attempt, trade.side.opposite, kind, quantity, price)
+
+
+_PLANNERS = {
+    State.PLANNED: _when_planned,
+    State.SENDING: _when_sending,
+    State.WORKING: _when_working,
+    State.OPEN: _when_open,
+    State.CANCELLING: _when_cancelling,
+    State.CLOSING: _when_closing,
+    State.HOLD: _when_held,
+}

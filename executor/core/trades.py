@@ -1,0 +1,381 @@
+"""The life of a trade, pure: what a trade and its orders are, and one table of states × events.
+
+A *trade* is our round trip, from the intent to enter to flat again. Its quantity is known from executions only.
+Nothing here reads a clock, a database or a socket; the order of steps lives in `desk`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+
+from common.errors import IllegalTransition
+from common.signals import Side
+from executor.core.ports import Kind, Status
+
+ZERO = Decimal(0)
+DUPLICATE_ID = 103  # source: IBKR, Message Codes
+
+
+class Leg(StrEnum):
+    """What an order is for; the letter stands in its `order_ref`."""
+
+    ENTRY = "E"
+    TAKE_PROFIT = "T"
+    STOP_LOSS = "S"
+    PUT_BACK = "R"  # a stop-loss that replaces a lost one
+    CLOSE = "C"
+
+    @property
+    def word(self) -> str:
+        return {"E": "entry", "T": "take-profit", "S": "stop-loss", "R": "stop-loss", "C": "close order"}[self.value]
+
+
+STOPS = (Leg.STOP_LOSS, Leg.PUT_BACK)
+EXITS = (Leg.TAKE_PROFIT, *STOPS)
+
+
+class OrderState(StrEnum):
+    """How far an order of ours got, by the broker's evidence alone."""
+
+    PLANNED = "planned"  # intended; provably never sent
+    SENDING = "sending"  # may or may not exist at the broker
+    WORKING = "working"  # the broker showed it alive
+    FILLED = "filled"
+    CANCELLED = "cancelled"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One leg and attempt of a trade, as the journal knows it."""
+
+    order_ref: str
+    leg: Leg
+    attempt: int
+    side: Side
+    kind: Kind
+    quantity: Decimal
+    price: Decimal | None = None
+    state: OrderState = OrderState.PLANNED
+    filled: Decimal = ZERO  # the sum of its executions
+    order_id: int | None = None
+    perm_id: int = 0
+    parent_ref: str | None = None
+    said: Status | None = None  # the last status that the broker said
+    said_filled: Decimal | None = None
+    refusal_code: int | None = None
+    reason: str | None = None
+    held: str | None = None
+    sent_at: datetime | None = None
+    sent_day: str | None = None
+    resends: int = 0
+    tif: str | None = None  # how long the broker keeps it, as it said
+    oca_group: str | None = None  # the group that cancels it, as the broker said; None: it has not said yet
+    oca_type: int | None = None
+    cancel_asked_at: datetime | None = None
+    resize_asked_at: datetime | None = None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it may still fill, as far as we know."""
+        return self.state in (OrderState.SENDING, OrderState.WORKING)
+
+    @property
+    def is_done(self) -> bool:
+        return self.state in (OrderState.FILLED, OrderState.CANCELLED, OrderState.REJECTED)
+
+    @property
+    def was_overtaken(self) -> bool:
+        """Whether TWS refused it, sent again, since a higher order id had been used meanwhile (code 103)."""
+        return self.refusal_code == DUPLICATE_ID and self.resends > 0
+
+    @property
+    def filled_at_broker(self) -> Decimal:
+        """What of it has filled: its executions, or the broker's word where that is ahead of them."""
+        return max(self.filled, self.said_filled or ZERO)
+
+    @property
+    def ends_today(self) -> bool:
+        """Whether the broker keeps it for the day only (TWS's presets can make it so)."""
+        return self.tif not in (None, "GTC")
+
+    @property
+    def remaining(self) -> Decimal:
+        """What of it may still fill at the broker."""
+        return self.quantity - self.filled_at_broker
+
+    @property
+    def summary(self) -> str:
+        """One line for the owner's eyes."""
+        return f"{self.leg.word} {self.order_ref}: {self.state.value}, {self.filled} of {self.quantity} filled"
+
+
+class State(StrEnum):
+    """Where a trade stands. Flat is no state: it is the absence of an unfinished trade."""
+
+    PLANNED = "planned"  # written down, nothing sent
+    SENDING = "sending"  # the entry may or may not exist at the broker
+    WORKING = "working"  # the entry is at the broker, not wholly filled
+    OPEN = "open"  # the entry is done, quantity is held
+    CANCELLING = "cancelling"  # its orders are being cancelled, so that it can be closed
+    CLOSING = "closing"  # nothing else is live; the close order is on its way
+    HOLD = "hold"  # we cannot know: the owner decides
+    CLOSED = "closed"  # flat again
+    VOID = "void"  # it never filled
+
+    @property
+    def is_finished(self) -> bool:
+        return self in (State.CLOSED, State.VOID)
+
+
+class Event(StrEnum):
+    """What can happen to a trade. Facts are read off the trade by `observed`; the others are asked for."""
+
+    SEND = "send"  # its bracket is about to be written to the broker
+    SEEN = "seen"  # the broker shows the entry alive
+    ENTERED = "entered"  # the entry is done, and something filled
+    DEAD = "dead"  # the entry is done, nothing filled, and no order of it is live
+    CLOSE = "close"  # a close is asked for: by signal, by the owner, by policy
+    CLEARED = "cleared"  # no order is live, quantity remains
+    FLAT = "flat"  # no order is live, no quantity remains
+    REFUSED = "refused"  # the close order is dead, quantity remains
+    DOUBT = "doubt"  # the evidence does not say what happened
+    FLIPPED = "flipped"  # the exits filled more than the trade held
+    LATE_FILL = "late fill"  # an execution for a finished trade
+    ADOPT = "adopt"  # the owner: what the broker shows is the trade
+    FLATTEN = "flatten"  # the owner: cancel and close it
+    DISMISS = "dismiss"  # the owner: it is settled
+
+
+# Every cell is explicit: a state to go to, `=` stay (a fact that changes nothing here), `!` impossible (a bug of ours).
+_LIFE = """
+            planned sending working    open       cancelling closing    hold       closed void
+send        sending !       !          !          !          !          !          !      !
+seen        !       working =          =          =          =          =          =      =
+entered     !       open    open       =          =          =          =          =      =
+dead        void    void    void       void       void       !          =          =      =
+close       void    !       cancelling cancelling =          =          !          !      !
+cleared     !       !       !          !          closing    =          =          !      !
+flat        !       closed  closed     closed     closed     closed     =          =      =
+refused     !       !       !          !          !          hold       =          !      !
+doubt       !       hold    hold       hold       hold       hold       =          hold   hold
+flipped     !       hold    hold       hold       hold       hold       =          hold   hold
+late fill   !       !       !          !          !          !          =          hold   hold
+adopt       !       !       !          !          !          !          open       !      !
+flatten     !       !       !          !          !          !          cancelling !      !
+dismiss     !       !       !          !          !          !          closed     !      !
+"""
+
+
+def _parse(table: str) -> dict[tuple[State, Event], State | None]:
+    """Read the table into (state, event) → next state; None where it is impossible."""
+    head, *rows = table.strip("\n").splitlines()
+    states = [State(word) for word in head.split()]
+    life: dict[tuple[State, Event], State | None] = {}
+    for row in rows:
+        event = Event(row[:12].strip())
+        for state, word in zip(states, row[12:].split(), strict=True):
+            life[state, event] = {"=": state, "!": None}.get(word) if word in "=!" else State(word)
+    return life
+
+
+LIFE = _parse(_LIFE)
+
+
+def following(state: State, event: Event) -> State:
+    """Return the state after an event.
+
+    Raises:
+        IllegalTransition: The table says that this cannot happen: a bug of ours. Stop this symbol, keep the evidence.
+
+    >>> following(State.OPEN, Event.CLOSE)
+    <State.CANCELLING: 'cancelling'>
+    """
+    after = LIFE[state, event]
+    if after is None:
+        raise IllegalTransition(f"a trade that is {state.value} cannot meet the event '{event.value}'")
+    return after
+
+
+@dataclass(frozen=True, slots=True)
+class Trade:
+    """One round trip as the journal knows it, with all its orders."""
+
+    id: int
+    symbol: str
+    side: Side
+    account: str
+    con_id: int
+    asked: Decimal
+    state: State
+    signal_id: str
+    received_at: datetime  # of the opening signal, by the relay
+    valid_until: datetime
+    timestamp: datetime
+    stop_wanted: bool = False
+    reduced: Decimal = ZERO  # taken out of it by the owner's own hand, or by an exit nobody can name
+    close_cause: str | None = None
+    exit_reason: str | None = None
+    unprotected_at: datetime | None = None
+    loose_at: datetime | None = None  # since when orders are live though nothing is held
+    hold_reason: str | None = None
+    closes_forgiven: int = 0  # refused close orders after which the owner chose to go on
+    stops_forgiven: int = 0  # stops that could not be put back, after which the owner chose to go on
+    orders: tuple[Order, ...] = ()
+
+    @property
+    def entry(self) -> Order | None:
+        """The entry order; an adopted position has none."""
+        return next((o for o in self.orders if o.leg is Leg.ENTRY), None)
+
+    def legs(self, *legs: Leg) -> Iterator[Order]:
+        return (o for o in self.orders if o.leg in legs)
+
+    @property
+    def entered(self) -> Decimal:
+        """What the entry bought (or sold): the sum of its executions; an adopted position came whole."""
+        entry = self.entry
+        return self.asked if entry is None else entry.filled
+
+    @property
+    def exited(self) -> Decimal:
+        return sum((o.filled for o in self.orders if o.leg is not Leg.ENTRY), ZERO)
+
+    @property
+    def held(self) -> Decimal:
+        """The trade's own quantity, by executions; negative when the exits filled more than it had."""
+        return self.entered - self.exited - self.reduced
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether an exit took it out already, and only the end of its other orders is awaited."""
+        return self.state is State.OPEN and self.held == 0
+
+    @property
+    def signed(self) -> Decimal:
+        """The quantity as it adds to the account's position."""
+        return self.held if self.side is Side.BUY else -self.held
+
+    @property
+    def entry_is_done(self) -> bool:
+        return self.entry is None or self.entry.is_done
+
+    @property
+    def entry_is_untold(self) -> bool:
+        """Whether executions of the entry must be missing once an exit has filled: none was heard of, or not all."""
+        entry = self.entry
+        return entry is not None and entry.is_live and (entry.filled == 0 or awaits_executions(entry))
+
+    @property
+    def refusal(self) -> Order | None:
+        """The first order that TWS refused, if any."""
+        return next((o for o in self.orders if o.refusal_code is not None), None)
+
+    @property
+    def live(self) -> tuple[Order, ...]:
+        return tuple(o for o in self.orders if o.is_live)
+
+    @property
+    def live_exits(self) -> tuple[Order, ...]:
+        """The exits that may fill now: confirmed, awake, and not on their way out."""
+        exits = (o for o in self.legs(*EXITS) if o.state is OrderState.WORKING and o.cancel_asked_at is None)
+        return tuple(o for o in exits if o.said is not Status.PENDING)
+
+    @property
+    def live_stops(self) -> tuple[Order, ...]:
+        """The stops that would trigger now."""
+        return tuple(o for o in self.live_exits if o.leg in STOPS)
+
+    @property
+    def lacks_executions(self) -> bool:
+        """Whether the broker counts more filled of a live order than its executions show."""
+        return any(o.filled_at_broker > o.filled for o in self.live)
+
+    @property
+    def is_protected(self) -> bool:
+        """Whether the stop that was asked for works at the broker in the trade's size (or none was asked for).
+
+        While the entry still fills, the stop may be as large as what it can become.
+        """
+        if not self.stop_wanted or self.held <= 0:
+            return True
+        size = sum((o.remaining for o in self.live_stops), ZERO)
+        return size == self.held if self.entry_is_done else size >= self.held
+
+
+def observed(trade: Trade) -> Event | None:
+    """Read the next event off a trade's facts, or None when its state already says it all."""
+    if trade.state is State.HOLD:
+        return None
+    if trade.state.is_finished:
+        return Event.LATE_FILL if trade.held != 0 else None
+    if trade.held < 0 and not trade.entry_is_untold:
+        return Event.FLIPPED
+    if trade.entry_is_done and not trade.live:
+        return _observed_at_rest(trade)
+    return _observed_alive(trade)
+
+
+def _observed_at_rest(trade: Trade) -> Event | None:
+    """No order of the trade is live: what does that make it?"""
+    if trade.held == 0:
+        nothing_came = trade.entered == trade.exited == 0 and trade.state is not State.CLOSING
+        return Event.DEAD if nothing_came else Event.FLAT
+    if trade.state is State.CANCELLING:
+        return Event.CLEARED
+    if trade.state is State.CLOSING:
+        return _observed_closing(trade)
+    return Event.ENTERED if trade.state in (State.SENDING, State.WORKING) else None
+
+
+def _observed_closing(trade: Trade) -> Event | None:
+    """A close that filled was not refused, nor one that was taken back or overtaken: what is left is closed by another."""
+    closes = [
+        o for o in list(trade.legs(Leg.CLOSE))[trade.closes_forgiven :] if not (o.cancel_asked_at or o.was_overtaken)
+    ]
+    return Event.REFUSED if any(o.is_done and o.state is not OrderState.FILLED for o in closes) else None
+
+
+def _observed_alive(trade: Trade) -> Event | None:
+    entry = trade.entry
+    if trade.state not in (State.SENDING, State.WORKING) or entry is None:
+        return None
+    if entry.is_done and trade.entered > 0:
+        return Event.ENTERED
+    return Event.SEEN if trade.state is State.SENDING and entry.state is OrderState.WORKING else None
+
+
+# What an order's last report and its executions make of it: the broker's terminal words → our states.
+_TERMINAL = {
+    Status.CANCELLED: OrderState.CANCELLED,
+    Status.INACTIVE: OrderState.REJECTED,
+    Status.FILLED: OrderState.FILLED,
+}
+
+
+def order_state(order: Order) -> OrderState:
+    """Return the state that the broker's evidence gives an order.
+
+    A terminal word counts only when every execution that it speaks of has arrived: until then the order stays
+    live, so that nothing is decided on a quantity that is not known. A cancelled order that filled wholly in the
+    meantime is filled.
+    """
+    if order.filled >= order.quantity > 0 and order.state is not OrderState.PLANNED:
+        return OrderState.FILLED
+    if order.said is None:
+        return OrderState.WORKING if order.filled > 0 and order.state is OrderState.SENDING else order.state
+    if order.said.is_live:
+        return OrderState.WORKING
+    due = order.said_filled or (order.quantity if order.said is Status.FILLED else ZERO)
+    if order.filled < due:
+        return OrderState.WORKING
+    return _TERMINAL[order.said]
+
+
+def awaits_executions(order: Order) -> bool:
+    """Whether the broker called an order finished while executions that it speaks of are still missing."""
+    return order.is_live and order.said is not None and not order.said.is_live

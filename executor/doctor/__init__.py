@@ -1,0 +1,1 @@
+"""`python -m executor doctor`: what is wrong with the setup, and how to fix it."""

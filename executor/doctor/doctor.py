@@ -1,0 +1,227 @@
+"""`python -m executor doctor`: everything a newcomer gets wrong at home, each with the mend.
+
+Run it where the executor runs, in the same directory and with the same flags. It trades nothing and changes
+nothing: at TWS it reads, and asks what an order would need, which places none; it leases no signal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import sqlite3
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from common.checkup import (
+    SKEW_SECONDS,
+    Finding,
+    State,
+    certificate,
+    not_checked,
+    ok,
+    port_is_free,
+    secrets_of,
+    tell,
+    wrong,
+)
+from common.clock import SystemClock
+from common.errors import ConfigError, JournalError
+from common.secret import Secret
+from common.settings import click_options
+from common.signing import SigningKeys
+from executor.doctor.tws import look_at_tws
+from executor.journal.journal import Journal
+from executor.journal.lock import AlreadyRunning, JournalLock
+from executor.journal.storage import MIGRATIONS
+from executor.relay.client import RelayClient, RelayUnavailable, Status
+from executor.settings import ExecutorSettings, load_choices
+
+_SECRETS = ("relay_token", "signing_secrets", "page_token")
+_CLOCK_MEND = "set this computer's clock by the internet (and the relay's: timedatectl set-ntp true)"
+
+
+@click.command()
+@click_options(ExecutorSettings)
+def doctor(**flags: Any) -> None:
+    """Check settings, journal, page, relay, TWS and account, and say the mend of what is wrong.
+
+    Ends with 0 when nothing is wrong, else with 1.
+    """
+    sys.exit(0 if tell(findings(flags)) else 1)
+
+
+def findings(flags: Mapping[str, Any]) -> Iterator[Finding]:
+    """Look at one thing after the other."""
+    try:
+        settings = ExecutorSettings.load(flags)
+        choices = load_choices(settings)
+    except ConfigError as exc:
+        for problem in exc.problems:
+            yield Finding(State.WRONG, "settings", problem)
+        yield not_checked("everything else", "the settings come first")
+        return
+    yield ok("settings", "complete and valid")
+    yield from secrets_of(settings, _SECRETS)
+    running = _running(settings.journal_path)
+    bound, journal = _journal(settings.journal_path, running)
+    yield journal
+    yield _page(settings, bool(running))
+    yield from _relay(settings)
+    yield _alarms(settings)
+    yield from asyncio.run(look_at_tws(settings, choices, bound, running))
+
+
+# --- here -------------------------------------------------------------------------------------------
+
+
+def _running(path: Path) -> str:
+    """Return who trades with this journal now, "" when nobody does."""
+    lock = JournalLock(path)
+    if not lock.path.exists():
+        return ""
+    try:
+        lock.take(SystemClock())
+    except AlreadyRunning as exc:
+        return str(exc)
+    lock.release()
+    return ""
+
+
+def _journal(path: Path, running: str) -> tuple[str | None, Finding]:
+    """Return the account that the journal belongs to, if it has one yet, and how it is."""
+    what, folder = "journal", path.absolute().parent
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as exc:
+        why = f"its folder {folder} cannot be written to ({exc.strerror})"
+        return None, wrong(what, why, "make the folder, or name another file by --db")
+    if not path.exists():
+        return None, ok(what, f"{path} will be made at the first start")
+    if not os.access(path, os.W_OK):
+        return None, wrong(what, f"{path} cannot be written to", "give it to the user who runs the executor")
+    try:
+        bound = _whole_journal(path)
+        if not running:
+            _try_to_write(path)
+    except (JournalError, sqlite3.Error) as exc:
+        locked = "locked" in str(exc)
+        mend = "end the program that has it open" if locked else "restore it from a backup, or move it away"
+        return None, wrong(what, f"{path} cannot be used: {exc}", mend)
+    owner = f"belongs to account {bound}" if bound else "belongs to no account yet"
+    used = "; the running executor holds it" if running else ""
+    return bound, ok(what, f"{path} is whole, writable, and {owner}{used}")
+
+
+def _whole_journal(path: Path) -> str | None:
+    """Return the journal's account after a check of all its pages.
+
+    Raises:
+        JournalError, sqlite3.Error: It is no journal, damaged, or newer than this program.
+    """
+    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+        damage = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+    if damage != "ok" or version > len(MIGRATIONS):
+        raise JournalError(f"it is damaged ({damage})" if damage != "ok" else f"a newer version wrote it ({version})")
+    with contextlib.closing(Journal.open(path, SystemClock(), readonly=True)) as journal:
+        return journal.account()
+
+
+def _try_to_write(path: Path) -> None:
+    """Begin to write and write nothing; sqlite3.Error where another program (a database browser) keeps it locked."""
+    uri = f"{path.absolute().as_uri()}?mode=rw"
+    with contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=0.5)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        db.execute("ROLLBACK")
+
+
+def _page(settings: ExecutorSettings, running: bool) -> Finding:
+    what, where = "status page", f"{settings.flask_host} port {settings.flask_port}"
+    mend = "end the program that uses it, or choose another port (--flask-port)"
+    try:
+        free = port_is_free(settings.flask_host, settings.flask_port)
+    except OSError as exc:
+        return wrong(what, f"{where} cannot be listened on ({exc.strerror})", "choose another --flask-host or port")
+    if free:
+        return ok(what, f"{where} is free")
+    return ok(what, f"{where} is in use, and an executor runs") if running else wrong(what, f"{where} is taken", mend)
+
+
+def _alarms(settings: ExecutorSettings) -> Finding:
+    what = "alarms"
+    if not settings.notify_urls:
+        return not_checked(what, "none go out: EXECUTOR_NOTIFY_URLS is not set, so only log and page tell of trouble")
+    places = _unknown(settings.notify_urls)
+    if places:
+        which = ", ".join(map(str, places))
+        mend = "correct it; what Apprise knows: https://github.com/caronc/apprise/wiki"
+        return wrong(what, f"entry {which} of EXECUTOR_NOTIFY_URLS is none that Apprise knows", mend)
+    return ok(what, f"go to {len(settings.notify_urls.items())} channels (none was sent now)")
+
+
+def _unknown(urls: Secret) -> list[int]:
+    """Return the places of the addresses that Apprise cannot make a channel of; the addresses are secrets."""
+    import apprise  # here: its many plugins cost time
+
+    logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)  # it writes addresses, and so their secrets
+    return [place for place, url in enumerate(urls.items(), 1) if not apprise.Apprise().add(url)]
+
+
+# --- the relay --------------------------------------------------------------------------------------
+
+
+def _relay(settings: ExecutorSettings) -> Iterator[Finding]:
+    clock = SystemClock()
+    client = RelayClient(settings.relay_url, settings.relay_token, settings.signing_secrets, clock, settings.relay_ca)
+    yield certificate(settings.relay_url, clock.now(), settings.relay_ca)
+    try:
+        status = client.status()
+    except RelayUnavailable as exc:
+        yield Finding(State.WRONG, "relay", str(exc), "" if "EXECUTOR_" in str(exc) else _RELAY_MEND)
+        yield not_checked("keys, clock, queue", "the relay says nothing")
+        return
+    finally:
+        client.close()
+    yield ok("relay", f"{settings.relay_url} answers and knows our token")
+    yield _keys(settings, status)
+    yield _clock(status)
+    yield _queue(status)
+
+
+_RELAY_MEND = "start it (python -m relay; its own doctor: python -m relay doctor), or correct --relay-url"
+
+
+def _keys(settings: ExecutorSettings, status: Status) -> Finding:
+    own = SigningKeys.parse(",".join(settings.signing_secrets.items())).fingerprints()
+    found = f"the relay signs with {', '.join(status.fingerprints)}; here are {', '.join(own)}"
+    if set(own) & set(status.fingerprints):
+        return ok("signing keys", found)
+    mend = "EXECUTOR_SIGNING_SECRETS must hold one of the relay's RELAY_SIGNING_SECRETS; else no signal is believed"
+    return wrong("signing keys", found, mend)
+
+
+def _clock(status: Status) -> Finding:
+    skew = status.skew_seconds
+    if skew is None:
+        return not_checked("clock", "the relay does not tell its time")
+    found = f"the relay's is {abs(skew):.1f} s {'ahead of' if skew > 0 else 'behind'} ours"
+    return ok("clock", found) if abs(skew) <= SKEW_SECONDS else wrong("clock", found, _CLOCK_MEND)
+
+
+def _queue(status: Status) -> Finding:
+    queue = status.queue
+    if queue is None:
+        return wrong("queue", "the relay cannot reach its queue", "on the relay's machine: python -m relay doctor")
+    found = f"{queue.get('depth')} signals wait, {queue.get('dead')} dead letters, delivery is {queue.get('mode')}"
+    if queue.get("mode") != "open":
+        return wrong("queue", found, "on the relay's machine: python -m relay resume")
+    if queue.get("dead") != "0":
+        return wrong("queue", found, "on the relay's machine: python -m relay dead, then requeue ID or purge --dead")
+    return ok("queue", found)

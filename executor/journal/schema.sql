@@ -1,0 +1,167 @@
+-- The journal: the record of truth. Instants are UTC text with six decimals and a Z, so that text order is time order.
+-- Exact quantities and prices are decimal text; the public columns of `trades` are numbers, for people's own tools.
+
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;  -- account → which account this journal belongs to
+
+-- Every signal that was leased from the relay and verified, in the order of arrival. Committed before the relay hears an ack.
+CREATE TABLE inbox (
+    seq         INTEGER PRIMARY KEY AUTOINCREMENT,
+    signal_id   TEXT NOT NULL UNIQUE,
+    payload     TEXT NOT NULL,               -- the exact signed text
+    received_at TEXT NOT NULL,               -- by the relay
+    arrived_at  TEXT NOT NULL,               -- here
+    expires_at  TEXT,
+    action      TEXT NOT NULL CHECK (action IN ('open', 'close', 'reset')),
+    symbol      TEXT NOT NULL,
+    side        TEXT CHECK (side IN ('buy', 'sell')),
+    quantity    TEXT,
+    tp          TEXT,
+    sl          TEXT,
+    note        TEXT,
+    state       TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'closing', 'done')),
+    outcome     TEXT CHECK (outcome IN ('entered', 'ignored', 'refused', 'expired', 'closed', 'reset', 'nothing to do')),
+    reason      TEXT,                        -- the verdict in words
+    trade_id    INTEGER,                     -- the trade it opened, or is closing
+    decided_at  TEXT
+) STRICT;
+CREATE INDEX inbox_undone ON inbox (seq) WHERE state <> 'done';
+
+CREATE TABLE trades (
+    id             INTEGER PRIMARY KEY AUTOINCREMENT,
+    timestamp      TEXT NOT NULL,            -- when the intent was written
+    symbol         TEXT NOT NULL,
+    signal         TEXT NOT NULL CHECK (signal IN ('buy', 'sell')),
+    position_size  NUMERIC NOT NULL CHECK (position_size > 0),
+    entry_order_id INTEGER,
+    tp_order_id    INTEGER,
+    sl_order_id    INTEGER,
+    entry_price    NUMERIC,                  -- average over the executions
+    exit_price     NUMERIC,
+    tp_price       NUMERIC,                  -- what the broker holds
+    sl_price       NUMERIC,
+    tp_hit         INTEGER NOT NULL DEFAULT 0 CHECK (tp_hit IN (0, 1)),
+    closed         INTEGER NOT NULL DEFAULT 0 CHECK (closed IN (0, 1)),
+    state          TEXT NOT NULL,            -- see executor/core/trades.py
+    signal_id      TEXT NOT NULL UNIQUE,
+    account        TEXT NOT NULL,
+    con_id         INTEGER NOT NULL,
+    asked          TEXT NOT NULL,            -- quantity asked for
+    received_at    TEXT NOT NULL,            -- the opening signal, by the relay
+    valid_until    TEXT NOT NULL,            -- no entry byte is sent after this
+    reduced        TEXT NOT NULL DEFAULT '0',-- what the owner took out of it by hand
+    reduced_value  TEXT,                     -- quantity × price of that, where the price is known
+    stop_wanted    INTEGER NOT NULL DEFAULT 0,
+    exit_reason    TEXT,                     -- take-profit, stop-loss, close signal, reversal, owner, by hand, liquidated, unknown
+    close_cause    TEXT,                     -- why a close was asked
+    hold_reason    TEXT,
+    closes_forgiven INTEGER NOT NULL DEFAULT 0, -- refused close orders after which the owner chose to go on
+    evidence       TEXT,                     -- JSON: what was seen when it was put on hold
+    unprotected_at TEXT,                     -- since when the wanted stop is missing
+    loose_at       TEXT,                     -- since when orders are live though nothing is held
+    sent_at        TEXT,
+    filled_at      TEXT,                     -- first fill of the entry
+    closed_at      TEXT
+);  -- not STRICT, which knows no NUMERIC: a number here reads as the integer or decimal that it is
+CREATE UNIQUE INDEX one_trade_per_contract ON trades (account, con_id) WHERE closed = 0;
+
+-- Every order that we mean to send, written before its first byte.
+CREATE TABLE orders (
+    order_ref       TEXT PRIMARY KEY,
+    trade_id        INTEGER NOT NULL REFERENCES trades (id),
+    leg             TEXT NOT NULL CHECK (leg IN ('E', 'T', 'S', 'C', 'R')),
+    attempt         INTEGER NOT NULL,
+    account         TEXT NOT NULL,
+    con_id          INTEGER NOT NULL,
+    client_id       INTEGER,
+    order_id        INTEGER,
+    perm_id         INTEGER NOT NULL DEFAULT 0,
+    side            TEXT NOT NULL CHECK (side IN ('buy', 'sell')),
+    kind            TEXT NOT NULL CHECK (kind IN ('MKT', 'LMT', 'STP')),
+    quantity        TEXT NOT NULL,
+    price           TEXT,
+    state           TEXT NOT NULL CHECK (state IN ('planned', 'sending', 'working', 'filled', 'cancelled', 'rejected')),
+    filled          TEXT NOT NULL DEFAULT '0',
+    parent_ref      TEXT,
+    said            TEXT,                    -- the last status word of the broker, as executor/core/ports.py maps it
+    said_filled     TEXT,
+    reason          TEXT,                    -- why it was rejected or cancelled, in the broker's words
+    refusal_code    INTEGER,
+    held            TEXT,                    -- why the broker holds it back (399, locate), in words
+    sent_at         TEXT,
+    sent_day        TEXT,                    -- the broker's trading day
+    resends         INTEGER NOT NULL DEFAULT 0,
+    cancel_asked_at TEXT,
+    resize_asked_at TEXT,
+    done_at         TEXT,
+    UNIQUE (client_id, order_id)
+) STRICT;
+CREATE INDEX orders_of_trade ON orders (trade_id);
+
+-- Every execution in a contract that we trade, ours and the owner's; a correction replaces its row.
+CREATE TABLE fills (
+    exec_root  TEXT PRIMARY KEY,
+    exec_id    TEXT NOT NULL,
+    order_ref  TEXT NOT NULL,                -- '' where it is not ours
+    trade_id   INTEGER,
+    account    TEXT NOT NULL,
+    con_id     INTEGER NOT NULL,
+    side       TEXT NOT NULL CHECK (side IN ('buy', 'sell')),
+    quantity   TEXT NOT NULL,
+    price      TEXT NOT NULL,
+    at         TEXT NOT NULL,
+    commission TEXT,
+    liquidation INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX fills_of_trade ON fills (trade_id);
+
+-- Append only; also the page's trade log.
+CREATE TABLE events (
+    id        INTEGER PRIMARY KEY AUTOINCREMENT,
+    at        TEXT NOT NULL,
+    kind      TEXT NOT NULL,                 -- signal received, entry sent, filled, take-profit filled, ignored, ...
+    symbol    TEXT NOT NULL DEFAULT '',
+    trade_id  INTEGER,
+    signal_id TEXT,
+    order_ref TEXT,
+    details   TEXT NOT NULL                  -- one sentence in a trader's language
+) STRICT;
+CREATE INDEX events_of_trade ON events (trade_id);
+
+-- The side that last took profit, per contract: no re-entry until released.
+CREATE TABLE blocks (
+    account TEXT NOT NULL, con_id INTEGER NOT NULL, symbol TEXT NOT NULL,
+    side TEXT NOT NULL CHECK (side IN ('buy', 'sell')), trade_id INTEGER, since TEXT NOT NULL, reason TEXT NOT NULL,
+    PRIMARY KEY (account, con_id)
+) STRICT;
+
+-- What the owner holds beside us and told us to leave alone.
+CREATE TABLE ignored_holdings (
+    account TEXT NOT NULL, con_id INTEGER NOT NULL, symbol TEXT NOT NULL, quantity TEXT NOT NULL, chosen_at TEXT NOT NULL,
+    PRIMARY KEY (account, con_id)
+) STRICT;
+
+CREATE TABLE contracts (symbol TEXT PRIMARY KEY, con_id INTEGER NOT NULL) STRICT;  -- canonical symbol → contract, as last qualified
+
+CREATE TABLE order_ids (client_id INTEGER PRIMARY KEY, next INTEGER NOT NULL) STRICT;  -- ids never go backwards
+
+-- Alarms: raised here first, delivered after. One row per condition and object until it is cleared.
+CREATE TABLE alarms (
+    id           INTEGER PRIMARY KEY AUTOINCREMENT,
+    key          TEXT NOT NULL,              -- kind + object
+    kind         TEXT NOT NULL,
+    level        TEXT NOT NULL CHECK (level IN ('page', 'warn')),
+    symbol       TEXT NOT NULL DEFAULT '',
+    text         TEXT NOT NULL,
+    raised_at    TEXT NOT NULL,
+    cleared_at   TEXT,
+    cleared_text TEXT,
+    told_at      TEXT,                       -- last delivery that succeeded
+    tries        INTEGER NOT NULL DEFAULT 0,
+    try_after    TEXT,
+    clear_told   INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE UNIQUE INDEX one_alarm_per_key ON alarms (key) WHERE cleared_at IS NULL;
+
+-- What the page shows of the moment: key → JSON, replaced at most about once a second.
+-- connection {"status","text","since","account","mode"}, account {"NetLiquidation": "…", …}, positions [{"symbol","position","avgCost",…}], clock {…}
+CREATE TABLE live (key TEXT PRIMARY KEY, value TEXT NOT NULL, at TEXT NOT NULL) STRICT;

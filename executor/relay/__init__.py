@@ -1,0 +1,1 @@
+"""The executor's side of the relay: lease, verify, acknowledge."""

@@ -1,0 +1,185 @@
+"""One turn of polling: lease, verify, commit to the inbox, act, and only then tell the relay that we have it.
+
+The order is the safety: an ack before the commit could lose a signal. A signal is acted on when it arrives, before
+the ack is on its way, since a second delivery finds it in the inbox.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+from common.clock import Clock, parse_utc
+from common.errors import JournalError
+from common.logs import get_logger
+from executor.desk.alarms import Alarms
+from executor.desk.desk import Desk
+from executor.journal.journal import Journal
+from executor.relay.client import Answer, Delivery, Notice, RelayClient, RelayUnavailable
+from executor.threads import in_thread
+
+log = get_logger(__name__)
+
+WAIT_SECONDS = 20.0
+_LONGEST_TURN = 40.0  # a turn that takes longer is given up, whatever the relay drips
+_PAUSES = (0.5, 1.0, 2.0, 5.0)  # after the first, second, … poll without a usable answer
+_HELD_BACK = 1.0
+_STORAGE_PAUSE = 5.0
+_AWAY_ALARM = 60.0
+_SKEW_ALARM, _SKEW_STOP = 2.0, 30.0
+_SAMPLES = 5
+_NACK_SECONDS = 60
+_HOUR = timedelta(hours=1)
+_NOTICES_KNOWN = 1000
+# kinds of alarm that end by themselves -> after how long
+_SHOWN = {"forged signal": timedelta(hours=1), "dead letter": timedelta(hours=1), "missed alert": timedelta(days=1)}
+_NOTICES = {
+    "alert-missed": "missed alert",
+    "dead-letter": "dead letter",
+}  # what the relay calls it -> the kind of alarm
+
+
+class Intake:
+    """Fetches signals. `held_back` says why none are to be fetched now, or None."""
+
+    def __init__(
+        self,
+        client: RelayClient,
+        journal: Journal,
+        desk: Desk,
+        alarms: Alarms,
+        clock: Clock,
+        held_back: Callable[[], str | None],
+    ) -> None:
+        self._client, self._journal, self._desk = client, journal, desk
+        self._alarms, self._clock, self._held_back = alarms, clock, held_back
+        self._failures = 0
+        self._away_since: float | None = None
+        self._heard = False
+        self._heard_of: deque[str] = deque(maxlen=_NOTICES_KNOWN)
+        self._skews: deque[float] = deque(maxlen=_SAMPLES)
+        self.last_poll: float | None = None  # by the monotonic clock
+
+    async def turn(self) -> float:
+        """Poll once; return after how many seconds to poll again."""
+        if self._held_back():
+            return _HELD_BACK
+        try:
+            answer = await in_thread(self._client.lease, WAIT_SECONDS, timeout=_LONGEST_TURN)
+        except (RelayUnavailable, TimeoutError) as exc:
+            return self._away(exc)
+        self._back(answer)
+        return await self._take(answer.deliveries, answer.notices)
+
+    async def _take(self, deliveries: Sequence[Delivery], notices: Sequence[Notice]) -> float:
+        good = [each for each in deliveries if each.envelope is not None]
+        try:
+            self._commit(good)
+            for bad in deliveries:
+                if bad.envelope is None:
+                    await self._refuse(bad)
+            self._hear(notices)
+        except JournalError as exc:
+            self._desk.stopped_by(exc)  # nothing is acked: the relay keeps what it has
+            return _STORAGE_PAUSE
+        if good:
+            await self._ack(good)
+        return 0.0
+
+    def _commit(self, good: list[Delivery]) -> None:
+        """Commit signals to the inbox, in one transaction, and act on them."""
+        if not good:
+            return
+        news = self._journal.receive_all([(d.envelope, d.payload) for d in good if d.envelope])
+        for delivery, new in zip(good, news, strict=True):
+            if new and delivery.envelope:
+                signal = delivery.envelope.signal
+                log.info("signal_received", action=signal.action.value, symbol=signal.symbol, signal_id=delivery.id)
+        self._desk.advance()
+
+    async def _ack(self, good: list[Delivery]) -> None:
+        try:
+            await in_thread(self._client.ack, good, timeout=_LONGEST_TURN)
+        except (RelayUnavailable, TimeoutError) as exc:
+            log.warning("ack_failed", reason=str(exc), then="the relay sends them again; they are known here")
+
+    async def _refuse(self, delivery: Delivery) -> None:
+        """A signal that may not be acted on: said once, and never acked."""
+        if delivery.forged:
+            text = (
+                f"the relay delivered a signal ({delivery.id}) that was not signed with our key; it is not acted on: "
+                "either EXECUTOR_SIGNING_SECRETS and RELAY_SIGNING_SECRETS differ, or somebody wrote into the queue"
+            )
+            self._alarms.raise_("forged signal", delivery.id, text)
+            return
+        text = f"a signed signal ({delivery.id}) cannot be read and is not acted on: {delivery.problem}"
+        self._alarms.raise_("dead letter", delivery.id, text)
+        try:
+            await in_thread(self._client.nack, delivery, delivery.problem, _NACK_SECONDS, timeout=_LONGEST_TURN)
+        except (RelayUnavailable, TimeoutError) as exc:
+            log.warning("nack_failed", reason=str(exc))
+
+    def _hear(self, notices: Sequence[Notice]) -> None:
+        """Tell the owner what the relay noticed, such as that an alert never came; once, however often it is told."""
+        for notice in notices:
+            kind = _NOTICES.get(notice.kind)
+            if kind is None:
+                log.info("notice_unknown", kind=notice.kind, text=notice.text)
+            elif notice.key not in self._heard_of:
+                self._alarms.raise_(kind, notice.key, notice.text, symbol=notice.symbol)
+                self._heard_of.append(notice.key)  # not before it is written down
+
+    def tidy(self) -> None:
+        """End the alarms about single signals after a while; called now and then."""
+        now = self._clock.now()
+        for alarm in self._journal.standing_alarms():
+            shown = _SHOWN.get(alarm["kind"])
+            if shown and now - parse_utc(alarm["raised_at"]) >= shown:
+                self._alarms.clear(alarm["kind"], alarm["key"].partition(":")[2], f"said for {shown // _HOUR} h")
+
+    # --- the relay, there or away -------------------------------------------------------------------
+
+    def _away(self, error: Exception) -> float:
+        now = self._clock.monotonic()
+        text = str(error) or "the relay did not answer in time"
+        if self._away_since is None:
+            self._away_since = now
+            log.warning("relay_away", reason=text, then="trying on; alerts wait at the relay")
+        elif now - self._away_since > _AWAY_ALARM:
+            self._alarm_away(text)
+        self._failures += 1
+        asked = getattr(error, "retry_after", None)
+        return float(asked or _PAUSES[min(self._failures, len(_PAUSES)) - 1])
+
+    def _alarm_away(self, text: str) -> None:
+        try:
+            self._alarms.raise_("relay", "", f"signals cannot be fetched for over a minute: {text}")
+        except JournalError as exc:
+            self._desk.stopped_by(exc)
+
+    def _back(self, answer: Answer) -> None:
+        self.last_poll = self._clock.monotonic()
+        if self._away_since is not None or not self._heard:
+            log.info("relay_polled" if not self._heard else "relay_back")
+        self._heard, self._away_since, self._failures = True, None, 0
+        try:
+            self._alarms.clear("relay", "", "signals are fetched again")
+            if answer.skew_seconds is not None:
+                self._judge_clock(answer.skew_seconds)
+        except JournalError as exc:
+            self._desk.stopped_by(exc)
+
+    def _judge_clock(self, skew: float) -> None:
+        """Compare the relay's clock with ours: the smallest of the last differences counts, the rest is delay."""
+        self._skews.append(skew)
+        least, newest = min(self._skews, key=abs), min(list(self._skews)[-2:], key=abs)
+        least = newest if abs(newest) > _SKEW_STOP else least  # so far off it was set: that is no delay
+        if abs(least) > _SKEW_ALARM and len(self._skews) == _SAMPLES or abs(least) > _SKEW_STOP:
+            ahead = "behind" if least > 0 else "ahead of"
+            text = f"this computer's clock is {abs(least):.1f} s {ahead} the relay's; set the clock (NTP)"
+            self._alarms.raise_("clock", "", text)
+            self._desk.stop_entries(f"{text}; no entry above {_SKEW_STOP:.0f} s" if abs(least) > _SKEW_STOP else None)
+        elif abs(least) <= _SKEW_ALARM:
+            self._alarms.clear("clock", "", "the clock is right")
+            self._desk.stop_entries(None)

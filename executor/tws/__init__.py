@@ -1,0 +1,1 @@
+"""The connection to TWS; the only room that knows the broker's library."""

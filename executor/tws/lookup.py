@@ -1,0 +1,235 @@
+"""Which contract a symbol is at the broker: asked once and kept; answered in words where there is not one.
+
+A question survives a lost connection: it is asked again on the next one, so each is answered exactly once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from common.errors import BrokerUnavailable
+from common.logs import get_logger
+from executor.core.contracts import UnknownSymbol, spec_for
+from executor.core.ports import Contract, ContractSpec, PriceStep
+from executor.tws import decode
+from executor.tws.prices import Prices
+from executor.tws.wire import RequestRefused, within
+
+if TYPE_CHECKING:
+    from executor.tws.client import Tws
+
+log = get_logger(__name__)
+
+_NO_SUCH_CONTRACT = 200
+_FIRST_PRICE_SECONDS = 1.0
+_CHOICES = 5
+_Question = tuple[str, int]  # a symbol; the contract that must be its, 0 for the one it means
+_WHOLE_UNITS = ("STK", "CASH", "FUT", "CFD")  # shares, units of the base currency, contracts
+
+
+class Lookup:
+    """Symbols being looked up, and those that are known."""
+
+    def __init__(self, tws: Tws, prices: Prices, configured: Mapping[str, ContractSpec]) -> None:
+        self._tws, self._prices, self._configured = tws, prices, configured
+        self._known: dict[_Question, Contract] = {}
+        self._rules: dict[int, tuple[PriceStep, ...]] = {}  # market rule → its steps
+        self._asked: dict[_Question, asyncio.Task[None] | None] = {}
+        self._delayed: set[int] = set()  # con_ids whose live prices TWS refused
+        self._first_price: dict[int, asyncio.Event] = {}
+
+    def known(self) -> list[Contract]:
+        """Return the contracts that were looked up so far."""
+        return list(self._known.values())
+
+    def ask(self, symbol: str, con_id: int = 0) -> None:
+        """Answer `on_contract` for a symbol, or for one contract of it, now or when TWS is there."""
+        question = symbol, con_id
+        if self._asked.get(question) is None:
+            self._asked[question] = self._start(question)
+
+    def resume(self) -> None:
+        """Take up a new connection: subscribe again to what is known, and ask again what was not answered."""
+        wire = self._tws.wire
+        wire.on_tick, wire.on_no_live_data, wire.on_data_lost = self._ticked, self._no_live_data, self._watch_anew
+        self._watch_anew()
+        for question in list(self._asked):
+            self.ask(*question)
+
+    def _watch_anew(self) -> None:
+        """Subscribe to every known contract's prices; what was quoted before says nothing now.
+
+        Source: IBKR, Message Codes, 1101: market data has to be asked for again.
+        """
+        self._prices.forget()
+        self._delayed.clear()
+        for contract in self._known.values():
+            self._tws.watch(contract)
+
+    def _start(self, question: _Question) -> asyncio.Task[None] | None:
+        return asyncio.ensure_future(self._answer(question)) if self._tws.connected else None
+
+    async def _answer(self, question: _Question) -> None:
+        try:
+            answer = await self._contract(question)
+        except BrokerUnavailable:
+            self._asked[question] = None  # asked again on the next connection
+            return
+        except Exception as exc:  # a bug of ours, or an answer like none before: the question must not hang for ever
+            log.exception("lookup_failed", symbol=question[0])
+            answer = f"what TWS says of {question[0]} could not be taken in ({exc!r}); send the signal again"
+        del self._asked[question]
+        if self._tws.listener:
+            symbol, con_id = question
+            self._tws.listener.on_contract(symbol, answer, con_id)
+
+    async def _contract(self, question: _Question) -> Contract | str:
+        if question in self._known:
+            return self._known[question]
+        symbol, con_id = question
+        try:
+            spec = self._spec(symbol, con_id)
+            found = await self._details(spec)
+        except UnknownSymbol as exc:
+            return str(exc) + await self._similar(symbol)
+        except RequestRefused as exc:
+            return await self._refused(symbol, exc)
+        except TimeoutError:
+            return f"TWS did not say in time what {symbol} is; send the signal again"
+        if len(found) != 1:
+            return f'{symbol} is ambiguous: {_choices(found)}. Name one in executor.toml: [contracts."{symbol}"]'
+        contract = await self._made(spec, found[0])
+        self._known[question] = contract
+        await self._first_price_of(contract)
+        return contract
+
+    async def _details(self, spec: ContractSpec) -> list[Any]:
+        """Return what TWS knows; a contract named by its number is asked for by that alone where the rest contradicts it."""
+        try:
+            return await self._tws.details(spec)
+        except RequestRefused as exc:
+            if not spec.con_id or exc.number != _NO_SUCH_CONTRACT:
+                raise
+        return await self._tws.details(_by_number(spec.symbol, spec.con_id))
+
+    def _spec(self, symbol: str, con_id: int) -> ContractSpec:
+        """Return what to ask TWS for; a contract that is named by its number needs nothing of the configuration."""
+        if not con_id:
+            return spec_for(symbol, self._configured)
+        try:
+            return replace(spec_for(symbol, self._configured), con_id=con_id, expiry="", multiplier="")
+        except UnknownSymbol:
+            return _by_number(symbol, con_id)
+
+    async def _refused(self, symbol: str, error: RequestRefused) -> str:
+        if error.number != _NO_SUCH_CONTRACT:
+            return f"TWS did not say what {symbol} is: {error} ({error.number})"
+        return f"TWS knows no contract for {symbol}: {error}" + await self._similar(symbol)
+
+    async def _similar(self, symbol: str) -> str:
+        """Return what TWS knows that resembles a symbol, as a sentence; "" where it knows nothing."""
+        try:
+            found = await self._tws.samples(symbol)
+        except (RequestRefused, TimeoutError):
+            return ""
+        return f". Similar: {_choices(found)}" if found else ""
+
+    async def _made(self, spec: ContractSpec, details: Any) -> Contract:
+        named = details.contract
+        return Contract(
+            con_id=decode.whole(named.conId),
+            symbol=spec.symbol,
+            sec_type=named.secType,
+            local=named.symbol,
+            currency=named.currency,
+            exchange=_exchange(spec, details),
+            multiplier=decode.exact(named.multiplier) or Decimal(1),
+            price_steps=await self._steps(details, spec.exchange),
+            size_step=_size_step(named.secType, details),
+            description=details.longName or named.localSymbol,
+        )
+
+    async def _steps(self, details: Any, exchange: str) -> tuple[PriceStep, ...]:
+        """Return the contract's price steps on an exchange; its smallest tick where TWS tells no rule."""
+        rule = _market_rule(details, exchange)
+        if rule not in self._rules:
+            try:
+                rows = await self._tws.market_rule(rule) if rule else []
+            except (RequestRefused, TimeoutError):
+                rows = []
+            steps = tuple(
+                PriceStep(decode.exact(r.lowEdge) or Decimal(0), decode.exact(r.increment) or Decimal(0)) for r in rows
+            )
+            if not steps or any(step.increment <= 0 for step in steps):
+                return (PriceStep(Decimal(0), decode.exact(details.minTick) or Decimal("0.01")),)
+            self._rules[rule] = steps
+        return self._rules[rule]
+
+    async def _first_price_of(self, contract: Contract) -> None:
+        heard = self._first_price.setdefault(contract.con_id, asyncio.Event())
+        self._tws.watch(contract)
+        try:
+            await within(_FIRST_PRICE_SECONDS, heard.wait())
+        except TimeoutError:
+            pass
+        finally:
+            self._first_price.pop(contract.con_id, None)
+
+    def _ticked(self, con_id: int) -> None:
+        waiting = self._first_price.get(con_id)
+        if waiting and self._prices.price(con_id) is not None:
+            waiting.set()
+
+    def _no_live_data(self, con_id: int, text: str) -> None:
+        """Ask for delayed prices where TWS refuses live ones; where it refuses both, nobody waits for any."""
+        contract = next((known for known in self._known.values() if known.con_id == con_id), None)
+        if contract and con_id not in self._delayed:
+            self._delayed.add(con_id)
+            self._tws.watch(contract, delayed=True)
+        elif con_id in self._first_price:
+            self._first_price[con_id].set()
+
+
+def _exchange(spec: ContractSpec, details: Any) -> str:
+    """Return where a contract is ordered: routed by IBKR where that was asked for and is possible, else at its exchange."""
+    routed = spec.exchange == "SMART" and "SMART" in details.validExchanges.split(",")
+    return "SMART" if routed else str(details.contract.exchange)
+
+
+def _by_number(symbol: str, con_id: int) -> ContractSpec:
+    return ContractSpec(symbol, sec_type="", local=symbol, currency="", exchange="", con_id=con_id)
+
+
+def _market_rule(details: Any, exchange: str) -> int:
+    """Return the id of the rule for an exchange: the two comma-separated lists run side by side; 0 for none.
+
+    Source: IBKR, ContractDetails.MarketRuleIds.
+    """
+    rules, exchanges = details.marketRuleIds.split(","), details.validExchanges.split(",")
+    by_exchange = dict(zip(exchanges, rules, strict=False))
+    rule = by_exchange.get(exchange) or rules[0]
+    return int(rule) if rule.isdigit() else 0
+
+
+def _size_step(sec_type: str, details: Any) -> Decimal:
+    """Return the step of quantities: whole units, but what TWS says for crypto currencies and the like."""
+    if sec_type in _WHOLE_UNITS:
+        return Decimal(1)
+    step = decode.exact(details.sizeIncrement)
+    return step if step and step > 0 else Decimal(1)
+
+
+def _choices(found: list[Any]) -> str:
+    contracts = [each.contract for each in found]
+    more = f"; and {len(contracts) - _CHOICES} more" if len(contracts) > _CHOICES else ""
+    return "; ".join(map(_named, contracts[:_CHOICES])) + more
+
+
+def _named(contract: Any) -> str:
+    where = contract.primaryExchange or contract.exchange
+    words = (contract.secType, where, contract.currency, contract.lastTradeDateOrContractMonth)
+    return f"{contract.symbol} ({', '.join(filter(None, words))}, con_id {contract.conId})"
