@@ -25,7 +25,7 @@ from common.errors import BridgeError, JournalError
 from common.logs import get_logger
 from executor.core.accounts import AccountRules
 from executor.core.commands import Command
-from executor.desk.alarms import Alarms
+from executor.core.outcomes import StopCause
 from executor.desk.desk import Desk
 from executor.journal.journal import Journal
 from executor.journal.lock import JournalLock
@@ -111,23 +111,22 @@ async def _trade(
 
 def compose(settings: ExecutorSettings, choices: Choices, journal: Journal, clock: Clock) -> Parts:
     """Put the executor together; nothing is started yet."""
-    alarms = Alarms(journal)
     tws = Tws(clock, choices.contracts)
     account = settings.account or settings.live or journal.account() or ""
     client_id = settings.ib_client_id
-    desk = Desk(journal, tws, alarms, clock, choices.policy, account, client_id, lambda why: None)
+    desk = Desk(journal, tws, clock, choices.policy, account, client_id, lambda why: None)
     child = PaperChild(settings.journal_path) if settings.paper else None
     supervisor = Supervisor(
-        tws, desk, journal, alarms, clock,
+        tws, desk, clock,
         AccountRules(settings.account, settings.live, built_in=settings.paper),
         client_id, child.address if child else _fixed(settings.ib_host, settings.ib_port),
     )  # fmt: skip
-    desk.want_snapshot = supervisor.want_snapshot  # each needs the other
+    desk.gate.want_snapshot = supervisor.want_snapshot  # each needs the other
     client = RelayClient(
         settings.relay_url, settings.relay_token, settings.signing_secrets, clock, settings.relay_ca
     )  # fmt: skip
-    held_back = lambda: supervisor.refused or desk.why("storage")  # noqa: E731 - what cannot be kept is not fetched
-    intake = Intake(client, journal, desk, alarms, clock, held_back)
+    held_back = lambda: supervisor.refused or desk.gate.why(StopCause.STORAGE)  # noqa: E731 - what cannot be kept is not fetched
+    intake = Intake(client, desk, clock, held_back)
     channels = Channels(settings.notify_urls, "EXECUTOR_NOTIFY_URLS")
     notifier = Notifier(journal, channels, clock, lambda: desk.watch.unwritten)
     heartbeat = Heartbeat(settings.heartbeat_url, clock)
@@ -192,8 +191,8 @@ def _schedule(parts: Parts, clock: Clock) -> AsyncIOScheduler:
         _guard(parts.desk, parts.publisher.publish)
 
     async def tidy() -> None:
-        _guard(parts.desk, parts.intake.tidy)
-        if parts.desk.is_well:
+        _guard(parts.desk, parts.desk.tidy)
+        if parts.desk.gate.is_well:
             await parts.heartbeat.turn(parts.intake.last_poll)
 
     for job, seconds in (

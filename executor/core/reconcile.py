@@ -14,6 +14,7 @@ from enum import StrEnum
 
 from common.signals import Side
 from executor.core.brackets import is_ours
+from executor.core.outcomes import ExitReason
 from executor.core.ports import Fill, OrderReport, Snapshot
 from executor.core.trades import EXITS, ZERO, Leg, Order, OrderState, State, Trade, awaits_executions
 
@@ -47,7 +48,7 @@ class Reduced:
     trade: Trade
     quantity: Decimal
     fills: tuple[Fill, ...]  # the executions that took out just this; empty where none did
-    how: str  # by hand, liquidated, or unknown
+    how: ExitReason  # by hand, liquidated, or unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ class Books:
     trades: tuple[Trade, ...]  # every unfinished trade
     known_refs: frozenset[str]  # of the snapshot's references, those that the journal knows
     foreign: tuple[Fill, ...]  # executions that no trade accounts for
-    beside: dict[tuple[str, int], Decimal]  # (account, conId) → what the owner told us to ignore
+    beside: Mapping[tuple[str, int], Decimal]  # (account, conId) → what the owner told us to ignore
     settled: frozenset[int]  # contracts whose position was found different before, equally, some seconds ago
     believed: frozenset[int] = frozenset()  # those where it has stood so long that it is not just told late
     agreed: Mapping[int, str] = field(default_factory=dict)  # contract → the day when account and journal last agreed
@@ -129,7 +130,7 @@ def reconcile(books: Books, snapshot: Snapshot) -> list[Resolution]:
     """Bring journal and broker together: one resolution for every thing that only a complete view can tell."""
     resolutions: list[Resolution] = list(_orphans(books, snapshot))
     for trade in books.trades:
-        if trade.state not in (State.HOLD, State.PLANNED):
+        if trade.state is not State.HOLD:
             resolutions += _of_trade(trade, books, snapshot)
     return [*resolutions, *_unknown(books, snapshot)]
 
@@ -275,7 +276,7 @@ def _of_position(trade: Trade, books: Books, snapshot: Snapshot, difference: Dec
         return
     taken, foreign = -difference, _foreign(trade, books.foreign)
     found = _reduced(trade, taken, foreign)
-    known = found.how != "unknown" or taken == _counted_beyond(trade)
+    known = found.how is not ExitReason.UNKNOWN or taken == _counted_beyond(trade)
     sold = sum((f.quantity for f in foreign if f.side is not trade.side), ZERO)
     if taken <= trade.held and (known or (taken == trade.held and _is_out_of_sight(trade, books, snapshot))):
         yield found
@@ -323,8 +324,8 @@ def _reduced(trade: Trade, taken: Decimal, foreign: Sequence[Fill]) -> Reduced:
     net = sum((f.quantity if f in against else -f.quantity for f in foreign), ZERO)
     exact = sum((f.quantity for f in against), ZERO) == taken
     if not exact and net != taken:
-        return Reduced(trade, taken, (), "unknown")
-    how = "liquidated" if any(f.liquidation for f in against) else "by hand"
+        return Reduced(trade, taken, (), ExitReason.UNKNOWN)
+    how = ExitReason.LIQUIDATED if any(f.liquidation for f in against) else ExitReason.BY_HAND
     return Reduced(trade, taken, against if exact else (), how)
 
 

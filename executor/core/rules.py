@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from common.signals import Action, Side, Signal
+from executor.core.outcomes import CloseCause, Outcome
 from executor.core.trades import State, Trade
 
 
@@ -22,7 +23,7 @@ class Enter:
 class Close:
     """Close the open trade; the signal is decided again when that is done."""
 
-    cause: str
+    cause: CloseCause
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Wait:
 class Done:
     """The signal is finished."""
 
-    outcome: str
+    outcome: Outcome
     reason: str
 
 
@@ -83,13 +84,13 @@ def decide(signal: Signal, view: View) -> Decision:
     10. Otherwise enter.
     """
     if signal.action is Action.RESET:
-        return Done("reset", _reset_reason(signal, view))
+        return Done(Outcome.RESET, _reset_reason(signal, view))
     if view.trade is not None:
         return _with_trade(signal, view, view.trade)
     if signal.action is Action.CLOSE:
         if view.closed_here:
-            return Done("closed", f"the trade in {signal.symbol} was closed")
-        return Done("nothing to do", f"no trade is open in {signal.symbol}")
+            return Done(Outcome.CLOSED, f"the trade in {signal.symbol} was closed")
+        return Done(Outcome.NOTHING, f"no trade is open in {signal.symbol}")
     return _flat(signal, view)
 
 
@@ -108,63 +109,63 @@ def _with_trade(signal: Signal, view: View, trade: Trade) -> Decision:
         return Wait(f"the trade in {trade.symbol} is just ending")
     if signal.action is Action.OPEN and signal.side is trade.side and trade.state not in UNDER_WAY:
         return Done(
-            "ignored",
+            Outcome.IGNORED,
             f"a {trade.side.value} trade in {trade.symbol} is already open since {trade.timestamp:%H:%M} UTC",
         )
     if trade.received_at - view.received_at > RELAYS_APART:
-        return Done("ignored", f"the trade in {trade.symbol} was opened by a later signal than this one")
+        return Done(Outcome.IGNORED, f"the trade in {trade.symbol} was opened by a later signal than this one")
     if trade.state in UNDER_WAY:
         return _while_closing(signal, view, trade)
     if trade.state is State.SENDING:
         return Wait(f"what became of the entry in {trade.symbol} is being looked up")
-    return Close("close signal" if signal.action is Action.CLOSE else "reversal")
+    return Close(CloseCause.SIGNAL if signal.action is Action.CLOSE else CloseCause.REVERSAL)
 
 
 def _after_its_close(signal: Signal, trade: Trade) -> Decision:
     """What a signal closed is gone, and the owner made another trade since: that one is not its to touch."""
     if signal.action is Action.CLOSE:
-        return Done("closed", f"the trade in {signal.symbol} was closed; the one that is open now came after it")
+        return Done(Outcome.CLOSED, f"the trade in {signal.symbol} was closed; the one that is open now came after it")
     return Done(
-        "refused", f"the trade in {signal.symbol} was closed, and another one was adopted before this could enter"
+        Outcome.REFUSED, f"the trade in {signal.symbol} was closed, and another one was adopted before this could enter"
     )
 
 
 def _on_hold(signal: Signal, trade: Trade) -> Decision:
     if signal.action is Action.CLOSE:
         return Wait(f"{trade.symbol} is on hold: the close waits for your choice on the page", page=True)
-    return Done("refused", f"{trade.symbol} is on hold: choose on the page what to do with it first")
+    return Done(Outcome.REFUSED, f"{trade.symbol} is on hold: choose on the page what to do with it first")
 
 
 def _while_closing(signal: Signal, view: View, trade: Trade) -> Decision:
     if signal.action is Action.CLOSE:
-        return Close(trade.close_cause or "close signal")
+        return Close(trade.close_cause or CloseCause.SIGNAL)
     if not view.is_fresh:
-        return Done("expired", f"too old to enter; the trade in {trade.symbol} is being closed")
+        return Done(Outcome.EXPIRED, f"too old to enter; the trade in {trade.symbol} is being closed")
     return Wait(f"the trade in {trade.symbol} is being closed first")
 
 
 def _flat(signal: Signal, view: View) -> Decision:
     if not view.is_fresh:
         after = "; the trade was closed, nothing was entered" if view.closed_here else ""
-        return Done("expired", f"expired: received {_age(view)} s ago, an entry is good for less{after}")
+        return Done(Outcome.EXPIRED, f"expired: received {_age(view)} s ago, an entry is good for less{after}")
     if view.block is signal.side and signal.side is not None:
         return Done(
-            "refused",
+            Outcome.REFUSED,
             f"re-entry blocked: the last {signal.side.value} trade in {signal.symbol} {_how_blocked(view)};"
             " an opposite trade, a reset signal or the button on the page releases it",
         )
     if view.unknown_position:
         return Done(
-            "refused",
+            Outcome.REFUSED,
             f"the account holds {view.unknown_position} {signal.symbol} that the journal does not know:"
             " choose on the page to ignore or to adopt it",
         )
     if view.opposed_holding:
         return Done(
-            "refused",
+            Outcome.REFUSED,
             f"your own holding of {view.opposed_holding} {signal.symbol} points the other way, and IBKR would net the two",
         )
-    return Done("refused", view.objection) if view.objection else Enter()
+    return Done(Outcome.REFUSED, view.objection) if view.objection else Enter()
 
 
 def _how_blocked(view: View) -> str:

@@ -18,18 +18,6 @@ CANCEL_AGAIN = timedelta(seconds=10)  # a cancel without an answer is asked for 
 
 
 @dataclass(frozen=True, slots=True)
-class SendBracket:
-    """Write the planned bracket down as being sent, then send it."""
-
-
-@dataclass(frozen=True, slots=True)
-class GiveUp:
-    """The entry was never sent and must not be any more."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class Cancel:
     """Ask the broker to cancel one order."""
 
@@ -75,12 +63,12 @@ class Hold:
     why: str
 
 
-Step = SendBracket | GiveUp | Cancel | Resize | Place | LookUp | Unprotected | Hold
+Step = Cancel | Resize | Place | LookUp | Unprotected | Hold
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Moment:
-    """What the steps of a trade depend on besides the trade itself."""
+    """What the steps of a trade depend on besides the trade itself, and a notebook of when they must be asked for again."""
 
     now: datetime
     shown: Decimal  # the account's net position in this contract, as the broker last showed it
@@ -88,6 +76,8 @@ class Moment:
     ready_since: datetime | None = None  # since when the broker is seen completely
     counted: bool = True  # whether the position was shown after our last execution in this contract
     lacking_since: datetime | None = None  # since when executions of live orders are missing
+    amiss_since: datetime | None = None  # since when exits and position do not fit, or the stop is missing
+    due: datetime | None = None  # the first instant at which an answer given here becomes another
 
     def shown_for(self, trade: Trade) -> Decimal:
         """Return the account's position in the direction of a trade."""
@@ -97,21 +87,38 @@ class Moment:
         """Return the owner's own part of it, in the direction of a trade."""
         return self.beside if trade.side is Side.BUY else -self.beside
 
-    def seconds_since(self, at: datetime | None) -> float:
-        """Return how long something has lasted while we could see the broker."""
-        return seconds_seen(at, self.ready_since, self.now)
+    def left_for(self, trade: Trade) -> Decimal:
+        """Return what the account shows of a trade, in its direction: all but what is the owner's own."""
+        return self.shown_for(trade) - self.beside_for(trade)
 
     def shows_less(self, trade: Trade) -> bool:
         """Whether the account shows less of a trade than its executions say."""
-        return self.shown_for(trade) - self.beside_for(trade) < trade.held
+        return self.left_for(trade) < trade.held
+
+    def lasted(self, since: datetime | None, seconds: float) -> bool:
+        """Whether something has lasted so long while the broker was seen; if it has not, when it will have is noted.
+
+        A clock that was set back loses the time before. What is None has not begun.
+        """
+        if since is None or self.ready_since is None:
+            return False
+        return self.reached(seen_from(since, self.ready_since, self.now) + timedelta(seconds=seconds))
+
+    def reached(self, at: datetime) -> bool:
+        """Whether an instant has come; if it has not, it is noted."""
+        if self.now >= at:
+            return True
+        self.due = at if self.due is None else min(self.due, at)
+        return False
+
+    def passed(self, at: datetime) -> bool:
+        """Whether an instant is over; if it is not, the one after it is noted."""
+        return self.reached(at + timedelta(microseconds=1))
 
 
-def seconds_seen(at: datetime | None, ready_since: datetime | None, now: datetime) -> float:
-    """Return how long something has lasted while the broker was seen; a clock that was set back loses the time before."""
-    if at is None or ready_since is None:
-        return 0.0
-    since = max(at, ready_since) if at <= now else ready_since
-    return max((now - since).total_seconds(), 0.0)
+def seen_from(since: datetime, ready_since: datetime, now: datetime) -> datetime:
+    """Return from when on something counts that began at `since`: from when the broker was seen; never from the future."""
+    return max(since, ready_since) if since <= now else ready_since
 
 
 def next_step(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
@@ -131,24 +138,18 @@ def _look_for_entry(trade: Trade, moment: Moment, policy: Policy) -> Step:
     """Its exits have filled, and of the entry nothing is heard: its executions come, or nobody can know."""
     why = f"the exits in {trade.symbol} filled more than the entry shows"
     sent_at = trade.entry.sent_at if trade.entry else None
-    return Hold(why) if moment.seconds_since(sent_at) >= 2 * policy.inflight_seconds else LookUp(f"{why} so far")
+    return Hold(why) if moment.lasted(sent_at, 2 * policy.inflight_seconds) else LookUp(f"{why} so far")
 
 
 def _is_overdue(order: Order, moment: Moment, policy: Policy) -> bool:
     if order.state is OrderState.SENDING and order.said is None:
-        return moment.seconds_since(order.sent_at) >= policy.inflight_seconds
-    return awaits_executions(order) and moment.seconds_since(order.sent_at) >= policy.inflight_seconds
+        return moment.lasted(order.sent_at, policy.inflight_seconds)
+    return awaits_executions(order) and moment.lasted(order.sent_at, policy.inflight_seconds)
 
 
 def _is_settled_by_owner(trade: Trade, missing: Order, moment: Moment) -> bool:
     """On hold, what became of an order is asked for a minute; then it is the owner's to say."""
-    return trade.state is State.HOLD and moment.seconds_since(missing.sent_at) >= ASKED_ON_HOLD.total_seconds()
-
-
-def _when_planned(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
-    if moment.now > trade.valid_until:
-        return GiveUp("too old to enter: it waited for TWS longer than an entry is good for")
-    return SendBracket()
+    return trade.state is State.HOLD and moment.lasted(missing.sent_at, ASKED_ON_HOLD.total_seconds())
 
 
 def _when_sending(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
@@ -157,15 +158,14 @@ def _when_sending(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
 
 def _when_working(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
     entry = trade.entry
-    if entry is not None and entry.is_live and moment.now > trade.valid_until and _may_ask(entry, moment):
+    if entry is not None and entry.is_live and moment.passed(trade.valid_until) and _may_ask(entry, moment):
         return Cancel(entry, "not wholly filled when it expired")
     return _cancel_loose(trade, moment, "the entry never filled")
 
 
 def _cancel_loose(trade: Trade, moment: Moment, why: str) -> Step | None:
     """Cancel what is live though nothing is held; the broker gets a moment to do it by itself."""
-    waited = moment.seconds_since(trade.loose_at) >= OCA_GRACE.total_seconds()
-    return _cancel_one(trade, moment, why) if waited else None
+    return _cancel_one(trade, moment, why) if moment.lasted(trade.loose_at, OCA_GRACE.total_seconds()) else None
 
 
 def _when_cancelling(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
@@ -179,7 +179,7 @@ def _cancel_one(trade: Trade, moment: Moment, why: str) -> Step | None:
 
 def _may_ask(order: Order, moment: Moment) -> bool:
     asked = order.cancel_asked_at
-    return asked is None or moment.seconds_since(asked) >= CANCEL_AGAIN.total_seconds()
+    return asked is None or moment.lasted(asked, CANCEL_AGAIN.total_seconds())
 
 
 def _when_closing(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
@@ -244,14 +244,14 @@ def _resize_one(trade: Trade, moment: Moment) -> Step | None:
     for order in trade.legs(*EXITS):
         if _fits(order, trade, moment) or (order.leg in STOPS and len(trade.live_stops) > 1):
             continue
-        if trade.unprotected_at is None or moment.seconds_since(trade.unprotected_at) >= OCA_GRACE.total_seconds():
+        if trade.unprotected_at is None or moment.lasted(trade.unprotected_at, OCA_GRACE.total_seconds()):
             return Resize(order, order.filled_at_broker + trade.held)
     return None
 
 
 def _has_settled(trade: Trade, moment: Moment) -> bool:
-    waited = moment.seconds_since(moment.lacking_since) >= OCA_GRACE.total_seconds()
-    return waited and moment.shown_for(trade) - moment.beside_for(trade) == trade.held
+    waited = moment.lasted(moment.lacking_since, OCA_GRACE.total_seconds())
+    return waited and moment.left_for(trade) == trade.held
 
 
 def _fits(order: Order, trade: Trade, moment: Moment) -> bool:
@@ -261,7 +261,7 @@ def _fits(order: Order, trade: Trade, moment: Moment) -> bool:
     if awaits_executions(order):
         return True
     asked = order.resize_asked_at
-    return asked is not None and moment.seconds_since(asked) < CANCEL_AGAIN.total_seconds()
+    return asked is not None and not moment.lasted(asked, CANCEL_AGAIN.total_seconds())
 
 
 def _protect(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
@@ -272,7 +272,7 @@ def _protect(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
     """
     if any(awaits_executions(o) for o in trade.orders):
         return None
-    if trade.is_protected or moment.seconds_since(trade.unprotected_at) < policy.protect_seconds / 2:
+    if trade.is_protected or not moment.lasted(trade.unprotected_at, policy.protect_seconds / 2):
         return None
     stops = list(trade.legs(*STOPS))
     if any(o.is_live and o.said is Status.PENDING for o in stops):
@@ -291,18 +291,26 @@ def _protect(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
     return Place(_exit(trade, Leg.PUT_BACK, trade.held, Kind.STOP, stops[-1].price))
 
 
+def _was_resized(order: Order, moment: Moment) -> bool:
+    """Whether an order was sent a new size a moment ago."""
+    asked = order.resize_asked_at
+    return asked is not None and not moment.lasted(asked, OCA_GRACE.total_seconds())
+
+
 def _with_live_stop(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
     """A stop that is live and does not protect: said in time; held only where a look can tell no more of it."""
+    if any(o.is_live and _was_resized(o, moment) for o in trade.legs(*STOPS)):
+        return None  # the broker's answer to its new size is on the way
     unanswered = any(o.state is OrderState.SENDING for o in trade.legs(*STOPS))
     if not unanswered and not trade.lacks_executions:
         return _still_unprotected(trade, moment, policy, "its stop-loss does not have the trade's size")
     why = "its stop-loss went unanswered" if unanswered else "the broker counts more filled than its executions show"
-    late = moment.seconds_since(trade.unprotected_at) >= policy.alarm_seconds
+    late = moment.lasted(trade.unprotected_at, policy.alarm_seconds)
     return Unprotected(why) if late else LookUp(why)
 
 
 def _still_unprotected(trade: Trade, moment: Moment, policy: Policy, why: str) -> Step | None:
-    if moment.seconds_since(trade.unprotected_at) < policy.alarm_seconds:
+    if not moment.lasted(trade.unprotected_at, policy.alarm_seconds):
         return None
     flatten = policy.unprotected == "flatten"
     return Unprotected(why, then_hold=not flatten, then_flatten=flatten)
@@ -310,7 +318,7 @@ def _still_unprotected(trade: Trade, moment: Moment, policy: Policy, why: str) -
 
 def _when_held(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
     """On hold exits of nothing are cancelled, and after a refused close the stop goes back, once. Else nothing is sent."""
-    shown = moment.shown_for(trade) - moment.beside_for(trade)
+    shown = moment.left_for(trade)
     if (shown < 0 or shown == 0 >= trade.held) and not _may_enter(trade):
         return _cancel_one(trade, moment, "nothing of the trade is left")
     larger = (o for o in trade.legs(Leg.CLOSE) if o.is_live and o.remaining > max(shown, ZERO) and _may_ask(o, moment))
@@ -320,7 +328,7 @@ def _when_held(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
     refused = any(o.state is OrderState.REJECTED for o in trade.legs(Leg.CLOSE))
     if not refused or not stops or trade.live or trade.held <= 0 or any(o.leg is Leg.PUT_BACK for o in stops):
         return None
-    if moment.shows_less(trade) or moment.seconds_since(trade.unprotected_at) < policy.protect_seconds / 2:
+    if moment.shows_less(trade) or not moment.lasted(trade.unprotected_at, policy.protect_seconds / 2):
         return None  # the close may have been refused because the position was gone
     return Place(_exit(trade, Leg.PUT_BACK, trade.held, Kind.STOP, stops[-1].price))
 
@@ -349,7 +357,6 @@ def _exit(trade: Trade, leg: Leg, quantity: Decimal, kind: Kind, price: Decimal 
 
 
 _PLANNERS = {
-    State.PLANNED: _when_planned,
     State.SENDING: _when_sending,
     State.WORKING: _when_working,
     State.OPEN: _when_open,

@@ -1,19 +1,21 @@
-"""The life of a trade, pure: what a trade and its orders are, and one table of states × events.
+"""What a trade and its orders are, and the table of a trade's life: states × events. Pure.
 
 A *trade* is our round trip, from the intent to enter to flat again. Its quantity is known from executions only.
-Nothing here reads a clock, a database or a socket; the order of steps lives in `desk`.
+What a fact makes of a trade is in `life`; what it needs next is in `steps`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from bisect import insort
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
 from common.errors import IllegalTransition
 from common.signals import Side
+from executor.core.outcomes import CloseCause, ExitReason
 from executor.core.ports import Kind, Status
 
 ZERO = Decimal(0)
@@ -41,8 +43,7 @@ EXITS = (Leg.TAKE_PROFIT, *STOPS)
 class OrderState(StrEnum):
     """How far an order of ours got, by the broker's evidence alone."""
 
-    PLANNED = "planned"  # intended; provably never sent
-    SENDING = "sending"  # may or may not exist at the broker
+    SENDING = "sending"  # written down; may or may not exist at the broker
     WORKING = "working"  # the broker showed it alive
     FILLED = "filled"
     CANCELLED = "cancelled"
@@ -60,7 +61,7 @@ class Order:
     kind: Kind
     quantity: Decimal
     price: Decimal | None = None
-    state: OrderState = OrderState.PLANNED
+    state: OrderState = OrderState.SENDING
     filled: Decimal = ZERO  # the sum of its executions
     order_id: int | None = None
     perm_id: int = 0
@@ -76,8 +77,15 @@ class Order:
     tif: str | None = None  # how long the broker keeps it, as it said
     oca_group: str | None = None  # the group that cancels it, as the broker said; None: it has not said yet
     oca_type: int | None = None
-    cancel_asked_at: datetime | None = None
+    cancel_asked_at: datetime | None = None  # when its cancel was last asked for
+    cancelling_since: datetime | None = None  # and when it was asked for first
     resize_asked_at: datetime | None = None
+    client_id: int | None = None  # whose order id it is
+    done_at: datetime | None = None  # when it was known to be over
+
+    def with_cancel(self, now: datetime | None) -> Order:
+        """Return it with its cancel asked for now; None: it is not asked for any more."""
+        return replace(self, cancel_asked_at=now, cancelling_since=now and (self.cancelling_since or now))
 
     @property
     def is_live(self) -> bool:
@@ -114,10 +122,27 @@ class Order:
         return f"{self.leg.word} {self.order_ref}: {self.state.value}, {self.filled} of {self.quantity} filled"
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Execution:
+    """One fill as the journal knows it, in the order of time, and of arrival within the same second."""
+
+    at: datetime
+    seq: int  # in the order of arrival, over the whole journal
+    exec_root: str
+    exec_id: str
+    order_ref: str  # "" for an order that is not ours
+    side: Side
+    quantity: Decimal
+    price: Decimal
+    account: str
+    con_id: int
+    commission: Decimal | None = None  # None until the broker said it
+    liquidation: bool = False
+
+
 class State(StrEnum):
     """Where a trade stands. Flat is no state: it is the absence of an unfinished trade."""
 
-    PLANNED = "planned"  # written down, nothing sent
     SENDING = "sending"  # the entry may or may not exist at the broker
     WORKING = "working"  # the entry is at the broker, not wholly filled
     OPEN = "open"  # the entry is done, quantity is held
@@ -135,7 +160,6 @@ class State(StrEnum):
 class Event(StrEnum):
     """What can happen to a trade. Facts are read off the trade by `observed`; the others are asked for."""
 
-    SEND = "send"  # its bracket is about to be written to the broker
     SEEN = "seen"  # the broker shows the entry alive
     ENTERED = "entered"  # the entry is done, and something filled
     DEAD = "dead"  # the entry is done, nothing filled, and no order of it is live
@@ -153,21 +177,20 @@ class Event(StrEnum):
 
 # Every cell is explicit: a state to go to, `=` stay (a fact that changes nothing here), `!` impossible (a bug of ours).
 _LIFE = """
-            planned sending working    open       cancelling closing    hold       closed void
-send        sending !       !          !          !          !          !          !      !
-seen        !       working =          =          =          =          =          =      =
-entered     !       open    open       =          =          =          =          =      =
-dead        void    void    void       void       void       !          =          =      =
-close       void    !       cancelling cancelling =          =          !          !      !
-cleared     !       !       !          !          closing    =          =          !      !
-flat        !       closed  closed     closed     closed     closed     =          =      =
-refused     !       !       !          !          !          hold       =          !      !
-doubt       !       hold    hold       hold       hold       hold       =          hold   hold
-flipped     !       hold    hold       hold       hold       hold       =          hold   hold
-late fill   !       !       !          !          !          !          =          hold   hold
-adopt       !       !       !          !          !          !          open       !      !
-flatten     !       !       !          !          !          !          cancelling !      !
-dismiss     !       !       !          !          !          !          closed     !      !
+            sending working    open       cancelling closing    hold       closed void
+seen        working =          =          =          =          =          =      =
+entered     open    open       =          =          =          =          =      =
+dead        void    void       void       void       !          =          =      =
+close       !       cancelling cancelling =          =          !          !      !
+cleared     !       !          !          closing    =          =          !      !
+flat        closed  closed     closed     closed     closed     =          =      =
+refused     !       !          !          !          hold       =          !      !
+doubt       hold    hold       hold       hold       hold       =          hold   hold
+flipped     hold    hold       hold       hold       hold       =          hold   hold
+late fill   !       !          !          !          !          =          hold   hold
+adopt       !       !          !          !          !          open       !      !
+flatten     !       !          !          !          !          cancelling !      !
+dismiss     !       !          !          !          !          closed     !      !
 """
 
 
@@ -203,7 +226,7 @@ def following(state: State, event: Event) -> State:
 
 @dataclass(frozen=True, slots=True)
 class Trade:
-    """One round trip as the journal knows it, with all its orders."""
+    """One round trip: its orders, its executions, and what was decided about it. What follows from these is derived."""
 
     id: int
     symbol: str
@@ -218,14 +241,68 @@ class Trade:
     timestamp: datetime
     stop_wanted: bool = False
     reduced: Decimal = ZERO  # taken out of it by the owner's own hand, or by an exit nobody can name
-    close_cause: str | None = None
-    exit_reason: str | None = None
-    unprotected_at: datetime | None = None
+    missed_at: datetime | None = None  # when a quantity was found missing that nothing explains
+    close_cause: CloseCause | None = None
+    exit_reason: ExitReason | None = None
+    tp_hit: bool = False
+    closed: bool = False
+    adopted_price: Decimal | None = None  # what the owner paid for a position that was adopted
+    unprotected_at: datetime | None = None  # since when the stop that was asked for is missing
     loose_at: datetime | None = None  # since when orders are live though nothing is held
     hold_reason: str | None = None
+    evidence: str | None = None  # JSON: what was seen when it was put on hold
     closes_forgiven: int = 0  # refused close orders after which the owner chose to go on
     stops_forgiven: int = 0  # stops that could not be put back, after which the owner chose to go on
+    sent_at: datetime | None = None  # when its entry was written down as being sent
+    filled_at: datetime | None = None  # first fill of the entry
+    closed_at: datetime | None = None
     orders: tuple[Order, ...] = ()
+    executions: tuple[Execution, ...] = ()  # all that it accounts for, in order
+
+    def order(self, ref: str) -> Order:
+        """Return one order of it; KeyError where it has none of that reference."""
+        for order in self.orders:
+            if order.order_ref == ref:
+                return order
+        raise KeyError(ref)
+
+    def with_order(self, order: Order) -> Trade:
+        """Return the trade with an order changed, or added where it is new."""
+        known = any(o.order_ref == order.order_ref for o in self.orders)
+        if not known:
+            return replace(self, orders=(*self.orders, order))
+        return replace(self, orders=tuple(order if o.order_ref == order.order_ref else o for o in self.orders))
+
+    def with_execution(self, execution: Execution) -> Trade:
+        """Return the trade with an execution, which takes the place of the one that it corrects."""
+        others = [e for e in self.executions if e.exec_root != execution.exec_root]
+        insort(others, execution)
+        return replace(self, executions=tuple(others))
+
+    def filled(self, ref: str) -> Decimal:
+        """Return the sum of an order's executions."""
+        return sum((e.quantity for e in self.executions if e.order_ref == ref), ZERO)
+
+    @property
+    def entry_price(self) -> Decimal | None:
+        """The average over the entry's executions, None while there are none."""
+        entry = self.entry
+        if entry is None:
+            return self.adopted_price
+        return average(e for e in self.executions if e.order_ref == entry.order_ref)
+
+    @property
+    def exit_price(self) -> Decimal | None:
+        """The average over everything that took it out, None while any of it has no price."""
+        exits = self.exits
+        priced = sum((e.quantity for e in exits), ZERO)
+        return average(exits) if priced == self.exited + max(self.reduced, ZERO) else None
+
+    @property
+    def exits(self) -> tuple[Execution, ...]:
+        """The executions that took it out: its own orders', and the owner's where they account for it."""
+        entry_ref = self.entry and self.entry.order_ref
+        return tuple(e for e in self.executions if e.order_ref != entry_ref)
 
     @property
     def entry(self) -> Order | None:
@@ -360,11 +437,11 @@ _TERMINAL = {
 def order_state(order: Order) -> OrderState:
     """Return the state that the broker's evidence gives an order.
 
-    A terminal word counts only when every execution that it speaks of has arrived: until then the order stays
-    live, so that nothing is decided on a quantity that is not known. A cancelled order that filled wholly in the
-    meantime is filled.
+    Its filled quantity is taken to be the sum of its executions. A terminal word counts only when every execution
+    that it speaks of has arrived: until then the order stays live, so that nothing is decided on a quantity that is
+    not known. A cancelled order that filled wholly in the meantime is filled.
     """
-    if order.filled >= order.quantity > 0 and order.state is not OrderState.PLANNED:
+    if order.filled >= order.quantity > 0:
         return OrderState.FILLED
     if order.said is None:
         return OrderState.WORKING if order.filled > 0 and order.state is OrderState.SENDING else order.state
@@ -379,3 +456,10 @@ def order_state(order: Order) -> OrderState:
 def awaits_executions(order: Order) -> bool:
     """Whether the broker called an order finished while executions that it speaks of are still missing."""
     return order.is_live and order.said is not None and not order.said.is_live
+
+
+def average(executions: Iterable[Execution]) -> Decimal | None:
+    """Return the average price over executions, to ten decimals; None where there are none."""
+    pairs = [(e.quantity, e.price) for e in executions]
+    quantity = sum((q for q, _ in pairs), ZERO)
+    return round(sum((q * p for q, p in pairs), ZERO) / quantity, 10) if quantity else None

@@ -1,52 +1,130 @@
-"""The one place that raises alarms: a row in the journal first; `notify` delivers it afterwards.
+"""The one place that raises and clears alarms: by one comparison of what stands with what is true.
 
-An alarm stands until what it says is over. It is keyed by its condition and its object, so that it is raised once.
+An alarm is a row in the journal first; `notify` delivers it afterwards.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+
+from common.clock import Clock
 from common.logs import get_logger
-from executor.journal.journal import Journal
+from executor.core.conditions import CONDITIONS, OF_TRADE, AlarmKind
+from executor.core.trades import Trade
+from executor.desk.book import Book
+from executor.journal.rows import Alarm
 
 log = get_logger(__name__)
 
-# kind → how loud: "page" wants a person now, "warn" wants one today
-LEVELS = {
-    "unprotected": "page", "hold": "page", "orphan": "page", "position mismatch": "warn",
-    "broker blind": "page", "stuck signal": "page", "expired signal": "warn", "dead letter": "page", "forged signal": "page",
-    "clock": "warn", "storage": "page", "account": "page", "relay": "warn", "missed alert": "warn", "take-profit lost": "warn",
-    "close waits": "warn", "unknown exit": "page", "program": "page", "contract": "page", "exit too large": "page",
-    "day order": "warn",
-}  # fmt: skip
+_OF_TRADE = frozenset((*OF_TRADE, AlarmKind.MISMATCH))  # what is over when the trade is
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """An alarm that must stand."""
+
+    kind: AlarmKind
+    about: str
+    text: str
+    symbol: str = ""
+    trade_id: int | None = None
 
 
 class Alarms:
-    """Raise and clear alarms in the journal."""
+    """Keeps the alarms that stand in step with what is true."""
 
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
+    def __init__(self, book: Book, clock: Clock) -> None:
+        self._book, self._clock = book, clock
+        self._look_at: datetime | None = None  # when an alarm that only tells something may be over
 
-    def raise_(self, kind: str, about: str, text: str, *, symbol: str = "", trade_id: int | None = None) -> None:
-        """Raise an alarm of a kind about an object, in words that say what to do; once until it is cleared."""
-        with self._journal.transaction():
-            if not self._journal.raise_alarm(f"{kind}:{about}", kind, LEVELS[kind], symbol, text):
-                return
-            self._journal.log("alarm", text, symbol=symbol, trade_id=trade_id)
-        log.warning("alarm_raised", kind=kind, symbol=symbol or None, text=text)
+    def of_trade(self, trade: Trade, found: Mapping[AlarmKind, str]) -> None:
+        """Bring the alarms of an unfinished trade in step: kind → words, "" where one stays as it is if it stands."""
+        about = str(trade.id)
+        stays = [a for kind, text in found.items() if not text and (a := self._book.alarm(kind, about))]
+        wanted = [Wanted(kind, about, text, trade.symbol, trade.id) for kind, text in found.items() if text]
+        standing = [alarm for kind in OF_TRADE if (alarm := self._book.alarm(kind, about))]
+        self._compare(standing, [*wanted, *map(_wanted, stays)])
 
-    def standing(self, kind: str) -> set[str]:
-        """Return what alarms of a kind are standing about."""
-        return {
-            about
-            for row in self._journal.standing_alarms()
-            for of, _, about in [row["key"].partition(":")]
-            if of == kind
-        }
+    def trade_over(self, trade: Trade) -> None:
+        """End what was said of a trade that is finished."""
+        standing = [alarm for kind in _OF_TRADE if (alarm := self._book.alarm(kind, str(trade.id)))]
+        self._compare(standing, (), f"{trade.symbol}: the trade is over")
 
-    def clear(self, kind: str, about: str, text: str, *, symbol: str = "", trade_id: int | None = None) -> None:
-        """End an alarm, if it stands, with a closing word."""
-        with self._journal.transaction():
-            if not self._journal.clear_alarm(f"{kind}:{about}", text):
-                return
-            self._journal.log("alarm over", text, symbol=symbol, trade_id=trade_id)
-        log.info("alarm_cleared", kind=kind, symbol=symbol or None, text=text)
+    def all_of(self, kind: AlarmKind, wanted: Iterable[Wanted]) -> None:
+        """Bring all alarms of a kind in step."""
+        self._compare([alarm for alarm in self._book.alarms() if alarm.kind is kind], wanted)
+
+    def state(
+        self, kind: AlarmKind, text: str | None, about: str = "", *, symbol: str = "", trade_id: int | None = None,
+        over: str | None = None,
+    ) -> None:  # fmt: skip
+        """Say what is true of one thing now, in words; None: nothing is. `over` is the last word in its place."""
+        standing = self._book.alarm(kind, about)
+        wanted = [] if text is None else [Wanted(kind, about, text, symbol, trade_id)]
+        self._compare([standing] if standing else [], wanted, over)
+
+    def told(self, now: datetime) -> None:
+        """End the alarms that only tell of something, after their time."""
+        if self._look_at is not None and now < self._look_at:
+            return
+        self._look_at = None
+        over = []
+        for alarm in self._book.alarms():
+            told_for = CONDITIONS[alarm.kind].told_for
+            if told_for is None:
+                continue
+            ends = alarm.raised_at + told_for
+            if now < ends:
+                self._look_at = min(self._look_at or ends, ends)
+            else:
+                over.append(alarm)
+        self._compare(over, ())
+
+    def _compare(self, standing: Collection[Alarm], wanted: Iterable[Wanted], over: str | None = None) -> None:
+        """The one comparison: what is wanted and does not stand is raised, what stands and is not wanted ends."""
+        by_key = {alarm.key: alarm for alarm in standing}
+        for want in wanted:
+            known = by_key.pop(f"{want.kind.value}:{want.about}", None)
+            if known is None:
+                self._raise(want)
+            elif known.text != want.text:
+                with self._book.change():
+                    self._book.put_alarm(replace(known, text=want.text))
+        for alarm in by_key.values():
+            self._clear(alarm, over or _last_word(alarm))
+
+    def _raise(self, want: Wanted) -> None:
+        alarm = Alarm(want.kind, want.about, want.text, want.symbol, want.trade_id, self._clock.now())
+        if (told_for := CONDITIONS[want.kind].told_for) is not None:
+            ends = alarm.raised_at + told_for
+            self._look_at = min(self._look_at or ends, ends)
+        with self._book.change():
+            self._book.put_alarm(alarm)
+            self._book.log("alarm", want.text, symbol=want.symbol, trade_id=want.trade_id)
+            self._book.after(partial(_report_raised, alarm))
+
+    def _clear(self, alarm: Alarm, text: str) -> None:
+        with self._book.change():
+            self._book.drop_alarm(alarm, text)
+            self._book.log("alarm over", text, symbol=alarm.symbol, trade_id=alarm.trade_id)
+            self._book.after(partial(_report_cleared, alarm, text))
+
+
+def _wanted(alarm: Alarm) -> Wanted:
+    return Wanted(alarm.kind, alarm.about, alarm.text, alarm.symbol, alarm.trade_id)
+
+
+def _last_word(alarm: Alarm) -> str:
+    word = CONDITIONS[alarm.kind].over
+    return f"{alarm.symbol}: {word}" if alarm.symbol else word
+
+
+def _report_raised(alarm: Alarm) -> None:
+    log.warning("alarm_raised", kind=alarm.kind.value, symbol=alarm.symbol or None, text=alarm.text)
+
+
+def _report_cleared(alarm: Alarm, text: str) -> None:
+    log.info("alarm_cleared", kind=alarm.kind.value, symbol=alarm.symbol or None, text=text)

@@ -1,13 +1,14 @@
-"""The desk: from signals and facts to orders. Pure modules decide; this one carries out, in an order that a crash cannot hurt.
+"""The desk: hears facts, and lets all that follows from them be done, in an order that a crash cannot hurt.
 
-The order of the steps is the safety: decision and intended orders are committed; then the order ids are committed as
-being sent; then the bytes leave; then what the broker says is committed. A restart finds every one of these steps.
-`verdicts` works on signals, `dispatch` on trades, `resolver` on snapshots, `owner` on the page's wishes.
+The order of the steps is the safety: what a signal means, the orders that it asks for and their ids are committed
+together; then the bytes leave; then what the broker says of them is committed. A restart finds every one of these
+steps. `recorder` writes facts down, `signals` decides, `orders` takes the steps of trades, `snapshots` brings book and
+broker together, `owner` does what the page's buttons ask.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import wraps
@@ -16,25 +17,33 @@ from typing import Any
 from common.clock import Clock
 from common.errors import IllegalTransition, JournalError, JournalMisuse
 from common.logs import get_logger
-from common.signals import Side
+from common.signals import Envelope
 from executor.core.commands import Command, CommandRefused
+from executor.core.outcomes import StopCause
 from executor.core.policy import Policy
 from executor.core.ports import Broker, Connectivity, Contract, Fill, OrderReport, Position, Refusal, Snapshot
-from executor.core.trades import ZERO, OrderState, Trade
+from executor.core.trades import OrderState
+from executor.desk.agenda import Agenda
 from executor.desk.alarms import Alarms
+from executor.desk.book import Book
+from executor.desk.gate import Gate
 from executor.desk.life import Life
-from executor.desk.orders import Dispatch
+from executor.desk.orders import Orders
+from executor.desk.outbox import Outbox
 from executor.desk.owner import Owner
 from executor.desk.recorder import Recorder
-from executor.desk.signals import Verdicts
-from executor.desk.snapshots import Resolver
-from executor.desk.watch import Watch
+from executor.desk.sight import Sight
+from executor.desk.signals import Signals
+from executor.desk.snapshots import Snapshots
+from executor.desk.watch import MISMATCH, Watch
 from executor.journal.journal import Journal
 
 log = get_logger(__name__)
 
-COUNTED = timedelta(seconds=2)  # a snapshot so long after an execution counts it
-LATE_POSITION = timedelta(seconds=5)  # how long a position report may lag behind our own execution
+MAX_TURNS = 200  # more turns than this without an end is a bug of ours
+# Contracts that signals meant lately are asked for at the start: how lately, and how many at the most, since each
+# takes one of IBKR's market data lines (100 by default).
+_ASKED_AHEAD, _MOST_AHEAD = timedelta(days=30), 50
 
 
 def _guarded(method: Callable[..., None]) -> Callable[..., None]:
@@ -51,114 +60,90 @@ def _guarded(method: Callable[..., None]) -> Callable[..., None]:
 
 
 class Desk:
-    """Hears the facts (broker.Listener), knows whether orders may go out, and lets all that follows be done.
-
-    All methods run on the event loop and return at once. `want_snapshot(why)` asks the runtime for a complete
-    snapshot, which it hands to `reconciled`; asked for often, it may answer once.
-    """
+    """Hears the facts (ports.Listener). All methods run on the event loop and return at once."""
 
     def __init__(
-        self,
-        journal: Journal,
-        broker: Broker,
-        alarms: Alarms,
-        clock: Clock,
-        policy: Policy,
-        account: str,
-        client_id: int,
+        self, journal: Journal, broker: Broker, clock: Clock, policy: Policy, account: str, client_id: int,
         want_snapshot: Callable[[str], None],
-    ) -> None:
-        self.journal = journal
-        self.broker = broker
-        self.alarms = alarms
-        self.clock = clock
-        self.policy = policy
-        self.account = account
-        self.client_id = client_id
-        self.want_snapshot = want_snapshot
-        self.life = Life(journal, alarms, clock, policy)
-        self.recorder = Recorder(journal, alarms, self.life, client_id)
-        self.verdicts = Verdicts(self)
-        self.dispatch = Dispatch(self)
-        self.resolver = Resolver(self)
-        self.owner = Owner(self)
-        self.watch = Watch(self)
-        self.contracts: dict[str, Contract | str] = {}  # canonical symbol → contract, or why there is none
-        self.positions: dict[int, Position] = {}  # conId → what the account shows, as last reported
-        self.ready_since: datetime | None = None  # since when the broker is seen completely; None: it is not
-        self._unseen_at = clock.now()  # when it was last not to be seen
-        self.mode_text = "starting"
-        self._by_id: dict[int, Contract] = {}
-        self._asked: set[tuple[str, int]] = (
-            set()
-        )  # questions to the broker: a symbol, and the conId where it is that one
-        self._filled_at: dict[int, datetime] = {}  # conId → our last execution
-        self._moved: dict[int, tuple[datetime, Decimal]] = {}  # conId → when its position last moved, and by how much
-        self._uncounted: dict[int, datetime] = {}  # conId → our last execution, until the position is told after it
-        self._stops: dict[str, str] = {}  # cause → why nothing is sent ("freeze") or no entry ("entries …")
+    ) -> None:  # fmt: skip
+        """Args:
+        want_snapshot: asks for a complete snapshot, which is handed to `reconciled`; asked for often, it may come once.
+        """
+        self._journal, self._broker, self._clock, self.policy = journal, broker, clock, policy
+        self.book = book = Book(journal, clock)
+        book.account = account or book.account
+        self.agenda = agenda = Agenda()
+        self.gate = gate = Gate(clock, want_snapshot)
+        self.sight = sight = Sight(book, gate, broker, clock)
+        self.alarms = alarms = Alarms(book, clock)
+        self._outbox = outbox = Outbox(gate)
+        self.life = life = Life(book, sight, alarms, clock, policy)
+        self.recorder = recorder = Recorder(book, alarms, life, clock, client_id)
+        self.orders = orders = Orders(book, gate, sight, life, alarms, agenda, outbox, broker, clock, policy, client_id)
+        self.signals = Signals(book, gate, sight, life, alarms, orders, agenda, broker, clock, policy)
+        self.watch = Watch(book, gate, sight, alarms, journal, clock)
+        self.snapshots = Snapshots(
+            book,
+            gate,
+            sight,
+            life,
+            alarms,
+            recorder,
+            orders,
+            outbox,
+            broker,
+            clock,
+            policy,
+            client_id,
+            self.watch.stands_since,
+        )
+        self.owner = Owner(book, gate, sight, life, orders, outbox, broker, clock)
+        book.on_trade = agenda.touch
+        self._touch_all()
         self._turning = False
+        self._ahead: list[str] = []  # symbols whose contracts are still to be asked for, lately used first
         self.before_turn: Callable[[], object] = lambda: None  # the runtime looks here whether this computer slept
 
-    # ---- can we act? ----
+    # ---- what the connection and the page ask ----
 
     @property
     def can_send(self) -> bool:
-        """Whether orders may go out at all: the broker is seen completely and nothing forbids it."""
-        return self.ready_since is not None and not any(not k.startswith("entries") for k in self._stops)
-
-    def forbid(self, cause: str, reason: str | None) -> None:
-        """Stop all sending (causes that begin with `entries`: only entries) while a reason stands; None lifts it."""
-        if reason is None:
-            self._stops.pop(cause, None)
-        else:
-            self._stops[cause] = reason
-
-    def why(self, cause: str) -> str | None:
-        """Return why sending is forbidden for one cause, None where it is not."""
-        return self._stops.get(cause)
+        """Whether orders may go out; see `Gate`."""
+        return self.gate.can_send
 
     @property
-    def causes(self) -> frozenset[str]:
-        """Return why sending is forbidden now, by cause."""
-        return frozenset(self._stops)
-
-    @property
-    def why_not(self) -> str:
-        """Return in words why nothing is sent now."""
-        return next(iter(self._stops.values()), self.mode_text)
-
-    @property
-    def no_entries(self) -> str | None:
-        """Return why entries are refused, None while they are not."""
-        return next((text for cause, text in self._stops.items() if cause.startswith("entries")), None)
-
-    def freeze(self, reason: str | None) -> None:
-        """Send nothing at all while a reason stands (account, storage); None lifts it."""
-        self.forbid("freeze", reason)
-
-    def stop_entries(self, reason: str | None) -> None:
-        """Refuse entries while a reason stands (clock); closing and protecting go on. None lifts it."""
-        self.forbid("entries", reason)
+    def ready_since(self) -> datetime | None:
+        """Since when the broker is seen completely, None while it is not."""
+        return self.gate.ready_since
 
     def status(self) -> dict[str, Any]:
         """Return what the page shows of the desk: mode, reasons, and positions that the journal does not know."""
-        mode = "ready" if self.can_send else "stopped" if self.ready_since else "not connected"
+        mode = "ready" if self.can_send else "stopped" if self.gate.ready_since else "not connected"
         return {
             "mode": mode,
-            "text": self.mode_text,
-            "stops": sorted(self._stops.values()),
+            "text": self.gate.mode_text,
+            "stops": self.gate.reasons,
             "unknown": self.owner.unknown_positions(),
         }
+
+    def disconnected(self, text: str) -> None:
+        """The broker is not to be seen: nothing is sent until a snapshot that begins after now has been worked through."""
+        self.gate.disconnected(text)
+        self.sight.forget_questions()
+
+    def needs_settling(self) -> bool:
+        """Whether orders are in doubt, so that only two equal snapshots some seconds apart will do after a connect."""
+        return any(o.state is OrderState.SENDING for t in self.book.unfinished() for o in t.orders)
 
     def stopped_by(self, exc: Exception) -> None:
         """A journal that cannot be written, or a bug of ours: stop sending, and tell. A bug in one trade holds that one."""
         if isinstance(exc, IllegalTransition) and exc.trade_id is not None and self._held_back(exc):
-            self.want_snapshot("a trade was put on hold by a bug")
+            self.gate.want_snapshot("a trade was put on hold by a bug")
             return
         log.error("desk_stopped", reason=str(exc))
         storage = isinstance(exc, JournalError) and not isinstance(exc, JournalMisuse)
-        cause = "storage" if storage else "program"
-        self.forbid(cause, f"stopped: {exc}")
+        cause = StopCause.STORAGE if storage else StopCause.PROGRAM
+        self.gate.forbid(cause, f"stopped: {exc}")
         self.watch.tell_stop(cause, str(exc))
 
     def _held_back(self, exc: IllegalTransition) -> bool:
@@ -169,138 +154,217 @@ class Desk:
         except JournalError:
             return False  # the caller stops everything
 
-    @property
-    def is_well(self) -> bool:
-        """Whether nothing of ours keeps orders from going out: journal, program, account."""
-        return not self._stops.keys() & {"storage", "program", "freeze"}
+    # ---- signals ----
 
-    # ---- connection ----
+    def receive(self, signals: Sequence[tuple[Envelope, str]]) -> list[bool]:
+        """Commit verified signals, with what they mean and the orders that they ask for, and send these; is each new?
 
-    def connecting(self, text: str) -> None:
-        self.mode_text = text
+        All of them may be acked when this returns: what could not be decided yet is in the inbox.
 
-    def disconnected(self, text: str) -> None:
-        """The broker is not to be seen: nothing is sent until a snapshot that begins after now has been worked through."""
-        self.ready_since = None
-        self._unseen_at = self.clock.now()
-        self.mode_text = text
-        self._asked.clear()
-
-    def needs_settling(self) -> bool:
-        """Whether orders are in doubt, so that only two equal snapshots some seconds apart will do after a connect."""
-        return any(o.state is OrderState.SENDING for t in self.journal.unfinished() for o in t.orders)
-
-    @_guarded
-    def reconciled(self, snapshot: Snapshot) -> None:
-        """Bring the journal up to date by a complete snapshot; from then on orders may go out.
-
-        While TWS is without IBKR it may show anything or nothing: what it shows then, and what was asked before the
-        last trouble, says nothing.
+        Raises:
+            JournalError: Nothing was written; ack none of them.
         """
-        if "link" in self._stops:
-            return
-        if (snapshot.begun_at or snapshot.taken_at) < self._unseen_at:
-            self.want_snapshot("the last one was begun before the connection was in doubt")
-            return
-        self.positions = {p.con_id: p for p in snapshot.positions if p.account == self.account}
-        for con_id in [c for c, at in self._uncounted.items() if snapshot.taken_at - at >= COUNTED]:
-            del self._uncounted[con_id]
-        after = self.resolver.apply(snapshot)
-        if self.ready_since is None:
-            self.watch.began()
-            self.ready_since = self.clock.now()
-            self.journal.log("ready", "the broker's orders, executions and positions are read: trading may go on")
-        self.mode_text = "ready"
-        if self.can_send:
-            for action in after:
-                action()
-        self.watch.looked()
+        try:
+            news = self._received(signals, decide=not self._turning)
+        except Exception as exc:  # a bug in deciding loses no signal
+            if isinstance(exc, JournalError) and not isinstance(exc, JournalMisuse):
+                raise
+            log.exception("not_decided")
+            news = self._received(signals, decide=False)
+            self.stopped_by(exc)
         self.advance()
+        return news
 
-    # ---- facts (broker.Listener) ----
+    def _received(self, signals: Sequence[tuple[Envelope, str]], *, decide: bool) -> list[bool]:
+        if decide:
+            self.before_turn()
+        touched = self.agenda.take() if decide else ([], [])
+        try:
+            with self.book.change():
+                rows = [self.book.receive(envelope, payload) for envelope, payload in signals]
+                self.agenda.symbols.update(row.signal.symbol for row in rows if row)
+                if decide:
+                    self._work()
+        except BaseException:
+            self._outbox.drop()
+            self._put_back(touched)
+            raise
+        self._put_back(touched)
+        self._flush()
+        return [row is not None for row in rows]
+
+    # ---- facts (ports.Listener) ----
 
     @_guarded
     def on_order(self, report: OrderReport) -> None:
-        trade_id = self.recorder.report(report)
-        if self.recorder.revived:
-            self.want_snapshot("an order of a finished trade is alive again")
-        if trade_id is not None:
-            self.advance()
+        if self.recorder.report(report):
+            self.gate.want_snapshot("an order of a finished trade is alive again")
+        self.advance()
 
     @_guarded
     def on_fill(self, fill: Fill) -> None:
-        now = self._filled_at[fill.con_id] = self.clock.now()
-        moved_at, by = self._moved.pop(fill.con_id, (None, ZERO))
-        came_first = moved_at is not None and by == fill.signed and now - moved_at <= COUNTED
-        if not came_first and not self.journal.has_fill(fill.exec_root):
-            self._uncounted[fill.con_id] = now
-        if self.recorder.fill(fill) is not None:
-            self.advance()
+        self.sight.filled(fill)
+        self.recorder.fill(fill)
+        self._touch(fill.con_id)
+        self.advance()
 
     @_guarded
     def on_commission(self, exec_id: str, commission: Decimal) -> None:
-        self.journal.record_commission(exec_id, commission)
+        self.recorder.commission(exec_id, commission)
 
     @_guarded
     def on_position(self, position: Position) -> None:
-        if position.account == self.account:
-            self._moved[position.con_id] = self.clock.now(), position.quantity - self.shown(position.con_id)
-            self.positions[position.con_id] = position
-            self._uncounted.pop(position.con_id, None)
+        if position.account == self.book.account:
+            self.sight.moved(position)
+            self._touch(position.con_id)
             self.advance()
 
     @_guarded
     def on_refusal(self, refusal: Refusal) -> None:
         if self.recorder.refusal(refusal):
-            self.want_snapshot(f"TWS refused something (code {refusal.code})")
+            self.gate.want_snapshot(f"TWS refused something (code {refusal.code})")
         self.advance()
 
     @_guarded
     def on_connectivity(self, state: Connectivity, text: str) -> None:
         if state is Connectivity.LOST:
             self.disconnected(f"TWS has lost IBKR: {text}")
-            self.forbid("link", self.mode_text)
+            self.gate.forbid(StopCause.LINK, self.gate.mode_text)
             return
-        self.forbid("link", None)
+        self.gate.forbid(StopCause.LINK, None)
         self.disconnected(f"TWS has IBKR again, reading everything anew: {text}")
-        self.want_snapshot(f"TWS has IBKR again: {text}")
+        self.gate.want_snapshot(f"TWS has IBKR again: {text}")
 
     @_guarded
     def on_contract(self, symbol: str, answer: Contract | str, con_id: int = 0) -> None:
-        if isinstance(answer, Contract):
-            self._by_id[answer.con_id] = answer
-        if con_id == 0:
-            self._asked.discard((symbol, con_id))
-            self.contracts[symbol] = answer
+        self.sight.named(symbol, answer, con_id)
         if con_id == 0 and isinstance(answer, Contract):
-            self.journal.remember_contract(symbol, answer.con_id)
-        if self.resolver.resends:
-            self.want_snapshot("an order waits to be sent again, and its contract may be known now")
-        if con_id and isinstance(answer, str):
-            self.watch.tell_unknown_contract(symbol, con_id, answer)  # not asked again on this connection
+            with self.book.change():
+                self.book.remember_contract(symbol, answer.con_id)
+        if self.gate.resends:
+            self.gate.want_snapshot("an order waits to be sent again, and its contract may be known now")
+        self.agenda.symbols.add(symbol)
+        self._touch(answer.con_id if isinstance(answer, Contract) else con_id)
         self.advance()
+
+    @_guarded
+    def reconciled(self, snapshot: Snapshot) -> None:
+        """Bring the book up to date by a complete snapshot; from then on orders may go out.
+
+        While TWS is without IBKR it may show anything or nothing: what it shows then, and what was asked before the
+        last trouble, says nothing.
+        """
+        if StopCause.LINK in self.gate.causes:
+            return
+        if (snapshot.begun_at or snapshot.taken_at) < self.gate.unseen_at:
+            self.gate.want_snapshot("the last one was begun before the connection was in doubt")
+            return
+        self.sight.read(snapshot, self.book.account)
+        after = self.snapshots.apply(snapshot)
+        first = self.gate.ready_since is None
+        if first:
+            self._opened()
+        self.gate.mode_text = "ready"
+        if self.can_send:
+            for act in after:
+                act()
+        self.watch.looked()
+        self._touch_all()
+        self._flush()
+        self.advance()
+        if first:
+            self._ahead = self.book.symbols_used_since(self._clock.now() - _ASKED_AHEAD)[:_MOST_AHEAD]
+
+    def _opened(self) -> None:
+        with self.book.change():
+            self.watch.began()
+            self.book.log("ready", "TWS's orders, executions and positions have been read: trading may go on")
+        self.gate.opened()
+
+    def _ask_ahead(self) -> None:
+        """Ask for one contract that was traded lately: the first alert of the day finds it known, with a price.
+
+        One for each tick, and none while messages wait: no order has to stand behind these questions.
+        """
+        while self._ahead and self.can_send and not self._broker.is_paced:
+            symbol = self._ahead.pop(0)
+            if symbol not in self.sight.contracts:
+                self.sight.contract_for(symbol)
+                return
 
     # ---- one turn ----
 
+    def _touch(self, con_id: int) -> None:
+        """Something happened in a contract: its trades, and the signals that mean it, are looked at."""
+        self.watch.changed(con_id)
+        for trade in self.book.in_contract(con_id):
+            self.agenda.touch(trade)
+        self.agenda.symbols.update(self.book.names_of(con_id))
+
+    def _touch_all(self) -> None:
+        for trade in self.book.unfinished():
+            self.agenda.touch(trade)
+        self.agenda.symbols.update(self.book.waiting_symbols)
+
     @_guarded
     def advance(self) -> None:
-        """Do all that can be done now: what unfinished trades need, then what waiting signals mean."""
-        if self._turning:
-            return
+        """Do all that can be done now for what was touched: what trades need, then what waiting signals mean."""
+        if self._turning or self.book.is_changing:
+            return  # whoever turns, or changes the book, goes on with it
         self.before_turn()
+        for _ in range(MAX_TURNS):
+            if not self.agenda.has_work:
+                return
+            self._turn()
+        raise IllegalTransition(f"{MAX_TURNS} turns without an end")
+
+    def _turn(self) -> None:
+        """Work on what is touched: one commit for all of it, then the bytes."""
+        before = set(self.agenda.trades), set(self.agenda.symbols)
+        try:
+            with self.book.change():
+                self._work()
+        except BaseException:
+            self._outbox.drop()
+            self._put_back((list(before[0]), list(before[1])))
+            raise
+        self._flush()
+
+    def _work(self) -> None:
         self._turning = True
         try:
-            for trade in self.journal.unfinished():
-                self.dispatch.work(trade.id)
-            self.verdicts.decide_all()
+            trades, symbols = self.agenda.take()
+            for trade_id in trades:
+                self.orders.work(trade_id)
+            for symbol in self.book.in_order(symbols):
+                self.signals.work(symbol)
         finally:
             self._turning = False
+
+    def _put_back(self, touched: tuple[Sequence[int], Sequence[str]]) -> None:
+        self.agenda.trades.update(touched[0])
+        self.agenda.symbols.update(touched[1])
+
+    def _flush(self) -> None:
+        """Write what was committed; the facts that come back at once are worked on after it."""
+        turning, self._turning = self._turning, True
+        try:
+            self._outbox.flush()
+        finally:
+            self._turning = turning
 
     @_guarded
     def tick(self) -> None:
         """Timers; called about twice a second."""
-        self.watch.tick()
+        if self.watch.tick(self.snapshots.recheck_at):
+            self.snapshots.recheck_at = self._clock.now() + MISMATCH
+        self.agenda.wake(self._clock.now())
         self.advance()
+        self._ask_ahead()
+
+    def tidy(self) -> None:
+        """Let go of what ended long ago; called now and then."""
+        self.book.tidy()
 
     def command(self, command: Command) -> str:
         """Carry out an owner's wish, committed as an event first; what was done, in words.
@@ -311,67 +375,13 @@ class Desk:
         try:
             text = self.owner.obey(command)
         except JournalError as exc:
+            self._outbox.drop()
             self.stopped_by(exc)
             raise CommandRefused(f"nothing was done, since it could not be written down: {exc}") from exc
+        except CommandRefused:
+            self._outbox.drop()
+            raise
+        self._touch_all()
+        self._flush()
         self.advance()
         return text
-
-    # ---- what the broker shows ----
-
-    def shown(self, con_id: int) -> Decimal:
-        """Return the net position that the broker last showed in a contract."""
-        position = self.positions.get(con_id)
-        return position.quantity if position else ZERO
-
-    def shown_of(self, trade: Trade) -> Decimal:
-        """Return what the account shows of a trade, in its direction: all but what is the owner's own."""
-        beside = self.journal.ignored().get((trade.account, trade.con_id), ZERO)
-        shown = self.shown(trade.con_id) - beside
-        return shown if trade.side is Side.BUY else -shown
-
-    def unexplained(self) -> dict[int, Decimal]:
-        """Return for every contract what the account shows beyond our executions and the owner's own; 0 where nothing."""
-        explained = {con_id: q for (account, con_id), q in self.journal.ignored().items() if account == self.account}
-        for trade in self.journal.unfinished():
-            explained[trade.con_id] = explained.get(trade.con_id, ZERO) + trade.signed
-        contracts = self.positions.keys() | self.journal.our_contracts()
-        return {con_id: self.shown(con_id) - explained.get(con_id, ZERO) for con_id in contracts}
-
-    def is_counted(self, con_id: int) -> bool:
-        """Whether the position was told after our last execution, so that it counts it."""
-        return con_id not in self._uncounted
-
-    def counts_late(self) -> bool:
-        """Whether a position was not told for a while after an execution of ours, so that it must be asked for."""
-        now = self.clock.now()
-        return any(now - at >= LATE_POSITION for at in self._uncounted.values())
-
-    def may_lag(self, con_id: int) -> bool:
-        """Whether the position shown may not count our last execution yet, so that nothing unknown can be told by it."""
-        if con_id in self._uncounted:
-            return True
-        at = self._filled_at.get(con_id)
-        return at is not None and abs(self.clock.now() - at) < LATE_POSITION
-
-    def contract_for(self, symbol: str) -> Contract | str | None:
-        """Return a symbol's contract, why there is none, or None while it is being asked for."""
-        if symbol not in self.contracts:
-            self._ask(symbol)
-        return self.contracts.get(symbol)
-
-    def _ask(self, symbol: str, con_id: int = 0) -> None:
-        if (symbol, con_id) not in self._asked and self.ready_since:
-            self._asked.add((symbol, con_id))
-            self.broker.request_contract(symbol, con_id)
-
-    def forget_refusal(self, symbol: str) -> None:
-        """Ask again for a symbol the next time: the configuration or TWS may have changed."""
-        self.contracts.pop(symbol, None)
-
-    def contract_of(self, trade: Trade) -> Contract | None:
-        """Return the contract of a trade; asked for again after a restart, by its number where its symbol means another."""
-        if trade.con_id not in self._by_id:
-            meant = self.contract_for(trade.symbol)
-            if meant is not None and trade.con_id not in self._by_id:
-                self._ask(trade.symbol, trade.con_id)
-        return self._by_id.get(trade.con_id)

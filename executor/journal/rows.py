@@ -3,45 +3,104 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
 from common.clock import parse_utc, utc_text
 from common.signals import Action, Side, Signal, decimal_text
+from executor.core.conditions import CONDITIONS, AlarmKind, Level
+from executor.core.outcomes import CloseCause, ExitReason, Outcome, SignalState
 from executor.core.ports import Kind, Status
-from executor.core.trades import Leg, Order, OrderState, State, Trade
+from executor.core.trades import STOPS, Execution, Leg, Order, OrderState, State, Trade
+
+Row = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
 class InboxRow:
-    """One signal of the inbox that is not done."""
+    """One signal of the inbox."""
 
     seq: int
     signal_id: str
     received_at: datetime
     expires_at: datetime | None
     signal: Signal
-    state: str  # waiting | closing
-    trade_id: int | None
-    reason: str | None
+    state: SignalState = SignalState.WAITING
+    trade_id: int | None = None
+    outcome: Outcome | None = None
+    reason: str | None = None
+    decided_at: datetime | None = None
+
+    def as_received(self) -> InboxRow:
+        """Return it as it was when it was received."""
+        return InboxRow(self.seq, self.signal_id, self.received_at, self.expires_at, self.signal)
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The side of a contract on which no entry is allowed, and why."""
+    """A side of a contract on which no entry is allowed, and why."""
 
+    con_id: int
+    symbol: str
     side: Side
     since: datetime
     reason: str
     trade_id: int | None
+    sure: bool  # whether it is known that the last trade took profit
 
 
-def plain(value: object) -> object:
-    """Return a value as the journal writes it."""
-    if isinstance(value, datetime):
-        return utc_text(value)
-    return decimal_text(value) if isinstance(value, Decimal) else value
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What the owner holds in a contract and told us to leave alone."""
+
+    con_id: int
+    symbol: str
+    quantity: Decimal
+    chosen_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """Which contract a symbol meant when it was last looked up, and when that was."""
+
+    symbol: str
+    con_id: int
+    used_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """One alarm that stands; `about` is its object, "" where there is only one of its kind."""
+
+    kind: AlarmKind
+    about: str
+    text: str
+    symbol: str
+    trade_id: int | None
+    raised_at: datetime
+
+    @property
+    def key(self) -> str:
+        return f"{self.kind.value}:{self.about}"
+
+    @property
+    def level(self) -> Level:
+        return CONDITIONS[self.kind].level
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the trade log."""
+
+    at: datetime
+    kind: str
+    details: str
+    symbol: str = ""
+    trade_id: int | None = None
+    signal_id: str | None = None
+    order_ref: str | None = None
 
 
 def number_text(value: Decimal | None) -> str | None:
@@ -52,6 +111,11 @@ def number_text(value: Decimal | None) -> str | None:
 def time_text(value: datetime | None) -> str | None:
     """Return an instant as the journal's text."""
     return None if value is None else utc_text(value)
+
+
+def public_number(value: Decimal) -> Decimal:
+    """Return a number as a public column of `trades` keeps it: a double, by its shortest text."""
+    return Decimal(repr(float(value)))
 
 
 def _number(text: str | None) -> Decimal | None:
@@ -70,24 +134,98 @@ def describe(signal: Signal) -> str:
     return f"{text} ({signal.note})" if signal.note else text
 
 
+# ---- from values to rows ----
+
+
+def trade_row(trade: Trade) -> Row:
+    """Return a trade's row; its public columns are derived from its orders and executions."""
+    stop = next((o for o in reversed(trade.orders) if o.leg in STOPS), None)
+    target = next(iter(trade.legs(Leg.TAKE_PROFIT)), None)
+    entry = trade.entry
+    unknown = trade.closed and trade.exit_reason is ExitReason.UNKNOWN
+    size = trade.entered if trade.entry_is_done and trade.entered > 0 else trade.asked
+    return {
+        "timestamp": utc_text(trade.timestamp), "symbol": trade.symbol, "signal": trade.side.value,
+        "position_size": decimal_text(size), "entry_order_id": entry and entry.order_id,
+        "tp_order_id": target and target.order_id, "sl_order_id": stop and stop.order_id,
+        "entry_price": number_text(trade.entry_price), "exit_price": None if unknown else number_text(trade.exit_price),
+        "tp_price": target and number_text(target.price), "sl_price": stop and number_text(stop.price),
+        "tp_hit": int(trade.tp_hit), "closed": int(trade.closed), "state": trade.state.value,
+        "signal_id": trade.signal_id, "account": trade.account, "con_id": trade.con_id, "asked": decimal_text(trade.asked),
+        "received_at": utc_text(trade.received_at), "valid_until": utc_text(trade.valid_until),
+        "reduced": decimal_text(trade.reduced), "missed_at": time_text(trade.missed_at),
+        "stop_wanted": int(trade.stop_wanted), "exit_reason": trade.exit_reason and trade.exit_reason.value,
+        "close_cause": trade.close_cause and trade.close_cause.value, "hold_reason": trade.hold_reason,
+        "closes_forgiven": trade.closes_forgiven, "stops_forgiven": trade.stops_forgiven, "evidence": trade.evidence,
+        "unprotected_at": time_text(trade.unprotected_at), "loose_at": time_text(trade.loose_at),
+        "sent_at": time_text(trade.sent_at), "filled_at": time_text(trade.filled_at), "closed_at": time_text(trade.closed_at),
+    }  # fmt: skip
+
+
+def order_row(trade: Trade, order: Order) -> Row:
+    """Return the row of one order of a trade."""
+    return {
+        "trade_id": trade.id, "leg": order.leg.value, "attempt": order.attempt, "account": trade.account,
+        "con_id": trade.con_id, "client_id": order.client_id, "order_id": order.order_id, "perm_id": order.perm_id,
+        "side": order.side.value, "kind": order.kind.value, "quantity": decimal_text(order.quantity),
+        "price": number_text(order.price), "state": order.state.value, "filled": decimal_text(order.filled),
+        "parent_ref": order.parent_ref, "said": order.said and order.said.value, "said_filled": number_text(order.said_filled),
+        "reason": order.reason, "refusal_code": order.refusal_code, "tif": order.tif, "oca_group": order.oca_group,
+        "oca_type": order.oca_type, "held": order.held, "sent_at": time_text(order.sent_at), "sent_day": order.sent_day,
+        "resends": order.resends, "cancel_asked_at": time_text(order.cancel_asked_at),
+        "cancelling_since": time_text(order.cancelling_since),
+        "resize_asked_at": time_text(order.resize_asked_at), "done_at": time_text(order.done_at),
+    }  # fmt: skip
+
+
+def execution_row(execution: Execution, trade_id: int | None) -> Row:
+    """Return the row of one execution; `trade_id` is None while no trade accounts for it."""
+    return {
+        "rowid": execution.seq, "exec_id": execution.exec_id, "order_ref": execution.order_ref, "trade_id": trade_id,
+        "account": execution.account, "con_id": execution.con_id, "side": execution.side.value,
+        "quantity": decimal_text(execution.quantity), "price": decimal_text(execution.price), "at": utc_text(execution.at),
+        "commission": number_text(execution.commission), "liquidation": int(execution.liquidation),
+    }  # fmt: skip
+
+
+def signal_row(row: InboxRow) -> Row:
+    """Return what changes in a signal's row."""
+    return {
+        "state": row.state.value, "outcome": row.outcome and row.outcome.value, "reason": row.reason,
+        "trade_id": row.trade_id, "decided_at": time_text(row.decided_at),
+    }  # fmt: skip
+
+
+# ---- from rows to values ----
+
+
 def inbox_row(r: sqlite3.Row) -> InboxRow:
     """Return a row of `inbox` as a value."""
     side = None if r["side"] is None else Side(r["side"])
     numbers = (_number(r["quantity"]), _number(r["tp"]), _number(r["sl"]))
     signal = Signal(Action(r["action"]), r["symbol"], side, *numbers, r["note"])
-    received, expires = parse_utc(r["received_at"]), _time(r["expires_at"])
-    return InboxRow(r["seq"], r["signal_id"], received, expires, signal, r["state"], r["trade_id"], r["reason"])
+    return InboxRow(
+        r["seq"], r["signal_id"], parse_utc(r["received_at"]), _time(r["expires_at"]), signal, SignalState(r["state"]),
+        r["trade_id"], r["outcome"] and Outcome(r["outcome"]), r["reason"], _time(r["decided_at"]),
+    )  # fmt: skip
 
 
-def trade_of(r: sqlite3.Row, orders: tuple[Order, ...]) -> Trade:
-    """Return a row of `trades`, with its orders, as a value."""
+def trade_of(r: sqlite3.Row, orders: Iterable[Order], executions: Iterable[Execution]) -> Trade:
+    """Return a row of `trades`, with its orders and executions, as a value."""
+    orders = tuple(orders)
+    adopted = None if any(o.leg is Leg.ENTRY for o in orders) else r["entry_price"]
     return Trade(
         id=r["id"], symbol=r["symbol"], side=Side(r["signal"]), account=r["account"], con_id=r["con_id"],
         asked=Decimal(r["asked"]), state=State(r["state"]), signal_id=r["signal_id"], received_at=parse_utc(r["received_at"]),
         valid_until=parse_utc(r["valid_until"]), timestamp=parse_utc(r["timestamp"]), stop_wanted=bool(r["stop_wanted"]),
-        reduced=Decimal(r["reduced"]), close_cause=r["close_cause"], exit_reason=r["exit_reason"],
+        reduced=Decimal(r["reduced"]), missed_at=_time(r["missed_at"]),
+        close_cause=r["close_cause"] and CloseCause(r["close_cause"]),
+        exit_reason=r["exit_reason"] and ExitReason(r["exit_reason"]), tp_hit=bool(r["tp_hit"]), closed=bool(r["closed"]),
+        adopted_price=None if adopted is None else Decimal(str(adopted)),
         unprotected_at=_time(r["unprotected_at"]), loose_at=_time(r["loose_at"]), hold_reason=r["hold_reason"],
-        closes_forgiven=r["closes_forgiven"], stops_forgiven=r["stops_forgiven"], orders=orders,
+        evidence=r["evidence"], closes_forgiven=r["closes_forgiven"], stops_forgiven=r["stops_forgiven"],
+        sent_at=_time(r["sent_at"]), filled_at=_time(r["filled_at"]), closed_at=_time(r["closed_at"]),
+        orders=orders, executions=tuple(sorted(executions)),
     )  # fmt: skip
 
 
@@ -99,6 +237,16 @@ def order_of(r: sqlite3.Row) -> Order:
         order_id=r["order_id"], perm_id=r["perm_id"], parent_ref=r["parent_ref"], said=r["said"] and Status(r["said"]),
         said_filled=_number(r["said_filled"]), refusal_code=r["refusal_code"], reason=r["reason"], held=r["held"],
         sent_at=_time(r["sent_at"]), sent_day=r["sent_day"], resends=r["resends"], tif=r["tif"],
-        oca_group=r["oca_group"], oca_type=r["oca_type"],
-        cancel_asked_at=_time(r["cancel_asked_at"]), resize_asked_at=_time(r["resize_asked_at"]),
+        oca_group=r["oca_group"], oca_type=r["oca_type"], cancel_asked_at=_time(r["cancel_asked_at"]),
+        cancelling_since=_time(r["cancelling_since"]),
+        resize_asked_at=_time(r["resize_asked_at"]), client_id=r["client_id"], done_at=_time(r["done_at"]),
+    )  # fmt: skip
+
+
+def execution_of(r: sqlite3.Row) -> Execution:
+    """Return a row of `fills`, selected with its rowid as `seq`, as a value."""
+    return Execution(
+        at=parse_utc(r["at"]), seq=r["seq"], exec_root=r["exec_root"], exec_id=r["exec_id"], order_ref=r["order_ref"],
+        side=Side(r["side"]), quantity=Decimal(r["quantity"]), price=Decimal(r["price"]), account=r["account"],
+        con_id=r["con_id"], commission=_number(r["commission"]), liquidation=bool(r["liquidation"]),
     )  # fmt: skip

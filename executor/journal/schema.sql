@@ -49,12 +49,13 @@ CREATE TABLE trades (
     received_at    TEXT NOT NULL,            -- the opening signal, by the relay
     valid_until    TEXT NOT NULL,            -- no entry byte is sent after this
     reduced        TEXT NOT NULL DEFAULT '0',-- what the owner took out of it by hand
-    reduced_value  TEXT,                     -- quantity × price of that, where the price is known
+    missed_at      TEXT,                     -- when a quantity was found missing that nothing explains
     stop_wanted    INTEGER NOT NULL DEFAULT 0,
     exit_reason    TEXT,                     -- take-profit, stop-loss, close signal, reversal, owner, by hand, liquidated, unknown
     close_cause    TEXT,                     -- why a close was asked
     hold_reason    TEXT,
     closes_forgiven INTEGER NOT NULL DEFAULT 0, -- refused close orders after which the owner chose to go on
+    stops_forgiven INTEGER NOT NULL DEFAULT 0,  -- stops that could not be put back, after which the owner chose to go on
     evidence       TEXT,                     -- JSON: what was seen when it was put on hold
     unprotected_at TEXT,                     -- since when the wanted stop is missing
     loose_at       TEXT,                     -- since when orders are live though nothing is held
@@ -63,6 +64,7 @@ CREATE TABLE trades (
     closed_at      TEXT
 );  -- not STRICT, which knows no NUMERIC: a number here reads as the integer or decimal that it is
 CREATE UNIQUE INDEX one_trade_per_contract ON trades (account, con_id) WHERE closed = 0;
+CREATE INDEX trades_by_end ON trades (closed_at);
 
 -- Every order that we mean to send, written before its first byte.
 CREATE TABLE orders (
@@ -79,18 +81,22 @@ CREATE TABLE orders (
     kind            TEXT NOT NULL CHECK (kind IN ('MKT', 'LMT', 'STP')),
     quantity        TEXT NOT NULL,
     price           TEXT,
-    state           TEXT NOT NULL CHECK (state IN ('planned', 'sending', 'working', 'filled', 'cancelled', 'rejected')),
+    state           TEXT NOT NULL CHECK (state IN ('sending', 'working', 'filled', 'cancelled', 'rejected')),
     filled          TEXT NOT NULL DEFAULT '0',
     parent_ref      TEXT,
     said            TEXT,                    -- the last status word of the broker, as executor/core/ports.py maps it
     said_filled     TEXT,
     reason          TEXT,                    -- why it was rejected or cancelled, in the broker's words
     refusal_code    INTEGER,
+    tif             TEXT,                    -- how long the broker keeps it, in its words
+    oca_group       TEXT,                    -- the group that cancels it, as the broker named it
+    oca_type        INTEGER,
     held            TEXT,                    -- why the broker holds it back (399, locate), in words
     sent_at         TEXT,
     sent_day        TEXT,                    -- the broker's trading day
     resends         INTEGER NOT NULL DEFAULT 0,
-    cancel_asked_at TEXT,
+    cancel_asked_at TEXT,                    -- last time
+    cancelling_since TEXT,                   -- first time
     resize_asked_at TEXT,
     done_at         TEXT,
     UNIQUE (client_id, order_id)
@@ -113,6 +119,7 @@ CREATE TABLE fills (
     liquidation INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX fills_of_trade ON fills (trade_id);
+CREATE INDEX fills_by_time ON fills (at);
 
 -- Append only; also the page's trade log.
 CREATE TABLE events (
@@ -127,11 +134,12 @@ CREATE TABLE events (
 ) STRICT;
 CREATE INDEX events_of_trade ON events (trade_id);
 
--- The side that last took profit, per contract: no re-entry until released.
+-- A side that last took profit, or may have (sure = 0), per contract: no re-entry until released.
 CREATE TABLE blocks (
     account TEXT NOT NULL, con_id INTEGER NOT NULL, symbol TEXT NOT NULL,
     side TEXT NOT NULL CHECK (side IN ('buy', 'sell')), trade_id INTEGER, since TEXT NOT NULL, reason TEXT NOT NULL,
-    PRIMARY KEY (account, con_id)
+    sure INTEGER NOT NULL DEFAULT 1 CHECK (sure IN (0, 1)),
+    PRIMARY KEY (account, con_id, side)
 ) STRICT;
 
 -- What the owner holds beside us and told us to leave alone.
@@ -140,7 +148,8 @@ CREATE TABLE ignored_holdings (
     PRIMARY KEY (account, con_id)
 ) STRICT;
 
-CREATE TABLE contracts (symbol TEXT PRIMARY KEY, con_id INTEGER NOT NULL) STRICT;  -- canonical symbol → contract, as last qualified
+-- canonical symbol → contract, as last qualified, and when a signal last meant it
+CREATE TABLE contracts (symbol TEXT PRIMARY KEY, con_id INTEGER NOT NULL, used_at TEXT NOT NULL) STRICT;
 
 CREATE TABLE order_ids (client_id INTEGER PRIMARY KEY, next INTEGER NOT NULL) STRICT;  -- ids never go backwards
 
@@ -151,6 +160,7 @@ CREATE TABLE alarms (
     kind         TEXT NOT NULL,
     level        TEXT NOT NULL CHECK (level IN ('page', 'warn')),
     symbol       TEXT NOT NULL DEFAULT '',
+    trade_id     INTEGER,
     text         TEXT NOT NULL,
     raised_at    TEXT NOT NULL,
     cleared_at   TEXT,
@@ -161,6 +171,7 @@ CREATE TABLE alarms (
     clear_told   INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE UNIQUE INDEX one_alarm_per_key ON alarms (key) WHERE cleared_at IS NULL;
+CREATE INDEX alarms_to_tell ON alarms (id) WHERE cleared_at IS NULL OR (clear_told = 0 AND told_at IS NOT NULL);
 
 -- What the page shows of the moment: key → JSON, replaced at most about once a second.
 -- connection {"status","text","since","account","mode"}, account {"NetLiquidation": "…", …}, positions [{"symbol","position","avgCost",…}], clock {…}

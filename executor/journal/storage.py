@@ -9,10 +9,9 @@ from importlib.resources import files
 from pathlib import Path
 
 from common.errors import JournalError, JournalMisuse
-from executor.journal.rows import plain
 
 # Version n is reached by the n-th file; a new version adds a file, an old one never changes.
-MIGRATIONS = ("schema.sql", "schema_2.sql")
+MIGRATIONS = ("schema.sql",)
 
 
 def open_file(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
@@ -80,7 +79,7 @@ class Storage:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Commit all writes within together, or none. A transaction inside another joins it.
+        """Commit all writes within together, or none. A transaction inside another joins it; an empty one costs nothing.
 
         Raises:
             JournalError: Nothing of it was written. Stop: without a journal there is no trading.
@@ -89,11 +88,12 @@ class Storage:
         if self._depth:
             yield
             return
+        self._rollback()  # what a failure may have left open is no part of this one
         self._depth += 1
         try:
-            self._db.execute("BEGIN IMMEDIATE")
             yield
-            self._db.execute("COMMIT")
+            if self._db.in_transaction:
+                self._db.execute("COMMIT")
         except BaseException as exc:
             self._rollback()
             if isinstance(exc, sqlite3.Error):
@@ -103,21 +103,15 @@ class Storage:
             self._depth -= 1
 
     def _rollback(self) -> None:
-        with suppress(sqlite3.Error):  # what led here is told; an open transaction fails the next one
+        with suppress(sqlite3.Error):  # what led here is told
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
 
     def _write(self, sql: str, *values: object) -> sqlite3.Cursor:
         with self.transaction():
+            if not self._db.in_transaction:
+                self._db.execute("BEGIN IMMEDIATE")
             return self._db.execute(sql, values)
-
-    def _change(self, table: str, key: str, of: object, values: dict[str, object]) -> None:
-        """Set columns of a row; one that has these values already is not written, so that nothing waits for the disk."""
-        if not values:
-            return
-        columns, given = ", ".join(f"{name} = ?" for name in values), [plain(value) for value in values.values()]
-        differs = " OR ".join(f"{name} IS NOT ?" for name in values)
-        self._write(f"UPDATE {table} SET {columns} WHERE {key} = ? AND ({differs})", *given, of, *given)  # noqa: S608  names are ours
 
     def _rows(self, sql: str, *values: object) -> list[sqlite3.Row]:
         try:

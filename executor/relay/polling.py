@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 
-from common.clock import Clock, parse_utc
+from common.clock import Clock
 from common.errors import JournalError
 from common.logs import get_logger
-from executor.desk.alarms import Alarms
+from executor.core.conditions import AlarmKind
+from executor.core.outcomes import StopCause
 from executor.desk.desk import Desk
-from executor.journal.journal import Journal
 from executor.relay.client import Answer, Delivery, Notice, RelayClient, RelayUnavailable
 from executor.threads import in_thread
 
@@ -30,13 +29,10 @@ _AWAY_ALARM = 60.0
 _SKEW_ALARM, _SKEW_STOP = 2.0, 30.0
 _SAMPLES = 5
 _NACK_SECONDS = 60
-_HOUR = timedelta(hours=1)
 _NOTICES_KNOWN = 1000
-# kinds of alarm that end by themselves -> after how long
-_SHOWN = {"forged signal": timedelta(hours=1), "dead letter": timedelta(hours=1), "missed alert": timedelta(days=1)}
 _NOTICES = {
-    "alert-missed": "missed alert",
-    "dead-letter": "dead letter",
+    "alert-missed": AlarmKind.MISSED_ALERT,
+    "dead-letter": AlarmKind.DEAD_LETTER,
 }  # what the relay calls it -> the kind of alarm
 
 
@@ -46,14 +42,12 @@ class Intake:
     def __init__(
         self,
         client: RelayClient,
-        journal: Journal,
         desk: Desk,
-        alarms: Alarms,
         clock: Clock,
         held_back: Callable[[], str | None],
     ) -> None:
-        self._client, self._journal, self._desk = client, journal, desk
-        self._alarms, self._clock, self._held_back = alarms, clock, held_back
+        self._client, self._desk, self._alarms = client, desk, desk.alarms
+        self._clock, self._held_back = clock, held_back
         self._failures = 0
         self._away_since: float | None = None
         self._heard = False
@@ -88,15 +82,14 @@ class Intake:
         return 0.0
 
     def _commit(self, good: list[Delivery]) -> None:
-        """Commit signals to the inbox, in one transaction, and act on them."""
+        """Commit signals to the inbox with all that they mean, and act on them."""
         if not good:
             return
-        news = self._journal.receive_all([(d.envelope, d.payload) for d in good if d.envelope])
+        news = self._desk.receive([(d.envelope, d.payload) for d in good if d.envelope])
         for delivery, new in zip(good, news, strict=True):
             if new and delivery.envelope:
                 signal = delivery.envelope.signal
                 log.info("signal_received", action=signal.action.value, symbol=signal.symbol, signal_id=delivery.id)
-        self._desk.advance()
 
     async def _ack(self, good: list[Delivery]) -> None:
         try:
@@ -111,10 +104,10 @@ class Intake:
                 f"the relay delivered a signal ({delivery.id}) that was not signed with our key; it is not acted on: "
                 "either EXECUTOR_SIGNING_SECRETS and RELAY_SIGNING_SECRETS differ, or somebody wrote into the queue"
             )
-            self._alarms.raise_("forged signal", delivery.id, text)
+            self._alarms.state(AlarmKind.FORGED_SIGNAL, text, delivery.id)
             return
         text = f"a signed signal ({delivery.id}) cannot be read and is not acted on: {delivery.problem}"
-        self._alarms.raise_("dead letter", delivery.id, text)
+        self._alarms.state(AlarmKind.DEAD_LETTER, text, delivery.id)
         try:
             await in_thread(self._client.nack, delivery, delivery.problem, _NACK_SECONDS, timeout=_LONGEST_TURN)
         except (RelayUnavailable, TimeoutError) as exc:
@@ -127,16 +120,8 @@ class Intake:
             if kind is None:
                 log.info("notice_unknown", kind=notice.kind, text=notice.text)
             elif notice.key not in self._heard_of:
-                self._alarms.raise_(kind, notice.key, notice.text, symbol=notice.symbol)
+                self._alarms.state(kind, notice.text, notice.key, symbol=notice.symbol)
                 self._heard_of.append(notice.key)  # not before it is written down
-
-    def tidy(self) -> None:
-        """End the alarms about single signals after a while; called now and then."""
-        now = self._clock.now()
-        for alarm in self._journal.standing_alarms():
-            shown = _SHOWN.get(alarm["kind"])
-            if shown and now - parse_utc(alarm["raised_at"]) >= shown:
-                self._alarms.clear(alarm["kind"], alarm["key"].partition(":")[2], f"said for {shown // _HOUR} h")
 
     # --- the relay, there or away -------------------------------------------------------------------
 
@@ -154,7 +139,7 @@ class Intake:
 
     def _alarm_away(self, text: str) -> None:
         try:
-            self._alarms.raise_("relay", "", f"signals cannot be fetched for over a minute: {text}")
+            self._alarms.state(AlarmKind.RELAY, f"signals could not be fetched for over a minute: {text}")
         except JournalError as exc:
             self._desk.stopped_by(exc)
 
@@ -164,7 +149,7 @@ class Intake:
             log.info("relay_polled" if not self._heard else "relay_back")
         self._heard, self._away_since, self._failures = True, None, 0
         try:
-            self._alarms.clear("relay", "", "signals are fetched again")
+            self._alarms.state(AlarmKind.RELAY, None)
             if answer.skew_seconds is not None:
                 self._judge_clock(answer.skew_seconds)
         except JournalError as exc:
@@ -178,8 +163,11 @@ class Intake:
         if abs(least) > _SKEW_ALARM and len(self._skews) == _SAMPLES or abs(least) > _SKEW_STOP:
             ahead = "behind" if least > 0 else "ahead of"
             text = f"this computer's clock is {abs(least):.1f} s {ahead} the relay's; set the clock (NTP)"
-            self._alarms.raise_("clock", "", text)
-            self._desk.stop_entries(f"{text}; no entry above {_SKEW_STOP:.0f} s" if abs(least) > _SKEW_STOP else None)
+            self._alarms.state(AlarmKind.CLOCK, text)
+            self._stop_entries(f"{text}; no entry above {_SKEW_STOP:.0f} s" if abs(least) > _SKEW_STOP else None)
         elif abs(least) <= _SKEW_ALARM:
-            self._alarms.clear("clock", "", "the clock is right")
-            self._desk.stop_entries(None)
+            self._alarms.state(AlarmKind.CLOCK, None)
+            self._stop_entries(None)
+
+    def _stop_entries(self, reason: str | None) -> None:
+        self._desk.gate.forbid(StopCause.CLOCK, reason)

@@ -16,10 +16,10 @@ from common.clock import Clock, utc_text
 from common.errors import BridgeError, BrokerUnavailable, JournalError
 from common.logs import get_logger
 from executor.core.accounts import AccountRefused, AccountRules, refuse_other_client
+from executor.core.conditions import AlarmKind
+from executor.core.outcomes import StopCause
 from executor.core.ports import Snapshot
-from executor.desk.alarms import Alarms
 from executor.desk.desk import Desk
-from executor.journal.journal import Journal
 from executor.tws.client import Tws
 from executor.tws.reading import same_picture
 from executor.tws.wire import ClientIdInUse
@@ -85,8 +85,6 @@ class Supervisor:
         self,
         tws: Tws,
         desk: Desk,
-        journal: Journal,
-        alarms: Alarms,
         clock: Clock,
         rules: AccountRules,
         client_id: int,
@@ -95,7 +93,7 @@ class Supervisor:
         """Args:
         address: tells host and port before each try; it may start a paper TWS for that.
         """
-        self._tws, self._desk, self._journal, self._alarms = tws, desk, journal, alarms
+        self._tws, self._desk = tws, desk
         self._clock, self._rules, self._client_id, self._address = clock, rules, client_id, address
         self._wanted = asyncio.Event()
         self._stood = False  # whether a connection ever stood
@@ -144,10 +142,10 @@ class Supervisor:
     async def _session(self) -> None:
         """Connect and stay connected; ends only by raising what ended it."""
         host, port = await self._address()
-        self._desk.connecting(f"connecting to TWS at {host}:{port}")
+        self._desk.gate.connecting(f"connecting to TWS at {host}:{port}")
         await self._tws.connect(host, port, self._client_id)
-        account = self._rules.choose(self._tws.accounts, self._journal.account())
-        refuse_other_client(self._client_id, self._journal.other_clients(self._client_id))
+        account = self._rules.choose(self._tws.accounts, self._desk.book.bound_account)
+        refuse_other_client(self._client_id, self._desk.book.other_clients(self._client_id))
         self._accept(account, host, port)
         self._trouble = asyncio.get_running_loop().create_future()
         tasks = [asyncio.ensure_future(each) for each in (self._ended(), self._heartbeat(), self._snapshots())]
@@ -199,20 +197,19 @@ class Supervisor:
         while True:
             await asyncio.sleep(SETTLE_SECONDS)
             after = await self._tws.snapshot()
-            if same_picture(before, after, {trade.con_id for trade in self._journal.unfinished()}):
+            if same_picture(before, after, {trade.con_id for trade in self._desk.book.unfinished()}):
                 return after
             before = after
 
     # --- what is said -------------------------------------------------------------------------------
 
     def _accept(self, account: str, host: str, port: int) -> None:
-        self._journal.bind_account(account)
+        self._desk.book.bind_account(account)
         if self.refused:
-            self._desk.freeze(None)
+            self._desk.gate.forbid(StopCause.ACCOUNT, None)
             self.refused = None
-        self._alarms.clear("account", "", f"account {account} may be traded")
-        self._desk.account = account
-        self._desk.forbid("link", None)  # what the last connection said of IBKR; this one says anew
+        self._desk.alarms.state(AlarmKind.ACCOUNT, None, over=f"account {account} may be traded")
+        self._desk.gate.forbid(StopCause.LINK, None)  # what the last connection said of IBKR; this one says anew
         self._watch_wire()
         self._tws.use_account(account, self._desk)
         self.connection.account, self.connection.mode = account, self._rules.mode(account)
@@ -262,10 +259,10 @@ class Supervisor:
         if self.refused != text:
             log.error("account_refused", reason=text)
         self.refused = text
-        self._desk.freeze(text)
+        self._desk.gate.forbid(StopCause.ACCOUNT, text)
         self._set_down(text)
         with contextlib.suppress(JournalError):  # said above; the desk says what is wrong with the journal
-            self._alarms.raise_("account", "", text)
+            self._desk.alarms.state(AlarmKind.ACCOUNT, text)
 
     def _set_down(self, text: str) -> None:
         if self.connection.status == "connected" or not self.connection.since:

@@ -212,7 +212,7 @@ def at_rest(records: Records) -> bool:
     """Whether nothing is under way: no order in doubt, no trade between two states."""
     resting = {"open", "hold", "closed", "void"}
     held = {t["id"] for t in records.trades if t["state"] == "hold"}
-    moving = [o for o in records.orders if o["state"] in ("planned", "sending") and o["trade_id"] not in held]
+    moving = [o for o in records.orders if o["state"] == "sending" and o["trade_id"] not in held]
     live = {e["orderRef"] for e in live_orders(records.truth).values() if ours(e)}
     shown = {o["order_ref"] for o in records.orders if o["state"] == "working"}
     return not moving and all(t["state"] in resting for t in records.trades) and (live == shown or bool(held))

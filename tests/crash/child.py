@@ -93,7 +93,8 @@ class Connection:
 
 def _committer() -> str:
     frame = sys._getframe(2)
-    while frame.f_back and frame.f_code.co_filename.endswith(("journal.py", "storage.py", "contextlib.py", "child.py")):
+    passed = ("book.py", "journal.py", "storage.py", "contextlib.py", "child.py")
+    while frame.f_back and frame.f_code.co_filename.endswith(passed):
         frame = frame.f_back
     return f"{Path(frame.f_code.co_filename).stem}.{frame.f_code.co_name}"
 

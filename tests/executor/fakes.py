@@ -22,7 +22,7 @@ from executor.core.ports import (
     Status,
     Ticket,
 )
-from executor.desk.alarms import Alarms
+from executor.core.trades import Order
 from executor.desk.desk import Desk
 from executor.journal.journal import Journal
 
@@ -211,7 +211,7 @@ class House:
         clock = broker.clock if broker else FakeClock(START)
         journal, wanted = Journal.open(path, clock), []
         broker = broker or FakeBroker(clock)
-        desk = Desk(journal, broker, Alarms(journal), clock, policy or Policy(), ACCOUNT, 1, wanted.append)
+        desk = Desk(journal, broker, clock, policy or Policy(), ACCOUNT, 1, wanted.append)
         broker.desk = desk
         return cls(clock, journal, broker, desk, wanted)
 
@@ -235,10 +235,21 @@ class House:
             **{k: Decimal(v) for k, v in prices.items()},
         )  # fmt: skip
         envelope = Envelope(f"S{count}", now, None, signal)
-        self.journal.receive(envelope, payload_text(envelope))
-        self.desk.advance()
+        self.desk.receive([(envelope, payload_text(envelope))])
         self.clock.advance(0.01)
         return envelope.id
+
+    def beside(self, contract: Contract, quantity: Decimal) -> None:
+        """The owner holds this much beside the trades, and told us to leave it alone."""
+        with self.desk.book.change():
+            self.desk.book.set_beside(contract.con_id, contract.symbol, quantity)
+
+    def change_order(self, order: Order, **values: object) -> None:
+        """Plant something in an order of the book, as a crash might leave it."""
+        trade, found = self.desk.book.find_order(order.order_ref) or (None, None)
+        assert trade and found
+        with self.desk.book.change():
+            self.desk.book.put(trade.with_order(replace(found, **values)))
 
     def pass_time(self, seconds: float, look: bool = True) -> None:
         """Let the clock run with the desk's ticks; snapshots that it wants are taken, unless `look` is off."""

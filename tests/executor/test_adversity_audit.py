@@ -13,7 +13,7 @@ from executor.core.commands import Command, CommandKind
 from executor.core.ports import Refusal, Status, Ticket
 from executor.tws.wire import within
 
-from .fakes import ACCOUNT, EURUSD, House
+from .fakes import EURUSD, House
 from .test_desk import entered
 
 
@@ -138,11 +138,12 @@ def test_price_that_the_owner_moved_is_in_the_trade_log(house: House) -> None:
 
 def test_refusal_after_an_exit_that_nobody_saw_does_not_claim_a_profit(house: House) -> None:
     entered(house)
-    house.journal.set_block(house.journal.trade(1), "how its last trade ended is not known, it may have taken profit")
+    with house.desk.book.change():
+        house.desk.book.set_block(house.desk.book.trade(1), "how its last trade ended is not known", sure=False)
     house.broker.hit("S")
     reason = str(house.outcome(entered(house))[1])
     assert "re-entry blocked" in reason and "may have taken profit" in reason
-    assert house.journal.block(ACCOUNT, EURUSD.con_id, "EURUSD") is not None
+    assert house.desk.book.block(EURUSD.con_id, "EURUSD") is not None
 
 
 @pytest.mark.parametrize("code", [10326, 10327])
@@ -157,7 +158,9 @@ def test_block_of_one_side_outlives_the_end_of_a_trade_on_the_other(house: House
     """Only an entry that fills, a reset or the owner releases it: not the end of a position that he adopted."""
     entered(house)
     house.broker.hit("T")
-    house.journal.set_block(replace(house.journal.trade(1), side=Side.SELL), "how its last trade ended is not known")
+    with house.desk.book.change():
+        sold = replace(house.desk.book.trade(1), side=Side.SELL)
+        house.desk.book.set_block(sold, "how its last trade ended is not known", sure=False)
     assert house.outcome(entered(house))[0] == "refused"
     assert house.outcome(entered(house, side="sell", tp="1.18", sl="1.20"))[0] == "refused"
     house.signal("reset")

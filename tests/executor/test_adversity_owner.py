@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from executor.core.commands import Command, CommandKind, CommandRefused
+from executor.core.outcomes import Outcome
 from executor.core.ports import Ticket
 
-from .fakes import ACCOUNT, EURUSD, FakeBroker, House
+from .fakes import EURUSD, FakeBroker, House
 from .test_desk import BRACKET, entered
 
 PRICE = Decimal("1.19")
@@ -50,7 +51,7 @@ def held(house: House) -> Decimal:
 
 def doubted(house: House) -> None:
     """Put the trade on hold."""
-    house.desk.resolver.hold(house.journal.trade(1), "a doubt")
+    house.desk.life.hold(house.desk.book.trade(1), "a doubt")
 
 
 # ---- a position that turned over ----
@@ -118,7 +119,7 @@ def test_adopted_entry_without_a_trace_gets_its_stop_and_closes(path: str) -> No
     assert later.working() == {"R1": 10000}
     later.signal("close")
     later.pass_time(5)
-    assert later.state == "closed" and held(later) == 0 and not later.desk.causes
+    assert later.state == "closed" and held(later) == 0 and not later.desk.gate.causes
 
 
 def test_adopted_entry_that_the_owner_sells_while_its_close_waits_is_over(path: str) -> None:
@@ -165,8 +166,9 @@ def closing_on_hold(house: House) -> None:
     """The trade's close hangs; a trade of the owner himself puts it on hold, and all is as before."""
     house.signal("close")
     house.pass_time(3)
-    for row in house.journal.undone():
-        house.journal.finish_signal(row, "closed", "the signal is settled: only the orders count here")
+    with house.desk.book.change():
+        for row in house.desk.book.undone():
+            house.desk.book.finish_signal(row, Outcome.CLOSED, "the signal is settled: only the orders count here")
     by_hand(house, -15000)
     house.pass_time(12)
     assert house.state == "hold"
@@ -221,7 +223,7 @@ def test_dismissed_entry_that_never_filled_sets_no_block(house: House) -> None:
     """How it ended was "unknown", so the side was blocked: the next entries were refused for nothing."""
     never_seen(house)
     press(house, DISMISS)
-    assert house.journal.block(ACCOUNT, EURUSD.con_id, "EURUSD") is None and house.alarms() == []
+    assert house.desk.book.block(EURUSD.con_id, "EURUSD") is None and house.alarms() == []
 
 
 def test_flatten_of_a_finished_trade_does_not_touch_the_one_that_is_open(house: House) -> None:

@@ -19,6 +19,8 @@ from common.clock import SystemClock
 from common.errors import IllegalTransition, JournalError
 from executor import app
 from executor.core.accounts import AccountRefused, AccountRules, refuse_other_client
+from executor.core.conditions import AlarmKind
+from executor.core.outcomes import StopCause
 from executor.core.ports import Snapshot
 from executor.journal.lock import AlreadyRunning, JournalLock
 from executor.notify import Notifier
@@ -53,14 +55,15 @@ def two_trades(house: House) -> None:
 def test_bug_in_one_symbol_does_not_stop_the_other(house: House) -> None:
     """One trade's bug stopped every symbol until a restart: no close went out, no stop was put back."""
     two_trades(house)
-    work = house.desk.dispatch.work
+    work = house.desk.orders.work
 
     def broken(trade_id: int) -> None:
         if trade_id == 1 and house.trades()[0]["state"] != "hold":
             raise IllegalTransition("planted", trade_id)
         work(trade_id)
 
-    house.desk.dispatch.work = broken  # type: ignore[method-assign]
+    house.desk.orders.work = broken  # type: ignore[method-assign]
+    house.desk.agenda.touch(house.desk.book.trade(1))
     house.pass_time(1)
     assert house.trades()[0]["state"] == "hold" and "planted" in house.trades()[0]["hold_reason"]
     assert house.outcome(house.signal("close", "AAPL"))[0] == "closed"
@@ -70,14 +73,14 @@ def test_after_a_bug_in_one_trade_during_a_reading_everything_is_read_again(hous
     """The reading was rolled back and none was wanted: the executor stayed blind for good."""
     two_trades(house)
     house.desk.disconnected("TWS is away")
-    refresh = house.desk.life.refresh
+    settle = house.desk.life.settle
 
-    def broken(trade_id: int) -> Any:
-        if trade_id == 1 and house.trades()[0]["state"] != "hold":
-            raise IllegalTransition("planted", trade_id)
-        return refresh(trade_id)
+    def broken(trade: Trade) -> Any:
+        if trade.id == 1 and house.trades()[0]["state"] != "hold":
+            raise IllegalTransition("planted", trade.id)
+        return settle(trade)
 
-    house.desk.life.refresh = broken  # type: ignore[method-assign]
+    house.desk.life.settle = broken  # type: ignore[method-assign]
     house.connect()
     assert house.trades()[0]["state"] == "hold" and not house.desk.can_send
     house.pass_time(3)
@@ -116,8 +119,8 @@ def supervised(house: House, client_id: int, enough: Callable[[Supervisor], obje
 
     async def main() -> Supervisor:
         tws: Any = OneTws(house.broker.snapshot)
-        alarms, rules = house.desk.alarms, AccountRules()
-        made = Supervisor(tws, house.desk, house.journal, alarms, house.clock, rules, client_id, address)
+        rules = AccountRules()
+        made = Supervisor(tws, house.desk, house.clock, rules, client_id, address)
         running = asyncio.ensure_future(made.run())
         await until(lambda: enough(made), 10)
         running.cancel()
@@ -134,7 +137,7 @@ def test_unexpected_error_in_a_reading_is_said_and_stops_the_sending(house: Hous
     def broken(snapshot: Snapshot) -> None:
         raise KeyError("planted")
 
-    house.desk.resolver.apply = broken  # type: ignore[method-assign, assignment]
+    house.desk.snapshots.apply = broken  # type: ignore[method-assign, assignment]
     found = supervised(house, 1, lambda made: house.alarms())
     assert house.alarms() == ["program"] and not house.desk.can_send
     assert found.connection.status == "disconnected" and "planted" in found.connection.text
@@ -152,11 +155,11 @@ def test_orders_of_another_client_id_refuse_the_account(house: House) -> None:
 
 def test_client_whose_orders_they_are_is_not_refused(house: House) -> None:
     entered(house)
-    refuse_other_client(1, house.journal.other_clients(1))
+    refuse_other_client(1, house.desk.book.other_clients(1))
     with pytest.raises(AccountRefused, match="live under client id 1"):
-        refuse_other_client(2, house.journal.other_clients(2))
+        refuse_other_client(2, house.desk.book.other_clients(2))
     house.broker.hit("S")
-    refuse_other_client(2, house.journal.other_clients(2))  # nothing of the old client's is live
+    refuse_other_client(2, house.desk.book.other_clients(2))  # nothing of the old client's is live
 
 
 def test_journal_under_two_names_is_one_journal(tmp_path: Path) -> None:
@@ -234,11 +237,11 @@ def test_owner_is_told_by_his_channel_that_the_journal_cannot_be_written(house: 
 def test_error_of_ours_in_sql_is_no_full_disk(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """It was raised and cleared twice a second as "storage", each time with a page and a reading of everything."""
 
-    def broken() -> None:
-        with house.journal.transaction():
-            raise sqlite3.IntegrityError("UNIQUE constraint failed: trades.con_id")
+    def broken(symbol: str) -> None:
+        raise sqlite3.IntegrityError("UNIQUE constraint failed: trades.con_id")
 
-    monkeypatch.setattr(house.desk.verdicts, "decide_all", broken)
+    monkeypatch.setattr(house.desk.signals, "work", broken)
+    house.signal("close")
     house.pass_time(5)
     assert house.alarms() == ["program"]
     assert len(house.journal._rows("SELECT 1 FROM alarms")) == 1
@@ -265,12 +268,12 @@ def test_closing_word_is_not_late_because_its_alarm_was_just_being_told(house: H
 
     channel: Any = Channel(speak)
     notifier = Notifier(house.journal, channel, house.clock)
-    house.desk.alarms.raise_("relay", "", "signals cannot be fetched")
+    house.desk.alarms.state(AlarmKind.RELAY, "signals cannot be fetched")
 
     async def main() -> None:
         telling = asyncio.ensure_future(notifier.turn())
         await until(speaking.is_set, 10)
-        house.desk.alarms.clear("relay", "", "signals are fetched again")
+        house.desk.alarms.state(AlarmKind.RELAY, None)
         heard.set()
         await telling
         house.clock.advance(2)
@@ -317,10 +320,7 @@ async def long_poll() -> float:
 
 def running(desk: Any, check: Callable[[SimpleNamespace, SimpleNamespace], Awaitable[None]]) -> None:
     """Let the jobs run about a desk; `check` gets the parts and what was counted of them."""
-    seen = SimpleNamespace(tidied=0, beats=0, dropped=[])
-
-    def tidy() -> None:
-        seen.tidied += 1
+    seen = SimpleNamespace(beats=0, dropped=[])
 
     async def beat(last_poll: object) -> None:
         seen.beats += 1
@@ -331,7 +331,7 @@ def running(desk: Any, check: Callable[[SimpleNamespace, SimpleNamespace], Await
         publisher=SimpleNamespace(publish=bool),
         notifier=SimpleNamespace(turn=nothing),
         heartbeat=SimpleNamespace(turn=beat),
-        intake=SimpleNamespace(turn=long_poll, tidy=tidy, last_poll=None),
+        intake=SimpleNamespace(turn=long_poll, last_poll=None),
     )
 
     async def main() -> None:
@@ -358,33 +358,39 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("minutes", [-10, 10])
 def test_ticks_go_on_when_the_clock_is_set(minutes: int) -> None:
     """The scheduler waits by that clock: set back by an hour, for an hour no tick came and no stop was put back."""
+    tidied: list[int] = []
 
     async def check(parts: SimpleNamespace, seen: SimpleNamespace) -> None:
-        await until(lambda: seen.tidied >= 2, 10)
+        await until(lambda: len(tidied) >= 2, 10)
         with time_machine.travel(datetime.now(UTC) + timedelta(minutes=minutes), tick=True):
-            before = seen.tidied
-            await until(lambda: seen.tidied > before + 3, 10)
+            before = len(tidied)
+            await until(lambda: len(tidied) > before + 3, 10)
             assert seen.dropped
 
-    running(SimpleNamespace(tick=bool, is_well=True), check)
+    def tidy() -> None:
+        tidied.append(1)
+
+    running(SimpleNamespace(tick=bool, tidy=tidy, gate=SimpleNamespace(is_well=True)), check)
 
 
 @pytest.mark.usefixtures("quick")
-def test_heartbeat_is_silent_while_nothing_can_be_sent(house: House) -> None:
+def test_heartbeat_is_silent_while_nothing_can_be_sent(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """No order could leave for want of a journal, and the outside watcher was told that all is well."""
+    tidied: list[int] = []
 
     async def check(parts: SimpleNamespace, seen: SimpleNamespace) -> None:
         await until(lambda: seen.beats, 10)
-        house.desk.forbid("program", "stopped: planted")
-        seen.beats = seen.tidied = 0
-        await until(lambda: seen.tidied >= 3, 10)
+        house.desk.gate.forbid(StopCause.PROGRAM, "stopped: planted")
+        seen.beats, tidied[:] = 0, []
+        await until(lambda: len(tidied) >= 3, 10)
         assert seen.beats == 0
 
+    monkeypatch.setattr(house.desk, "tidy", lambda: tidied.append(1))
     running(house.desk, check)
 
 
 def test_journal_that_cannot_be_written_is_not_well(house: House) -> None:
     house.desk.stopped_by(JournalError("database or disk is full"))
-    assert not house.desk.is_well
+    assert not house.desk.gate.is_well
     house.pass_time(2)
-    assert house.desk.is_well
+    assert house.desk.gate.is_well

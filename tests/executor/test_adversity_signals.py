@@ -11,6 +11,7 @@ import pytest
 
 from common.signals import Action, Envelope, Signal, payload_text
 from executor.core.commands import Command, CommandKind
+from executor.core.outcomes import StopCause
 from executor.core.ports import OrderReport
 
 from .fakes import EURUSD, House
@@ -77,7 +78,7 @@ def test_close_that_came_after_its_trade_is_done_though_the_relays_clocks_differ
     entered(house)
     at = house.journal.trade(1).received_at - timedelta(seconds=0.5)
     envelope = Envelope("later", at, None, Signal(Action.CLOSE, "EURUSD"))
-    house.journal.receive(envelope, payload_text(envelope))
+    house.desk.receive([(envelope, payload_text(envelope))])
     house.desk.advance()
     assert house.outcome("later")[0] == "closed"
 
@@ -129,7 +130,7 @@ def test_entry_that_waited_is_not_sent_once_entries_are_refused(house: House) ->
     """The computer's clock was found to be wrong meanwhile: whether the signal is fresh nobody knew."""
     house.broker.is_paced = True
     entered(house)
-    house.desk.stop_entries("the clock is wrong by an hour")
+    house.desk.gate.forbid(StopCause.CLOCK, "the clock is wrong by an hour")
     house.broker.is_paced = False
     house.pass_time(2)
     assert house.legs() == []

@@ -141,7 +141,7 @@ def test_part_of_an_entry_without_a_waking_stop_is_said_within_its_time(house: H
 def test_held_trade_without_stop_is_said_as_unprotected(house: House) -> None:
     """On hold nothing is put back, and the hold alone did not say that the position was naked."""
     entered(house)
-    house.desk.resolver.hold(house.journal.trade(1), "a doubt")
+    house.desk.life.hold(house.desk.book.trade(1), "a doubt")
     house.broker.cancel_by_hand("S")
     house.pass_time(12)
     assert "unprotected" in house.alarms()

@@ -10,8 +10,8 @@ import pytest
 
 import executor
 from common.errors import IllegalTransition
+from executor.core.conditions import CONDITIONS, AlarmKind
 from executor.core.ports import Status
-from executor.desk.alarms import LEVELS
 
 from .fakes import House
 from .test_desk import entered
@@ -101,14 +101,16 @@ def test_bug_of_ours_is_over_when_the_program_runs_again(tmp_path: Path) -> None
     assert house.restart(path).connect().alarms() == []
 
 
-def test_every_kind_is_raised_and_ended_somewhere() -> None:
-    source = "".join(path.read_text("utf-8") for path in SOURCE.rglob("*.py") if path.name != "alarms.py")
-    assert [kind for kind in LEVELS if f'"{kind}"' not in source] == []
-    raised = set(re.findall(r'\.raise_\(\s*"([^"]+)"', source))
-    assert raised <= set(LEVELS)
+def test_every_kind_is_raised_somewhere() -> None:
+    source = "".join(path.read_text("utf-8") for path in SOURCE.rglob("*.py"))
+    used = set(re.findall(r"AlarmKind\.([A-Z_]+)(?!: Condition)\b", source))
+    assert {kind.name for kind in CONDITIONS} == {kind.name for kind in AlarmKind} == used
 
 
 def test_every_kind_is_documented() -> None:
     page = (SOURCE.parent / "docs" / "reference" / "alarms.md").read_text("utf-8")
-    rows = dict(re.findall(r"^\| `([^`]+)` \| (page|warn) \|", page, re.MULTILINE))
-    assert rows == LEVELS
+    rows = {
+        f"| `{kind.value}` | {condition.level.value} | {condition.raised} | {condition.ends} |"
+        for kind, condition in CONDITIONS.items()
+    }
+    assert set(re.findall(r"^\| `.*$", page, re.MULTILINE)) == rows

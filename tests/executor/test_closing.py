@@ -16,7 +16,7 @@ from executor.core.reconcile import Books, reconcile
 from executor.core.trades import OrderState, State
 from executor.desk.snapshots import may_be_live
 
-from .fakes import ACCOUNT, EURUSD, START, FakeBroker, House
+from .fakes import EURUSD, START, FakeBroker, House
 
 
 class LatePositions(FakeBroker):
@@ -64,7 +64,7 @@ def test_close_of_what_the_owner_has_netted_away_is_held() -> None:
     """The account is flat, since the owner is short beside the trade: no order can be right."""
     house = House.build().connect()
     buy(house)
-    house.journal.ignore_holding(ACCOUNT, EURUSD.con_id, "EURUSD", Decimal(-10000))
+    house.beside(EURUSD, Decimal(-10000))
     house.broker.by_hand(EURUSD, Decimal(-10000), Decimal("1.19"))
     house.signal("close")
     house.pass_time(8)
@@ -79,7 +79,7 @@ def test_rest_of_a_close_waits_for_the_position_after_its_first_part() -> None:
     broker = LatePositions(FakeClock(START))
     house = House.build(broker=broker).connect()
     buy(house)
-    house.journal.ignore_holding(ACCOUNT, EURUSD.con_id, "EURUSD", Decimal(-4000))
+    house.beside(EURUSD, Decimal(-4000))
     broker.by_hand(EURUSD, Decimal(-4000), Decimal("1.19"))
     broker.tell()
     house.signal("close")
@@ -125,7 +125,7 @@ def test_last_exit_of_one_second_is_the_last_that_was_told() -> None:
     house.pass_time(5)
     assert house.trades()[0]["closed"] == 1
     house.journal._write("UPDATE fills SET at = (SELECT min(at) FROM fills), exec_id = 'z' || (9 - rowid)")
-    assert [ref[20] for ref, *_ in house.journal.fills_of(1)] == ["E", "T", "C"]
+    assert [e.order_ref[20] for e in house.journal.trade(1).executions] == ["E", "T", "C"]
 
 
 def test_order_sent_while_a_snapshot_is_read_is_not_missing_in_it() -> None:
@@ -185,7 +185,7 @@ def test_order_without_a_trace_is_not_looked_up_for_ever_on_hold() -> None:
     house.broker.fill_entries = False
     house.broker.deaf = True
     buy(house)
-    house.desk.resolver.hold(house.journal.trade(1), "a doubt")
+    house.desk.life.hold(house.desk.book.trade(1), "a doubt")
     house.pass_time(100)
     house.wanted.clear()
     house.pass_time(30, look=False)
@@ -211,7 +211,7 @@ def test_turned_position_that_nets_to_zero_with_the_owners_own_can_be_adopted() 
     house.broker.hit("T", siblings=False)
     house.broker.hit("S")
     assert house.trades()[0]["state"] == "hold"
-    house.journal.ignore_holding(ACCOUNT, EURUSD.con_id, "EURUSD", Decimal(10000))
+    house.beside(EURUSD, Decimal(10000))
     house.broker.by_hand(EURUSD, Decimal(10000), Decimal("1.19"))
     house.broker.quantity[EURUSD.con_id] = Decimal(0)
     house.desk.reconciled(house.broker.snapshot())
@@ -225,7 +225,7 @@ def test_adopted_trade_that_never_filled_is_void() -> None:
     house.broker.fill_entries = False
     house.broker.deaf = True
     buy(house)
-    house.desk.resolver.hold(house.journal.trade(1), "a doubt")
+    house.desk.life.hold(house.desk.book.trade(1), "a doubt")
     house.clock.advance(5)
     house.desk.reconciled(house.broker.snapshot())
     house.desk.command(Command(CommandKind.ADOPT, trade_id=1))

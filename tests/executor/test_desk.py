@@ -97,7 +97,7 @@ def test_expired_opposite_signal_closes_and_enters_nothing(house):
     signal = entered(house, "sell", tp="1.18", sl="1.20")
     house.clock.advance(100)
     house.connect()
-    assert house.outcome(signal)[0] == "expired" and "nothing was entered" in house.outcome(signal)[1]
+    assert house.outcome(signal)[0] == "expired" and "is being closed" in house.outcome(signal)[1]
     assert house.trades()[0]["closed"] == 1 and len(house.trades()) == 1
     assert "expired signal" in house.alarms()
 
@@ -443,7 +443,7 @@ def test_a_cancel_noted_before_a_death_is_asked_again_before_the_entry_is_called
     entered(house)
     house.clock.advance(100)
     entry = house.journal.unfinished()[0].entry
-    house.journal.change_order(entry.order_ref, cancel_asked_at=house.clock.now())  # it died before the bytes left
+    house.change_order(entry, cancel_asked_at=house.clock.now())  # it died before the bytes left
     later = house.restart(path).connect()
     asked = later.journal._rows("SELECT 1 FROM events WHERE kind = 'cancel asked'")
     assert len(asked) == 1 and later.trades()[0]["closed"] == 0

@@ -8,7 +8,7 @@ import pytest
 
 from executor.core.commands import Command, CommandKind
 
-from .fakes import AAPL, ACCOUNT, EURUSD, House
+from .fakes import AAPL, EURUSD, House
 from .test_desk import entered
 
 PRICE = Decimal("1.19")
@@ -119,7 +119,7 @@ def test_one_order_of_the_owner_over_his_own_and_ours_is_by_hand(house: House) -
     house.pass_time(8)
     trade = house.trades()[0]
     assert (trade["closed"], trade["exit_reason"], trade["exit_price"], trade["tp_hit"]) == (1, "by hand", None, 0)
-    assert house.alarms() == [] and house.journal.block(ACCOUNT, EURUSD.con_id, "EURUSD") is None
+    assert house.alarms() == [] and house.desk.book.block(EURUSD.con_id, "EURUSD") is None
 
 
 def test_take_profit_after_a_part_that_nobody_can_name_is_a_take_profit(house: House) -> None:

@@ -12,7 +12,6 @@ import pytest
 
 from common.errors import JournalError
 from common.signals import Action, Envelope, Side, Signal, payload_text
-from executor.desk.alarms import Alarms
 from executor.relay.client import Answer, Delivery, Notice, RelayUnavailable
 from executor.relay.polling import Intake
 from tests.executor.fakes import House
@@ -50,25 +49,17 @@ class Desktop:
         self.steps: list[str] = []
         self.client = FakeClient(self.steps)
         self.held_back: str | None = None
-        journal, desk = self.house.journal, self.house.desk
-        self.intake = Intake(
-            self.client,
-            journal,
-            desk,
-            Alarms(journal),
-            self.house.clock,
-            lambda: self.held_back,  # type: ignore[arg-type]
-        )
-        self._trace("receive_all", journal, "commit")
-        self._trace("advance", desk, "act")
+        desk = self.house.desk
+        self.intake = Intake(self.client, desk, self.house.clock, lambda: self.held_back)  # type: ignore[arg-type]
+        self._trace("transaction", self.house.journal, "commit")
+        self._trace("send", self.house.broker, "act")
 
     def _trace(self, name: str, owner: Any, word: str) -> None:
         real = getattr(owner, name)
 
         def traced(*args: Any) -> Any:
-            result = real(*args)
             self.steps.append(word)
-            return result
+            return real(*args)
 
         setattr(owner, name, traced)
 
@@ -95,7 +86,7 @@ def delivery(id: str = "S1", symbol: str = "EURUSD", **changes: Any) -> Delivery
 
 def test_commit_then_act_then_ack(desk: Desktop) -> None:
     assert desk.turn(delivery("S1"), delivery("S2", "AAPL")) == 0
-    assert [step for step in desk.steps if step != "act"] == ["commit", "ack S1", "ack S2"]
+    assert [step for step in desk.steps if step.startswith("ack")] == ["ack S1", "ack S2"]
     assert desk.steps.index("commit") < desk.steps.index("act") < desk.steps.index("ack S1")
     assert len(desk.house.broker.sent) == 2
 
@@ -114,10 +105,10 @@ def test_ack_that_fails_loses_nothing(desk: Desktop) -> None:
 
 
 def test_journal_that_cannot_be_written_acks_nothing(desk: Desktop) -> None:
-    def fail(signals: Any) -> Any:
+    def fail(*_: Any) -> Any:
         raise JournalError("disk full")
 
-    desk.house.journal.receive_all = fail  # type: ignore[method-assign]
+    desk.house.journal.receive = fail  # type: ignore[method-assign]
     assert desk.turn(delivery()) == 5
     assert not any(step.startswith("ack") for step in desk.steps) and not desk.house.desk.can_send
 
@@ -135,10 +126,10 @@ def test_unreadable_signal_is_given_back_with_the_reason(desk: Desktop) -> None:
 
 def test_alarms_about_bad_signals_end_after_an_hour(desk: Desktop) -> None:
     desk.turn(delivery(envelope=None, forged=True, problem="x"))
-    desk.intake.tidy()
+    desk.house.desk.tick()
     assert desk.house.alarms() == ["forged signal"]
     desk.house.clock.advance(3601)
-    desk.intake.tidy()
+    desk.house.desk.tick()
     assert desk.house.alarms() == []
 
 
@@ -228,10 +219,10 @@ def test_missed_alert_is_an_alarm_once_however_often_it_is_told(desk: Desktop) -
 def test_missed_alert_is_said_for_a_day(desk: Desktop) -> None:
     desk.turn(notices=(MISSED,))
     desk.house.clock.advance(23 * 3600)
-    desk.intake.tidy()
+    desk.house.desk.tick()
     assert desk.house.alarms() == ["missed alert"]
     desk.house.clock.advance(3600)
-    desk.intake.tidy()
+    desk.house.desk.tick()
     assert desk.house.alarms() == []
 
 

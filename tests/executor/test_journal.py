@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -12,8 +13,10 @@ import pytest
 from common.clock import FakeClock
 from common.errors import JournalError
 from common.signals import Action, Envelope, Signal, payload_text
+from executor.desk.book import Book
 from executor.journal import storage
 from executor.journal.journal import Journal
+from executor.journal.rows import InboxRow
 from executor.journal.storage import MIGRATIONS, open_file
 
 from .fakes import START, House
@@ -32,7 +35,7 @@ def journal(path: Path) -> Iterator[Journal]:
     found.close()
 
 
-def received(journal: Journal, signal_id: str) -> bool:
+def received(journal: Journal, signal_id: str) -> InboxRow | None:
     envelope = Envelope(signal_id, START, None, Signal(Action.CLOSE, "EURUSD"))
     return journal.receive(envelope, payload_text(envelope))
 
@@ -52,7 +55,7 @@ def test_new_file_has_this_versions_tables_and_durable_commits(path: Path, journ
 def test_file_is_kept_when_opened_again(path: Path, journal: Journal) -> None:
     assert received(journal, "one")
     again = Journal.open(path, FakeClock(START))
-    assert [row.signal_id for row in again.undone()] == ["one"] and not received(again, "one")
+    assert [row.signal_id for row in again.load(START).signals] == ["one"] and not received(again, "one")
     again.close()
 
 
@@ -109,7 +112,7 @@ def test_file_that_is_no_database_is_said_with_the_mend(path: Path) -> None:
 
 def test_reader_changes_nothing(path: Path, journal: Journal) -> None:
     reader = Journal.open(path, FakeClock(START), readonly=True)
-    assert reader.undone() == []
+    assert reader.load(START).signals == ()
     with pytest.raises(JournalError, match="readonly"):
         received(reader, "one")
     reader.close()
@@ -119,7 +122,7 @@ def test_transaction_writes_all_or_nothing(journal: Journal) -> None:
     with pytest.raises(KeyError), journal.transaction():
         received(journal, "one")
         journal.trade(4711)
-    assert journal.undone() == []
+    assert journal.load(START).signals == ()
 
 
 def test_lock_held_by_another_program_is_an_error_not_a_hang(path: Path, journal: Journal) -> None:
@@ -141,8 +144,15 @@ def test_journal_belongs_to_one_account_for_ever(journal: Journal) -> None:
 
 
 def test_order_ids_start_at_the_brokers_floor_and_never_go_back(journal: Journal) -> None:
-    assert [journal.take_order_ids(1, 3, floor) for floor in (10, 5, 40, 1)] == [10, 13, 40, 43]
-    assert journal.take_order_ids(2, 1, 7) == 7
+    book = Book(journal, FakeClock(START))
+    for floor, first in ((10, 10), (5, 13), (40, 40), (1, 43)):
+        with book.change():
+            assert book.take_order_ids(1, 3, floor) == first
+    with book.change():
+        assert book.take_order_ids(2, 1, 7) == 7
+    book = Book(journal, FakeClock(START))
+    with book.change():
+        assert book.take_order_ids(1, 1, 1) == 46
 
 
 def test_what_is_so_already_is_not_written_again() -> None:
@@ -150,9 +160,10 @@ def test_what_is_so_already_is_not_written_again() -> None:
     house = House.build().connect()
     entered(house)
     trade, before = house.journal.unfinished()[0], house.journal._db.total_changes
-    house.journal.change_trade(trade.id, sl_price=Decimal("1.18"), tp_hit=0, state=trade.state.value)
+    with house.desk.book.change():
+        house.desk.life.settle(replace(trade))
     house.desk.advance()
     house.desk.tick()
     assert house.journal._db.total_changes == before
-    house.journal.change_trade(trade.id, sl_price=Decimal("1.17"))
+    house.change_order(trade.order(trade.orders[-1].order_ref), price=Decimal("1.17"))
     assert house.trades()[0]["sl_price"] == 1.17

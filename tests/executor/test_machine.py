@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from executor.core.commands import Command, CommandKind, CommandRefused
 from executor.core.trades import State
 
+from .books import check_at_rest, check_restart
 from .fakes import EURUSD, House
 
 SIDES = {"buy": {"tp": "1.20", "sl": "1.18"}, "sell": {"tp": "1.18", "sl": "1.20"}}
@@ -117,7 +118,13 @@ class DeskMachine(RuleBasedStateMachine):
     @invariant()
     def nothing_stopped_the_desk(self) -> None:
         if hasattr(self, "house"):
-            assert not self.house.desk.causes
+            assert not self.house.desk.gate.causes
+
+    @invariant()
+    def the_book_equals_what_a_restart_would_build_and_nothing_is_left_undone(self) -> None:
+        if hasattr(self, "house"):
+            check_restart(self.house.desk)
+            check_at_rest(self.house.desk)
 
     def teardown(self) -> None:
         if hasattr(self, "house"):

@@ -14,7 +14,9 @@ from common.clock import FakeClock
 from common.logs import never_log
 from common.secret import Secret
 from executor import notify as module
+from executor.core.conditions import AlarmKind
 from executor.desk.alarms import Alarms
+from executor.desk.book import Book
 from executor.journal.journal import Journal
 from executor.notify import Channels, Heartbeat, Notifier
 from tests.executor.fakes import START
@@ -57,7 +59,7 @@ class Office:
     def __init__(self, urls: str | None) -> None:
         self.clock = FakeClock(START)
         self.journal = Journal.open(":memory:", self.clock)
-        self.alarms = Alarms(self.journal)
+        self.alarms = Alarms(Book(self.journal, self.clock), self.clock)
         self.notifier = Notifier(
             self.journal, Channels(Secret(urls) if urls else None, "EXECUTOR_NOTIFY_URLS"), self.clock
         )
@@ -73,13 +75,13 @@ def office(inbox: type[Inbox]) -> Office:
 
 
 def test_told_at_once_repeated_and_closed(office: Office, inbox: type[Inbox]) -> None:
-    office.alarms.raise_("unprotected", "1", "EURUSD stands without a stop", symbol="EURUSD")
+    office.alarms.state(AlarmKind.UNPROTECTED, "EURUSD stands without a stop", "1", symbol="EURUSD")
     office.turn()
     office.turn(1)
     assert len(inbox.got) == 1 and "EURUSD unprotected" in inbox.got[0][1] and "without a stop" in inbox.got[0][1]
     office.turn(15 * 60)
     assert len(inbox.got) == 2
-    office.alarms.clear("unprotected", "1", "the stop stands again")
+    office.alarms.state(AlarmKind.UNPROTECTED, None, "1", over="the stop stands again")
     office.turn(1)
     office.turn(3600)
     assert len(inbox.got) == 3 and "(over)" in inbox.got[2][1] and "the stop stands again" in inbox.got[2][1]
@@ -87,7 +89,7 @@ def test_told_at_once_repeated_and_closed(office: Office, inbox: type[Inbox]) ->
 
 def test_channel_that_is_down_is_tried_again(office: Office, inbox: type[Inbox]) -> None:
     inbox.code = 500
-    office.alarms.raise_("hold", "1", "held")
+    office.alarms.state(AlarmKind.HOLD, "held", "1")
     office.turn()
     inbox.code = 200
     office.turn(1)
@@ -100,7 +102,7 @@ def test_channel_that_is_down_is_tried_again(office: Office, inbox: type[Inbox])
 
 def test_one_channel_that_works_is_enough(inbox: type[Inbox]) -> None:
     office = Office(f"json://127.0.0.1:1/dead, json://127.0.0.1:{inbox.port}/good")  # type: ignore[attr-defined]
-    office.alarms.raise_("hold", "1", "held")
+    office.alarms.state(AlarmKind.HOLD, "held", "1")
     office.turn()
     assert [path for path, _ in inbox.got] == ["/good"]
     office.turn(60)
@@ -111,7 +113,7 @@ def test_slow_channel_is_given_up_in_time(office: Office, inbox: type[Inbox], mo
     monkeypatch.setattr(module, "_SEND_SECONDS", 0.2)
     asyncio.run(office.notifier.turn())
     inbox.wait = 0.6
-    office.alarms.raise_("hold", "1", "held")
+    office.alarms.state(AlarmKind.HOLD, "held", "1")
     began = time.monotonic()
     office.turn()
     assert time.monotonic() - began < 0.55
@@ -121,7 +123,7 @@ def test_slow_channel_is_given_up_in_time(office: Office, inbox: type[Inbox], mo
 
 def test_without_channels_log_and_page_are_all(caplog: pytest.LogCaptureFixture) -> None:
     office = Office(None)
-    office.alarms.raise_("hold", "1", "held")
+    office.alarms.state(AlarmKind.HOLD, "held", "1")
     for _ in range(3):
         office.turn(15 * 60)
     assert [r.getMessage() for r in caplog.records] == ["alarm_raised", "alarm_stands", "alarm_stands"]
@@ -129,7 +131,7 @@ def test_without_channels_log_and_page_are_all(caplog: pytest.LogCaptureFixture)
 
 def test_wrong_address_is_said_without_its_secret(caplog: pytest.LogCaptureFixture) -> None:
     office = Office("nonsense://tokentoken")
-    office.alarms.raise_("hold", "1", "held")
+    office.alarms.state(AlarmKind.HOLD, "held", "1")
     office.turn()
     assert "channel_refused" in caplog.messages and "alarm_not_delivered" in caplog.messages
     assert "tokentoken" not in caplog.text
@@ -137,7 +139,7 @@ def test_wrong_address_is_said_without_its_secret(caplog: pytest.LogCaptureFixtu
 
 def test_secrets_do_not_leave_by_a_channel(office: Office, inbox: type[Inbox]) -> None:
     never_log("super-secret-value")
-    office.alarms.raise_("hold", "1", "TWS said super-secret-value")
+    office.alarms.state(AlarmKind.HOLD, "TWS said super-secret-value", "1")
     office.turn()
     assert "super-secret-value" not in inbox.got[0][1] and "[secret]" in inbox.got[0][1]
 

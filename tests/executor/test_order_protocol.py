@@ -14,6 +14,7 @@ import pytest
 from common.errors import JournalError
 from common.signals import Action, Envelope, Side, Signal, payload_text
 from executor.core.commands import Command, CommandKind
+from executor.core.conditions import AlarmKind
 from executor.core.policy import Policy
 from executor.core.ports import Connectivity, OrderReport, Refusal, Status
 from executor.core.trades import State
@@ -123,11 +124,9 @@ def test_ids_begin_above_what_the_broker_gives_out(house: House) -> None:
 def test_signal_delivered_again_when_its_trade_is_over_is_not_acted_on(house: House) -> None:
     now = house.clock.now()
     envelope = Envelope("S0", now, None, Signal(Action.OPEN, "EURUSD", Side.BUY, Decimal(10000)))
-    assert house.journal.receive(envelope, payload_text(envelope))
-    house.desk.advance()
+    assert house.desk.receive([(envelope, payload_text(envelope))]) == [True]
     house.signal("close")
-    assert not house.journal.receive(envelope, payload_text(envelope))
-    house.desk.advance()
+    assert house.desk.receive([(envelope, payload_text(envelope))]) == [False]
     assert legs(house) == ["E1", "C1"] and house.outcome("S0")[0] == "entered" and house.desk.can_send
 
 
@@ -149,7 +148,7 @@ def test_entry_is_good_for_the_shorter_of_the_relays_time_and_ours(house: House)
     now = house.clock.now()
     signal = Signal(Action.OPEN, "EURUSD", Side.BUY, Decimal(10000))
     envelope = Envelope("S0", now, now + timedelta(seconds=30), signal)
-    house.journal.receive(envelope, payload_text(envelope))
+    house.desk.receive([(envelope, payload_text(envelope))])
     house.clock.advance(31)
     house.connect()
     assert house.outcome("S0")[0] == "expired" and not house.broker.sent
@@ -158,7 +157,7 @@ def test_entry_is_good_for_the_shorter_of_the_relays_time_and_ours(house: House)
 def test_limit_on_the_size_of_an_entry() -> None:
     house = House.build(policy=Policy(max_quantity={"EURUSD": Decimal(5000)})).connect()
     outcome, reason = house.outcome(buy(house))
-    assert outcome == "refused" and "more than your limit" in str(reason) and not house.broker.sent
+    assert outcome == "refused" and "above max_quantity (5000)" in str(reason) and not house.broker.sent
 
 
 # ---- orders in doubt ----
@@ -408,7 +407,7 @@ def test_trade_is_closed_only_when_its_last_order_is_gone(house: House) -> None:
 
 
 def flip(house: House) -> None:
-    """Both exits fill: the position has turned over."""
+    """Both exits fill: the position has flipped."""
     buy(house)
     house.broker.hit("T", siblings=False)
     house.broker.hit("S")
@@ -418,7 +417,7 @@ def test_both_exits_that_fill_are_held_and_nothing_is_sent(house: House) -> None
     flip(house)
     house.pass_time(15)
     assert state(house) == "hold" and legs(house) == ["E1", "T1", "S1"] and "hold" in house.alarms()
-    assert "turned over" in house.trades()[0]["hold_reason"]
+    assert "flipped" in house.trades()[0]["hold_reason"]
     assert json.loads(house.trades()[0]["evidence"])["journal says held"] == "-10000"
 
 
@@ -472,17 +471,17 @@ def test_nothing_is_sent_while_tws_has_lost_ibkr(house: House) -> None:
 def test_journal_that_cannot_be_written_stops_everything_until_it_can(house: House) -> None:
     house.broker.fill_entries = False
     buy(house)
-    write = house.journal.record_fill
+    write = house.journal.save_execution
 
     def full(*_: object) -> bool:
         raise JournalError("the journal cannot be written: disk full")
 
-    house.journal.record_fill = full  # type: ignore[method-assign]
+    house.journal.save_execution = full  # type: ignore[method-assign]
     house.broker.execute(1, Decimal(10000), Decimal("1.19"))
     assert not house.desk.can_send and "storage" in house.alarms()
     house.signal("close")
     assert legs(house) == ["E1", "T1", "S1"]
-    house.journal.record_fill = write  # type: ignore[method-assign]
+    house.journal.save_execution = write  # type: ignore[method-assign]
     house.broker.fill_entries = True
     house.pass_time(3)
     assert house.trades()[0]["closed"] == 1 and house.broker.quantity[EURUSD.con_id] == 0
@@ -495,5 +494,5 @@ def test_alarm_that_cannot_be_written_is_not_told(house: House, caplog: pytest.L
 
     house.journal.raise_alarm = full  # type: ignore[method-assign]
     with pytest.raises(JournalError):
-        house.desk.alarms.raise_("hold", "1", "EURUSD is on hold")
+        house.desk.alarms.state(AlarmKind.HOLD, "EURUSD is on hold", "1")
     assert "alarm_raised" not in caplog.messages

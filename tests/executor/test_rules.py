@@ -87,7 +87,7 @@ def test_an_impossible_event_is_an_error_of_ours(cell):
 
 
 def test_every_state_is_reached_and_every_unfinished_one_can_end():
-    reached, ends = {State.PLANNED}, {State.CLOSED, State.VOID}
+    reached, ends = {State.SENDING}, {State.CLOSED, State.VOID}
     for _ in State:
         reached |= {after for (state, _), after in LIFE.items() if state in reached and after}
         ends |= {state for (state, _), after in LIFE.items() if after in ends}

@@ -88,7 +88,7 @@ def on_hold(house: House) -> None:
     buy(house)
     house.pass_time(3)
     house.connect()
-    house.desk.resolver.hold(house.journal.trade(1), "nobody knows")
+    house.desk.life.hold(house.desk.book.trade(1), "nobody knows")
 
 
 def test_hold_whose_orders_are_live_is_not_dismissed(house: House) -> None:

@@ -87,9 +87,10 @@ class Seed:
             self.row(table, **values)
         self.later.clear()
 
-    def alarm(self, kind: str, level: str, text: str, ago: float, symbol: str = "", about: object = "") -> int:
-        return self.row("alarms", key=f"{kind}:{about}", kind=kind, level=level, symbol=symbol, text=text,
-                        raised_at=self.ago(ago), told_at=self.ago(ago - 1))
+    def alarm(self, kind: str, level: str, text: str, ago: float, symbol: str = "",
+              trade: int | None = None) -> int:
+        return self.row("alarms", key=f"{kind}:{trade or ''}", kind=kind, level=level, symbol=symbol, text=text,
+                        trade_id=trade, raised_at=self.ago(ago), told_at=self.ago(ago - 1))
 
 
 def connected(seed: Seed) -> None:

@@ -10,6 +10,7 @@ import pytest
 from page_seed import AAPL, ACCOUNT, EURUSD, HOSTILE, connected, position
 
 from executor.journal.journal import Journal
+from executor.journal.rows import Line
 
 
 def text_of(client, path="/"):
@@ -390,7 +391,7 @@ def test_page_reads_what_the_journal_itself_writes(bench):
     journal.publish(
         "connection", {"status": "connected", "text": "ready", "stops": ["entries wait: the clock is 31 s off"]}
     )
-    journal.log("signal received", "buy 10,000 EURUSD", symbol="EURUSD")
+    journal.write([Line(bench.clock.now(), "signal received", "buy 10,000 EURUSD", symbol="EURUSD")])
     html = text_of(bench.client())
     journal.close()
     assert "connected: ready" in html

@@ -15,7 +15,6 @@ from common.errors import JournalError
 from common.secret import Secret
 from executor.core.accounts import AccountRules
 from executor.core.policy import Policy
-from executor.desk.alarms import Alarms
 from executor.desk.desk import Desk
 from executor.journal.journal import Journal
 from executor.relay.client import RelayClient
@@ -98,18 +97,14 @@ class Bot:
         self.journal: MortalJournal = MortalJournal.open(self.path, clock)
         self.journal.life = self.life
         self.journal._db.execute("PRAGMA synchronous = OFF")
-        alarms, self.tws = Alarms(self.journal), Tws(clock)
+        self.tws = Tws(clock)
         account = self.journal.account() or ""
-        self.desk = Desk(
-            self.journal, self.tws, alarms, clock, self._policy, account, CLIENT_ID, lambda why: None
-        )  # fmt: skip
-        self.supervisor = Supervisor(
-            self.tws, self.desk, self.journal, alarms, clock, AccountRules(), CLIENT_ID, self._address
-        )
-        self.desk.want_snapshot = self.supervisor.want_snapshot
+        self.desk = Desk(self.journal, self.tws, clock, self._policy, account, CLIENT_ID, lambda why: None)
+        self.supervisor = Supervisor(self.tws, self.desk, clock, AccountRules(), CLIENT_ID, self._address)
+        self.desk.gate.want_snapshot = self.supervisor.want_snapshot
         client = RelayClient(URL, Secret(TOKEN), Secret(SIGNING), clock)
         client._session.mount(URL, InProcess(self._relay))
-        self.intake = Intake(client, self.journal, self.desk, alarms, clock, lambda: self.supervisor.refused)
+        self.intake = Intake(client, self.desk, clock, lambda: self.supervisor.refused)
         self.sleep_watch = SleepWatch(clock)
         works: list[Callable[[], object]] = [self.supervisor.run, self._poll, self._tick]
         self._tasks = [asyncio.ensure_future(self._guard(work)) for work in works]

@@ -83,7 +83,7 @@ class Checker:
             self.say("once", f"order id {entry['orderId']} was {self.broker.ids[entry['orderId']]}, now {ref}")
         self.broker.accepted[ref] = perm_id
         row = self.journal.one("SELECT * FROM orders WHERE order_ref = ?", ref)
-        if row is None or row["state"] == "planned" or row["sent_at"] is None:
+        if row is None or row["sent_at"] is None:
             self.say("written-first", f"{ref} was accepted, and the journal has not committed that it was sent")
             return
         trade = self.journal.one("SELECT * FROM trades WHERE id = ?", row["trade_id"]) or {}

@@ -127,7 +127,7 @@ def unrest(world: World) -> str:
     if not world.bot.alive:
         return "the executor is down"
     if world.bot.desk.ready_since is None or not world.bot.desk.can_send:
-        return f"the executor is not ready: {world.bot.desk.mode_text} {sorted(world.bot.desk.causes)}"
+        return f"the executor is not ready: {world.bot.desk.gate.mode_text} {sorted(world.bot.desk.gate.causes)}"
     if waiting := world.relay.waiting():
         return f"{waiting} signals wait at the relay"
     held = [row["symbol"] for row in journal.rows("SELECT symbol FROM trades WHERE state = 'hold'")]

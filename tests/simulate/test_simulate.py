@@ -14,8 +14,8 @@ from executor.core import steps
 from executor.core.policy import Policy
 from executor.core.ports import Kind
 from executor.core.trades import Leg, State, Trade
-from executor.desk.recorder import Recorder
-from executor.journal.journal import Journal
+from executor.desk.book import Book
+from executor.desk.life import Life
 from tests.simulate.story import is_calm, play, play_seed
 from tests.simulate.world import run
 
@@ -59,11 +59,11 @@ def close_on_a_stale_position(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def no_block_after_a_take_profit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Recorder, "_block", lambda *_: None)
+    monkeypatch.setattr(Life, "_block", lambda *_, **__: None)
 
 
 def ids_as_tws_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Journal, "take_order_ids", lambda journal, client_id, count, floor: floor)
+    monkeypatch.setattr(Book, "take_order_ids", lambda book, client_id, count, floor: floor)
 
 
 def no_stop_put_back_and_no_word(monkeypatch: pytest.MonkeyPatch) -> None:

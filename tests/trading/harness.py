@@ -14,7 +14,6 @@ from common.signals import Action, Envelope, Side, Signal, payload_text
 from executor.core.accounts import AccountRules
 from executor.core.commands import Command, CommandKind
 from executor.core.policy import Policy
-from executor.desk.alarms import Alarms
 from executor.desk.desk import Desk
 from executor.journal.journal import Journal
 from executor.paper.actions import perform
@@ -64,20 +63,13 @@ class House:
     def start(self) -> None:
         """Start an executor over the journal file, as a new process would."""
         self.journal = Journal.open(self.path, self.clock)
-        self.tws, alarms = Tws(self.clock), Alarms(self.journal)
+        self.tws = Tws(self.clock)
         self.desk = Desk(
-            self.journal, self.tws, alarms, self.clock, self.policy, self.wanted or self.journal.account() or "",
+            self.journal, self.tws, self.clock, self.policy, self.wanted or self.journal.account() or "",
             CLIENT_ID, lambda why: self.supervisor.want_snapshot(why),
         )  # fmt: skip
         self.supervisor = Supervisor(
-            self.tws,
-            self.desk,
-            self.journal,
-            alarms,
-            self.clock,
-            AccountRules(self.wanted, self.live),
-            CLIENT_ID,
-            self._address,
+            self.tws, self.desk, self.clock, AccountRules(self.wanted, self.live), CLIENT_ID, self._address
         )
         self._tasks = [asyncio.create_task(self.supervisor.run()), asyncio.create_task(self._ticks())]
 
@@ -119,15 +111,14 @@ class House:
         size: str | None = None,
         **prices: str,
     ) -> str:
-        """Put one signal into the inbox, as the intake does; its id."""
+        """Hand over one signal, as the intake does; its id."""
         self._count += 1
         signal = Signal(
             Action(action), symbol, Side(side) if side else None, Decimal(size) if size else None,
             **{name: Decimal(price) for name, price in prices.items()},
         )  # fmt: skip
         envelope = Envelope(f"S{self._count}", self.clock.now(), None, signal)
-        self.journal.receive(envelope, payload_text(envelope))
-        self.desk.advance()
+        self.desk.receive([(envelope, payload_text(envelope))])
         return envelope.id
 
     def buy(self, size: str = "10000", symbol: str = "EURUSD", **prices: str) -> str:

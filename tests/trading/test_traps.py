@@ -270,7 +270,7 @@ async def test_exit_that_midnight_hid_is_said_to_be_unknown(house: House) -> Non
     trade = await house.closed(12)
     assert (trade["tp_hit"], trade["exit_price"], trade["exit_reason"]) == (0, None, "unknown")
     assert "unknown exit" in house.alarms()
-    assert "may have taken profit" in str(house.rows("SELECT reason FROM blocks")) and house.position() == 0
+    assert "may have hit its take-profit" in str(house.rows("SELECT reason FROM blocks")) and house.position() == 0
 
 
 # ---- exits ----

@@ -16,7 +16,6 @@ import pytest
 from common.clock import SystemClock
 from executor.core.accounts import AccountRules
 from executor.core.policy import Policy
-from executor.desk.alarms import Alarms
 from executor.desk.desk import Desk
 from executor.journal.journal import Journal
 from executor.paper.server import PaperServer
@@ -34,9 +33,8 @@ class House:
     def __init__(self, folder: Path, port: Callable[[], int], rules: AccountRules) -> None:
         clock = SystemClock()
         self.journal = Journal.open(folder / "j.db", clock)
-        self.alarms = Alarms(self.journal)
         self.tws = Tws(clock, patience=0.5, quiet=0.2)
-        self.desk = Desk(self.journal, self.tws, self.alarms, clock, Policy(), "", 1, lambda why: None)
+        self.desk = Desk(self.journal, self.tws, clock, Policy(), "", 1, lambda why: None)
         self.snapshots = 0
         self.tries: list[float] = []
 
@@ -44,8 +42,8 @@ class House:
             self.tries.append(time.monotonic())
             return HOST, port()
 
-        self.supervisor = Supervisor(self.tws, self.desk, self.journal, self.alarms, clock, rules, 1, address)
-        self.desk.want_snapshot = self.supervisor.want_snapshot
+        self.supervisor = Supervisor(self.tws, self.desk, clock, rules, 1, address)
+        self.desk.gate.want_snapshot = self.supervisor.want_snapshot
         self._count()
 
     def _count(self) -> None:
@@ -114,7 +112,7 @@ def test_pauses_are_as_promised() -> None:
 async def test_ready_after_one_connection(tmp_path: Path) -> None:
     async with paper() as server, house(tmp_path, server) as found:
         await found.ready()
-        assert found.desk.account == ACCOUNT == found.journal.account()
+        assert found.desk.book.account == ACCOUNT == found.journal.account()
         assert found.text == f"TWS, paper account {ACCOUNT}" and found.desk.can_send
 
 
@@ -290,7 +288,7 @@ async def test_chosen_account_is_traded(tmp_path: Path) -> None:
     rules = AccountRules(account="DU2")
     async with paper(accounts=["DU1", "DU2"]) as server, house(tmp_path, server, rules) as found:
         await found.ready()
-        assert found.desk.account == "DU2" == found.journal.account()
+        assert found.desk.book.account == "DU2" == found.journal.account()
 
 
 @on_loop
@@ -321,4 +319,4 @@ async def test_journal_of_another_account_stops_and_its_facts_are_not_heard(tmp_
             found.desk.on_order = heard.append  # type: ignore[method-assign]
             await until(lambda: found.supervisor.refused)
             assert f"this journal belongs to account {ACCOUNT}, and TWS would trade DU9" in found.text
-            assert heard == [] and found.desk.account != "DU9"
+            assert heard == [] and found.desk.book.account != "DU9"

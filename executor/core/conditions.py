@@ -1,0 +1,293 @@
+"""What the owner is told: the table of alarms, and what must be true of a trade for each of its own. Pure.
+
+A condition says in words what is wrong, or None; an alarm stands from the first word until its condition is over.
+`docs/reference/alarms.md` is made of the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from common.signals import decimal_text
+from executor.core.policy import Policy
+from executor.core.steps import Moment, Step, Unprotected
+from executor.core.trades import ZERO, Leg, Order, OrderState, State, Trade
+
+CLOSE_WAITS_SECONDS = 10.0
+
+
+class Level(StrEnum):
+    """How loud an alarm is."""
+
+    PAGE = "page"  # wants a person now
+    WARN = "warn"  # wants one today
+
+
+class AlarmKind(StrEnum):
+    """What an alarm is about; stored, so fixed."""
+
+    UNPROTECTED = "unprotected"
+    HOLD = "hold"
+    EXIT_TOO_LARGE = "exit too large"
+    CONTRACT = "contract"
+    CLOSE_WAITS = "close waits"
+    TAKE_PROFIT_LOST = "take-profit lost"
+    DAY_ORDER = "day order"
+    UNKNOWN_EXIT = "unknown exit"
+    MISMATCH = "position mismatch"
+    ORPHAN = "orphan"
+    STUCK_SIGNAL = "stuck signal"
+    EXPIRED_SIGNAL = "expired signal"
+    FORGED_SIGNAL = "forged signal"
+    DEAD_LETTER = "dead letter"
+    MISSED_ALERT = "missed alert"
+    BROKER_BLIND = "broker blind"
+    RELAY = "relay"
+    CLOCK = "clock"
+    ACCOUNT = "account"
+    STORAGE = "storage"
+    PROGRAM = "program"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One row of the table: how loud, when it is raised and when it is over (for the docs), and its last word."""
+
+    level: Level
+    raised: str
+    ends: str
+    over: str  # what is said when it ends
+    told_for: timedelta | None = None  # it tells of something that happened: how long it stands
+
+
+_PAGE, _WARN = Level.PAGE, Level.WARN
+_QUARTER, _HOUR, _DAY = timedelta(minutes=15), timedelta(hours=1), timedelta(days=1)
+
+CONDITIONS: Mapping[AlarmKind, Condition] = {
+    AlarmKind.UNPROTECTED: Condition(
+        _PAGE,
+        "the stop-loss that was asked for has been missing, or has had the wrong size, for `protect_seconds` (10) "
+        "while TWS is connected; after half that time if you cancelled it yourself",
+        "the stop-loss works again in the trade's size, or the trade is over", "the stop-loss works again, or is no longer needed"),
+    AlarmKind.HOLD: Condition(
+        _PAGE, "what happened to a trade cannot be known, its close was refused, or its exits filled more than it held",
+        "you chose on the page, or the trade is over", "no longer on hold"),
+    AlarmKind.EXIT_TOO_LARGE: Condition(
+        _PAGE, "for `protect_seconds` an exit has been larger than what the account shows of its trade",
+        "the exits fit, or the trade is over or on hold", "the exits fit the position, or the trade is on hold"),
+    AlarmKind.CONTRACT: Condition(
+        _PAGE, "TWS does not name the contract of an open trade, so nothing can be ordered in it",
+        "TWS names it, or the trade is over", "TWS knows the contract again"),
+    AlarmKind.CLOSE_WAITS: Condition(
+        _WARN,
+        "for 10 s a close order has not filled, or what must be cancelled before it (or when an entry expires) is "
+        "not cancelled",
+        "it no longer waits, or the trade is over", "the close no longer waits"),
+    AlarmKind.TAKE_PROFIT_LOST: Condition(
+        _WARN, "the take-profit was refused, and the trade has been open without it for `protect_seconds`",
+        "the trade is being closed, or is over", "the take-profit is no longer needed"),
+    AlarmKind.DAY_ORDER: Condition(
+        _WARN, "TWS keeps an exit for the day only, although it was sent as GTC (its presets can do that)",
+        "no exit ends with the day", "no exit ends with the day"),
+    AlarmKind.UNKNOWN_EXIT: Condition(
+        _PAGE,
+        'how a trade closed can no longer be read (its executions are gone); the side is blocked, unless '
+        '`unknown_exit = "allow"`',
+        "the block is released; without one after 15 minutes", "nothing is left to do"),
+    AlarmKind.MISMATCH: Condition(
+        _WARN,
+        "the account holds more of a traded contract than the journal knows, or less and nothing explains it yet; "
+        "or anything at all in one that was traded before",
+        "both agree again, or you chose on the page", "journal and account agree again, or the trade is on hold"),
+    AlarmKind.ORPHAN: Condition(
+        _PAGE, "an order of this program is live at the broker without a trade",
+        "the broker no longer shows it", "the order is no longer at the broker"),
+    AlarmKind.STUCK_SIGNAL: Condition(
+        _PAGE,
+        "a signal has no outcome 60 s after its validity while TWS is connected, or its close waits for your "
+        "choice on a trade on hold",
+        "it has its outcome", "the signal has its outcome"),
+    AlarmKind.EXPIRED_SIGNAL: Condition(
+        _WARN, "an entry arrived, or could be decided, too late",
+        "after 15 minutes", "reported for 15 minutes", _QUARTER),
+    AlarmKind.FORGED_SIGNAL: Condition(
+        _PAGE, "a delivery bears no valid signature; it was not acted on",
+        "after an hour", "reported for an hour", _HOUR),
+    AlarmKind.DEAD_LETTER: Condition(
+        _PAGE, "a signed signal cannot be read, or the relay gave one up",
+        "after an hour", "reported for an hour", _HOUR),
+    AlarmKind.MISSED_ALERT: Condition(
+        _WARN, "a strategy alert does not follow from the one before: one in between never arrived",
+        "after a day", "reported for a day", _DAY),
+    AlarmKind.BROKER_BLIND: Condition(
+        _PAGE, "a position is held, and TWS has not been seen completely for 60 s",
+        "everything has been read again", "the broker is visible again, and everything was read"),
+    AlarmKind.RELAY: Condition(
+        _WARN, "signals could not be fetched for over a minute",
+        "they are fetched again", "signals are fetched again"),
+    AlarmKind.CLOCK: Condition(
+        _WARN, "this computer's clock and the relay's are more than 2 s apart; above 30 s no entry is sent",
+        "they agree", "the clock is right"),
+    AlarmKind.ACCOUNT: Condition(
+        _PAGE, "the account may not be traded: not named, another one than the journal's, or live without `--live`",
+        "the right account is there", "the account may be traded"),
+    AlarmKind.STORAGE: Condition(
+        _PAGE, "the journal cannot be written: nothing is sent",
+        "it can be written, and everything has been read again", "the journal can be written again"),
+    AlarmKind.PROGRAM: Condition(
+        _PAGE, "a bug of this program: nothing is sent",
+        "the program was started again, and everything has been read", "the program runs again, and everything was read anew"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One trade as the conditions see it, after the steps that it needed were taken."""
+
+    trade: Trade
+    moment: Moment
+    policy: Policy
+    step: Step | None = None  # the step at which its work rests
+    contract_problem: str | None = None  # why its contract is not known; "" while it is being asked for
+
+    def lasted(self, since: datetime | None) -> bool:
+        """Whether something has stood so long, as far as the broker was seen, that the owner must be told."""
+        return self.moment.lasted(since, self.policy.alarm_seconds)
+
+
+def larger_exits(trade: Trade, moment: Moment) -> list[Order]:
+    """Return the exits that would trade more than the account shows of a trade."""
+    if not trade.entry_is_done:
+        return []  # they wait for it
+    left = max(moment.left_for(trade), ZERO)
+    return [order for order in trade.live_exits if order.remaining > left]
+
+
+# What a condition says of a trade: None, it is not so; "", it is so, and not for long enough, or for no reason yet, to
+# be said (an alarm that stands goes on); else in words what is wrong.
+Said = str | None
+
+
+def _unprotected(case: Case) -> Said:
+    trade = case.trade
+    if trade.unprotected_at is None:
+        return None
+    why = case.step.why if isinstance(case.step, Unprotected) else _why_bare(case)
+    return f"{trade.symbol}: {decimal_text(trade.held)} held with NO working stop-loss: {why}" if why else ""
+
+
+def _why_bare(case: Case) -> str:
+    """Say why a trade stands bare, once it has for too long; else ""."""
+    trade, moment = case.trade, case.moment
+    since = trade.unprotected_at and min(trade.unprotected_at, moment.amiss_since or trade.unprotected_at)
+    why = _BARE.get(trade.state, "") if moment.left_for(trade) > 0 else ""
+    if case.contract_problem is not None:
+        why = why or "TWS has not named the contract yet, so no order can be sent"
+    return why if why and case.lasted(since) else ""
+
+
+_BARE = {
+    State.HOLD: "it is on hold, and its stop-loss is not working",
+    State.WORKING: "its entry is filling in parts, and the stop-loss is not working yet",
+    State.CANCELLING: "it was cancelled for a close that is not done yet",
+    State.CLOSING: "it was cancelled for a close that is not done yet",
+}
+
+
+def _hold(case: Case) -> Said:
+    trade = case.trade
+    if trade.state is not State.HOLD:
+        return None
+    return f"{trade.symbol} is on hold: {trade.hold_reason}. Choose on the page: adopt, flatten or dismiss"
+
+
+def _exit_too_large(case: Case) -> Said:
+    trade = case.trade
+    large = larger_exits(trade, case.moment) if trade.state is not State.HOLD else []
+    if not large:
+        return None
+    words, left = " and the ".join(o.leg.word for o in large), decimal_text(case.moment.left_for(trade))
+    text = (
+        f"{trade.symbol}: the {words} would trade more than the {left} that the account shows of the trade's "
+        f"{decimal_text(trade.held)}, and TWS has not said why yet: check TWS"
+    )
+    return text if case.lasted(case.moment.amiss_since) else ""
+
+
+def _contract(case: Case) -> Said:
+    if not case.contract_problem:
+        return None
+    return (
+        f"{case.trade.symbol}: TWS does not name the contract {case.trade.con_id} of the open trade, so nothing can be ordered "
+        f"in it: {case.contract_problem}"
+    )
+
+
+def _take_profit_lost(case: Case) -> Said:
+    trade = case.trade
+    refused = next((o for o in trade.legs(Leg.TAKE_PROFIT) if o.state is OrderState.REJECTED), None)
+    if refused is None or trade.state is not State.OPEN or trade.held <= 0:
+        return None
+    text = f"{trade.symbol}: the take-profit is not at the broker ({refused.reason or 'refused'}): close the trade yourself"
+    return text if case.lasted(refused.done_at) else ""
+
+
+def _close_waits(case: Case) -> Said:
+    since, what = _waits(case.trade)
+    if since is None:
+        return None
+    return (
+        f"the close of {case.trade.symbol} is waiting at the broker: {what}"
+        if case.moment.lasted(since, CLOSE_WAITS_SECONDS)
+        else ""
+    )
+
+
+def _waits(trade: Trade) -> tuple[datetime | None, str]:
+    """Return since when a close waits at the broker, and for what; None where none does."""
+    if trade.state is State.CANCELLING:
+        asked = [(o.cancelling_since, o.leg.word) for o in trade.live if o.cancelling_since is not None]
+        since, leg = min(asked, default=(None, ""))
+        return since, f"its {leg} is not cancelled yet"
+    entry = trade.entry
+    if trade.state is State.WORKING and entry is not None and entry.cancelling_since is not None:
+        return entry.cancelling_since, "its entry is not cancelled yet"
+    close = next((o for o in trade.legs(Leg.CLOSE) if o.state is OrderState.WORKING), None)
+    if close is None:
+        return None, ""
+    return close.sent_at, close.held or "not filled yet (is the market closed?)"
+
+
+def _day_order(case: Case) -> Said:
+    ending = next((o for o in case.trade.live_exits if o.ends_today), None)
+    if ending is None:
+        return None
+    return (
+        f"{case.trade.symbol}: TWS keeps the {ending.leg.word} for today only ({ending.tif}, not GTC): set it to GTC in TWS, "
+        "and take the time in force out of the presets (Global Configuration, Presets)"
+    )
+
+
+# kind → what must be true of an unfinished trade, in words for its owner
+OF_TRADE: Mapping[AlarmKind, Callable[[Case], Said]] = {
+    AlarmKind.UNPROTECTED: _unprotected,
+    AlarmKind.HOLD: _hold,
+    AlarmKind.EXIT_TOO_LARGE: _exit_too_large,
+    AlarmKind.CONTRACT: _contract,
+    AlarmKind.CLOSE_WAITS: _close_waits,
+    AlarmKind.TAKE_PROFIT_LOST: _take_profit_lost,
+    AlarmKind.DAY_ORDER: _day_order,
+}
+
+
+def conditions_of(case: Case) -> dict[AlarmKind, str]:
+    """Return what is so of an unfinished trade now: kind → words; "" where an alarm stays as it is, if it stands.
+
+    While the broker is not seen nothing is over, and only what needs no sight of it is new.
+    """
+    if case.moment.ready_since is None:
+        return {**dict.fromkeys(OF_TRADE, ""), AlarmKind.HOLD: _hold(case) or ""}
+    return {kind: said for kind, holds in OF_TRADE.items() if (said := holds(case)) is not None}

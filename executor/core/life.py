@@ -1,0 +1,156 @@
+"""What a fact makes of a trade: its orders and its state brought up to its executions and the broker's words. Pure.
+
+`settled` and `moved` return the trade as it is afterwards and the news: what happened on the way, for the trade log
+and for whoever must act on it. Both may be repeated with the same facts: then there is no news.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from common.errors import IllegalTransition
+from executor.core.outcomes import CloseCause, ExitReason
+from executor.core.trades import (
+    ZERO,
+    Event,
+    Leg,
+    Order,
+    OrderState,
+    State,
+    Trade,
+    following,
+    observed,
+    order_state,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OrderOver:
+    """An order was rejected or cancelled; `expected` where this program asked for it, or nothing was left to do."""
+
+    order: Order
+    expected: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """The trade changed its state by an event; None where the program froze it."""
+
+    state: State
+    event: Event | None
+
+
+News = OrderOver | Entered
+Evolved = tuple[Trade, tuple[News, ...]]
+
+_OVER = (OrderState.REJECTED, OrderState.CANCELLED)
+_HOLD_REASONS = {
+    Event.REFUSED: "the close order was refused or cancelled, and the position is still there",
+    Event.FLIPPED: "its exits filled more than the trade held: the position may have flipped",
+    Event.LATE_FILL: "an execution arrived for a trade that was already finished",
+}
+# Where a stop that was asked for may be missing.
+_HOLDING = (State.WORKING, State.OPEN, State.CANCELLING, State.CLOSING, State.HOLD)
+
+
+def settled(trade: Trade, now: datetime) -> Evolved:
+    """Bring a trade up to its facts.
+
+    Raises:
+        IllegalTransition: The table of a trade's life forbids what the facts say: a bug of ours. Hold the trade.
+    """
+    trade, over = _with_orders_judged(trade, now)
+    news: tuple[News, ...] = tuple(over)
+    trade = _timed(trade, now)
+    while (event := observed(trade)) and _following(trade, event) is not trade.state:
+        trade, more = moved(trade, event, now)
+        news += more
+    return trade, news
+
+
+def moved(trade: Trade, event: Event, now: datetime) -> Evolved:
+    """Take a trade through one event of its life.
+
+    Raises:
+        IllegalTransition: The table forbids it: a bug of ours. Hold the trade.
+    """
+    state = _following(trade, event)
+    if state is trade.state:
+        return _timed(trade, now), ()
+    if event is Event.ENTERED:
+        trade = replace(trade, unprotected_at=None)  # what the stop lacked while the entry filled counts from now
+    if state is State.HOLD:
+        trade = replace(trade, hold_reason=trade.hold_reason or _HOLD_REASONS[event])
+    return _in_state(replace(trade, state=state), now), (Entered(state, event),)
+
+
+def frozen(trade: Trade, why: str, now: datetime) -> Evolved:
+    """Put a trade on hold whatever its state is, since the program went wrong over it."""
+    held = replace(trade, state=State.HOLD, hold_reason=why)
+    return _timed(held, now), (Entered(State.HOLD, None),)
+
+
+def ended(trade: Trade, now: datetime) -> Trade:
+    """Say how a closed trade ended, as its executions tell it now."""
+    reason, leg = _exit_reason(trade)
+    return replace(trade, closed=True, closed_at=now, exit_reason=reason, tp_hit=leg is Leg.TAKE_PROFIT)
+
+
+def _with_orders_judged(trade: Trade, now: datetime) -> tuple[Trade, list[OrderOver]]:
+    over: list[OrderOver] = []
+    orders = []
+    for order in trade.orders:
+        known = replace(order, filled=trade.filled(order.order_ref))
+        state = order_state(known)
+        if state is not order.state:
+            known = replace(known, state=state)
+            known = replace(known, done_at=now) if known.is_done else known
+            if state in _OVER:
+                over.append(OrderOver(known, order.cancel_asked_at is not None or trade.held == 0))
+        orders.append(known)
+    return replace(trade, orders=tuple(orders)), over
+
+
+def _timed(trade: Trade, now: datetime) -> Trade:
+    """Remember since when a stop that was asked for is missing, and since when orders are loose."""
+    if trade.state.is_finished:
+        return trade
+    loose = trade.entry_is_done and trade.held <= 0 and bool(trade.live)
+    bare = trade.state in _HOLDING and not trade.is_protected
+    return replace(
+        trade,
+        loose_at=(trade.loose_at or now) if loose else None,
+        unprotected_at=(trade.unprotected_at or now) if bare else None,
+    )
+
+
+def _in_state(trade: Trade, now: datetime) -> Trade:
+    if not trade.state.is_finished:
+        return _timed(trade, now)
+    trade = replace(trade, unprotected_at=None, loose_at=None)
+    if trade.state is State.VOID:
+        return replace(trade, closed=True, closed_at=now, exit_reason=ExitReason.NEVER_FILLED)
+    return ended(trade, now)
+
+
+def _exit_reason(trade: Trade) -> tuple[ExitReason, Leg | None]:
+    """Name the exit by what took the last quantity out; unknown where no execution tells."""
+    if trade.exit_reason:
+        return trade.exit_reason, None
+    by_ref = {o.order_ref: o.leg for o in trade.orders}
+    if not trade.exits:
+        return ExitReason.UNKNOWN if trade.entered > ZERO else ExitReason.NEVER_FILLED, None
+    leg = by_ref.get(trade.exits[-1].order_ref)
+    if leg is None:
+        return ExitReason.BY_HAND, None
+    if leg is Leg.CLOSE:
+        return ExitReason(trade.close_cause or CloseCause.SIGNAL), leg
+    return (ExitReason.TAKE_PROFIT if leg is Leg.TAKE_PROFIT else ExitReason.STOP_LOSS), leg
+
+
+def _following(trade: Trade, event: Event) -> State:
+    try:
+        return following(trade.state, event)
+    except IllegalTransition as exc:
+        raise IllegalTransition(str(exc), trade.id) from exc

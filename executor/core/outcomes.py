@@ -1,0 +1,63 @@
+"""The words that decisions are made of: fixed lists, stored as they read, never parsed. Pure."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Outcome(StrEnum):
+    """What became of a signal."""
+
+    ENTERED = "entered"
+    IGNORED = "ignored"
+    REFUSED = "refused"
+    EXPIRED = "expired"
+    CLOSED = "closed"
+    RESET = "reset"
+    NOTHING = "nothing to do"
+
+
+class SignalState(StrEnum):
+    """Where a signal stands in the inbox."""
+
+    WAITING = "waiting"
+    CLOSING = "closing"  # the close that it needs was asked for; it is decided again when that is done
+    DONE = "done"
+
+
+class CloseCause(StrEnum):
+    """Why a close was asked for."""
+
+    SIGNAL = "close signal"
+    REVERSAL = "reversal"
+    OWNER = "owner"
+    UNPROTECTED = "no stop-loss could be placed"
+
+
+class ExitReason(StrEnum):
+    """How a trade ended."""
+
+    TAKE_PROFIT = "take-profit"
+    STOP_LOSS = "stop-loss"
+    SIGNAL = "close signal"
+    REVERSAL = "reversal"
+    OWNER = "owner"
+    UNPROTECTED = "no stop-loss could be placed"
+    BY_HAND = "by hand"
+    LIQUIDATED = "liquidated"
+    UNKNOWN = "unknown"
+    NEVER_FILLED = "never filled"
+
+
+class StopCause(StrEnum):
+    """Why nothing is sent, or why nothing is entered."""
+
+    ACCOUNT = "account"  # this account may not be traded
+    LINK = "link"  # TWS is without IBKR
+    STORAGE = "storage"  # the journal cannot be written
+    PROGRAM = "program"  # a bug of ours
+    CLOCK = "clock"  # this computer's clock is wrong: no entry; closing and protecting go on
+
+    @property
+    def entries_only(self) -> bool:
+        return self is StopCause.CLOCK

@@ -1,0 +1,39 @@
+"""What is to be written to the broker once it is committed that it is: orders and cancels, in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from common.errors import BrokerUnavailable
+from common.logs import get_logger
+from executor.desk.gate import Gate
+
+log = get_logger(__name__)
+
+
+class Outbox:
+    """Bytes that wait for a commit. Where TWS is gone the rest stays unsent: what was noted is looked up by evidence."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self._waiting: list[Callable[[], None]] = []
+
+    def add(self, write: Callable[[], None]) -> None:
+        """Have something written after the commit."""
+        self._waiting.append(write)
+
+    def drop(self) -> None:
+        """Nothing was committed: nothing is written."""
+        self._waiting.clear()
+
+    def flush(self) -> None:
+        """Write what waits. A write may bring facts at once, and with them more to write."""
+        while self._waiting:
+            write = self._waiting.pop(0)
+            try:
+                write()
+            except BrokerUnavailable as exc:
+                self._waiting.clear()
+                log.warning("tws_gone", reason=str(exc))
+                self._gate.disconnected(f"TWS is gone: {exc}")
+                self._gate.want_snapshot("an order could not be written to TWS")

@@ -1,0 +1,140 @@
+"""What the broker shows now: positions and contracts as last reported, and how far a position can be trusted."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from common.clock import Clock
+from common.signals import Side
+from executor.core.ports import Broker, Contract, Fill, Position, Snapshot
+from executor.core.trades import ZERO, Trade
+from executor.desk.book import Book
+from executor.desk.gate import Gate
+
+COUNTED = timedelta(seconds=2)  # a snapshot so long after an execution counts it
+LATE_POSITION = timedelta(seconds=5)  # how long a position report may lag behind our own execution
+
+
+class Sight:
+    """Kept in memory only: after a restart the broker is asked."""
+
+    def __init__(self, book: Book, gate: Gate, broker: Broker, clock: Clock) -> None:
+        self._book, self._gate, self._broker, self._clock = book, gate, broker, clock
+        self.contracts: dict[str, Contract | str] = {}  # canonical symbol → contract, or why there is none
+        self.last: Snapshot | None = None  # the last complete reading of the broker
+        self.unnamed: dict[int, str] = {}  # conId of a trade whose contract TWS does not name → its words
+        self._positions: dict[int, Position] = {}  # conId → what the account shows
+        self._by_id: dict[int, Contract] = {}
+        self._asked: set[tuple[str, int]] = set()  # questions: a symbol, and the conId where it is that one
+        self._filled_at: dict[int, datetime] = {}  # conId → our last execution
+        self._moved: dict[int, tuple[datetime, Decimal]] = {}  # conId → when its position last moved, and by how much
+        self._uncounted: dict[int, datetime] = {}  # conId → our last execution, until the position is told after it
+
+    # ---- positions ----
+
+    def position(self, con_id: int) -> Position | None:
+        """Return the position in a contract as last reported, None where none was."""
+        return self._positions.get(con_id)
+
+    def shown(self, con_id: int) -> Decimal:
+        """Return the net position that the broker last showed in a contract."""
+        position = self._positions.get(con_id)
+        return position.quantity if position else ZERO
+
+    def shown_of(self, trade: Trade) -> Decimal:
+        """Return what the account shows of a trade, in its direction: all but what is the owner's own."""
+        shown = self.shown(trade.con_id) - self._book.beside(trade.con_id)
+        return shown if trade.side is Side.BUY else -shown
+
+    def unexplained(self, con_id: int) -> Decimal:
+        """Return what the account shows in a contract beyond our executions and the owner's own."""
+        ours = sum((trade.signed for trade in self._book.in_contract(con_id)), ZERO)
+        return self.shown(con_id) - self._book.beside(con_id) - ours
+
+    def all_unexplained(self) -> dict[int, Decimal]:
+        """Return conId → what nothing explains, for every contract in which something is."""
+        held = {trade.con_id for trade in self._book.unfinished()}
+        contracts = self._positions.keys() | self._book.holdings().keys() | held
+        return {con_id: q for con_id in contracts if (q := self.unexplained(con_id))}
+
+    def symbol(self, con_id: int) -> str:
+        """Return the symbol of a contract in which something is held or was traded."""
+        position = self._positions.get(con_id)
+        return position.symbol if position else self._book.contracts().get(con_id, "")
+
+    def moved(self, position: Position) -> None:
+        """Take in a position report."""
+        self._moved[position.con_id] = self._clock.now(), position.quantity - self.shown(position.con_id)
+        self._positions[position.con_id] = position
+        self._uncounted.pop(position.con_id, None)
+
+    def filled(self, fill: Fill) -> None:
+        """Take note of an execution: until the position is told after it, the position does not count it."""
+        now = self._filled_at[fill.con_id] = self._clock.now()
+        moved_at, by = self._moved.pop(fill.con_id, (None, ZERO))
+        came_first = moved_at is not None and by == fill.signed and now - moved_at <= COUNTED
+        if not came_first and not self._book.knows(fill.exec_root):
+            self._uncounted[fill.con_id] = now
+
+    def read(self, snapshot: Snapshot, account: str) -> None:
+        """Take in all positions of a complete snapshot."""
+        self._positions = {p.con_id: p for p in snapshot.positions if p.account == account}
+        for con_id in [c for c, at in self._uncounted.items() if snapshot.taken_at - at >= COUNTED]:
+            del self._uncounted[con_id]
+
+    def is_counted(self, con_id: int) -> bool:
+        """Whether the position was told after our last execution, so that it counts it."""
+        return con_id not in self._uncounted
+
+    def counts_late(self) -> bool:
+        """Whether a position was not told for a while after an execution of ours, so that it must be asked for."""
+        now = self._clock.now()
+        return any(now - at >= LATE_POSITION for at in self._uncounted.values())
+
+    def may_lag(self, con_id: int) -> bool:
+        """Whether the position shown may not count our last execution yet, so that nothing unknown can be told by it."""
+        if con_id in self._uncounted:
+            return True
+        at = self._filled_at.get(con_id)
+        return at is not None and abs(self._clock.now() - at) < LATE_POSITION
+
+    # ---- contracts ----
+
+    def contract_for(self, symbol: str) -> Contract | str | None:
+        """Return a symbol's contract, why there is none, or None while it is being asked for."""
+        if symbol not in self.contracts:
+            self._ask(symbol)
+        return self.contracts.get(symbol)
+
+    def contract_of(self, trade: Trade) -> Contract | None:
+        """Return the contract of a trade; asked for again after a restart, by its number where its symbol means another."""
+        if trade.con_id not in self._by_id:
+            meant = self.contract_for(trade.symbol)
+            if meant is not None and trade.con_id not in self._by_id:
+                self._ask(trade.symbol, trade.con_id)
+        return self._by_id.get(trade.con_id)
+
+    def named(self, symbol: str, answer: Contract | str, con_id: int) -> None:
+        """Take in the answer to a question; see `ports.Listener.on_contract`."""
+        if isinstance(answer, Contract):
+            self._by_id[answer.con_id] = answer
+            self.unnamed.pop(answer.con_id, None)
+        elif con_id:
+            self.unnamed[con_id] = answer  # not asked again on this connection
+        if con_id == 0:
+            self._asked.discard((symbol, con_id))
+            self.contracts[symbol] = answer
+
+    def forget_refusal(self, symbol: str) -> None:
+        """Ask again for a symbol the next time: the configuration or TWS may have changed."""
+        self.contracts.pop(symbol, None)
+
+    def forget_questions(self) -> None:
+        """The connection is gone: what was asked on it is asked again on the next."""
+        self._asked.clear()
+
+    def _ask(self, symbol: str, con_id: int = 0) -> None:
+        if (symbol, con_id) not in self._asked and self._gate.ready_since:
+            self._asked.add((symbol, con_id))
+            self._broker.request_contract(symbol, con_id)
