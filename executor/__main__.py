@@ -7,12 +7,12 @@ import secrets
 import sys
 from dataclasses import replace
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 
 import click
 
 from common import logs
+from common.cli import CommandGroup, version_option
 from common.errors import BridgeError
 from common.secret import Secret
 from common.settings import ProgramSettings, click_options, speaking
@@ -20,40 +20,19 @@ from executor.settings import ExecutorSettings, load_choices
 
 # command → the module and the name in it
 COMMANDS = {
-    "run": ("executor.__main__", "run"),
     "backup": ("executor.journal.backup", "backup"),
     "doctor": ("executor.doctor.doctor", "doctor"),
 }
 _TOKEN = "EXECUTOR_PAGE_TOKEN"  # noqa: S105 - a name
 
 
-class Commands(click.Group):
-    """The commands of the table; without one, or with only flags, it trades."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name == "run":
-            return run
-        if cmd_name not in COMMANDS:
-            return None
-        module, name = COMMANDS[cmd_name]
-        command: click.Command = getattr(import_module(module), name)
-        return command
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not args or args[0].startswith("-"):
-            args = ["run", *args]
-        return super().parse_args(ctx, args)
-
-
-@click.group(cls=Commands)
+@click.group(cls=CommandGroup, commands_in=COMMANDS, default="run")
+@version_option("signal-executor")
 def main() -> None:
     """Fetch signals from the relay and trade them at TWS."""
 
 
-@click.command()
+@main.command()
 @click_options(ExecutorSettings)
 @speaking
 def run(**flags: object) -> None:

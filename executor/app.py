@@ -34,7 +34,7 @@ from executor.paper_child import PaperChild
 from executor.publisher import Publisher
 from executor.relay.client import RelayClient
 from executor.relay.polling import Intake
-from executor.settings import VERSION, Choices, ExecutorSettings
+from executor.settings import Choices, ExecutorSettings
 from executor.status import PageServer, PageSettings, create_app, serve
 from executor.tws.client import Tws
 from executor.tws.connection import SleepWatch, Supervisor
@@ -166,7 +166,6 @@ def _serve_page(
         login_token=settings.page_token.reveal() if settings.page_token else None,
         templates=str(settings.templates) if settings.templates else None,
         relay_url=settings.relay_url,
-        version=VERSION,
         hosts=settings.page_hosts,
     )
     server = serve(create_app(settings.journal_path, submit, page_settings), settings.flask_host, settings.flask_port)

@@ -18,6 +18,7 @@ from common.errors import JournalError
 from common.logs import get_logger, scrub
 from common.secret import Secret
 from executor.journal.journal import Journal
+from common.version import user_agent
 from executor.threads import in_thread
 
 log = get_logger(__name__)
@@ -111,5 +112,6 @@ class Heartbeat:
 def _ping(url: str) -> None:
     with requests.Session() as session:
         session.trust_env = False
+        session.headers["User-Agent"] = user_agent("signal-executor")
         with session.get(url, timeout=_PING_SECONDS, allow_redirects=False, stream=True) as response:
             response.raise_for_status()

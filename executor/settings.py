@@ -18,7 +18,6 @@ from executor.core.contracts import spec_from
 from executor.core.policy import Policy
 from executor.core.ports import ContractSpec
 
-VERSION = "0.1.0"
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 import click
+
+from common.cli import CommandGroup, version_option
 
 # command -> the module and the name in it
 COMMANDS = {
@@ -23,26 +23,8 @@ COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
-    """The commands of the table; without a command, or with only flags, it serves."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module, name = COMMANDS[cmd_name]
-        command: click.Command = getattr(import_module(module), name)
-        return command
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not args or (args[0].startswith("-") and args[0] != "--help"):
-            args = ["serve", *args]
-        return super().parse_args(ctx, args)
-
-
-@click.group(cls=LazyGroup)
+@click.group(cls=CommandGroup, commands_in=COMMANDS, default="serve", own_flags=("--help", "--version"))
+@version_option("signal-relay")
 def main() -> None:
     """Take alerts, keep them safe, hand them to the executor at home.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Blueprint, Response, request
 
 from common.errors import QueueError
+from common.version import VERSION
 from relay.context import Relay, bearer
 from relay.pending.base import MODES, Readiness, Stats
 from relay.problems import HEADERS, reply
@@ -121,8 +122,9 @@ class _Collector:
         yield _gauge("relay_executor_silent", "1 when no executor has polled for too long.", int(silent))
 
     def _own(self) -> Iterator[Metric]:
-        from prometheus_client.core import CounterMetricFamily
+        from prometheus_client.core import CounterMetricFamily, InfoMetricFamily
 
+        yield InfoMetricFamily("relay_build", "The relay's version.", {"version": VERSION})
         counts = self._relay.accepted.read()
         for name, help in (
             ("queued", "Signals accepted by this relay."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from common.signals import ID_LIMIT, NOTE_LIMIT, NUMBER_PATTERN, SECRET_LIMIT
+from common.version import VERSION
 from relay import delivery
 from relay.pending.base import MAX_LEASE_SECONDS, MAX_RETRY_SECONDS
 from relay.problems import PROBLEMS
@@ -246,7 +247,7 @@ DOCUMENT: Schema = {
     "openapi": "3.1.0",
     "info": {
         "title": "Signal relay",
-        "version": "1",
+        "version": VERSION,
         "description": "Alerts in, signed signals out. Every refusal is a problem (RFC 9457) with a stable code.",
     },
     "paths": _paths(),

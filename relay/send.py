@@ -10,6 +10,7 @@ import click
 
 from common.secret import Secret
 from common.settings import ProgramSettings, click_options, relay_address, setting, speaking
+from common.version import user_agent
 from relay.settings import RelaySettings
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def _post(url: str, signal: dict[str, str], secret: str) -> tuple[int, dict[str,
 
     with requests.Session() as session:
         session.trust_env = False  # else ~/.netrc adds a credential of its own
+        session.headers["User-Agent"] = user_agent("signal-relay")
         try:
             response = session.post(url, json={"secret": secret, **signal}, timeout=10, allow_redirects=False)
         except requests.RequestException as exc:

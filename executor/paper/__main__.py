@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from common.cli import version_option
 from common.clock import SystemClock
 from executor.paper import contracts, scenario
 from executor.paper.control import ControlServer
@@ -48,6 +49,7 @@ def _names(context: click.Context, option: click.Parameter, text: str) -> list[s
 
 
 @click.command()
+@version_option("paper-tws")
 @click.option("--host", default=LOOPBACK, show_default=True, help="Address to listen on.")
 @click.option("--port", default=7497, show_default=True, type=_PORT, help="TWS API port; 0: a free one.")
 @click.option(

@@ -24,6 +24,7 @@ from common.errors import BridgeError, MalformedSignal, UnauthenticSignal
 from common.secret import Rotating, Secret
 from common.signals import Envelope, parse_payload
 from common.signing import HEADERS, SigningKeys, verify
+from common.version import user_agent
 
 LEASE_SECONDS = 10  # short: the ack follows our own commit at once
 LIMIT = 10
@@ -103,7 +104,7 @@ class RelayClient:
         self._session = requests.Session()
         self._session.trust_env = False  # no ~/.netrc in place of our token, no proxy from the environment
         self._session.verify = str(ca) if ca else True
-        self._session.headers.update({"User-Agent": "signal-executor", "Accept": "application/json"})
+        self._session.headers.update({"User-Agent": user_agent("signal-executor"), "Accept": "application/json"})
 
     def lease(self, wait_seconds: float) -> Answer:
         """Lease what waits, after at most `wait_seconds`; every delivery verified.

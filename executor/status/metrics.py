@@ -7,7 +7,13 @@ from collections import Counter
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
 from . import queries
@@ -34,6 +40,7 @@ class JournalCollector(Collector):
         self._page = page
 
     def collect(self) -> Iterator[Metric]:
+        yield InfoMetricFamily("executor_build", "the executor's version", {"version": self._page.settings.version})
         yield from _moment(self._page.dashboard())
         try:
             with self._page.journal.transaction() as db:

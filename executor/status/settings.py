@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import quote
 
+from common.version import VERSION
+
 
 @dataclass(frozen=True, slots=True)
 class PageSettings:
@@ -20,7 +22,7 @@ class PageSettings:
     login_token: str | None = None
     templates: str | None = None  # a folder whose index.html wins over the built-in one
     relay_url: str = ""
-    version: str = ""
+    version: str = VERSION
     hosts: tuple[str, ...] = ()
 
     @property

@@ -24,6 +24,7 @@ from common.signals import Action, Envelope, Side, Signal, payload_text
 from common.signing import SigningKeys, sign
 from executor.relay import client as module
 from executor.relay.client import RelayClient, RelayUnavailable
+from common.version import user_agent
 
 NOW = datetime(2026, 11, 23, 15, 0, tzinfo=UTC)
 KEY = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
@@ -61,6 +62,7 @@ def test_signed_signal_comes_through(relay: responses.RequestsMock) -> None:
     assert (found.id, found.lease, found.forged) == (ID, "L1", False)
     request = relay.calls[0].request
     assert request.headers["Authorization"] == "Bearer tok-en"
+    assert request.headers["User-Agent"] == user_agent("signal-executor")
     assert json.loads(request.body) == {"limit": 10, "wait_seconds": 20, "lease_seconds": 10}
 
 

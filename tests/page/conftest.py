@@ -61,7 +61,7 @@ class Bench:
     path: Path
     clock: FakeClock
     desk: Desk
-    settings: PageSettings = PageSettings(version="0.1.0", relay_url="https://relay.example.net")
+    settings: PageSettings = PageSettings(relay_url="https://relay.example.net")
 
     def app(self, **changes: object) -> Flask:
         app = create_app(self.path, self.desk.submit, replace(self.settings, **changes), self.clock)

@@ -274,7 +274,7 @@ def _main() -> None:
     for old in path.parent.glob(path.name + "*"):
         old.unlink()
     morning(path, SystemClock().now())
-    server = serve(create_app(path, lambda command: f"done: {command.kind}", PageSettings(version="0.1.0")),
+    server = serve(create_app(path, lambda command: f"done: {command.kind}", PageSettings()),
         "127.0.0.1", port)
     print(f"http://127.0.0.1:{server.port}/")
     input()

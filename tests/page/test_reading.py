@@ -11,6 +11,7 @@ from page_seed import AAPL, ACCOUNT, EURUSD, HOSTILE, connected, position
 
 from executor.journal.journal import Journal
 from executor.journal.rows import Line
+from common.version import VERSION
 
 
 def text_of(client, path="/"):
@@ -290,6 +291,7 @@ def test_page_answers_without_a_readable_journal(bench, name):
     assert client.get("/api/status").json["status"].startswith("disconnected: ")
     assert client.get("/healthz").status_code == 503
     assert "executor_journal_readable 0.0" in text_of(client, "/metrics")
+    assert f'executor_build_info{{version="{VERSION}"}} 1.0' in text_of(client, "/metrics")
 
 
 def test_page_keeps_what_it_saw_when_the_journal_goes_bad(busy):

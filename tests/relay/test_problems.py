@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import QueueFull, QueueUnavailable
+from common.version import VERSION
 from relay.bodies import MAX_BODY_BYTES
 from relay.problems import PROBLEMS
 from tests.relay.examples import AUTH, EXECUTOR, SECRET, Web
@@ -151,6 +152,7 @@ def test_metrics_count_refusals_by_code(web):
     text = web.get("/metrics", EXECUTOR).text
     assert 'relay_requests_refused_total{code="malformed"} 1.0' in text
     assert "relay_alerts_queued_total 1.0" in text and "relay_alerts_duplicate_total 1.0" in text
+    assert f'relay_build_info{{version="{VERSION}"}} 1.0' in text
     assert "relay_queue_depth 1.0" in text and "relay_queue_up 1.0" in text
 
 

@@ -1,0 +1,66 @@
+"""One version, said by every program, by the package, and in what they serve and send."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from common.version import VERSION, user_agent
+from deploy.vps.__main__ import build_wheel
+from relay import openapi
+
+ROOT = Path(__file__).parents[2]
+# console script -> the module that `python -m` runs
+PROGRAMS = {"signal-relay": "relay", "signal-executor": "executor", "paper-tws": "executor.paper"}
+
+
+def says(command: list[str], folder: Path, **environment: str) -> str:
+    done = subprocess.run(
+        command, cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("script", PROGRAMS)
+def test_each_program_says_its_version_without_any_setting(script: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", PROGRAMS[script], "--version"]
+    assert says(command, tmp_path, PYTHONPATH=str(ROOT)) == f"{script} {VERSION}\n"
+
+
+def test_the_package_has_the_same_version_and_the_three_commands(tmp_path: Path) -> None:
+    build_wheel(tmp_path)
+    [wheel] = tmp_path.glob("*.whl")
+    assert wheel.name.split("-")[1] == VERSION
+    installed = tmp_path / "installed"
+    quiet = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index", "--no-deps"]
+    says([sys.executable, *quiet, "--target", str(installed), str(wheel)], tmp_path)
+    for script in PROGRAMS:
+        command = next((installed / "bin").glob(f"{script}*"))
+        assert says([str(command), "--version"], tmp_path, PYTHONPATH=str(installed)) == f"{script} {VERSION}\n"
+
+
+def test_it_is_written_in_one_place_only() -> None:
+    sources = [path for part in ("common", "relay", "executor", "deploy") for path in (ROOT / part).rglob("*.py")]
+    written = re.compile(rf"""["']{re.escape(VERSION)}["']""")
+    found = [
+        path.relative_to(ROOT)
+        for path in [*sources, ROOT / "pyproject.toml"]
+        if written.search(path.read_text("utf-8"))
+    ]
+    assert found == [Path("common/version.py")]
+
+
+def test_what_is_served_and_sent_carries_it() -> None:
+    assert openapi.DOCUMENT["info"]["version"] == VERSION
+    assert user_agent("signal-executor") == f"signal-executor/{VERSION}"
+
+
+def test_the_changelog_begins_with_it() -> None:
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert newest and newest[1] == VERSION
