@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import platform
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -23,6 +24,7 @@ from common.channels import Channels
 from common.clock import Clock, SystemClock
 from common.errors import BridgeError, JournalError
 from common.logs import get_logger
+from common.version import VERSION
 from executor.core.accounts import AccountRules
 from executor.core.commands import Command
 from executor.core.outcomes import StopCause
@@ -36,7 +38,7 @@ from executor.relay.client import RelayClient
 from executor.relay.polling import Intake
 from executor.settings import Choices, ExecutorSettings
 from executor.status import PageServer, PageSettings, create_app, serve
-from executor.tws.client import Tws
+from executor.tws.client import LIBRARY, Tws
 from executor.tws.connection import SleepWatch, Supervisor
 
 log = get_logger(__name__)
@@ -68,6 +70,7 @@ def run(settings: ExecutorSettings, choices: Choices, ready: Callable[[str], Non
         ConfigError: The page cannot be served as configured.
         JournalError: The journal cannot be opened.
     """
+    log.info("starting", version=VERSION, library=LIBRARY, python=platform.python_version())
     clock = SystemClock()
     lock = JournalLock(settings.journal_path)
     lock.take(clock)

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -38,16 +39,38 @@ from executor.tws.prices import Prices
 from executor.tws.reading import Gathering
 from executor.tws.wire import ClientIdInUse, Complaints, RequestRefused, Wire, within
 
+
+@contextmanager
+def _current_loop() -> Iterator[None]:
+    """Have a current event loop for the block, and none afterwards but one that runs already.
+
+    eventkit asks for the current loop while it is imported and keeps it for `emit_threadsafe`, which we do not use.
+    Up to Python 3.13 one was made for it then; since 3.14 there is a RuntimeError.
+    """
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        yield
+    finally:
+        try:
+            asyncio.set_event_loop(asyncio.get_running_loop())
+        except RuntimeError:  # none runs
+            asyncio.set_event_loop(None)
+        loop.close()
+
+
 library: Any
-try:
-    import ib_insync
+with _current_loop():
+    try:
+        import ib_insync
 
-    library = ib_insync
-except ImportError:
-    import ib_async
+        library = ib_insync
+    except ImportError:
+        import ib_async
 
-    library = ib_async
+        library = ib_async
 
+LIBRARY = f"{library.__name__} {library.__version__}"  # for people: the log says it
 _WANTED = frozenset((1, 3, 4, 5, 6, 7, 9, 10, 11, 15, 49, 52, 53, 54, 55, 58, 59, 61, 62, 79, 93, 101, 102))
 _EXECUTION, _EXECUTION_TIME = 11, 15  # message id; its field that holds the time
 _DELAYED = 3

@@ -6,6 +6,7 @@ import json
 import sys
 
 name, port, control = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+asyncio.set_event_loop(asyncio.new_event_loop())  # ib_insync asks for one at import, and Python 3.14 makes none
 api = importlib.import_module(name)
 
 
