@@ -16,7 +16,9 @@ from typing import Any
 
 import waitress
 from flask import Flask, request
-from ib_insync import IB, Forex, LimitOrder, MarketOrder, StopOrder
+
+asyncio.set_event_loop(asyncio.new_event_loop())  # the library asks for one at import, and Python 3.14 makes none
+from ib_insync import IB, Forex, LimitOrder, MarketOrder, StopOrder  # noqa: E402 - see above
 
 
 def bracket(ib: IB, signal: dict[str, Any]) -> list[Any]:

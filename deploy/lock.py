@@ -1,4 +1,4 @@
-"""Compile the locks from pyproject.toml: exact versions with hashes, for every system and Python 3.11-3.13.
+"""Compile the locks from pyproject.toml: exact versions with hashes, for every system and Python 3.11-3.14.
 
 `requirements.txt` is what the programs need, `requirements-ib_async.txt` the same with ib_async in the
 place of ib_insync, `requirements-dev.txt` the tools on top of either. They share every version, so that the

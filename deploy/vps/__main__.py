@@ -1,6 +1,6 @@
 """`make deploy-vps`: make a bundle from this checkout, and run its installer here or on a server.
 
-A server needs Python 3.11, 3.12 or 3.13, systemd, and an ssh login that may become root. The installer that runs
+A server needs Python 3.11, 3.12, 3.13 or 3.14, systemd, and an ssh login that may become root. The installer that runs
 there is the one that installs into a folder here (DESTDIR=): only the copying differs.
 """
 

@@ -39,8 +39,8 @@ def test_newest_python_that_runs_is_taken_and_a_broken_shim_passed_over(tmp_path
 
 
 @pytest.mark.slow
-def test_environment_that_works_is_kept(tmp_path: Path) -> None:
-    command(tmp_path, "python3.13", f'exec "{sys.executable}" "$@"')
+def test_python_3_14_serves_where_it_is_alone_and_an_environment_that_works_is_kept(tmp_path: Path) -> None:
+    command(tmp_path, "python3.14", f'exec "{sys.executable}" "$@"')
     assert make_venv(tmp_path, target=tmp_path / "venv").returncode == 0
     (tmp_path / "venv" / "mine").touch()
     assert make_venv(tmp_path, target=tmp_path / "venv").returncode == 0
@@ -51,7 +51,7 @@ def test_no_python_that_serves_is_said_with_the_mend(tmp_path: Path) -> None:
     command(tmp_path, "python3", 'test "$1" = --version && echo Python 3.9.2 || exit 1')
     done = make_venv(tmp_path, target=tmp_path / "venv")
     assert done.returncode == 1
-    assert "Python 3.11, 3.12 or 3.13" in done.stderr
+    assert "Python 3.11, 3.12, 3.13 or 3.14" in done.stderr
     assert "found: Python 3.9.2" in done.stderr
     assert "make PYTHON=" in done.stderr
 
