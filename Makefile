@@ -81,7 +81,7 @@ lock: $(DEV)  ## Compile the locks anew from pyproject.toml
 	$(PY) -m deploy.lock
 
 clean:  ## Remove environments and caches; databases and .env stay
-	rm -rf .venv .venv-ib_async .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 $(VENV)/.made:
 	@sh deploy/venv.sh $(VENV)
@@ -90,6 +90,7 @@ $(VENV)/.made:
 $(RUN): $(VENV)/.made $(LOCK)
 	@echo "Installing what $(LOCK) names into $(VENV) ..."
 	@$(PIP) -r $(LOCK)
+	@sh deploy/hooks.sh
 	@touch $@
 
 $(DEV): $(RUN) requirements-dev.txt

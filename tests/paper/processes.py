@@ -58,7 +58,8 @@ class Paper:
 
 def environment(requirement: str) -> Path:
     """Return the Python of an environment with this one library, made on first use; skip the test if that fails."""
-    folder = ROOT / f".venv-{requirement.partition('=')[0]}"
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    folder = ROOT / f".venv-{requirement.partition('=')[0]}-{version}"
     python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     with alone(folder):
         if not (folder / "complete").exists():

@@ -1,6 +1,6 @@
 """Three client libraries, each over a real socket: a bracket from entry to exit, and what a reconnect finds.
 
-ib_async and the official ibapi live in environments of their own (.venv-ib_async, .venv-ibapi), made on first use.
+ib_async and the official ibapi live in environments of their own (.venv-ib_async-3.x, .venv-ibapi-3.x), made on first use.
 """
 
 from __future__ import annotations
