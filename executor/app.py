@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import TimeoutError as NotInTime
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -163,6 +164,11 @@ def _serve_page(
             answer.cancel()
             raise TimeoutError("the trading loop did not answer in time") from None
 
+    def tell(what: str, words: str | None) -> None:
+        """Carry what fails of the page from its thread to the loop, which raises the alarm or ends it."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(_guard, desk, partial(desk.watch.tell_page, what, words))
+
     page_settings = PageSettings(
         host=settings.flask_host,
         port=settings.flask_port,
@@ -171,7 +177,8 @@ def _serve_page(
         relay_url=settings.relay_url,
         hosts=settings.page_hosts,
     )
-    server = serve(create_app(settings.journal_path, submit, page_settings), settings.flask_host, settings.flask_port)
+    app = create_app(settings.journal_path, submit, page_settings, tell=tell)
+    server = serve(app, settings.flask_host, settings.flask_port)
     ready(replace(page_settings, port=server.port).login_link)
     return server
 

@@ -138,8 +138,9 @@ CONDITIONS: Mapping[AlarmKind, Condition] = {
         _PAGE, "the journal cannot be written: nothing is sent",
         "it can be written, and everything has been read again", "the journal can be written again"),
     AlarmKind.PROGRAM: Condition(
-        _PAGE, "a bug of this program: nothing is sent",
-        "the program was started again, and everything has been read", "the program runs again, and everything was read anew"),
+        _PAGE, "a bug of this program: nothing is sent; or the status page or one of its endpoints fails (trading goes on)",
+        "the program was started again, and everything has been read; the page works again, or a button that failed once "
+        "has not failed again for 15 minutes", "the program runs again, and everything was read anew"),
 }  # fmt: skip
 
 

@@ -147,3 +147,8 @@ class Watch:
             self._alarms.state(_STOPS[cause], text)
         except JournalError:
             self.unwritten = text  # the notifier tells it all the same; `_storage` tries again
+
+    def tell_page(self, what: str, words: str | None) -> None:
+        """Say that part of the status page fails, in words; None: it works again. No order stops for it."""
+        text = None if words is None else f"the status page fails at {what}, trading goes on: {words}"
+        self._alarms.state(AlarmKind.PROGRAM, text, f"page {what}", over=f"the status page works again at {what}")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from flask import Flask, Response, request
-from jinja2 import ChoiceLoader, FileSystemLoader, StrictUndefined, TemplateError
+from jinja2 import ChoiceLoader, FileSystemLoader, StrictUndefined
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
@@ -16,9 +16,11 @@ from executor.core.commands import Command
 
 from . import security, views
 from .dashboard import gauge
+from .faults import Faults, asked_for, current_faults
 from .journal_view import JournalView
 from .page import Page, current_page
 from .refusals import Refusal, answer, from_bug, from_http
+from .rendering import BUILT_IN, keep_built_in
 from .settings import PageSettings
 from .words import FILTERS, HEADLINE, LEGS, ORDER_STATES, STATES, TONES, WISHES, fill_in
 
@@ -31,11 +33,13 @@ def create_app(
     submit: Callable[[Command], str],
     settings: PageSettings,
     clock: Clock | None = None,
+    tell: Callable[[str, str | None], None] = lambda what, words: None,
 ) -> Flask:
     """Return the status page over one journal.
 
     The journal is only read. `submit` carries a button's command to the trading loop from the page's thread and
-    returns what was done in words; it may raise `CommandRefused` (shown) or `TimeoutError` (said so).
+    returns what was done in words; it may raise `CommandRefused` (shown) or `TimeoutError` (said so). `tell` hears what
+    of the page fails, in words, and None when it works again; it is called in the page's threads and must not block.
 
     Raises:
         ConfigError: The page would be reachable from outside without a login token, or the templates' folder
@@ -44,7 +48,9 @@ def create_app(
     _check(settings)
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = _FORM_LIMIT
-    app.extensions["page"] = Page(JournalView(journal_path), submit, settings, clock or SystemClock())
+    clock = clock or SystemClock()
+    faults = app.extensions["faults"] = Faults(tell, clock, settings.templates)
+    app.extensions["page"] = Page(JournalView(journal_path), submit, settings, clock, faults)
     _set_up_templates(app, settings)
     views.register(app)
     app.before_request(_check_request)
@@ -78,13 +84,11 @@ def _set_up_templates(app: Flask, settings: PageSettings) -> None:
     )
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     if settings.templates:
-        app.jinja_loader = ChoiceLoader([FileSystemLoader(settings.templates), FileSystemLoader(_BUILT_IN)])
+        app.jinja_loader = ChoiceLoader([FileSystemLoader(settings.templates), FileSystemLoader(BUILT_IN)])
     else:
         app.jinja_env.undefined = StrictUndefined
     app.context_processor(lambda: {"settings": settings, "csrf_token": current_page().guard.csrf_token})
-
-
-_BUILT_IN = Path(__file__).parent / "templates"
+    keep_built_in(app)
 
 
 def _check_request() -> None:
@@ -101,6 +105,8 @@ def _add_headers(response: Response) -> Response:
     response.headers["Content-Security-Policy"] = security.content_policy(bool(current_page().settings.templates))
     if request.endpoint == "static":
         response.headers["Cache-Control"] = "no-cache"
+    elif request.endpoint != "index" and (response.status_code < 400 or response.status_code == 409):
+        current_faults().fine(asked_for())
     return response
 
 
@@ -109,11 +115,4 @@ def _on_error(error: Exception) -> BaseResponse:
         return answer(error)
     if isinstance(error, HTTPException):
         return error.get_response() if (error.code or 500) < 400 else answer(from_http(error))
-    if isinstance(error, TemplateError):
-        return answer(_of_template(error))
     return answer(from_bug(error))
-
-
-def _of_template(error: TemplateError) -> Refusal:
-    where = f"{getattr(error, 'name', None) or 'index.html'}, line {getattr(error, 'lineno', '?')}"
-    return Refusal(500, "template", "The page's template has a mistake", f"{where}: {error.message}")

@@ -5,13 +5,14 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
-from flask import Response, json, render_template, request
+from flask import Response, json, request
 from werkzeug.exceptions import HTTPException
 
 from common.errors import BridgeError
-from common.logs import get_logger
 
-log = get_logger(__name__)
+from . import plain
+from .faults import asked_for, current_faults
+from .rendering import render
 
 
 class Refusal(BridgeError):
@@ -39,8 +40,10 @@ def answer(refusal: Refusal) -> Response:
     if wants_json():
         response = Response(json.dumps(body), refusal.status, content_type="application/problem+json")
     else:
-        template = "login.html" if refusal.kind in ("login-required", "too-many-guesses") else "error.html"
-        response = Response(render_template(template, refusal=refusal), refusal.status)
+        is_login = refusal.kind in ("login-required", "too-many-guesses")
+        template, bare = ("login.html", plain.login) if is_login else ("error.html", plain.notice)
+        html = render(template, lambda: bare(refusal.title, refusal.detail), refusal=refusal)
+        response = Response(html, refusal.status)
     if refusal.retry_after:
         response.headers["Retry-After"] = str(refusal.retry_after)
     return response
@@ -57,8 +60,11 @@ def from_http(error: HTTPException) -> Refusal:
 
 
 def from_bug(error: Exception) -> Refusal:
-    """Return the refusal for an error of ours; the log has where it happened, the reader does not."""
-    log.exception("page_failed", path=request.path, error=type(error).__name__)
-    return Refusal(
-        500, "internal", "The page could not be made", "the executor's log says why; trading is not affected"
-    )
+    """Return the refusal for an error of ours, which is logged and told; the log has where it happened."""
+    is_press = request.method == "POST"
+    current_faults().failed(asked_for(), error, is_press=is_press)
+    if is_press:
+        return Refusal(500, "internal", "The button failed",
+                       "it may have acted all the same, so look at the trade log before you press it again; "
+                       "the executor's log says why")  # fmt: skip
+    return Refusal(500, "internal", "This could not be made", "the executor's log says why; trading is not affected")

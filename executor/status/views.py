@@ -9,19 +9,20 @@ from __future__ import annotations
 import sqlite3
 from urllib.parse import urljoin
 
-from flask import Flask, Response, json, redirect, render_template, request
+from flask import Flask, Response, json, redirect, request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from werkzeug.wrappers import Response as BaseResponse
 
 from executor.core.commands import Command, CommandKind, CommandRefused
 
-from . import queries
+from . import plain, queries
 from .api import status_body
 from .dashboard import is_silent
 from .metrics import registry_of
 from .page import current_page, index
 from .refusals import Refusal, wants_json
-from .words import WISHES
+from .rendering import render
+from .words import WISHES, fill_in
 
 TRADE_WISHES = {
     "close": CommandKind.CLOSE,
@@ -52,14 +53,17 @@ def register(app: Flask) -> None:
 
 
 def health() -> Response:
-    """Answer 200 while the executor runs and its journal can be read, else 503; TWS may be away meanwhile."""
+    """Answer 200 while the executor runs, its journal can be read and the page works, else 503; TWS may be away."""
     page = current_page()
     look = page.journal.look()
     silent = is_silent(look.content, page.clock.now())
-    is_well = not look.problem and not silent
+    failing = ", ".join(page.faults.standing)
+    is_well = not look.problem and not silent and not failing
     body = {"status": "ok" if is_well else "failing"}
-    if look.problem or silent:
-        body["reason"] = "journal" if look.problem else "the executor does not report"
+    if not is_well:
+        body["reason"] = (
+            "journal" if look.problem else "the executor does not report" if silent else f"failing: {failing}"
+        )
     return Response(json.dumps(body), 200 if is_well else 503, content_type="application/json")
 
 
@@ -89,7 +93,8 @@ def login() -> BaseResponse:
     guard = current_page().guard
     token = request.args.get("token") or request.form.get("token", "")
     if not token:
-        return Response(render_template("login.html", refusal=None))
+        words = "Please log in", "type the login token; it stands in the executor's .env file"
+        return Response(render("login.html", lambda: plain.login(*words), refusal=None))
     if not guard.is_login(token):
         raise Refusal(401, "login-required", "That login token is not right",
                       "open the link that the executor printed when it started")  # fmt: skip
@@ -118,13 +123,20 @@ def symbol_button(symbol: str, wish: str) -> BaseResponse:
 def _carry_out(command: Command, symbol: str) -> BaseResponse:
     wish = WISHES[command.kind]
     if request.form.get("step") == "ask" or (wish.always_asks and request.form.get("confirm") != "yes"):
-        return Response(render_template("confirm.html", wish=wish, symbol=symbol, trade_id=command.trade_id))
+        return Response(_question(command, symbol))
     said = _submit(command)
     if wants_json():
         return Response(json.dumps({"status": "done", "text": said}), content_type="application/json")
     if request.form.get("step") == "do":
-        return Response(render_template("done.html", text=said))
+        return Response(render("done.html", lambda: plain.notice("Done", said), text=said))
     return redirect("/", 303)
+
+
+def _question(command: Command, symbol: str) -> str:
+    wish, of = WISHES[command.kind], (symbol, command.trade_id)
+    question, consequence = fill_in(wish.question, *of), fill_in(wish.consequence, *of)
+    bare = lambda: plain.confirm(question, consequence, wish.confirm, current_page().guard.csrf_token)  # noqa: E731 - one use
+    return render("confirm.html", bare, wish=wish, symbol=symbol, trade_id=command.trade_id)
 
 
 def _submit(command: Command) -> str:

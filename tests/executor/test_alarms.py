@@ -101,6 +101,18 @@ def test_bug_of_ours_is_over_when_the_program_runs_again(tmp_path: Path) -> None
     assert house.restart(path).connect().alarms() == []
 
 
+def test_page_that_fails_is_an_alarm_until_it_works_and_stops_no_order(house: House) -> None:
+    for _ in range(2):
+        house.desk.watch.tell_page("/", "a bug of this program: KeyError: 7")
+    house.desk.watch.tell_page("/metrics", "a bug of this program: KeyError: 8")
+    assert house.alarms() == ["program", "program"] and house.desk.can_send
+    assert "KeyError: 7" in house.journal.standing_alarms()[0]["text"]
+    house.desk.watch.tell_page("/", None)
+    house.desk.watch.tell_page("/metrics", None)
+    house.desk.watch.tell_page("/metrics", None)
+    assert house.alarms() == []
+
+
 def test_every_kind_is_raised_somewhere() -> None:
     source = "".join(path.read_text("utf-8") for path in SOURCE.rglob("*.py"))
     used = set(re.findall(r"AlarmKind\.([A-Z_]+)(?!: Condition)\b", source))

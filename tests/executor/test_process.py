@@ -54,6 +54,29 @@ def post(relay: RelayProcess, **signal: Any) -> str:
     return str(answer.json()["id"])
 
 
+def test_page_that_cannot_be_made_is_an_alarm_of_the_program(
+    tmp_path: Path, start: Callable[..., ExecutorProcess], eventually: Until
+) -> None:
+    """The owner's own template has a mistake: said in log, journal and /healthz; mended and restarted, it is over."""
+    (tmp_path / "mine").mkdir()
+    template = tmp_path / "mine" / "index.html"
+    template.write_text("{{ dashboard_data.nothing.at_all }}", encoding="utf-8")
+    one = start("--templates", tmp_path / "mine")
+    eventually(lambda: one.status(), 15)
+    answer = requests.get(f"{one.page}/", timeout=5)
+    assert answer.status_code == 500 and "your own template index.html, line 1" in answer.text
+    standing = "SELECT text FROM alarms WHERE kind = 'program' AND cleared_at IS NULL"
+    assert "your own template index.html, line 1" in eventually(lambda: one.rows(standing))[0]["text"]
+    assert requests.get(f"{one.page}/healthz", timeout=5).status_code == 503
+    assert len(one.said("page_failed")) == 1 and "index.html" in one.said("page_failed")[0]
+    one.end()
+    template.write_text("{{ dashboard_data.status }}", encoding="utf-8")
+    two = start("--templates", tmp_path / "mine")
+    eventually(lambda: two.status(), 15)
+    assert requests.get(f"{two.page}/", timeout=5).status_code == 200
+    eventually(lambda: not two.rows(standing))
+
+
 def url(relay: RelayProcess) -> list[object]:
     return ["--relay-url", f"http://127.0.0.1:{relay.port}"]
 

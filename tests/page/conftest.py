@@ -62,11 +62,15 @@ class Bench:
     clock: FakeClock
     desk: Desk
     settings: PageSettings = PageSettings(relay_url="https://relay.example.net")
+    told: list[tuple[str, str | None]] = field(default_factory=list)  # what failed, and when it was over
 
     def app(self, **changes: object) -> Flask:
-        app = create_app(self.path, self.desk.submit, replace(self.settings, **changes), self.clock)
+        app = create_app(self.path, self.desk.submit, replace(self.settings, **changes), self.clock, self.tell)
         app.jinja_env.bytecode_cache = _COMPILED
         return app
+
+    def tell(self, what: str, words: str | None) -> None:
+        self.told.append((what, words))
 
     def client(self, **changes: object) -> FlaskClient:
         return self.app(**changes).test_client()

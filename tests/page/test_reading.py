@@ -377,13 +377,6 @@ def test_a_template_of_ones_own_needs_only_the_four_names(busy, tmp_path: Path):
     assert HOSTILE not in html
 
 
-def test_a_mistake_in_ones_own_template_is_named(busy, tmp_path: Path):
-    (tmp_path / "index.html").write_text("fine\n{% for %}", encoding="utf-8")
-    answer = busy.client(templates=str(tmp_path)).get("/")
-    assert answer.status_code == 500
-    assert "line 2" in answer.text
-
-
 def test_account_is_shown(busy):
     assert ACCOUNT in text_of(busy.client())
 

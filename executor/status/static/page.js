@@ -36,8 +36,9 @@
         apply(await answer.text());
         version = answer.headers.get("ETag");
       }
+      if (answer.status === 500) standIn(await answer.text());
       if (answer.status === 401) return location.reload();
-      if (answer.status === 200 || answer.status === 304) heard();
+      if ([200, 304, 500].includes(answer.status)) heard();
     } catch { /* not heard: said below when it lasts */ } finally {
       clearTimeout(patience);
       underWay = false;
@@ -62,6 +63,13 @@
     });
     if (document.title !== fresh.title) document.title = fresh.title;
     announce(added);
+  }
+
+  /* a page that could not be made comes with a substitute: taken like the page, or loaded, if it is the plain one */
+  function standIn(html) {
+    version = null;
+    if (!html.includes('id="live"')) location.reload();
+    apply(html);
   }
 
   /* a screen reader hears new lines of the log, and nothing of the numbers that tick */

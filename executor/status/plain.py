@@ -1,0 +1,110 @@
+"""Pages without a template: what is left when rendering fails. They ask for as little as can be, and keep the buttons."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from markupsafe import Markup
+
+from executor.commands import CommandKind
+
+from .journal_view import JournalView
+
+_PAGE = Markup(
+    '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+    '<meta name="viewport" content="width=device-width, initial-scale=1">{refresh}<title>{title}</title></head>'
+    "<body><h1>{title}</h1>{body}</body></html>"
+)
+_REFRESH = Markup('<meta http-equiv="refresh" content="5">')
+_FORM = Markup(
+    '<form method="post" action="{action}"><input type="hidden" name="csrf_token" value="{csrf}">{fields}'
+    '<button name="step" value="{step}">{label}</button></form>'
+)
+_CONFIRMED = Markup('<input type="hidden" name="confirm" value="yes">')
+_TOKEN = Markup('<input name="token" type="password" autocomplete="current-password" required>')
+_HOME = Markup('<p><a href="/">To the status page</a></p>')
+_ON_HOLD = (CommandKind.ADOPT, CommandKind.FLATTEN, CommandKind.DISMISS)
+_SHOWN = 200  # rows of each kind; there is one open trade for each contract
+
+
+@dataclass(frozen=True, slots=True)
+class Buttons:
+    """A line of text and the forms beside it: pairs of an address and a label."""
+
+    text: str
+    forms: tuple[tuple[str, str], ...]
+
+
+def page(journal: JournalView, csrf: str, said: str) -> str:
+    """Return the status page as it can be made without rendering: why it is plain, and every button."""
+    head = Markup(
+        "<p><strong>The status page could not be made</strong> ({}). Trading goes on as before. The executor's log "
+        "has the details. The buttons below work, and one that does not apply is refused with the reason.</p>"
+    ).format(said)
+    try:
+        with journal.transaction() as db:
+            lines = list(_lines(db))
+    except (sqlite3.Error, OSError) as error:
+        return _page("Status", head + Markup("<p>The journal cannot be read: {}</p>").format(error), refresh=True)
+    rows = [_row(line, csrf) for line in lines] or [Markup("<li>No trade is open and no side is blocked.</li>")]
+    return _page("Status", head + Markup("<ul>{}</ul>").format(Markup("").join(rows)), refresh=True)
+
+
+def confirm(question: str, consequence: str, label: str, csrf: str) -> str:
+    """Return the page that asks once more; its form posts to the address that was asked for."""
+    form = _FORM.format(action="", csrf=csrf, fields=_CONFIRMED, step="do", label=label)
+    return _page(question, Markup("<p>{}</p>").format(consequence) + form + _HOME)
+
+
+def notice(title: str, text: str) -> str:
+    """Return a page that says something and leads back."""
+    return _page(title, Markup("<p>{}</p>").format(text) + _HOME)
+
+
+def login(title: str, text: str) -> str:
+    """Return the page that asks for the login token."""
+    form = _FORM.format(action="/login", csrf="", fields=_TOKEN, step="login", label="Log in")
+    return _page(title, Markup("<p>{}</p>").format(text) + form)
+
+
+def _page(title: str, body: Markup, *, refresh: bool = False) -> str:
+    return str(_PAGE.format(title=title, body=body, refresh=_REFRESH if refresh else ""))
+
+
+def _row(line: Buttons, csrf: str) -> Markup:
+    forms = [_FORM.format(action=action, csrf=csrf, fields="", step="ask", label=label) for action, label in line.forms]
+    return Markup("<li>{} {}</li>").format(line.text, Markup("").join(forms))
+
+
+def _lines(db: sqlite3.Connection) -> Iterator[Buttons]:
+    for row in db.execute("SELECT * FROM trades WHERE closed = 0 ORDER BY id DESC LIMIT ?", (_SHOWN,)):
+        text = f"trade {row['id']}: {row['symbol']} {row['signal']} {row['position_size']}, {row['state']}"
+        wishes = _ON_HOLD if row["state"] == "hold" else (CommandKind.CLOSE,)
+        why = f" ({row['hold_reason']})" if row["hold_reason"] else ""
+        forms = tuple((f"/trades/{row['id']}/{wish}", wish.capitalize()) for wish in wishes)
+        yield Buttons(text + why, forms)
+    for row in db.execute("SELECT * FROM blocks LIMIT ?", (_SHOWN,)):
+        text = f"{row['symbol']}: {row['side']} is blocked after a take-profit"
+        yield Buttons(text, ((_of_symbol(row["symbol"], "reset"), "Release"),))
+    for symbol, quantity in _positions(db):
+        text = f"{symbol}: the broker shows {quantity}. Only if the journal does not know it:"
+        forms = ((_of_symbol(symbol, "ignore"), "Ignore"), (_of_symbol(symbol, "adopt"), "Adopt as a trade"))
+        yield Buttons(text, forms)
+
+
+def _of_symbol(symbol: str, wish: str) -> str:
+    return f"/symbols/{quote(symbol, safe='')}/{wish}"
+
+
+def _positions(db: sqlite3.Connection) -> list[tuple[str, str]]:
+    row = db.execute("SELECT value FROM live WHERE key = 'positions'").fetchone()
+    try:
+        found = json.loads(row["value"]) if row else []
+    except ValueError:
+        return []
+    rows = found if isinstance(found, list) else []
+    return [(str(p["symbol"]), str(p.get("position"))) for p in rows if isinstance(p, dict) and p.get("symbol")]
