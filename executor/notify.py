@@ -17,8 +17,8 @@ from common.clock import Clock
 from common.errors import JournalError
 from common.logs import get_logger, scrub
 from common.secret import Secret
-from executor.journal.journal import Journal
 from common.version import user_agent
+from executor.journal.journal import Journal
 from executor.threads import in_thread
 
 log = get_logger(__name__)

@@ -45,7 +45,7 @@ def free_port() -> Callable[[], int]:
 def eventually() -> Callable[..., object]:
     """Return a function that asks until the answer is true, and returns it; it fails after `seconds`."""
 
-    def ask(condition: Callable[[], T], seconds: float = 10, every: float = 0.02) -> T:
+    def ask(condition: Callable[[], T], seconds: float = 30, every: float = 0.02) -> T:
         deadline = time.monotonic() + seconds
         while not (answer := condition()):
             if time.monotonic() > deadline:

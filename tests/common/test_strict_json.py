@@ -48,10 +48,10 @@ REFUSED = {
 
 @pytest.mark.parametrize("body", REFUSED.values(), ids=REFUSED.keys())
 def test_anything_doubtful_is_refused_at_once(body):
-    started = time.perf_counter()
+    started = time.thread_time()  # of our own work, whatever else this machine does
     with pytest.raises(MalformedSignal):
         strict_json.loads(body)
-    assert time.perf_counter() - started < 0.05
+    assert time.thread_time() - started < 0.05
 
 
 def test_numbers_keep_the_text_that_was_sent():

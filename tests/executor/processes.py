@@ -80,11 +80,17 @@ class ExecutorProcess:
         finally:
             db.close()
 
+    def ends(self, seconds: float = 50) -> int:
+        """Wait until it ends by itself; its exit code. All that it said is in `lines` then."""
+        code = self.process.wait(seconds)
+        self._reader.join(seconds)
+        return code
+
     def end(self, *, kill: bool = False) -> int:
         """End it, and return its exit code; nothing of it may be left."""
         if self.process.poll() is None:
             self.process.kill() if kill else self.process.terminate()
-        code = self.process.wait(10)
+        code = self.process.wait(30)
         self._reader.join(5)
         if self.process.stdout:
             self.process.stdout.close()

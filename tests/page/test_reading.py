@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from page_seed import AAPL, ACCOUNT, EURUSD, HOSTILE, connected, position
 
+from common.version import VERSION
 from executor.journal.journal import Journal
 from executor.journal.rows import Line
-from common.version import VERSION
 
 
 def text_of(client, path="/"):

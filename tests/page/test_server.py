@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,6 +12,7 @@ import requests
 
 from common.errors import ConfigError
 from executor.status import PageServer, serve
+from tests.timing import in_time
 
 
 @pytest.fixture
@@ -69,19 +69,18 @@ def test_a_button_gets_through_a_crowd_of_readers(busy, server, csrf):
         count = 0
         with requests.Session() as session:
             while not stop.is_set():
-                session.get(f"http://127.0.0.1:{server.port}/", timeout=5)
+                session.get(f"http://127.0.0.1:{server.port}/", timeout=30)
                 count += 1
         return count
 
     with ThreadPoolExecutor(12) as pool:
         readers = [pool.submit(read) for _ in range(12)]
-        began = time.monotonic()
         url = f"http://127.0.0.1:{server.port}/trades/4/close"
-        answer = requests.post(url, data={"csrf_token": token, "confirm": "yes", "step": "do"}, timeout=5)
-        took = time.monotonic() - began
+        with in_time(2):
+            answer = requests.post(url, data={"csrf_token": token, "confirm": "yes", "step": "do"}, timeout=30)
         stop.set()
     assert answer.status_code == 200 and len(busy.desk.commands) == 1
-    assert took < 2 and all(reader.result() > 0 for reader in readers)
+    assert all(reader.result() > 0 for reader in readers)
 
 
 def test_silent_connections_keep_nobody_out(server):

@@ -18,6 +18,7 @@ from tests.pending.examples import START, acks, fill, ids, signal, take
 from tests.pending.pg import PostgresServer, free_port, running_postgres
 from tests.pending.pooler import TransactionPooler
 from tests.pending.test_sqlite import IN_TIME, refuses_in_time, run_all
+from tests.timing import in_time
 
 
 @pytest.fixture
@@ -85,16 +86,17 @@ def test_a_message_about_the_database_holds_no_password(queue_url: str) -> None:
 def test_a_restart_under_load_loses_nothing_that_was_answered(fragile: PostgresServer, mode: str) -> None:
     queue = PostgresPending(fragile.new_database())
     accepted: list[str] = []
-    stop, slowest = threading.Event(), [0.0]
+    stop, too_late = threading.Event(), list[AssertionError]()
 
     def send(symbol: str) -> None:
         while not stop.is_set():
-            began = time.monotonic()
             try:
-                accepted.extend(fill(queue, symbol))
+                with in_time(IN_TIME):
+                    accepted.extend(fill(queue, symbol))
             except QueueUnavailable:
                 stop.wait(0.01)
-            slowest[0] = max(slowest[0], time.monotonic() - began)
+            except AssertionError as late:
+                too_late.append(late)
 
     threads = [threading.Thread(target=send, args=(f"S{n}",)) for n in range(4)]
     for thread in threads:
@@ -105,13 +107,13 @@ def test_a_restart_under_load_loses_nothing_that_was_answered(fragile: PostgresS
     stop.set()
     for thread in threads:
         thread.join()
-    assert slowest[0] < IN_TIME
+    assert too_late == []
     assert set(accepted) <= set(drain(queue))
     queue.close()
 
 
 def wait_for_growth(accepted: list[str], by: int = 50) -> None:
-    goal, deadline = len(accepted) + by, time.monotonic() + 15
+    goal, deadline = len(accepted) + by, time.monotonic() + 50
     while len(accepted) < goal:
         assert time.monotonic() < deadline, "nothing is accepted any more"
         time.sleep(0.005)
@@ -132,11 +134,10 @@ def test_a_terminated_listener_comes_back_by_itself(
     eventually(lambda: queue.ready().wakeups == "notify")
     postgres.run_sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
     eventually(lambda: queue.ready().wakeups == "polling")
-    began = time.monotonic()
-    fill(other, "EURUSD")
-    while not take(queue):
-        queue.wait(5)
-    assert time.monotonic() - began < 1.2
+    with in_time(1.2):
+        fill(other, "EURUSD")
+        while not take(queue):
+            queue.wait(30)
     eventually(lambda: queue.ready().wakeups == "notify")
     other.close()
 
@@ -173,11 +174,10 @@ def test_behind_a_transaction_pooler_it_works_polls_and_says_so(pooled: str, que
     assert ids(take(behind)) == put
     ready = behind.ready()
     assert (ready.wakeups, "pooler" in ready.detail) == ("polling", True)
-    began = time.monotonic()
-    (late,) = fill(queue, "AAPL")
-    while late not in ids(take(behind)):
-        behind.wait(5)
-    assert time.monotonic() - began < 1.2
+    with in_time(1.2):
+        (late,) = fill(queue, "AAPL")
+        while late not in ids(take(behind)):
+            behind.wait(30)
     behind.close()
 
 
@@ -250,14 +250,13 @@ def test_executors_side_by_side_get_each_signal_once_and_every_symbol_in_order(q
     relays = [PostgresPending(queue_url) for _ in range(3)]
     put = [fill(relays[n % 3], f"S{n % 7}")[0] for n in range(140)]
     delivered: list[str] = []
+    deadline = time.monotonic() + 50
 
     def execute(relay: PostgresPending) -> None:
-        idle_until = time.monotonic() + 0.5
-        while time.monotonic() < idle_until:
+        while len(delivered) < len(put) and time.monotonic() < deadline:
             if leased := take(relay, limit=3):
                 delivered.extend(ids(leased))
                 relay.ack(acks(leased), START)
-                idle_until = time.monotonic() + 0.5
 
     run_all([threading.Thread(target=execute, args=(relay,)) for relay in relays])
     assert sorted(delivered) == sorted(put)

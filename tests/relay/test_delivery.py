@@ -10,6 +10,7 @@ import pytest
 from common.errors import QueueUnavailable
 from relay.delivery import read_acks, read_nack, read_poll
 from tests.relay.examples import AUTH, EXECUTOR, Web, signal
+from tests.timing import in_time
 
 
 def test_only_an_executor_may_fetch(web):
@@ -126,18 +127,15 @@ def ack_all(relay, signals):
 
 
 def test_a_waiting_poll_gets_a_signal_when_it_arrives(relay, eventually):
-    delays = []
     for number in range(20):
         waiting = in_background(relay.call, "lease", wait_seconds=10)
         eventually(lambda: relay.process.poll() is None)
         time.sleep(0.05)
-        sent = time.monotonic()
-        relay.post("/webhook", signal(symbol=f"WAKE{number}"))
-        signals = waiting()["signals"]
-        delays.append(time.monotonic() - sent)
+        with in_time(0.5):  # one that is not woken looks again after a second
+            relay.post("/webhook", signal(symbol=f"WAKE{number}"))
+            signals = waiting()["signals"]
         ack_all(relay, signals)
         assert len(signals) == 1
-    assert sorted(delays)[10] < 0.1, delays
 
 
 def test_a_poll_whose_client_is_gone_takes_nothing_with_it(relay):
@@ -154,24 +152,22 @@ def test_a_poll_whose_client_is_gone_takes_nothing_with_it(relay):
     ack_all(relay, [leased])
 
 
-def test_long_polls_never_starve_webhooks(relay):
+def test_long_polls_never_starve_webhooks(relay, eventually):
     """More polls than threads are waiting: all of them are answered, and an alert does not wait for any."""
     polls = [in_background(relay.call, "lease", wait_seconds=2, limit=1) for _ in range(80)]
-    time.sleep(0.5)
-    times = []
+    eventually(lambda: relay.post("/webhook", signal(symbol="FIRST")).status_code == 202)  # 80 have arrived at once
     for number in range(20):
-        started = time.monotonic()
-        assert relay.post("/webhook", signal(symbol=f"HUNGRY{number}")).status_code == 202
-        times.append(time.monotonic() - started)
+        with in_time(0.5):
+            assert relay.post("/webhook", signal(symbol=f"HUNGRY{number}")).status_code == 202
     found = [each for poll in polls for each in poll()["signals"]]
     ack_all(relay, found + relay.call("lease", wait_seconds=0, limit=100)["signals"])
-    assert sorted(times)[18] < 0.5, times
 
 
 def test_a_poll_ends_in_time_with_nothing(relay):
     started = time.monotonic()
-    assert relay.call("lease", wait_seconds=0.3) == {"signals": []}
-    assert 0.25 < time.monotonic() - started < 1.5
+    with in_time(1.5):
+        assert relay.call("lease", wait_seconds=0.3) == {"signals": []}
+    assert time.monotonic() - started > 0.25
 
 
 def test_the_kill_switch_holds_and_lets_go(tmp_path):

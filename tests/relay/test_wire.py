@@ -16,6 +16,7 @@ from relay.arrival import Arrival
 from relay.bodies import MAX_BODY_BYTES
 from tests.relay.examples import ENVIRONMENT, FRESH_SECRET, FRESH_TOKEN, SECRET, body, signal
 from tests.relay.process import RelayProcess, http, read_answer, run_command, status
+from tests.timing import in_time
 
 TOO_BIG = MAX_BODY_BYTES + 1
 
@@ -83,10 +84,9 @@ PROBES = {
 
 @pytest.mark.parametrize("data, expected", PROBES.values(), ids=PROBES.keys())
 def test_each_probe_has_one_answer_and_quickly(relay, data, expected):
-    started = time.monotonic()
-    answer = answer_to(relay, data)
+    with in_time(3):
+        answer = answer_to(relay, data)
     assert status(answer) in expected, answer[:300]
-    assert time.monotonic() - started < 3
 
 
 def answer_to(relay: RelayProcess, data: bytes) -> bytes:
@@ -159,12 +159,9 @@ def test_slow_clients_hold_no_thread(relay):
     try:
         for client in slow[:300]:
             client.sendall(http(body())[:-3])
-        times = []
         for number in range(20):
-            started = time.monotonic()
-            assert relay.post("/webhook", signal(symbol=f"SLOW{number}")).status_code == 202
-            times.append(time.monotonic() - started)
-        assert max(times) < 0.5, times
+            with in_time(0.5):
+                assert relay.post("/webhook", signal(symbol=f"SLOW{number}")).status_code == 202
     finally:
         for client in slow:
             client.close()
@@ -323,9 +320,8 @@ def test_a_sender_that_never_reads_its_answers_holds_up_nobody(relay):
         with contextlib.suppress(TimeoutError):
             for _ in range(200):
                 slow.sendall(request * 100)
-        started = time.monotonic()
-        assert relay.post("/webhook", signal(symbol="FAST")).status_code in (200, 202)
-        assert time.monotonic() - started < 1.0
+        with in_time(1):
+            assert relay.post("/webhook", signal(symbol="FAST")).status_code in (200, 202)
 
 
 # --- life and death ---------------------------------------------------------------------------------
@@ -334,14 +330,13 @@ def test_a_sender_that_never_reads_its_answers_holds_up_nobody(relay):
 def test_a_relay_starts_and_answers_while_its_queue_is_away(tmp_path):
     relay = RelayProcess(tmp_path / "r", "--queue-url", "postgresql://relay@127.0.0.1:1/nothing")
     try:
-        started = time.monotonic()
-        with concurrent.futures.ThreadPoolExecutor() as pool:
+        with in_time(2.5), concurrent.futures.ThreadPoolExecutor() as pool:
             ready = pool.submit(requests_status, relay, "/readyz")
-            answer = relay.post("/webhook", signal())
+            with in_time(2):
+                answer = relay.post("/webhook", signal())
             assert requests_status(relay, "/healthz") == 200 and ready.result() == 503
         assert (answer.status_code, answer.json()["code"]) == (503, "queue-unavailable")
-        assert answer.elapsed.total_seconds() < 2.0 and answer.headers["Retry-After"]
-        assert time.monotonic() - started < 2.5
+        assert answer.headers["Retry-After"]
     finally:
         assert relay.stop() == 0
 
@@ -363,9 +358,8 @@ def test_what_was_answered_survives_a_kill_and_stop_ends_waiting_polls(tmp_path)
     with concurrent.futures.ThreadPoolExecutor() as pool:
         waiting = pool.submit(relay.call, "lease", wait_seconds=30)
         time.sleep(0.2)
-        started = time.monotonic()
-        assert relay.stop() == 0
-        assert time.monotonic() - started < 4
+        with in_time(4):
+            assert relay.stop() == 0
         assert waiting.result() == {"signals": []}
 
 
@@ -420,7 +414,7 @@ def bearer(secret: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {secret}"}
 
 
-def wait_for(condition, seconds: float = 10) -> None:
+def wait_for(condition, seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

@@ -141,7 +141,7 @@ class House:
 
     # ---- what is to be seen ----
 
-    async def until(self, predicate: Callable[[], Any], seconds: float = 8) -> Any:
+    async def until(self, predicate: Callable[[], Any], seconds: float = 30) -> Any:
         """Wait until it is true, and return that; fail with what stands in the journal."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -206,7 +206,7 @@ class House:
 
     # ---- waits that many tests need ----
 
-    async def decided(self, signal_id: str, seconds: float = 8) -> tuple[str | None, str]:
+    async def decided(self, signal_id: str, seconds: float = 30) -> tuple[str | None, str]:
         """Wait for a signal's outcome and return it with the reason."""
         await self.until(lambda: self.outcome(signal_id)[0], seconds)
         return self.outcome(signal_id)
@@ -223,7 +223,7 @@ class House:
         )
         return self.trade()
 
-    async def closed(self, seconds: float = 8) -> dict[str, Any]:
+    async def closed(self, seconds: float = 30) -> dict[str, Any]:
         """Wait until the newest trade is closed and no order of ours is left; the trade."""
         await self.until(lambda: self.trade().get("closed") and not self.orders(self.trade()["symbol"]), seconds)
         return self.trade()

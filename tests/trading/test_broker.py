@@ -114,7 +114,7 @@ async def test_stop_cancelled_by_hand_is_paged_and_not_put_back(house: House) ->
 async def test_position_closed_by_hand_ends_the_trade_and_its_orders(house: House) -> None:
     await house.entered(house.buy(**LONG))
     house.paper("manual_close", symbol="EURUSD")
-    trade = await house.closed(12)
+    trade = await house.closed()
     assert (trade["exit_reason"], trade["tp_hit"], house.position()) == ("by hand", 0, 0)
     assert trade["exit_price"] == float(house.truth("filled")[-1]["price"])
 
@@ -133,7 +133,7 @@ async def test_lost_acknowledgement_is_looked_up_and_nothing_is_sent_twice(house
     """Rule 7"""
     house.paper("fault", knob="lost_ack", role=role)
     house.buy(**LONG)
-    await house.until(lambda: house.trade().get("state") == "open" and house.orders().keys() == {"T", "S"}, 10)
+    await house.until(lambda: house.trade().get("state") == "open" and house.orders().keys() == {"T", "S"})
     await house.stays(lambda: house.position() == 10000 and not house.alarms(), 0.5)
     assert len(house.truth("accepted")) == 3
     house.signal("close")
