@@ -24,8 +24,8 @@ from executor.tws import client as tws
 from executor.tws import connection as supervisor
 
 FACTS = ("on_order", "on_fill", "on_commission", "on_position", "on_refusal", "on_connectivity", "on_contract")
-# What is shortened: how long two snapshots lie apart, how long a lease lasts and a retry waits.
-SETTLE_SECONDS, LEASE_SECONDS, FIRST_PAUSE = 0.3, 1, 0.5
+# What is shortened: how long two snapshots lie apart, how long a lease lasts, and how long a retry waits.
+SETTLE_SECONDS, LEASE_SECONDS, FIRST_PAUSES = 0.3, 1, (0.5,) * 6
 
 
 def kill_self() -> None:
@@ -124,7 +124,7 @@ def instrument(boundaries: Boundaries) -> None:
 def shorten_waits() -> None:
     """Wait less, and do nothing else otherwise."""
     relay_client.LEASE_SECONDS = LEASE_SECONDS
-    supervisor.SETTLE_SECONDS, supervisor.FIRST_PAUSE = SETTLE_SECONDS, FIRST_PAUSE
+    supervisor.SETTLE_SECONDS, supervisor._FIRST_PAUSES = SETTLE_SECONDS, FIRST_PAUSES
 
 
 def run(arguments: list[str], boundaries: Path, kill_at: Collection[int], patient: bool) -> None:
