@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,17 @@ def test_page_that_cannot_be_made_is_an_alarm_of_the_program(
     eventually(lambda: two.status(), 40)
     assert requests.get(f"{two.page}/", timeout=5).status_code == 200
     eventually(lambda: not two.rows(standing))
+
+
+def test_settings_reach_what_they_are_for(start: Callable[..., ExecutorProcess], eventually: Until) -> None:
+    """Those that no other test sees through: names of the page, the form of the log."""
+    one = start("--page-hosts", "box.example,tower.example", "--log-json")
+    eventually(lambda: one.status(), 40)
+    for host, expected in (("tower.example", 200), ("box.example:5001", 200), ("evil.example", 421)):
+        assert requests.get(f"{one.page}/", headers={"Host": host}, timeout=10).status_code == expected
+    assert one.end() == 0
+    logged = [json.loads(line) for line in one.lines if line.startswith("{")]
+    assert {"stopping"} <= {line["event"] for line in logged} and not one.said(" INFO ")
 
 
 def url(relay: RelayProcess) -> list[object]:

@@ -70,6 +70,12 @@ def choices(load: Callable[..., ExecutorSettings], tmp_path: Path, text: str) ->
     return load_choices(load(), tmp_path)
 
 
+def test_validity_of_signals_is_the_policys(load: Callable[..., ExecutorSettings], tmp_path: Path) -> None:
+    assert load_choices(load(signal_validity_seconds="17"), tmp_path).policy.validity_seconds == 17
+    (tmp_path / "executor.toml").write_text("[limits]\nmax_open_trades = 1\n", "utf-8")
+    assert load_choices(load(signal_validity_seconds="17"), tmp_path).policy.validity_seconds == 17
+
+
 def test_executor_toml_is_read(load: Callable[..., ExecutorSettings], tmp_path: Path) -> None:
     found = choices(load, tmp_path, settings_page.TOML.partition("```toml\n")[2].partition("```")[0])
     assert found.policy.max_open_trades == 3 and found.policy.max_quantity["EURUSD"] == Decimal(50000)
