@@ -65,6 +65,7 @@ CREATE TABLE trades (
 );  -- not STRICT, which knows no NUMERIC: a number here reads as the integer or decimal that it is
 CREATE UNIQUE INDEX one_trade_per_contract ON trades (account, con_id) WHERE closed = 0;
 CREATE INDEX trades_by_end ON trades (closed_at);
+CREATE INDEX trades_closed ON trades (coalesce(closed_at, timestamp)) WHERE closed = 1;  -- the page shows the newest
 
 -- Every order that we mean to send, written before its first byte.
 CREATE TABLE orders (
