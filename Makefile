@@ -54,8 +54,8 @@ fmt: $(DEV)  ## Format, and mend what the linter can mend
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-bench: $(DEV)  ## How fast it is, beside the simplest thing that does the same; WRITE=1 puts it into docs/performance.md
-	@$(PY) -m bench $(PARTS) $(if $(WRITE),--write)
+bench: $(DEV)  ## How fast it is, beside the simplest thing that does the same; PARTS="order burst"; WRITE=1 puts it into docs/performance.md
+	@$(PY) -m bench $(PARTS) $(if $(JOURNAL),--journal "$(JOURNAL)") $(if $(WRITE),--write)
 
 crash: $(DEV)  ## Kill executor and relay at their boundaries, check both records; RUNS= (0: all) DOUBLE= RELAY= ENGINES= ONLY= SEED= JOBS=
 	@$(PY) -m tests.crash $(if $(RUNS),--runs $(RUNS)) $(if $(DOUBLE),--double $(DOUBLE)) $(if $(RELAY),--relay $(RELAY)) $(if $(ENGINES),--engines "$(ENGINES)") \

@@ -1,7 +1,8 @@
 """The floor for (a): the simplest single process that turns a webhook into orders, written fairly.
 
-One Flask application on waitress, one `ib_insync` connection on a loop of its own, the contract qualified
-once. No queue, no journal, no signature, no rules: an alert whose secret is right becomes a bracket at once.
+One Flask application on waitress, one `ib_insync` connection on a loop of its own, EURUSD qualified once at the
+start and any other contract at its first alert. No queue, no journal, no signature, no rules: an alert whose secret
+is right becomes a bracket at once.
 
     python -m bench.bare_bot PORT TWS_PORT SECRET
 """
@@ -18,7 +19,7 @@ import waitress
 from flask import Flask, request
 
 asyncio.set_event_loop(asyncio.new_event_loop())  # the library asks for one at import, and Python 3.14 makes none
-from ib_insync import IB, Forex, LimitOrder, MarketOrder, StopOrder  # noqa: E402 - see above
+from ib_insync import IB, Forex, LimitOrder, MarketOrder, Stock, StopOrder  # noqa: E402 - see above
 
 
 def bracket(ib: IB, signal: dict[str, Any]) -> list[Any]:
@@ -32,20 +33,41 @@ def bracket(ib: IB, signal: dict[str, Any]) -> list[Any]:
     return [entry, take_profit, stop_loss]
 
 
+class Contracts:
+    """The contracts that were qualified, by symbol."""
+
+    def __init__(self, ib: IB) -> None:
+        self._ib, self._known = ib, dict[str, Any]()
+
+    async def get(self, symbol: str) -> Any:
+        """Return the contract of a symbol: a pair of currencies, or a US share."""
+        if symbol not in self._known:
+            wanted = Forex(symbol) if len(symbol) == 6 else Stock(symbol, "SMART", "USD")
+            (self._known[symbol],) = await self._ib.qualifyContractsAsync(wanted)
+        return self._known[symbol]
+
+
+def held(ib: IB, contract: Any) -> float:
+    """Return the position in a contract, as far as TWS has told of it."""
+    return float(sum(one.position for one in ib.positions() if one.contract.conId == contract.conId))
+
+
 async def flatten(ib: IB, contract: Any) -> None:
     """Cancel what works and close what is held, once TWS has told of it: a bot that does not wait closes nothing."""
-    while not (held := sum(position.position for position in ib.positions())):
+    while not (size := held(ib, contract)):
         await asyncio.sleep(0.005)
     for trade in ib.openTrades():
-        ib.cancelOrder(trade.order)
-    ib.placeOrder(contract, MarketOrder("SELL" if held > 0 else "BUY", abs(held), tif="GTC"))
+        if trade.contract.conId == contract.conId:
+            ib.cancelOrder(trade.order)
+    ib.placeOrder(contract, MarketOrder("SELL" if size > 0 else "BUY", abs(size), tif="GTC"))
 
 
-def create_app(ib: IB, loop: asyncio.AbstractEventLoop, contract: Any, secret: str) -> Flask:
+def create_app(ib: IB, loop: asyncio.AbstractEventLoop, contracts: Contracts, secret: str) -> Flask:
     """Return the whole bot."""
     app = Flask(__name__)
 
     async def place(signal: dict[str, Any]) -> None:
+        contract = await contracts.get(signal["symbol"])
         if signal["action"] == "close":
             await flatten(ib, contract)
             return
@@ -63,12 +85,13 @@ def create_app(ib: IB, loop: asyncio.AbstractEventLoop, contract: Any, secret: s
     return app
 
 
-async def connect(tws_port: int) -> tuple[IB, Any]:
-    """Return a connection and the qualified contract."""
+async def connect(tws_port: int) -> tuple[IB, Contracts]:
+    """Return a connection and its contracts, EURUSD among them."""
     ib = IB()
     await ib.connectAsync("127.0.0.1", tws_port, clientId=7)
-    (contract,) = await ib.qualifyContractsAsync(Forex("EURUSD"))
-    return ib, contract
+    contracts = Contracts(ib)
+    await contracts.get("EURUSD")
+    return ib, contracts
 
 
 def run(loop: asyncio.AbstractEventLoop) -> None:
@@ -82,9 +105,9 @@ def main() -> None:
     port, tws_port, secret = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    ib, contract = loop.run_until_complete(connect(tws_port))
+    ib, contracts = loop.run_until_complete(connect(tws_port))
     threading.Thread(target=run, args=(loop,), daemon=True).start()
-    waitress.serve(create_app(ib, loop, contract, secret), host="127.0.0.1", port=port, threads=4, _quiet=True)
+    waitress.serve(create_app(ib, loop, contracts, secret), host="127.0.0.1", port=port, threads=4, _quiet=True)
 
 
 if __name__ == "__main__":

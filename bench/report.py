@@ -18,11 +18,12 @@ BEGIN, END = "<!-- figures: written by make bench WRITE=1 -->", "<!-- end of fig
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One result, with the aim it is held against."""
+    """One result, with what it must reach and what it should."""
 
     what: str
     value: str
     aim: str = ""
+    must: str = ""
 
 
 def show(rows: Iterable[Row]) -> list[Row]:
@@ -31,9 +32,9 @@ def show(rows: Iterable[Row]) -> list[Row]:
     for row in rows:
         kept.append(row)
         console.print(f"{row.what}: [bold]{row.value}[/bold]")
-    table = Table("measured", "result", "aim")
+    table = Table("measured", "result", "must", "aim")
     for row in kept:
-        table.add_row(row.what, row.value, row.aim)
+        table.add_row(row.what, row.value, row.must, row.aim)
     console.print(table)
     return kept
 
@@ -74,8 +75,8 @@ def write(page: Path, rows: list[Row], day: str) -> None:
         "",
         f"Measured on {day} on {machine()}; {load()}.",
         "",
-        "| measured | result | aim |",
-        "|---|---|---|",
+        "| measured | result | must | aim |",
+        "|---|---|---|---|",
     ]
-    lines += [f"| {row.what} | {row.value} | {row.aim} |" for row in rows]
+    lines += [f"| {row.what} | {row.value} | {row.must} | {row.aim} |" for row in rows]
     page.write_text("\n".join([head + lines[0], *lines[1:], "", END]) + tail, "utf-8")
