@@ -10,9 +10,10 @@ from pathlib import Path
 from statistics import median
 
 from bench import history
+from bench.pairs import turns
 from bench.report import Row
 from bench.servers import HOST
-from bench.systems import System, turns, whole
+from bench.systems import System, whole
 
 SETTLED, IDLE_SECONDS = 5.0, 20.0
 READS, SECONDS = 25, 40

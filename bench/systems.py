@@ -56,26 +56,17 @@ def write_stocks(folder: Path, how_many: int) -> Path:
     return path
 
 
-def turns(most: int, seconds: float, least: int = 5) -> Iterator[int]:
-    """Yield 0, 1, 2, … up to `most`, fewer where that takes too long, but never fewer than `least`."""
-    deadline = time.monotonic() + seconds
-    for number in range(most):
-        if number >= least and time.monotonic() > deadline:
-            return
-        yield number
-
-
 class TruthLog:
     """The paper TWS's log, read as it grows; what was passed over does not come again."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._offset = path, 0
 
-    def next(self, seconds: float = 30, **wanted: object) -> Entry:
+    def next(self, seconds: float = 60, **wanted: object) -> Entry:
         """Return the next entry in which all of this stands, waiting for it. Raises RuntimeError if none comes."""
         return self.until(lambda entry: wanted.items() <= entry.items(), str(wanted), seconds)
 
-    def until(self, is_last: Callable[[Entry], bool], what: str, seconds: float = 30) -> Entry:
+    def until(self, is_last: Callable[[Entry], bool], what: str, seconds: float = 60) -> Entry:
         """Show every entry to `is_last`, and return the first that it accepts. Raises RuntimeError if none comes."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -216,7 +207,7 @@ class System:
         self.rest()
         return (moment(taken) - sent_at) * 1000
 
-    def open_all(self, numbers: Iterable[int], seconds: float = 60) -> float:
+    def open_all(self, numbers: Iterable[int], seconds: float = 95) -> float:
         """Open a trade in each of these made-up stocks in one instant, wait until all have filled.
 
         The seconds are returned from the first alert until the last bracket was decoded.
