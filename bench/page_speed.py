@@ -58,14 +58,13 @@ def measure_page(events: int = history.EVENTS, reads: int = READS) -> Iterator[R
 
 def read_anew(system: System, path: str, number: int) -> float:
     """Have something happen that the page shows, read the path; return the milliseconds until all of it was here."""
-    for attempt in range(20):
-        note = f"read {number} of {path}, attempt {attempt}"
-        system.send(action="reset", symbol="EURUSD", note=note)
-        time.sleep(0.2)  # until the executor has it, and rests
-        took, body = fetch(system.page, path)
-        if path != "/" or note.encode() in body:
-            return took
-    raise RuntimeError(f"the page at {path} does not show what happened before it was read")
+    note = f"read {number} of {path}"
+    system.send(action="reset", symbol="EURUSD", note=note)
+    system.wait_for_verdict(note)
+    took, body = fetch(system.page, path)
+    if path == "/" and note.encode() not in body:
+        raise RuntimeError("the page does not show what happened before it was read")
+    return took
 
 
 def fetch(port: int, path: str) -> tuple[float, bytes]:

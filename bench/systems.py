@@ -36,6 +36,7 @@ AT_REST = (
     "SELECT outcome IS NOT NULL FROM inbox ORDER BY seq DESC LIMIT 1",
     "SELECT NOT EXISTS (SELECT 1 FROM trades WHERE closed = 0 AND state <> 'open')",
 )
+NEWEST = "SELECT note, outcome IS NOT NULL FROM inbox ORDER BY seq DESC LIMIT 1"
 
 
 def stock(number: int) -> str:
@@ -235,6 +236,17 @@ class System:
             if time.monotonic() > deadline:
                 raise RuntimeError(f"the executor did not come to rest within {seconds:.0f} s")
             time.sleep(0.02)
+        time.sleep(REST)
+
+    def wait_for_verdict(self, note: str, seconds: float = 60) -> None:
+        """Wait until the newest signal in the journal has this note, and its verdict; then a little."""
+        assert self.journal
+        deadline = time.monotonic() + seconds
+        with contextlib.closing(sqlite3.connect(f"{self.journal.as_uri()}?mode=ro", uri=True)) as db:
+            while db.execute(NEWEST).fetchone() != (note, True):
+                if time.monotonic() > deadline:
+                    raise RuntimeError(f"the executor had no verdict within {seconds:.0f} s")
+                time.sleep(0.02)
         time.sleep(REST)
 
     def _is_at_rest(self, journal: Path) -> bool:
