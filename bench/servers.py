@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from deploy.local import HOST, accepts, answers, child_environment, free_port, fresh_secrets
+from deploy.local import HOST, accepts, answers, child_environment, end_with_parent, free_port, fresh_secrets
 
 SECRETS = fresh_secrets()
 SECRET = SECRETS["RELAY_WEBHOOK_SECRETS"]
@@ -38,7 +38,7 @@ class Server:
 
 
 def spawn(arguments: list[str], folder: Path, log: str) -> subprocess.Popen[bytes]:
-    """Start a module of ours in a folder, its output in a file there."""
+    """Start a module of ours in a folder, its output in a file there; on Linux it ends with the thread that starts it."""
     with open(folder / log, "ab") as output:
         return subprocess.Popen(
             [sys.executable, "-m", *arguments],
@@ -47,6 +47,7 @@ def spawn(arguments: list[str], folder: Path, log: str) -> subprocess.Popen[byte
             stdout=output,
             stderr=output,
             start_new_session=True,
+            preexec_fn=end_with_parent,
         )
 
 

@@ -138,7 +138,7 @@ class Part:
         if sys.platform == "win32":
             self.process = start(creationflags=subprocess.CREATE_NEW_PROCESS_GROUP)
         else:
-            self.process = start(process_group=0, preexec_fn=_end_with_parent)
+            self.process = start(process_group=0, preexec_fn=end_with_parent)
 
     def check_alive(self) -> None:
         """Raise RunError if the process has ended by itself."""
@@ -164,7 +164,7 @@ class Part:
             self.process.wait()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """On Linux, have the kernel end this child should we be killed (source: prctl(2), PR_SET_PDEATHSIG)."""
     if sys.platform == "linux":
         import ctypes
