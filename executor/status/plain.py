@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
-from executor.commands import CommandKind
+from executor.core.commands import CommandKind
 
 from .journal_view import JournalView
 

@@ -22,6 +22,7 @@ from executor.core.accounts import AccountRefused, AccountRules, refuse_other_cl
 from executor.core.conditions import AlarmKind
 from executor.core.outcomes import StopCause
 from executor.core.ports import Snapshot
+from executor.core.trades import Trade
 from executor.journal.lock import AlreadyRunning, JournalLock
 from executor.notify import Notifier
 from executor.relay.client import RelayUnavailable

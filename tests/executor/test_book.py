@@ -26,7 +26,9 @@ def open_trade(house: House, symbol: str = "EURUSD", size: str = "10000") -> str
 def selects(house: House) -> list[str]:
     """Collect every SELECT that the journal's connection runs from now on."""
     found: list[str] = []
-    house.journal._db.set_trace_callback(lambda sql: found.append(sql) if "SELECT" in sql.upper() and sql != "SELECT 1 FROM inbox" else None)
+    house.journal._db.set_trace_callback(
+        lambda sql: found.append(sql) if "SELECT" in sql.upper() and sql != "SELECT 1 FROM inbox" else None
+    )
     return found
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from executor.policy import Policy
+from executor.core.policy import Policy
 from executor.settings import _TABLES
 
 from .fakes import AAPL, EURUSD, House
@@ -114,7 +114,7 @@ def test_no_more_trades_than_the_limit_are_opened() -> None:
     house = build(max_open_trades=1)
     assert house.outcome(buy(house))[0] == "entered"
     outcome, reason = house.outcome(house.signal("open", "AAPL", side="buy", size="100"))
-    assert outcome == "refused" and "limit" in str(reason) and house.broker.quantity.get(AAPL.con_id) is None
+    assert outcome == "refused" and "max_open_trades" in str(reason) and house.broker.quantity.get(AAPL.con_id) is None
     house.signal("close")
     assert house.outcome(house.signal("open", "AAPL", side="buy", size="100"))[0] == "entered"
 
@@ -131,7 +131,7 @@ def test_a_limit_of_one_trade_still_lets_it_turn_round() -> None:
 def test_a_limit_stops_no_close_and_counts_what_is_on_hold() -> None:
     house = build(max_open_trades=1)
     buy(house)
-    house.desk.resolver.hold(house.journal.trade(1), "a doubt")
+    house.desk.life.hold(house.desk.book.trade(1), "a doubt")
     assert house.outcome(house.signal("open", "AAPL", side="buy", size="100"))[0] == "refused"
 
 

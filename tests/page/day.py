@@ -10,10 +10,10 @@ from types import SimpleNamespace
 from typing import Any
 
 from common.signals import Action, Envelope, Side, Signal, payload_text
-from executor.broker import AccountView, Contract, Position
-from executor.commands import Command, CommandKind
+from executor.core.commands import Command, CommandKind
+from executor.core.ports import AccountView, Contract, Position
 from executor.publisher import Publisher
-from executor.supervisor import Connection
+from executor.tws.connection import Connection
 from tests.executor.fakes import ACCOUNT, EURUSD, House
 
 BUY = {"side": "buy", "size": "100", "tp": "1.20", "sl": "1.18"}
@@ -137,7 +137,7 @@ def refused_by_the_broker(house: House, contract: Contract) -> None:
 def on_hold(house: House, contract: Contract) -> None:
     """It stays so, with a close that waits for the owner."""
     house.signal("open", contract.symbol, **BUY)
-    house.desk.resolver.hold(house.journal.trade(house.trades()[-1]["id"]), "a doubt")
+    house.desk.life.hold(house.desk.book.trade(house.trades()[-1]["id"]), "a doubt")
     house.signal("close", contract.symbol)
 
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from executor.broker import Contract
+from executor.core.ports import Contract
 from tests.page.day import Day, reversal
 
 

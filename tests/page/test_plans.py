@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from common.clock import FakeClock
-from executor.journal import Journal
+from executor.journal.journal import Journal
 from executor.status import queries
 
 # query → how it must go through the table that grows: by an index, or from the newest row back until the limit
@@ -18,7 +18,7 @@ PLANS = {
     "_COMMISSIONS": ["SEARCH fills USING INDEX fills_of_trade (trade_id=?)"],
     "_SIGNALS": ["SCAN inbox"],
     "_LOG": ["SCAN events"],
-    "_ALARMS": ["SCAN alarms USING INDEX one_alarm_per_key"],
+    "_ALARMS": ["SCAN alarms USING INDEX alarms_to_tell"],
 }
 NEWEST_FIRST = ("_CLOSED", "_SIGNALS", "_LOG")  # read in the order of the index, or of the rows, and no further
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from executor.policy import Policy
+from executor.core.policy import Policy
 
 from .harness import House
 from .test_trading import LONG

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from executor.tws import LIBRARY, library
+from executor.tws.client import LIBRARY, library
 
 ROOT = Path(__file__).parents[2]
 STRICT = """
@@ -44,14 +44,14 @@ def test_the_imitation_is_as_strict_as_3_14() -> None:
 
 
 def test_the_library_is_imported_without_a_loop_and_leaves_none() -> None:
-    done = run("from executor import tws; assert policy._local._loop is None; print(tws.LIBRARY)")
+    done = run("from executor.tws import client as tws; assert policy._local._loop is None; print(tws.LIBRARY)")
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{LIBRARY}\n", "")
 
 
 def test_a_loop_that_runs_at_the_import_stays_the_current_one() -> None:
     done = run(
         "async def main():\n"
-        "    import executor.tws\n"
+        "    import executor.tws.client\n"
         "    assert policy.get_event_loop() is asyncio.get_running_loop()\n"
         "    await asyncio.sleep(0)\n"
         "asyncio.run(main())\n"
