@@ -168,8 +168,7 @@ def receive_late(house: House, symbol: str) -> None:
     signal = Signal(Action.OPEN, symbol, Side.BUY, Decimal(100))
     envelope = Envelope(f"LATE{symbol}", house.clock.now(), None, signal)
     house.clock.advance(120)
-    house.journal.receive(envelope, payload_text(envelope))
-    house.desk.advance()
+    house.desk.receive([(envelope, payload_text(envelope))])
 
 
 ENDINGS: tuple[Callable[[House, Contract], None], ...] = (

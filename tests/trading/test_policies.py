@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 
 from executor.core.policy import Policy
@@ -55,7 +57,7 @@ async def test_a_trade_over_the_limit_sends_no_byte(house: House) -> None:
     await house.entered(house.buy(**LONG))
     sent = house.asked.count("placeOrder")
     outcome, reason = await house.decided(house.signal("open", "AAPL", "buy", "100"))
-    assert outcome == "refused" and "limit" in reason and house.asked.count("placeOrder") == sent
+    assert outcome == "refused" and "max_open_trades (1) reached" in reason and house.asked.count("placeOrder") == sent
 
 
 @pytest.mark.house(policy=Policy(unknown_exit="allow"))
@@ -70,4 +72,5 @@ async def test_side_stays_free_after_an_exit_that_midnight_hid(house: House) -> 
     trade = await house.closed()
     assert trade["exit_reason"] == "unknown" and not house.rows("SELECT * FROM blocks")
     house.price("EURUSD", "1.1900")
+    await house.until(lambda: (house.tws.price(trade["con_id"]) or 9) < Decimal("1.2"))
     await house.entered(house.buy(**LONG))
