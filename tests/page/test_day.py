@@ -9,6 +9,8 @@ import pytest
 from executor.core.ports import Contract
 from tests.page.day import Day, reversal
 
+pytestmark = pytest.mark.timeout(240)  # making the day takes 12 s of work
+
 
 @pytest.fixture(scope="module")
 def journal(tmp_path_factory: pytest.TempPathFactory) -> bytes:
