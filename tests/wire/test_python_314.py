@@ -50,7 +50,7 @@ def test_the_imitation_is_as_strict_as_3_14() -> None:
 
 def test_the_library_is_imported_without_a_loop_and_leaves_none() -> None:
     done = run(
-        "from executor import tws\n"
+        "from executor.tws import client as tws\n"
         "assert policy._local._loop is None\n"
         "assert made and all(loop.is_closed() for loop in made)\n"
         "print(tws.LIBRARY)\n"
