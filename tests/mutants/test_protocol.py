@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 
 from executor.core.commands import Command, CommandKind, CommandRefused
-from executor.core.policy import Policy
 from executor.core.ports import Status
-from executor.core.steps import GiveUp, Moment, SendBracket, next_step
-from executor.core.trades import OrderState, State
+from executor.core.trades import OrderState
 from executor.tws.client import _order
 from tests.executor.fakes import ACCOUNT, EURUSD, House
 
@@ -104,14 +101,6 @@ def test_nothing_is_chosen_while_the_broker_is_not_seen(house: House) -> None:
     with pytest.raises(CommandRefused, match="connected"):
         house.desk.command(Command(CommandKind.ADOPT, trade_id=1))
     assert house.trades()[0]["state"] == "hold"
-
-
-def test_planned_entry_that_has_become_too_old_is_given_up(house: House) -> None:
-    buy(house)
-    planned = replace(house.journal.trade(1), state=State.PLANNED, orders=())
-    ages = (planned.valid_until, planned.valid_until + timedelta(seconds=1))
-    steps = [next_step(planned, Moment(now, Decimal(0)), Policy()) for now in ages]
-    assert [type(step) for step in steps] == [SendBracket, GiveUp]
 
 
 def test_exits_are_asked_to_reduce_each_other_and_to_block(house: House) -> None:
