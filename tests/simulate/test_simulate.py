@@ -84,7 +84,7 @@ def rules_broken(plant: Plant, monkeypatch: pytest.MonkeyPatch, seeds: int) -> s
 @pytest.mark.parametrize(
     ("plant", "rule"),
     [
-        (close_on_a_stale_position, "flip: "), (no_block_after_a_take_profit, "blocked: "), (ids_as_tws_says, "rest: "),
+        (close_on_a_stale_position, "flip: "), (no_block_after_a_take_profit, "blocked: "), (ids_as_tws_says, "program: "),
         (no_stop_put_back_and_no_word, "protected: "),
     ],
 )  # fmt: skip
