@@ -2,7 +2,8 @@
 
     python -m bench.bare_echo PORT
 
-It runs on gunicorn with the relay's own settings (one process, as many threads), but the stock threaded worker.
+It runs as Flask applications usually do: gunicorn's stock threaded worker, one process, with as many threads as the
+relay has by default.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from typing import Any
 from flask import Flask, request
 from gunicorn.app.base import BaseApplication
 
-from relay.server import gunicorn_options
-from relay.settings import RelaySettings
-
 app = Flask(__name__)
-STOCK = ("worker_class", "logger_class", "post_worker_init", "worker_exit")  # what the relay replaces
+OPTIONS = {
+    "worker_class": "gthread", "workers": 1, "threads": 64, "worker_connections": 2048, "backlog": 2048, "keepalive": 75,
+    "limit_request_line": 2048, "limit_request_fields": 50, "http_parser": "python", "accesslog": None,
+    "control_socket_disable": True,
+}  # fmt: skip
 
 
 @app.post("/webhook")
@@ -27,13 +29,11 @@ def echo() -> tuple[dict[str, Any], int]:
 
 
 class Echo(BaseApplication):  # type: ignore[misc]
-    """gunicorn with the relay's settings, where they are gunicorn's own."""
+    """gunicorn as a library: nothing from files or the environment."""
 
     def load_config(self) -> None:
-        options = gunicorn_options(RelaySettings.load({"port": int(sys.argv[1])}))
-        for name, value in {**options, "worker_class": "gthread"}.items():
-            if name not in STOCK or name == "worker_class":
-                self.cfg.set(name, value)
+        for name, value in {**OPTIONS, "bind": [f"127.0.0.1:{sys.argv[1]}"]}.items():
+            self.cfg.set(name, value)
 
     def load(self) -> Flask:
         return app

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import TypeVar
@@ -24,7 +25,7 @@ import psycopg
 from bench.load import percentile
 from bench.report import Row
 from common.ids import new_id
-from relay.pending import open_pending
+from relay.pending import open_pending, outcome_of
 from relay.pending.base import NewSignal, Pending
 from tests.pending.pg import running_postgres
 
@@ -64,7 +65,7 @@ def measure() -> Iterator[Row]:
                 yield from _rates(engine, one)
             with opened(empty) as one, opened(full) as other:
                 one.purge("pending", datetime.max.replace(tzinfo=UTC), START)
-                other.mode()  # makes the tables
+                other.stats(START)  # makes the tables
                 fill(engine, full)
                 yield from _depth(engine, one, other)
 
@@ -118,8 +119,8 @@ def _depth(engine: str, empty: Pending, full: Pending) -> Iterator[Row]:
 
 def _one_signal(queue: Pending, timings: Timings) -> None:
     new = make_signal("EURUSD")
-    _timed(timings, "enqueue", lambda: queue.put(new, START))
-    (leased,) = _timed(timings, "lease", lambda: queue.lease(1, 30, START))
+    _timed(timings, "enqueue", lambda: outcome_of(partial(queue.put, new, START)))
+    (leased,) = _timed(timings, "lease", lambda: queue.take(1, 30, lambda: START, 0, lambda: True))
     _timed(timings, "ack", lambda: queue.ack([(leased.id, leased.lease)], START))
 
 
@@ -155,5 +156,6 @@ def _rates(engine: str, queue: Pending) -> Iterator[Row]:
 
 def _send(queue: Pending, number: int, until: float, taken: list[float]) -> None:
     while (began := time.perf_counter()) < until:
-        queue.put(make_signal(f"S{number}"), START)
+        new = make_signal(f"S{number}")
+        outcome_of(partial(queue.put, new, START))
         taken.append(time.perf_counter() - began)

@@ -1,4 +1,4 @@
-"""The servers that are measured, each a process of its own on loopback, all with the same gunicorn settings."""
+"""The servers that are measured, each a process of its own on loopback, as they are run in earnest."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def relay(folder: Path, queue_url: str = "sqlite:///pending.db") -> Iterator[Ser
 
 @contextlib.contextmanager
 def bare_echo(folder: Path) -> Iterator[Server]:
-    """Run the bare Flask echo on the server settings of the relay."""
+    """Run the bare Flask echo."""
     port = free_port()
     with running(["bench.bare_echo", str(port)], folder, port, "echo.log") as server:
         yield server

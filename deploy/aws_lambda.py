@@ -26,7 +26,7 @@ from deploy.local import fresh_secrets
 from deploy.vps.__main__ import ROOT, build_wheel
 
 HERE = ROOT / "deploy" / "lambda"
-# What the relay imports there, and what that needs in its turn; gunicorn is not among it, since Lambda is the server.
+# What the relay imports there, and what that needs in its turn; uvicorn is not among it, since Lambda is the server.
 # A test keeps the list complete.
 NEEDED = (
     "apig-wsgi", "blinker", "click", "flask", "itsdangerous", "jinja2", "markupsafe", "prometheus-client", "psycopg",

@@ -8,18 +8,18 @@ from common.cli import CommandGroup, version_option
 
 # command -> the module and the name in it
 COMMANDS = {
-    "serve": ("relay.serving", "serve"),
-    "send": ("relay.send", "send"),
-    "alert-message": ("relay.alert_message", "alert_message"),
-    "refused": ("relay.admin", "refused"),
-    "dead": ("relay.admin", "dead"),
-    "requeue": ("relay.admin", "requeue"),
-    "purge": ("relay.admin", "purge"),
-    "pause": ("relay.admin", "pause"),
-    "close-only": ("relay.admin", "close_only"),
-    "resume": ("relay.admin", "resume"),
-    "backup": ("relay.backup", "backup"),
-    "doctor": ("relay.doctor", "doctor"),
+    "serve": ("relay.commands.serve", "serve"),
+    "send": ("relay.commands.send", "send"),
+    "alert-message": ("relay.commands.alert_message", "alert_message"),
+    "refused": ("relay.commands.queue", "refused"),
+    "dead": ("relay.commands.queue", "dead"),
+    "requeue": ("relay.commands.queue", "requeue"),
+    "purge": ("relay.commands.queue", "purge"),
+    "pause": ("relay.commands.queue", "pause"),
+    "close-only": ("relay.commands.queue", "close_only"),
+    "resume": ("relay.commands.queue", "resume"),
+    "backup": ("relay.commands.backup", "backup"),
+    "doctor": ("relay.commands.doctor", "doctor"),
 }
 
 

@@ -1,46 +1,88 @@
-"""Where a request comes from, told by nobody who is not believed; and who may post at all."""
+"""Networks and addresses: who may post, and where a request comes from, on nobody's word but our own proxies'."""
 
 from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
-from werkzeug.middleware.proxy_fix import ProxyFix
+# Where TradingView sends from; source: TradingView support, "How to configure webhook alerts".
+TRADINGVIEW = ("52.89.214.238", "34.212.75.30", "54.218.53.128", "52.32.178.7")
+# Peers that may speak for a sender when RELAY_PROXY_HOPS says that there is a proxy.
+NEAR = ("127.0.0.0/8", "::1", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
+PRESETS = {"tradingview": TRADINGVIEW, "near": NEAR}
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-from relay.settings import Network, RelaySettings, networks
 
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+def networks(words: tuple[str, ...]) -> tuple[Network, ...]:
+    """Return the networks that addresses, CIDR ranges and preset names mean.
+
+    >>> networks(("tradingview",))[0]
+    IPv4Network('52.89.214.238/32')
+
+    Raises:
+        ValueError: One is neither.
+    """
+    found: list[Network] = []
+    for word in words:
+        for text in PRESETS.get(word.lower(), (word,)):
+            try:
+                found.append(ipaddress.ip_network(text))
+            except ValueError:
+                raise ValueError(
+                    f"must be addresses, ranges like 10.0.0.0/8, or {', '.join(PRESETS)}, was {word[:40]!r}"
+                ) from None
+    return tuple(found)
+
+
+def parse_address(text: str) -> Address | None:
+    """Return the address in one of the forms that proxies write, None if there is none.
+
+    >>> [str(parse_address(text)) for text in ("52.89.214.238:443", "[::ffff:10.0.0.1]:80", "fe80::1%eth0", '"')]
+    ['52.89.214.238', '10.0.0.1', 'fe80::1', 'None']
+    """
+    text = text.strip().strip('"')
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        found = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(found, "ipv4_mapped", None) or found
 
 
 def is_within(address: str, allowed: Iterable[Network]) -> bool:
-    """Tell whether an address lies in one of the networks; what is no address lies in none.
+    """Return True if an address lies in one of the networks; what is no address lies in none.
 
     >>> is_within("::ffff:52.89.214.238", networks(("tradingview",)))
     True
     """
-    try:
-        found = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    found = getattr(found, "ipv4_mapped", None) or found
-    return any(found.version == network.version and found in network for network in allowed)
+    found = parse_address(address)
+    return found is not None and any(found.version == network.version and found in network for network in allowed)
 
 
-def behind_proxies(app: WSGIApplication, settings: RelaySettings) -> WSGIApplication:
-    """Return the app with REMOTE_ADDR set to the sender's address, as the configured proxies tell it.
+def is_loopback(host: str) -> bool:
+    """Return True if this machine alone reaches a host that a program listens on."""
+    found = parse_address(host)
+    return host == "localhost" if found is None else found.is_loopback
 
-    The right-most `proxy_hops` entries of X-Forwarded-For were added by our own proxies; the one before
-    them is the sender. A peer that is no trusted proxy, or a header with too few entries, changes nothing.
-    """
-    hops, trusted = settings.proxy_hops or 0, networks(settings.trusted_proxies)
-    if not hops:
-        return app
-    told = ProxyFix(app, x_for=hops, x_proto=0, x_host=0, x_port=0, x_prefix=0)
 
-    def by_peer(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
-        believed = is_within(environ.get("REMOTE_ADDR", ""), trusted)
-        return told(environ, start) if believed else app(environ, start)
+class Proxies:
+    """Our own proxies: how many there are, and from which addresses they are believed."""
 
-    return by_peer
+    def __init__(self, hops: int, trusted: Iterable[Network]) -> None:
+        self._hops, self._trusted = hops, tuple(trusted)
+
+    def sender(self, peer: str, forwarded: str | None) -> str:
+        """Return the sender's address, "" if our proxies did not say it in a form that can be read.
+
+        The right-most `hops` entries of X-Forwarded-For were added by our own proxies; the first of these is the
+        sender. A peer that is no trusted proxy speaks for nobody, and a request without the header is its own.
+        """
+        if not self._hops or forwarded is None or not is_within(peer, self._trusted):
+            return peer
+        entries = forwarded.split(",")
+        found = parse_address(entries[-self._hops]) if len(entries) >= self._hops else None
+        return str(found) if found else ""

@@ -1,254 +1,264 @@
-"""Connections in gunicorn's main loop: bytes are collected here, and only whole requests are answered.
+"""Which connections may stay: uvicorn's HTTP protocol, with limits in bytes and seconds that it leaves to a proxy.
 
-The stock worker gives a connection to a thread at its first byte; clients that dribble (by malice or by a
-bad line) then hold all threads, and an alert waits behind them. Here nobody is waited for: who is too slow,
-sends too much, or does not part, is dropped, those first that began first. Written against gunicorn 27.
+Slow, oversized or unclosed connections are dropped, longest silent first, so that strangers can take neither the last
+descriptor nor the memory. Nothing of HTTP is parsed here. What is used of uvicorn: its protocol class, given as the
+setting `http`, asyncio's callbacks, and the state of its present request.
 """
 
 from __future__ import annotations
 
-import contextlib
-import selectors
-import socket
-from functools import partial
-from itertools import chain
+import asyncio
+import re
+from collections import deque
 from typing import Any
 
-from gunicorn import util
-from gunicorn.workers.gthread import ThreadWorker
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from common.clock import SystemClock
-from relay.arrival import Arrival
-from relay.sending import send_now
+from common.logs import get_logger
+from relay.credentials import LineLimit
+from relay.problems import problem
 
-KEEP_ALIVE_SECONDS = 75.0  # longer than a poll's answer is away, and than a proxy keeps a connection
+CONNECTIONS = 2048
+OWN_FILES = 200  # the database, PostgreSQL's connections, polls' wake-ups, alarms going out
+HEAD_BYTES = 16 * 1024
 ARRIVE_SECONDS = 10.0  # a request that is not whole by then is dropped
 SEND_SECONDS = 10.0  # and so is a client that has not read its answer
-MOST_ACCEPTED = 64  # connections in one round
-LINGER_SECONDS = 1.0  # for a request that is on its way while the server stops
-PART_SECONDS, MOST_IGNORED = 1.0, 256 * 1024  # what is read and thrown away after a last answer, at most
-MOST_HELD = 16 * 1024 * 1024  # bytes of all requests and answers that are on their way for longer
-
+MOST_HELD = 8 * 1024 * 1024  # bytes of all requests that are not whole
+ENOUGH_AHEAD = 64 * 1024  # bytes of further requests after which no more are read before an answer
+TURNS = 8  # connections that go on with a further request in one round of the loop
+MOST_CHUNKS = 256  # of a body in one piece of it: each costs time, and single bytes would keep everybody waiting
+SWEEP_SECONDS = 0.5
+_END, _BARE_END = b"\r\n\r\n", b"\n\n"
+# A request may ask for another protocol and must not get it; the parser would take the body for that protocol's.
+_UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:", re.IGNORECASE)
 _clock = SystemClock()
+log = get_logger(__name__)
 
 
-class Connection:
-    """One client: its socket, never blocking, and what it has sent of its next request."""
+def most_connections() -> int:
+    """Return how many connections may be open at once, after asking the system for enough descriptors.
 
-    def __init__(self, sock: socket.socket, client: Any, server: Any) -> None:
-        self.sock, self.client, self.server = sock, client, server
-        self.arrival = Arrival()
-        self.unsent = b""  # of the answer
-        self.expected: Expected | None = None  # among those that something is expected of now
-        self.until = 0.0  # when it is dropped if nothing more happens
-        self.watched = 0  # for which events
-        self.held = 0  # bytes that are counted
-        self.ignored = 0  # bytes that came after the last answer
-        self.reusable = False  # for another request, as far as the last one tells
-        sock.setblocking(False)
-
-
-class Expected(dict[Connection, None]):
-    """Connections that are to send or to read, for so many seconds, in the order in which they are dropped."""
-
-    def __init__(self, seconds: float, event: int = selectors.EVENT_READ) -> None:
-        super().__init__()
-        self.seconds, self.event = seconds, event
-
-
-class CollectingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
-    """Has whole requests answered by `arrived`, after which `finished` is called, in the main loop.
-
-    Meanwhile nothing more is read of that connection.
+    Without this a thousand silent strangers take the last one: nothing can be accepted, and no file opened.
     """
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return CONNECTIONS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return CONNECTIONS
+    if soft < CONNECTIONS + OWN_FILES:
+        wanted = CONNECTIONS + OWN_FILES
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return max(128, min(CONNECTIONS, soft - OWN_FILES))
 
-    wsgi: Any = None  # the application, once it is loaded
 
-    def init_process(self) -> None:
-        self.arriving = Expected(ARRIVE_SECONDS)  # to send the rest of a request that has begun
-        self.reading = Expected(SEND_SECONDS, selectors.EVENT_WRITE)  # to read the rest of an answer
-        self.idle = Expected(KEEP_ALIVE_SECONDS)  # to send another request
-        self.parting = Expected(PART_SECONDS)  # to end, after the last answer
-        self.stopped_at = 0.0
-        self.held = 0
-        super().init_process()
+class Room:
+    """All open connections, in the order of their last bytes."""
 
-    def arrived(self, conn: Connection) -> None:
-        """Have the request in `conn.arrival` answered."""
-        raise NotImplementedError
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._open: dict[Connection, Room | None] = {}
+        self._held = 0
+        self._waiting: deque[Connection] = deque()
+        self._lines = LineLimit()  # of requests that are not valid HTTP
 
-    def finished(self, conn: Connection, keep: bool) -> None:
-        """Send the rest of the answer; then go on with the client's next request, or wait for it. Without `keep`, part."""
-        conn.reusable = keep
-        if conn.unsent:
-            self._expect(conn, self.reading)
-            self._hold(conn, len(conn.unsent))
-        elif not keep:
-            self._part(conn)
-        elif conn.arrival.received:
-            self._take(conn, b"")
-        else:
-            self._expect(conn, self.idle)
+    def enter(self, connection: Connection) -> None:
+        """Take in a connection; where there are too many, drop the one that is not being answered and silent longest."""
+        self._open[connection] = None
+        if len(self._open) > self._most:
+            self._drop_one()
 
-    def accept(self, listener: socket.socket) -> None:
-        """Take the new connections, all that came at once: one a round would have an alert wait for many rounds."""
-        for _ in range(MOST_ACCEPTED):
-            try:
-                client, address = listener.accept()
-            except OSError:  # there are no more, or this one is gone again
-                return
-            self._admit(Connection(client, address, listener.getsockname()))
+    def heard(self, connection: Connection) -> None:
+        if connection in self._open:
+            del self._open[connection]
+            self._open[connection] = None
 
-    def _admit(self, conn: Connection) -> None:
-        """Begin with a connection; when there are too many, drop one that has been slow or idle for longest."""
-        self.nr_conns += 1
-        self._expect(conn, self.arriving)
-        self._look(conn, conn.sock)
-        slow = next(chain(self.parting, self.reading, self.arriving, self.idle), None)
-        if self.nr_conns >= self.worker_connections and slow:
-            self._drop(slow)
-
-    def _expect(self, conn: Connection, among: Expected) -> None:
-        """Expect something. The socket stays watched during a request: that costs no system call."""
-        self._forget(conn)
-        conn.until = _clock.monotonic() + among.seconds
-        conn.expected = among
-        among[conn] = None
-        if conn.watched != among.event:
-            self._unwatch(conn)
-            conn.watched = among.event
-            self.poller.register(conn.sock, among.event, partial(self._look, conn))
-
-    def _forget(self, conn: Connection) -> None:
-        """Expect nothing more, and hold nothing."""
-        self._count(conn, 0)
-        if conn.expected is not None:
-            del conn.expected[conn]
-            conn.expected = None
-
-    def _count(self, conn: Connection, size: int) -> None:
-        """Count the bytes that are held for a connection."""
-        self.held += size - conn.held
-        conn.held = size
-
-    def _hold(self, conn: Connection, size: int) -> None:
-        """Hold so many bytes; when there are too many, drop those who began first, this one perhaps."""
-        self._count(conn, size)
-        while self.held > MOST_HELD:
-            self._drop(next(chain(self.reading, self.arriving)))
-
-    def _drop(self, conn: Connection) -> None:
-        self._forget(conn)
-        self._unwatch(conn)
-        self.nr_conns -= 1
-        util.close(conn.sock)
-
-    def _unwatch(self, conn: Connection) -> None:
-        if conn.watched:
-            conn.watched = 0
-            self.poller.unregister(conn.sock)
-
-    def _look(self, conn: Connection, client: socket.socket) -> None:
-        """Do what the socket is ready for."""
-        if conn.expected is None:  # the next request, or the end, before the answer to this one: let it wait
-            self._unwatch(conn)
-        elif conn.expected is self.reading:
-            self._send(conn, client)
-        else:
-            self._receive(conn, client)
-
-    def _send(self, conn: Connection, client: socket.socket) -> None:
-        """Send more of the answer; after its end, go on."""
-        try:
-            conn.unsent = send_now(client, conn.unsent)
-        except OSError:  # it is gone
-            self._drop(conn)
+    def hold(self, connection: Connection, size: int) -> None:
+        """Count the bytes of a request that is not whole; where there are too many, drop who is silent longest."""
+        if connection not in self._open:  # dropped
             return
-        if not conn.unsent:
-            self.finished(conn, conn.reusable)
+        self._held += size - connection.held
+        connection.held = size
+        while self._held > MOST_HELD and self._drop_one():
+            pass
 
-    def _receive(self, conn: Connection, client: socket.socket) -> None:
-        """Read what there is, and go on with it."""
-        try:
-            data = client.recv(64 * 1024)
-        except (BlockingIOError, InterruptedError):  # nothing yet
-            return
-        except OSError:  # it is gone
-            data = b""
-        if not data:
-            self._drop(conn)
-        elif conn.expected is self.parting:
-            self._ignore(conn, len(data))
-        else:
-            self._take(conn, data)
+    def leave(self, connection: Connection) -> None:
+        if self._open.pop(connection, self) is None:
+            self._held -= connection.held
 
-    def _ignore(self, conn: Connection, size: int) -> None:
-        conn.ignored += size
-        if conn.ignored > MOST_IGNORED:
-            self._drop(conn)
+    def _drop_one(self) -> bool:
+        found = next((each for each in self._open if not each.is_undisturbed), None)
+        if found:
+            self.leave(found)
+            found.transport.abort()
+        return found is not None
 
-    def _take(self, conn: Connection, data: bytes) -> None:
-        """Take more of a request; have it answered when it is whole."""
-        if conn.arrival.add(data):
-            self._forget(conn)
-            self.arrived(conn)
-        else:
-            self._wait_for_more(conn)
+    def queue_up(self, connection: Connection) -> None:
+        """Have a connection go on with a request that came before the answer to its last one, when it is its turn.
 
-    def _wait_for_more(self, conn: Connection) -> None:
-        if conn.expected is not self.arriving:
-            self._expect(conn, self.arriving)
-        self._hold(conn, len(conn.arrival.received))
-        if conn.arrival.take_expectation():
-            with contextlib.suppress(OSError):  # it is gone, which is heard of soon
-                conn.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-    def _part(self, conn: Connection) -> None:
-        """End a connection after its last answer, once the client has ended it too, or soon.
-
-        To close while it still sends would destroy the answer on its way; to wait for it here, as the stock
-        worker does for up to two seconds, would keep everybody else waiting.
+        Who sends many requests at once has them answered after those of everybody who sends one.
         """
-        try:
-            conn.sock.shutdown(socket.SHUT_WR)
-        except OSError:  # it is gone
-            self._drop(conn)
-        else:
-            self._expect(conn, self.parting)
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._go_on)
+        self._waiting.append(connection)
 
-    def murder_pending(self) -> None:
-        """Drop clients that did not send or read in time, or do not part."""
-        self._drop_late(self.arriving)
-        self._drop_late(self.reading)
-        self._drop_late(self.parting)
+    def _go_on(self) -> None:
+        for _ in range(min(TURNS, len(self._waiting))):
+            self._waiting.popleft().go_on()
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._go_on)
 
-    def murder_keepalived(self, force: bool = False) -> None:
-        """Drop connections that nobody used for long; when the server stops, all that are idle."""
-        if force or not self.alive:
-            for conn in self.idle:
-                conn.until = min(conn.until, self.stopped_at + LINGER_SECONDS * (not force))
-        self._drop_late(self.idle)
+    def refused(self, connection: Connection) -> None:
+        if self._lines.allows(_clock.monotonic()):
+            client = connection.client
+            log.info("request_refused", code="bad-request", address=client and client[0])
 
-    def _drop_late(self, among: Expected) -> None:
-        now = _clock.monotonic()
-        while among and (first := next(iter(among))).until <= now:
-            self._drop(first)
+    async def sweep(self) -> None:
+        """Drop who is late, for ever."""
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            now = _clock.monotonic()
+            for each in [each for each in self._open if each.is_late(now)]:
+                self.leave(each)
+                each.transport.abort()
 
-    def handle_exit(self, *args: Any) -> None:
-        """SIGTERM: end the waiting polls, answer what is in hand, stop."""
-        self._end_polls()
-        super().handle_exit(*args)
 
-    def handle_quit(self, *args: Any) -> None:
-        """SIGINT, SIGQUIT: end the waiting polls, stop."""
-        self._end_polls()
-        super().handle_quit(*args)
+class Connection(HttpToolsProtocol):
+    """One client."""
 
-    def _end_polls(self) -> None:
-        """Once: a second signal may interrupt the first one's handler, and would wait for its lock for ever."""
-        if self.stopped_at:
+    room: Room  # of the process; a server makes a class of its own with it
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.held = 0
+        self._unread = b""  # a head that is not whole, or what came before the answer to an earlier request
+        self._arrived = 0  # bytes of the request that is not whole
+        self._begun: float | None = None  # since when a request is awaited that is not whole
+        self._stuck: float | None = None  # since when the client reads nothing
+        self._chunks = 0  # of the body, in the bytes that are being parsed
+        self._queued = False  # to go on with what is unread
+        self._deaf = False  # what follows is no request; the last answer ends the connection
+
+    @property
+    def is_answering(self) -> bool:
+        """True if the head of a request is here, and its answer is not complete."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    @property
+    def is_undisturbed(self) -> bool:
+        """True if a whole request is being answered and its client reads: it is not to be dropped."""
+        return self.is_answering and not self.cycle.more_body and not self.transport.get_write_buffer_size()
+
+    def is_late(self, now: float) -> bool:
+        """Return True if the client should have sent or read something by now."""
+        if self.transport.get_write_buffer_size():
+            self._stuck = self._stuck or now
+            return now - self._stuck > SEND_SECONDS
+        self._stuck = None
+        return self._begun is not None and now - self._begun > ARRIVE_SECONDS
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)  # type: ignore[arg-type]
+        self._begun = _clock.monotonic()
+        self.room.enter(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.room.leave(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._deaf:
             return
-        self.stopped_at = _clock.monotonic()
-        relay = getattr(self.wsgi, "extensions", {}).get("relay")
-        if relay:
-            relay.closing.set()
+        self.room.heard(self)
+        self._unread += data
+        if not self._queued:
+            self._read()
+
+    def go_on(self) -> None:
+        """Parse what came before the last answer."""
+        self._queued = False
+        self._read()
+
+    def _read(self) -> None:
+        """Parse no further than the request that is being answered: each costs a hundred times its bytes."""
+        while self._unread and not self._is_busy and not self.transport.is_closing():
+            piece = self._next_piece()
+            if not piece:
+                return
+            self._parse(piece)
+        if len(self._unread) >= ENOUGH_AHEAD:
+            self.transport.pause_reading()
+        elif not self.flow.read_paused:
+            self.transport.resume_reading()
+
+    @property
+    def _is_busy(self) -> bool:
+        """True while what comes next belongs to a later request."""
+        return bool(self.pipeline) or (self.is_answering and not self.cycle.more_body)
+
+    def _next_piece(self) -> bytes:
+        """Return what is to be parsed now: a head when it is whole, or more of a body, up to the end of one head."""
+        unread, end = self._unread, self._unread.find(_END) + len(_END)
+        if end < len(_END):
+            if not (self.is_answering and self.cycle.more_body) and _BARE_END not in unread:
+                self._wait_for_head()
+                return b""
+            end = len(unread)
+        elif unread.find(_END, end) < 0:  # it holds the end of one head at most
+            end = len(unread)
+        self._unread = unread[end:]
+        piece = unread[:end]
+        return _UPGRADE.sub(rb"\r\nx-ignored:", piece, 1) if b"pgrade" in piece else piece
+
+    def _wait_for_head(self) -> None:
+        if self._begun is None:
+            self._begun = _clock.monotonic()
+        self.room.hold(self, len(self._unread))
+        if len(self._unread) > HEAD_BYTES:
+            self._end_with("header-too-large")
+
+    def _parse(self, piece: bytes) -> None:
+        self._chunks = 0
+        super().data_received(piece)
+        if self.transport.is_closing():
+            return
+        self._arrived += len(piece)
+        if self.is_answering and not self.cycle.more_body:
+            self._begun, self._arrived = None, 0
+        self.room.hold(self, self._arrived)
+
+    def on_body(self, body: bytes) -> None:
+        self._chunks += 1
+        if self._chunks > MOST_CHUNKS:
+            raise ValueError("too many chunks")  # which the parser takes for its own error
+        super().on_body(body)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._begun, self._arrived = None, 0
+        self.room.hold(self, 0)
+        if self._unread and not self._queued:
+            self._queued = True
+            self.room.queue_up(self)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what the parser does not understand; a request before it that is whole is still answered."""
+        self.room.refused(self)
+        self._unread, self._deaf = b"", True
+        if self.is_answering and not self.cycle.more_body:
+            self.cycle.keep_alive = False
+        elif not self.pipeline:
+            self._end_with("bad-request")
+        else:
+            self.transport.close()
+
+    def _end_with(self, code: str) -> None:
+        """Refuse what is no request, in the form of all our answers, and end the connection."""
+        self._deaf = True
+        found = problem(code)
+        lines = [f"HTTP/1.1 {found.status} Refused", *(f"{name}: {value}" for name, value in found.lines.items())]
+        self.transport.write("\r\n".join([*lines, "", ""]).encode("latin-1") + found.body)
+        self.transport.close()

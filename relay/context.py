@@ -6,19 +6,18 @@ import contextlib
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from threading import BoundedSemaphore, Event, Lock
-from typing import Any
 
 from common.clock import Clock
 from common.errors import UnauthenticSignal
 from common.logs import get_logger
-from relay.credentials import Credentials
-from relay.failures import ALLOWED_FAILURES, FailureCounter, LineLimit
+from relay.addresses import Proxies, networks
+from relay.credentials import ALLOWED_FAILURES, Credentials, FailureCounter, LineLimit
 from relay.pending.base import Pending
 from relay.problems import TooManyFailures
 from relay.settings import RelaySettings
 
 log = get_logger(__name__)
-THREADS_FOR_SENDERS = 16  # long polls never take these
+THREADS_FOR_OTHERS = 16  # long polls never take these
 MOST_NOTICES, TOLD_SECONDS = 100, 60.0
 
 
@@ -55,7 +54,9 @@ class Relay:
 
     def __post_init__(self) -> None:
         self._told: deque[tuple[float, dict[str, str]]] = deque(maxlen=MOST_NOTICES)  # until when, what
-        self.polls = BoundedSemaphore(self.settings.threads - THREADS_FOR_SENDERS)
+        hops = self.settings.proxy_hops or 0
+        self.proxies = Proxies(hops, networks(self.settings.trusted_proxies))
+        self.polls = BoundedSemaphore(self.settings.threads - THREADS_FOR_OTHERS)
 
     def take_notices(self) -> list[dict[str, str]]:
         """Return what the executor's owner should hear.
@@ -68,20 +69,18 @@ class Relay:
                 self._told.append((now + TOLD_SECONDS, self.notices.popleft()))
         return [notice for until, notice in self._told if until > now]
 
-    def unauthentic(self, environ: dict[str, Any]) -> UnauthenticSignal | TooManyFailures:
+    def unauthentic(self, address: str, path: str) -> UnauthenticSignal | TooManyFailures:
         """Count a wrong or missing credential; return the error to answer with."""
-        address = environ.get("REMOTE_ADDR", "")
         now = self.clock.monotonic()
         failures, retry_after = self.failures.add(address, now)
         if failures in (1, ALLOWED_FAILURES + 1) and self.lines.allows(now):
-            path = _first_part(environ["PATH_INFO"])
-            log.warning("credential_refused", address=address, failures=failures, path=path)
+            log.warning("credential_refused", address=address, failures=failures, path=_first_part(path))
         return TooManyFailures(retry_after) if retry_after else UnauthenticSignal("no valid credential")
 
 
-def bearer(environ: dict[str, Any]) -> str | None:
+def bearer(authorization: str | None) -> str | None:
     """Return the token of `Authorization: Bearer …`, or None."""
-    scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+    scheme, _, token = (authorization or "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" and token.strip() else None
 
 

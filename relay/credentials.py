@@ -1,9 +1,16 @@
-"""Who may send and who may fetch: the relay's secrets in force, each replaceable without a gap."""
+"""Who may send and who may fetch: the relay's secrets in force, each replaceable without a gap.
+
+Wrong secrets are counted by address: a guesser is slowed down, a sender never is.
+"""
 
 from __future__ import annotations
 
+import ipaddress
+import math
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from threading import Lock
 from typing import Generic, TypeVar
 
 from common.clock import Clock
@@ -11,11 +18,13 @@ from common.errors import UnauthenticSignal
 from common.logs import get_logger, never_log
 from common.secret import Rotating, Secret
 from common.signing import SigningKeys, same_secret, verify
-from relay.failures import LineLimit
+from relay.addresses import parse_address
 from relay.settings import RelaySettings
 
 log = get_logger(__name__)
 T = TypeVar("T")
+ALLOWED_FAILURES, WINDOW_SECONDS = 60, 60.0
+MOST_ADDRESSES = 10_000  # beyond it the address not seen for longest is forgotten: memory stays flat
 
 
 def _words(secret: Secret) -> tuple[bytes, ...]:
@@ -87,3 +96,58 @@ class Credentials:
     def signing_keys(self) -> SigningKeys:
         """Return the keys that every accepted signal is signed with."""
         return self._signing.now()
+
+
+class FailureCounter:
+    """Counts failures in a window of a minute that begins with an address's first."""
+
+    def __init__(self, most: int = MOST_ADDRESSES) -> None:
+        self._most = most
+        self._windows: OrderedDict[str, tuple[float, int]] = OrderedDict()  # group -> (start, failures)
+        self._lock = Lock()
+
+    def add(self, address: str, now: float) -> tuple[int, int]:
+        """Count one failure; return how many there are in the window, and after how many seconds to retry.
+
+        The second number is 0 while the address is within its 60 a minute.
+        """
+        group = address_group(address)
+        with self._lock:
+            start, count = self._windows.pop(group, (now, 0))
+            if now - start >= WINDOW_SECONDS:
+                start, count = now, 0
+            self._windows[group] = (start, count + 1)
+            if len(self._windows) > self._most:
+                self._windows.popitem(last=False)
+        if count < ALLOWED_FAILURES:
+            return count + 1, 0
+        return count + 1, max(1, math.ceil(start + WINDOW_SECONDS - now))
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+
+class LineLimit:
+    """Lets at most so many log lines through a minute: a spray of requests fills no disk."""
+
+    def __init__(self, most: int = 60) -> None:
+        self._most, self._start, self._count = most, 0.0, 0
+
+    def allows(self, now: float) -> bool:
+        """Count one line; return whether it may be written. Two threads at once may let one more through."""
+        if now - self._start >= WINDOW_SECONDS:
+            self._start, self._count = now, 0
+        self._count += 1
+        return self._count <= self._most
+
+
+def address_group(address: str) -> str:
+    """Return what is counted as one sender: an IPv4 address, or an IPv6 network of one customer (/64).
+
+    >>> address_group("2001:db8::1") == address_group("2001:db8::2"), address_group("::ffff:10.0.0.1")
+    (True, '10.0.0.1')
+    """
+    found = parse_address(address)
+    if found is None:  # whoever hides their address is counted with all others who do
+        return "unknown"
+    return str(found) if found.version == 4 else str(ipaddress.ip_network((found, 64), strict=False))

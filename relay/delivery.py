@@ -1,16 +1,14 @@
 """What the executor calls: lease, ack, nack.
 
-A poll holds one thread; so many threads are kept free of polls that an alert never waits for one. Just
-before leasing it is checked that the client is still there: a signal is not lent to nobody.
+A poll holds one thread; so many threads are kept free of polls that nothing else waits for one. Just before
+leasing it is checked that the client is still there: a signal is not lent to nobody.
 """
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from flask import Blueprint, Response, request
 
@@ -18,10 +16,10 @@ from common import strict_json
 from common.clock import utc_text
 from common.errors import LeaseLost, MalformedSignal, Problem
 from common.logs import get_logger
-from relay.bodies import read_body
-from relay.context import Relay, bearer
+from relay.context import Relay
 from relay.pending.base import MAX_LEASE_SECONDS, MAX_RETRY_SECONDS, Leased
 from relay.problems import reply
+from relay.views import body, require_executor, response
 
 log = get_logger(__name__)
 MOST_LEASED, LONGEST_WAIT_SECONDS, MOST_ACKS = 100, 55.0, 200
@@ -43,8 +41,7 @@ def blueprint(relay: Relay) -> Blueprint:
 
     @web.before_request
     def executor_only() -> None:
-        if not relay.credentials.is_executor(bearer(request.environ)):
-            raise relay.unauthentic(request.environ)
+        require_executor(relay)
 
     for endpoint in (lease, ack, nack):
         view = partial(endpoint, relay)
@@ -56,10 +53,9 @@ def blueprint(relay: Relay) -> Blueprint:
 
 def lease(relay: Relay) -> Response:
     """Answer a poll: with signals, with what the owner should hear, or with nothing when the time is up."""
-    environ = request.environ
-    poll = read_poll(_fields(environ))
+    poll = read_poll(_fields())
     relay.pending.note_poll(relay.clock.now())
-    signals = _wait_for_signals(relay, poll, lambda: is_connected(environ))
+    signals = _wait_for_signals(relay, poll, _connected(request.environ))
     value: dict[str, object] = {"signals": [_signal(each) for each in signals]}
     notices = relay.take_notices()
     if notices:
@@ -69,14 +65,14 @@ def lease(relay: Relay) -> Response:
 
 def ack(relay: Relay) -> Response:
     """Finish signals that the executor has committed."""
-    result = relay.pending.ack(read_acks(_fields(request.environ)), relay.clock.now())
+    result = relay.pending.ack(read_acks(_fields()), relay.clock.now())
     log.info("signals_acked", acked=",".join(result.acked), stale=",".join(result.stale))
     return _dated(relay, {"acked": result.acked, "stale": result.stale})
 
 
 def nack(relay: Relay) -> Response:
     """Take one signal back, to be delivered again."""
-    id, token, reason, retry_seconds = read_nack(_fields(request.environ))
+    id, token, reason, retry_seconds = read_nack(_fields())
     if not relay.pending.nack(id, token, reason, retry_seconds, relay.clock.now()):
         raise LeaseLost(f"{id} is leased to somebody else, finished, or unknown")
     log.info("signal_given_back", id=id, reason=reason, retry_seconds=retry_seconds)
@@ -103,26 +99,11 @@ def _wait_for_signals(relay: Relay, poll: Poll, connected: Callable[[], bool]) -
             relay.polls.release()
 
 
-def is_connected(environ: dict[str, Any]) -> bool:
-    """Tell whether the client of this request is still there, as far as its socket shows.
-
-    A client that vanished without a word (power, network) cannot be told from a silent one; the lease then
-    runs out and the signal is given away again.
-    """
-    asked = environ.get("waitress.client_disconnected")
-    if asked is not None:
-        return not asked()
-    connection = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
-    return True if connection is None else _is_open(connection)
-
-
-def _is_open(connection: socket.socket) -> bool:
-    try:
-        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
-    except BlockingIOError:  # silent, as it should be
-        return True
-    except OSError:  # it is gone
-        return False
+def _connected(environ: dict[str, object]) -> Callable[[], bool]:
+    """Return what tells whether the client is still there, where the server in front knows (see relay.asgi)."""
+    scope = environ.get("asgi.scope")
+    presence = scope["relay.presence"] if isinstance(scope, dict) else None
+    return (lambda: True) if presence is None else (lambda: not presence.is_gone)
 
 
 def _signal(leased: Leased) -> dict[str, object]:
@@ -138,14 +119,14 @@ def _signal(leased: Leased) -> dict[str, object]:
 
 def _dated(relay: Relay, value: dict[str, object]) -> Response:
     """Return an answer that carries the relay's clock to the millisecond, for measuring the skew."""
-    return reply(200, value, {"X-Relay-Time": utc_text(relay.clock.now())}).for_flask()
+    return response(reply(200, value, {"X-Relay-Time": utc_text(relay.clock.now())}))
 
 
 # --- reading what the executor sends ----------------------------------------------------------------
 
 
-def _fields(environ: dict[str, Any]) -> dict[str, object]:
-    value = strict_json.loads(read_body(environ))
+def _fields() -> dict[str, object]:
+    value = strict_json.loads(body())
     if not isinstance(value, dict):
         raise MalformedSignal("must be one JSON object")
     return value

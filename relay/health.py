@@ -7,13 +7,15 @@ from datetime import datetime
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response
 
+from common.clock import utc_text
 from common.errors import QueueError
 from common.version import VERSION
-from relay.context import Relay, bearer
+from relay.context import Relay
 from relay.pending.base import MODES, Readiness, Stats
 from relay.problems import HEADERS, reply
+from relay.views import require_executor, response
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -27,34 +29,60 @@ def blueprint(relay: Relay) -> Blueprint:
     readiness = _Readiness(relay)
 
     def healthz() -> Response:
-        return reply(200, {"status": "ok"}).for_flask()
+        return response(reply(200, {"status": "ok"}))
 
     def readyz() -> Response:
         ready, stats = readiness.check()
         executor = executor_state(relay, stats, relay.clock.now())
-        return reply(200, {
+        return response(reply(200, {
             "status": "ready",
             "queue": {"engine": ready.engine, "wakeups": ready.wakeups, "detail": ready.detail},
             "mode": stats.mode,
             "executor": executor,
             "alerts_missed": relay.accepted.read().get("missed", 0),
-        }).for_flask()  # fmt: skip
+        }))  # fmt: skip
+
+    def status() -> Response:
+        """Answer also while the queue is away: the fingerprints are known, `queue` is null."""
+        require_executor(relay)
+        now = relay.clock.now()
+        value = {"signing_keys": relay.credentials.signing_keys().fingerprints(), "queue": _queue(relay)}
+        return response(reply(200, value, {"X-Relay-Time": utc_text(now)}))
 
     def metrics() -> Response:
-        if not relay.credentials.is_executor(bearer(request.environ)):
-            raise relay.unauthentic(request.environ)
+        require_executor(relay)
         return Response(metrics_text(relay), 200, HEADERS, "text/plain; version=0.0.4; charset=utf-8")
 
     def openapi() -> Response:
         from relay.openapi import DOCUMENT
 
-        return reply(200, DOCUMENT).for_flask()
+        return response(reply(200, DOCUMENT))
 
     web.get("/healthz", provide_automatic_options=False)(healthz)
     web.get("/readyz", provide_automatic_options=False)(readyz)
+    web.get("/v1/status", provide_automatic_options=False)(status)
     web.get("/metrics", provide_automatic_options=False)(metrics)
     web.get("/openapi.json", provide_automatic_options=False)(openapi)
     return web
+
+
+def _queue(relay: Relay) -> dict[str, object] | None:
+    try:
+        stats = relay.pending.stats(relay.clock.now())
+    except QueueError:
+        return None
+    return shown(stats)
+
+
+def shown(stats: Stats) -> dict[str, object]:
+    """Return the queue's numbers as JSON values."""
+    return {
+        "mode": stats.mode,
+        "depth": stats.depth,
+        "dead": stats.dead,
+        "oldest_at": utc_text(stats.oldest_at) if stats.oldest_at else None,
+        "last_poll_at": utc_text(stats.last_poll_at) if stats.last_poll_at else None,
+    }
 
 
 class _Readiness:

@@ -9,13 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
-
-from flask import Blueprint, Response, request
+from typing import Any, TypeVar
 
 from common import strict_json
 from common.clock import utc_text
@@ -23,25 +21,30 @@ from common.errors import DuplicateConflict, MalformedSignal, Problem, SignalErr
 from common.ids import new_id
 from common.logs import HIDDEN, get_logger, scrub
 from common.signals import ID_LIMIT, Action, Alert, Envelope, Signal, alert_from, payload_text
-from common.signing import sign
-from relay.addresses import is_within
-from relay.bodies import read_body
+from common.signing import HEADERS, sign
+from relay.addresses import is_within, networks
 from relay.context import Relay, bearer
-from relay.pending.base import Accepted, NewSignal, Refused, storable
+from relay.pending import outcome_of
+from relay.pending.base import Accepted, NewSignal, Refused, Told, storable
 from relay.problems import AddressRefused, Answer, answer, code_of, reply
-from relay.settings import networks
 
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication
-
-Environ = dict[str, Any]
 log = get_logger(__name__)
+MAX_BODY_BYTES = 16 * 1024
+Outcome = TypeVar("Outcome")
+Call = Callable[[Told], None]  # the queue's work; it tells its outcome, or an error as a value
+Wait = Callable[[Call], Awaitable[Any]]  # begins such a work and waits for what it tells
 _SECRET_IN_TEXT = re.compile(r'("secret"\s*:\s*")((?:[^"\\]|\\.){1,512})')
-_SIGNATURE_HEADERS = {
-    "webhook-id": "HTTP_WEBHOOK_ID",
-    "webhook-timestamp": "HTTP_WEBHOOK_TIMESTAMP",
-    "webhook-signature": "HTTP_WEBHOOK_SIGNATURE",
-}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request for this endpoint, all of it here: whichever server took it."""
+
+    headers: Mapping[str, str]  # names in lower case
+    body: bytes
+    address: str  # the sender's, "" if unknown
+    path: str
+    path_secret: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,19 +77,6 @@ class Posted:
         return scrub(text.replace(secret, HIDDEN) if secret else text)
 
 
-class Later(Protocol):
-    """A server that can be answered later: `environ["relay.later"]`."""
-
-    def soon(self, call: Callable[[], None]) -> None:
-        """Call when all requests that came together were looked at, so that the writer finds them together."""
-
-    def answer(self, answer: Answer) -> None:
-        """Answer the request, once; in any thread."""
-
-    def aside(self, call: Callable[[], None]) -> None:
-        """Do something that may block, in another thread; from any thread."""
-
-
 @dataclass(slots=True)
 class Case:
     """One alert on its way; what is None is not known yet."""
@@ -96,61 +86,55 @@ class Case:
     alert: Alert | None = None
     new: NewSignal | None = None
 
-    def is_kept(self, error: Exception) -> bool:
-        """Tell whether its owner should see that it was refused."""
-        return self.posted is not None and isinstance(error, MalformedSignal | DuplicateConflict)
-
 
 class Intake:
-    """The endpoint of senders: from a request's environment to its answer."""
+    """The endpoint of senders: from a request to its answer."""
 
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
         self._allowed = networks(relay.settings.allowed_addresses)
 
-    def answer(self, environ: Environ, path_secret: str | None = None) -> Answer:
-        """Take one alert, or say why not. Never raises."""
+    async def accept(self, request: Request, wait: Wait) -> Answer:
+        """Take one alert, or say why not. Never raises.
+
+        1. Authenticate, validate and sign.
+        2. Have the queue store it, and wait for the commit.
+        3. Answer. An authenticated alert that is refused is first kept for its owner.
+        """
         case = Case(self._relay.clock.now())
         try:
-            new = self._receive(case, environ, path_secret)
-            return self._accept(case, self._relay.pending.put(new, case.now))
+            new = self._receive(case, request)
+            stored = await wait(partial(self._relay.pending.put, new, case.now))
+            if isinstance(stored, Exception):
+                raise stored
+            return self._accepted(case, stored)
         except Exception as exc:
-            return self._refuse(case, exc)
+            if case.posted and isinstance(exc, MalformedSignal | DuplicateConflict):
+                await self._keep(case.posted, exc, case.now, wait)
+            self._relay.refused.add(code_of(exc))
+            return answer(exc)
 
-    def answer_later(self, environ: Environ, path_secret: str | None, later: Later) -> None:
-        """Do the same without waiting for the commit, so that one thread serves many senders. Never raises."""
-        case = Case(self._relay.clock.now())
+    def answer(self, request: Request) -> Answer:
+        """Do the same in the caller's thread, which waits for the commit."""
+        return _to_the_end(self.accept(request, _blocking))
 
-        def settle(outcome: object) -> None:
-            try:
-                if isinstance(outcome, Exception):
-                    raise outcome
-                assert isinstance(outcome, Accepted)  # noqa: S101 for the type checker
-                later.answer(self._accept(case, outcome))
-            except Exception as exc:
-                self._refuse_later(case, exc, later)
-
-        try:
-            new = self._receive(case, environ, path_secret)
-        except Exception as exc:
-            self._refuse_later(case, exc, later)
-        else:
-            later.soon(partial(self._relay.pending.put_later, new, case.now, settle))
-
-    def _receive(self, case: Case, environ: Environ, path_secret: str | None) -> NewSignal:
+    def _receive(self, case: Case, request: Request) -> NewSignal:
         """Authenticate, validate and sign; return what is to be stored."""
         relay = self._relay
-        if self._allowed and not is_within(environ.get("REMOTE_ADDR", ""), self._allowed):
+        if self._allowed and not is_within(request.address, self._allowed):
+            if relay.lines.allows(relay.clock.monotonic()):
+                told = request.headers.get("x-forwarded-for", "")[:200]
+                log.warning("address_refused", address=request.address, forwarded=told)
             raise AddressRefused("not in RELAY_ALLOWED_ADDRESSES")
-        posted = _posted(environ, path_secret)
+        posted = _posted(request)
         if not _is_sender(relay, posted, case.now):
-            raise relay.unauthentic(environ)
+            raise relay.unauthentic(request.address, request.path)
         case.posted = posted
         case.alert = alert = _alert(posted)
         case.new = new_signal(relay, alert, _key(posted, alert.signal), case.now)
         return case.new
 
-    def _accept(self, case: Case, stored: Accepted) -> Answer:
+    def _accepted(self, case: Case, stored: Accepted) -> Answer:
         """Return the answer to what is committed now, or was before."""
         assert case.alert and case.new  # noqa: S101 for the type checker
         self._relay.accepted.add("duplicate" if stored.duplicate else "queued")
@@ -163,51 +147,38 @@ class Intake:
         _notice_missed(self._relay, case.alert, stored, case.now)
         return reply(202, {"status": "queued", "id": stored.id})
 
-    def _refuse(self, case: Case, error: Exception) -> Answer:
-        if case.posted and case.is_kept(error):
-            _keep_refused(self._relay, case.posted, error, case.now)
-        self._relay.refused.add(code_of(error))
-        return answer(error)
-
-    def _refuse_later(self, case: Case, error: Exception, later: Later) -> None:
-        if case.is_kept(error):
-            later.aside(lambda: later.answer(self._refuse(case, error)))
-        else:
-            later.answer(self._refuse(case, error))
-
-    def blueprint(self) -> Blueprint:
-        """Return the endpoint for Flask: it is what answers other methods, and says 405."""
-        web = Blueprint("intake", __name__)
-
-        def receive(path_secret: str | None = None) -> Response:
-            return self.answer(request.environ, path_secret).for_flask()
-
-        for path in ("/webhook", "/webhook/<path_secret>"):
-            web.add_url_rule(path, path, receive, methods=["POST"], provide_automatic_options=False)
-        return web
-
-    def before(self, app: WSGIApplication) -> WSGIApplication:
-        """Return the app with this endpoint in front of it: the same answers at two thirds of the cost."""
-
-        def door(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-            path = environ["PATH_INFO"]
-            if environ["REQUEST_METHOD"] != "POST" or not path.startswith("/webhook"):
-                return app(environ, start_response)
-            secret = path[9:].encode("latin-1", "replace").decode("utf-8", "replace") or None
-            if path != "/webhook" and (path[8] != "/" or secret is None or "/" in secret):
-                return app(environ, start_response)
-            if later := environ.get("relay.later"):
-                self.answer_later(environ, secret, later)
-                return ()
-            return self.answer(environ, secret).for_server(start_response)
-
-        return door
+    async def _keep(self, posted: Posted, error: SignalError, now: datetime, wait: Wait) -> None:
+        """Keep a refused alert for its owner. A failure here never changes the sender's answer."""
+        reason, body = scrub(error.message), posted.without_secret()
+        log.warning("alert_refused", code=error.code, reason=reason)
+        refused = Refused(now, error.code, storable(reason), storable(body))
+        try:
+            failure = await wait(partial(self._relay.pending.refuse, refused))
+        except Exception as exc:  # whatever it is, the sender waits for an answer
+            failure = exc
+        if isinstance(failure, Exception):
+            log.warning("refused_alert_not_kept", error=type(failure).__name__, reason=str(failure))
 
 
-def _posted(environ: Environ, path_secret: str | None) -> Posted:
-    body = read_body(environ)
-    headers = {name: environ[key] for name, key in _SIGNATURE_HEADERS.items() if key in environ}
-    known = (path_secret, bearer(environ))
+async def _blocking(call: Call) -> Any:
+    """Begin a work of the queue and wait for it in this thread: nothing here is ever suspended."""
+    return outcome_of(call)
+
+
+def _to_the_end(steps: Coroutine[Any, Any, Outcome]) -> Outcome:
+    """Run what is never suspended; return its result."""
+    try:
+        steps.send(None)
+    except StopIteration as end:
+        result: Outcome = end.value
+        return result
+    raise RuntimeError("it waits for an event loop")
+
+
+def _posted(request: Request) -> Posted:
+    body = request.body
+    headers = {name: request.headers[name] for name in HEADERS if name in request.headers}
+    known = (request.path_secret, bearer(request.headers.get("authorization")))
     try:
         return Posted(body, strict_json.loads(body), None, headers, known)
     except MalformedSignal as exc:
@@ -285,14 +256,3 @@ def _notice_missed(relay: Relay, alert: Alert, stored: Accepted, now: datetime) 
     relay.accepted.add("missed")
     relay.notices.append({"kind": "alert-missed", "symbol": symbol, "text": text, "at": utc_text(now)})
     log.warning("alert_missed", id=stored.id, symbol=symbol, held=before, told=stored.previous)
-
-
-def _keep_refused(relay: Relay, posted: Posted, error: Exception, now: datetime) -> None:
-    """Keep a refused alert for its owner. That this fails never changes the sender's answer."""
-    assert isinstance(error, SignalError)  # noqa: S101 for the type checker
-    reason, body = scrub(error.message), posted.without_secret()
-    log.warning("alert_refused", code=error.code, reason=reason)
-    try:
-        relay.pending.refuse(Refused(now, error.code, storable(reason), storable(body)))
-    except Exception as exc:  # whatever it is, the sender waits for his answer
-        log.warning("refused_alert_not_kept", error=type(exc).__name__, reason=str(exc))

@@ -8,17 +8,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http import HTTPStatus
-from typing import TYPE_CHECKING
-
-from flask import Response
-from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from common.errors import BridgeError, MalformedSignal, Problem, SignalError
 from common.logs import get_logger, scrub
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse
 
 log = get_logger(__name__)
 RETRY_SECONDS = 5  # what a sender is asked to wait when nothing could be stored
@@ -59,15 +51,15 @@ PROBLEMS: dict[str, Kind] = {
     "header-too-large": Kind(431, "The headers are too large", "Send shorter headers."),
     "uri-too-long": Kind(414, "The path is too long", "Send a shorter path."),
     "expectation-failed": Kind(417, "An expectation that is not met", "Send no Expect header."),
-    "unsupported-coding": Kind(501, "A transfer coding that is not supported", "Send Content-Length."),
 }
-# status of a library's own exception -> our code
-_BY_STATUS = {404: "not-found", 405: "method-not-allowed", 413: "too-large", 400: "bad-request"}
 _RETRY = {"Retry-After": str(RETRY_SECONDS)}
 _CLOSE = {"Connection": "close"}  # where the next request begins is not known
 # code -> headers beside those of every answer
 _MORE_HEADERS = {
-    "unauthorized": {"WWW-Authenticate": "Bearer"}, "bad-request": _CLOSE, "too-large": _CLOSE,
+    "unauthorized": {"WWW-Authenticate": "Bearer"},
+    **dict.fromkeys(
+        ("bad-request", "too-large", "header-too-large", "uri-too-long", "expectation-failed"), _CLOSE
+    ),
     "queue-full": _RETRY, "queue-unavailable": _RETRY,
 }  # fmt: skip
 
@@ -90,42 +82,38 @@ class AddressRefused(SignalError):
     status = 403
 
 
-class LengthRequired(SignalError):
-    """A body of unknown length."""
+class RequestRefused(SignalError):
+    """A request that is refused before anybody looks at who sent it; `code` is one of the table."""
 
-    code = "length-required"
-    status = 411
+    def __init__(self, code: str, message: str = "") -> None:
+        self.code = code  # type: ignore[misc]  # of this one, not of the class
+        super().__init__(message or PROBLEMS[code].mend)
 
 
-class BadFraming(SignalError):
-    """A chunked body whose chunks are out of form."""
+class NoSuchMethod(RequestRefused):
+    """The path exists and does not take the method; `allowed` are those that it takes."""
 
-    code = "bad-request"
-    status = 400
+    def __init__(self, allowed: list[str]) -> None:
+        self.allowed = allowed
+        super().__init__("method-not-allowed")
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer, ready for Flask or straight for the server."""
+    """A whole answer."""
 
     status: int
     body: bytes
     kind: str
     headers: Mapping[str, str] = field(default_factory=dict)  # beside those of every answer
 
-    def for_flask(self) -> Response:
-        return Response(self.body, self.status, {**HEADERS, **self.headers, "Content-Type": self.kind})
-
-    def for_server(self, start_response: StartResponse) -> list[bytes]:
-        """Answer as a WSGI application does."""
-        headers = [*_FIXED, ("Content-Type", self.kind), ("Content-Length", str(len(self.body)))]
-        start_response(_STATUS_LINES[self.status], [*headers, *self.headers.items()])
-        return [self.body]
+    @property
+    def lines(self) -> dict[str, str]:
+        """Return all headers of the answer, its length among them."""
+        return {**HEADERS, "Content-Type": self.kind, "Content-Length": str(len(self.body)), **self.headers}
 
 
 _COMPACT = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
-_FIXED = [*HEADERS.items()]
-_STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
 
 def reply(status: int, value: Mapping[str, object], headers: Mapping[str, str] | None = None) -> Answer:
@@ -140,12 +128,6 @@ def problem(
     headers: Mapping[str, str] | None = None,
 ) -> Answer:
     """Return the answer for a code of the table."""
-    body, status = problem_text(code, detail, problems)
-    return Answer(status, body.encode("utf-8"), "application/problem+json", headers or {})
-
-
-def problem_text(code: str, detail: str = "", problems: list[Problem] | None = None) -> tuple[str, int]:
-    """Return the problem details for a code, without any secret in it, and the status."""
     kind = PROBLEMS[code]
     value: dict[str, object] = {
         "type": f"urn:signal-relay:problem:{code}", "title": kind.title, "status": kind.status, "code": code,
@@ -153,14 +135,13 @@ def problem_text(code: str, detail: str = "", problems: list[Problem] | None = N
     }  # fmt: skip
     if problems is not None:
         value["problems"] = [{"field": each.field, "message": each.message} for each in problems]
-    return scrub(json.dumps(value, separators=(",", ":"))), kind.status
+    body = scrub(json.dumps(value, separators=(",", ":"))).encode("utf-8")
+    return Answer(kind.status, body, "application/problem+json", {**_MORE_HEADERS.get(code, {}), **(headers or {})})
 
 
 def code_of(error: Exception) -> str:
     """Return the code that an error is answered with."""
-    if isinstance(error, BridgeError) and error.code in PROBLEMS:
-        return error.code
-    return _BY_STATUS.get(error.code or 500, "internal") if isinstance(error, HTTPException) else "internal"
+    return error.code if isinstance(error, BridgeError) and error.code in PROBLEMS else "internal"
 
 
 def answer(error: Exception) -> Answer:
@@ -170,7 +151,7 @@ def answer(error: Exception) -> Answer:
         log.exception("request_failed")
     if isinstance(error, MalformedSignal):
         return problem(code, "Every problem is listed in `problems`.", error.problems)
-    return problem(code, _detail(error, code), None, _extra_headers(error, code))
+    return problem(code, _detail(error, code), None, _extra_headers(error))
 
 
 def _detail(error: Exception, code: str) -> str:
@@ -178,9 +159,9 @@ def _detail(error: Exception, code: str) -> str:
     return str(error) if code in ("duplicate-conflict", "length-required") else ""
 
 
-def _extra_headers(error: Exception, code: str) -> dict[str, str]:
+def _extra_headers(error: Exception) -> dict[str, str]:
     if isinstance(error, TooManyFailures):
         return {"Retry-After": str(error.retry_after)}
-    if isinstance(error, MethodNotAllowed):
-        return {"Allow": ", ".join(sorted(error.valid_methods or ()))}
-    return _MORE_HEADERS.get(code, {})
+    if isinstance(error, NoSuchMethod):
+        return {"Allow": ", ".join(sorted(error.allowed))}
+    return {}

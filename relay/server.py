@@ -1,30 +1,39 @@
-"""Serve the relay in production form: gunicorn, or waitress where there is no gunicorn.
+"""Serve the relay with uvicorn, in one process: the same program on Linux, macOS and Windows.
 
-The settings were measured under load (docs/performance.md): one process, many threads, since a process
-more would be a second writer to the same file; every limit tight; nothing a stranger sends is believed.
+One process, since one more would be a second writer to the same file. Why uvicorn, and what was measured:
+docs/decisions/0012-relay-on-asgi.md.
 """
 
 from __future__ import annotations
 
+import asyncio
 import errno
-import os
+import logging
+import signal
 import socket
 import threading
-from typing import Any
+from types import FrameType
 
-from flask import Flask
+import uvicorn
 
 from common.clock import SystemClock
 from common.errors import ConfigError
 from common.logs import get_logger, write_in_background
-from relay.descriptors import CONNECTIONS, most_connections
+from relay.app import make_front, make_relay
+from relay.asgi import Front
+from relay.connections import Connection, Room, most_connections
+from relay.context import Relay
 from relay.pending import open_pending
 from relay.settings import RelaySettings
+from relay.silence import ExecutorWatch
 
 log = get_logger(__name__)
-KEEP_ALIVE_SECONDS = 75
-PORT_SECONDS = 7.0  # a little more than the graceful end of a worker
+KEEP_ALIVE_SECONDS = 75  # longer than a poll's answer is away, and than a proxy keeps a connection
+STOP_SECONDS = 5
+PORT_SECONDS = 7.0  # a little more than STOP_SECONDS
 BACKLOG = 2048  # a bar closes and everybody sends at once
+MOST_ACCEPTED = 64  # connections in one round of the loop: those over the limit are dropped before there are more
+PREPARE_SECONDS = 0.15  # after the start; the first alert is not to wait for it
 
 
 def serve(settings: RelaySettings) -> None:
@@ -33,56 +42,76 @@ def serve(settings: RelaySettings) -> None:
     Raises:
         ConfigError: The address or port cannot be had.
     """
-    if os.name == "nt":
-        _serve_waitress(settings)
-    else:
-        _serve_gunicorn(settings)
-
-
-def make_app(settings: RelaySettings) -> Flask:
-    """Return the application over its opened queue, with the watch over the executor running."""
+    listener = listening(settings)
     write_in_background()
-    from relay.app import create_app
-    from relay.watch import ExecutorWatch
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _ended)  # what uvicorn raises again after its graceful end
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+    relay = make_relay(settings, open_pending(settings.queue_url, max_depth=settings.max_depth))
+    try:
+        asyncio.run(_serve(relay, listener))
+    finally:
+        relay.closing.set()
+        relay.pending.close()
 
-    app = create_app(settings, open_pending(settings.queue_url, max_depth=settings.max_depth))
-    ExecutorWatch(app.extensions["relay"]).start()
-    return app
+
+def _ended(number: int, frame: FrameType | None) -> None:
+    """Let the process end with 0."""
 
 
-def gunicorn_options(settings: RelaySettings) -> dict[str, Any]:
-    """Return gunicorn's configuration."""
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return {
-        "bind": [f"{host}:{settings.port}"],
-        "worker_class": "relay.worker.RelayWorker",
-        "workers": 1,
-        "threads": settings.threads,
-        "worker_connections": most_connections(),
-        "backlog": BACKLOG,
-        "keepalive": KEEP_ALIVE_SECONDS,
-        "timeout": 120,  # the main loop must give a sign of life; requests are not what is timed
-        "graceful_timeout": 5,
-        "limit_request_line": 2048,
-        "limit_request_fields": 50,
-        "limit_request_field_size": 8190,
-        "forwarder_headers": "",  # else a peer on loopback may rewrite the path
-        "forwarded_allow_ips": "",
-        "secure_scheme_headers": {},
-        "http_parser": "python",  # what the tests judge; another one is taken silently where it is installed
-        "accesslog": None,  # its lines would hold the secret of a path
-        "logger_class": "relay.worker.ServerLog",
-        "proc_name": "relay",
-        "control_socket_disable": True,
-        "post_worker_init": _tell_listening,
-        "worker_exit": _close_queue,
-    }
+class Server(uvicorn.Server):
+    """Ends the waiting polls first when it is to stop."""
+
+    def __init__(self, config: uvicorn.Config, relay: Relay) -> None:
+        super().__init__(config)
+        self._relay = relay
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen with a long queue, while so many as the loop's own number are accepted in one round at most."""
+        await super().startup(sockets)
+        for each in sockets or ():
+            each.listen(BACKLOG)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        # In a thread: a signal may interrupt whoever holds the event's own lock.
+        threading.Thread(target=self._relay.closing.set, daemon=True).start()
+
+
+async def _serve(relay: Relay, listener: socket.socket) -> None:
+    room, front = Room(most_connections()), make_front(relay)
+    config = uvicorn.Config(
+        front,
+        http=type("RelayConnection", (Connection,), {"room": room}),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,  # its lines would hold the secret of a path
+        server_header=False,
+        date_header=True,
+        proxy_headers=False,  # ours judges X-Forwarded-For, by hops
+        backlog=MOST_ACCEPTED,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=STOP_SECONDS,
+    )
+    ExecutorWatch(relay).start()
+    host, port = listener.getsockname()[:2]
+    log.info("relay_listening", host=host, port=port)
+    tasks = [asyncio.create_task(room.sweep()), asyncio.create_task(_prepare(front))]
+    try:
+        await Server(config, relay).serve(sockets=[listener])
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def _prepare(front: Front) -> None:
+    await asyncio.sleep(PREPARE_SECONDS)
+    await front.prepare()
 
 
 def listening(settings: RelaySettings) -> socket.socket:
-    """Return a listening socket; gunicorn itself would say five times that the port is taken.
-
-    A port that is taken is tried for some seconds: the worker of a server that was killed lets go when its polls end.
+    """Return a listening socket. A port that is taken is tried for some seconds: who was killed may hold it still.
 
     Raises:
         ConfigError: The address or port cannot be had.
@@ -105,7 +134,9 @@ def listening(settings: RelaySettings) -> socket.socket:
 
 
 def _bound(settings: RelaySettings) -> socket.socket:
-    found = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    # TCP by name: only then asyncio switches Nagle's delay off, and an answer in two parts is not held for 40 ms.
+    found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind((settings.host, settings.port))
@@ -127,57 +158,4 @@ def _inherited(number: int) -> socket.socket:
         why = exc.strerror or str(exc)
     raise ConfigError(
         f"--listen-fd / RELAY_LISTEN_FD: {number} is no listening socket ({why}); is there a socket unit?"
-    )
-
-
-def _serve_gunicorn(settings: RelaySettings) -> None:
-    from gunicorn.app.base import BaseApplication
-
-    listener = listening(settings)
-    options = {**gunicorn_options(settings), "bind": [f"fd://{listener.fileno()}"]}
-
-    class Server(BaseApplication):  # type: ignore[misc]
-        """gunicorn as a library: the options from our settings, nothing from files or the environment."""
-
-        def load_config(self) -> None:
-            for name, value in options.items():
-                self.cfg.set(name, value)
-
-        def load(self) -> Flask:
-            return make_app(settings)
-
-    Server().run()
-
-
-def _tell_listening(worker: Any) -> None:
-    for listener in worker.sockets:
-        host, port = listener.getsockname()[:2]
-        log.info("relay_listening", host=host, port=port, pid=worker.pid)
-
-
-def _close_queue(server: Any, worker: Any) -> None:
-    relay = getattr(worker.wsgi, "extensions", {}).get("relay")
-    if relay:
-        relay.closing.set()
-        relay.pending.close()
-
-
-def _serve_waitress(settings: RelaySettings) -> None:
-    import waitress
-
-    app = make_app(settings)
-    log.info("relay_listening", host=settings.host, port=settings.port, server="waitress")
-    waitress.serve(
-        app,
-        host=settings.host,
-        port=settings.port,
-        threads=settings.threads,
-        ident=None,
-        connection_limit=CONNECTIONS,
-        channel_timeout=KEEP_ALIVE_SECONDS,
-        channel_request_lookahead=1,  # so that a poll can ask whether its client is gone
-        max_request_header_size=32 * 1024,
-        max_request_body_size=64 * 1024,
-        clear_untrusted_proxy_headers=False,  # ours judges X-Forwarded-For, by hops
-        _quiet=True,
     )

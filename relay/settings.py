@@ -2,41 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from importlib.util import find_spec
 
 from common.secret import Secret
 from common.settings import ProgramSettings, setting
 from common.signing import SigningKeys
-
-# Where TradingView sends from; source: TradingView support, "How to configure webhook alerts".
-TRADINGVIEW = ("52.89.214.238", "34.212.75.30", "54.218.53.128", "52.32.178.7")
-# Peers that may speak for a sender when RELAY_PROXY_HOPS says that there is a proxy.
-NEAR = ("127.0.0.0/8", "::1", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
-PRESETS = {"tradingview": TRADINGVIEW, "near": NEAR}
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-
-def networks(words: tuple[str, ...]) -> tuple[Network, ...]:
-    """Return the networks that addresses, CIDR ranges and preset names mean.
-
-    >>> networks(("tradingview",))[0]
-    IPv4Network('52.89.214.238/32')
-
-    Raises:
-        ValueError: One is neither.
-    """
-    found: list[Network] = []
-    for word in words:
-        for text in PRESETS.get(word.lower(), (word,)):
-            try:
-                found.append(ipaddress.ip_network(text))
-            except ValueError:
-                raise ValueError(
-                    f"must be addresses, ranges like 10.0.0.0/8, or {', '.join(PRESETS)}, was {word[:40]!r}"
-                ) from None
-    return tuple(found)
+from relay.addresses import is_loopback, networks
 
 
 def queue_url(url: str) -> None:
@@ -113,7 +85,9 @@ class RelaySettings(ProgramSettings):
         minimum=1,
         maximum=55,
     )
-    threads: int = setting(64, help="Requests handled at the same time.", minimum=20, maximum=1000)
+    threads: int = setting(
+        64, help="Polls and other requests handled at the same time; alerts need no thread.", minimum=20, maximum=1000
+    )
     log_json: bool = setting(False, help="Write the log as JSON lines.")
 
     @property
@@ -131,16 +105,9 @@ class RelaySettings(ProgramSettings):
                 "--proxy-hops / RELAY_PROXY_HOPS must be set when RELAY_ALLOWED_ADDRESSES is: "
                 "0 when senders connect directly, 1 behind one proxy such as Caddy"
             ]
-        if self.proxy_hops == 0 and _loopback(self.host) and not any(net.is_loopback for net in allowed):
+        if self.proxy_hops == 0 and is_loopback(self.host) and not any(net.is_loopback for net in allowed):
             return [
                 f"--allowed-addresses lets nobody in: {self.host} is reached from this machine only, and "
                 "RELAY_PROXY_HOPS is 0; set it to the number of proxies"
             ]
         return []
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name
-        return host == "localhost"

@@ -13,25 +13,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args
 
 from common.errors import QueueUnavailable
 
 Mode = Literal["open", "paused", "close-only"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 Now = Callable[[], datetime]  # the caller's clock
-
-# state -> {event: next state}; what is not written here never happens.
-SIGNAL: dict[str, dict[str, str]] = {
-    # `overtake`: in close-only mode a close went ahead of this open, see Pending.set_mode
-    "pending": {"lease": "leased", "overtake": "dead", "purge": "purged"},
-    # `expire` needs no write: a signal whose lease ran out counts as pending.
-    "leased": {"ack": "acked", "nack": "pending", "expire": "pending", "exhaust": "dead"},
-    # `ack`: late, but by the last holder, who did finish it.
-    "dead": {"requeue": "pending", "purge": "purged", "ack": "acked"},
-    "acked": {},
-    "purged": {},
-}
+Told = Callable[[Any], None]  # is told an outcome, or the error as a value; must not raise and not block
 
 MAX_ATTEMPTS = 5  # leases of one signal before it is a dead letter
 KEY_WINDOW = timedelta(days=30)  # a duplicate key is remembered this long
@@ -129,14 +118,6 @@ class DeadLetter:
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
-    """What the sender said it holds after its newest signal for a symbol."""
-
-    position: str
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class Stats:
     """The queue in numbers. Read from the database, so equal in every relay."""
 
@@ -168,35 +149,30 @@ class Pending(Protocol):
     cannot be reached in time; the next call tries again by itself.
     """
 
-    def put(self, new: NewSignal, now: datetime) -> Accepted:
-        """Store one signal durably, or say which one it is a duplicate of.
+    def put(self, new: NewSignal, now: datetime, told: Told) -> None:
+        """Have one signal stored durably, or recognised as a duplicate, without waiting for it.
 
         1. Same `dedupe_key` as a signal accepted within 30 days: duplicate.
         2. No key, and the symbol's newest signal has the same fingerprint and
            was accepted less than 30 s from now: duplicate. A duplicate does
            not move that instant.
-        3. Otherwise it is committed to disk, then this returns.
+        3. Otherwise it is committed to disk.
 
-        Answers within 1.8 s.
+        `told` hears once, in any thread, within 1.8 s: an Accepted, after
+        the commit, or one of these errors as a value. It is never raised.
 
-        Raises:
-            DuplicateConflict: The key is known with another fingerprint.
-            QueueFull: The depth cap is reached. Nothing stored.
-            QueueUnavailable: Nothing stored.
-            MaybeStored: The commit itself did not come back in time. A kind
-                of QueueUnavailable, so it is answered 503 as well: if that
-                commit landed after all, the resend is answered as a duplicate.
+        - DuplicateConflict: The key is known with another fingerprint.
+        - QueueFull: The depth cap is reached. Nothing stored.
+        - QueueUnavailable: Nothing stored.
+        - MaybeStored: The commit itself did not come back in time. A kind
+          of QueueUnavailable, so it is answered 503 as well: if that commit
+          landed after all, the resend is answered as a duplicate.
         """
 
-    def put_later(self, new: NewSignal, now: datetime, answered: Callable[[object], None]) -> None:
-        """Store like `put`, without waiting and without raising.
-
-        `answered` is told what `put` would return, or the error as a value:
-        once, within 1.8 s, in any thread. It must not raise and not block.
-        """
-
-    def lease(self, limit: int, lease_seconds: float, now: datetime) -> list[Leased]:
-        """Lease up to `limit` signals in order of acceptance, or return [].
+    def take(
+        self, limit: int, lease_seconds: float, clock: Now, timeout: float, is_wanted: Callable[[], bool]
+    ) -> list[Leased]:
+        """Lease up to `limit` signals in order of acceptance, waiting up to `timeout` seconds for the first.
 
         Per symbol the order holds: while an earlier signal is leased or waits
         for a retry, later ones wait; several may come in one answer, in
@@ -205,6 +181,10 @@ class Pending(Protocol):
         dead letter instead, and those behind it go on. Age is no reason not
         to deliver. Nothing is delivered while paused, nothing but closes and
         resets in close-only mode.
+
+        [] comes at least once a second, since a wake-up may get lost: ask
+        again. `is_wanted` is asked just before leasing, in any thread and
+        without blocking: nothing is leased where it says no.
         """
 
     def ack(self, acks: Sequence[tuple[str, str]], now: datetime) -> AckResult:
@@ -222,31 +202,11 @@ class Pending(Protocol):
         still be acked. False: the lease is not the caller's any more.
         """
 
-    def wait(self, timeout: float) -> bool:
-        """Block until something may be leasable, at most `timeout` seconds.
-
-        Call it in the thread whose `lease` just returned []: what arrived in
-        between is not missed. True means "lease again", and comes at least
-        once a second, since a wake-up may get lost. False: time is up.
-        """
-
-    def take(
-        self, limit: int, lease_seconds: float, clock: Now, timeout: float, is_wanted: Callable[[], bool]
-    ) -> list[Leased]:
-        """Lease as `lease` does, waiting up to `timeout` seconds for the first; [] comes at least once a second.
-
-        `is_wanted` is asked just before leasing, in any thread and without
-        blocking: nothing is leased where it says no.
-        """
-
     def stats(self, now: datetime) -> Stats:
         """Return the queue in numbers."""
 
     def note_poll(self, now: datetime) -> None:
         """Remember that an executor asked. Never blocks or raises; written at most every 5 s."""
-
-    def mode(self) -> Mode:
-        """Return the delivery mode that all relays of this queue obey."""
 
     def set_mode(self, mode: Mode) -> None:
         """Switch delivery: `open`, `paused` (accept and hold) or `close-only`.
@@ -257,8 +217,11 @@ class Pending(Protocol):
         that nothing overtook are delivered when the mode is `open` again.
         """
 
-    def refuse(self, refused: Refused) -> None:
-        """Keep a refused alert for its owner; the newest 1,000 are kept."""
+    def refuse(self, refused: Refused, told: Told) -> None:
+        """Keep a refused alert for its owner; the newest 1,000 are kept.
+
+        `told` hears as with `put`: None when it is kept, else the error.
+        """
 
     def refused(self, limit: int) -> list[Refused]:
         """Return the newest refused alerts, newest first."""
@@ -276,15 +239,6 @@ class Pending(Protocol):
         """Discard what is waiting or dead and was accepted before `before`; return how many.
 
         Leased signals stay. Discarded ones are still known as duplicates.
-        """
-
-    def last_position(self, symbol: str) -> Position | None:
-        """Return what the sender told of its position with the newest signal that told one."""
-
-    def housekeep(self, now: datetime) -> int:
-        """Forget acked and purged signals older than 30 days; return how many.
-
-        Called by the queue itself now and then; here for the command line.
         """
 
     def ready(self) -> Readiness:

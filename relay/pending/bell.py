@@ -19,12 +19,7 @@ class Bell:
         self.recheck_seconds = RECHECK_SECONDS
         self._rung = threading.Condition()
         self._rings = 0
-        self._waiters = 0
         self._local = threading.local()
-
-    @property
-    def has_waiters(self) -> bool:
-        return self._waiters > 0
 
     def ring(self) -> None:
         """Wake every waiting thread."""
@@ -49,9 +44,5 @@ class Bell:
         seen = getattr(self._local, "seen", self._rings)
         due = getattr(self._local, "due", self.recheck_seconds)
         with self._rung:
-            self._waiters += 1
-            try:
-                rung = self._rung.wait_for(lambda: self._rings != seen, min(timeout, due))
-            finally:
-                self._waiters -= 1
+            rung = self._rung.wait_for(lambda: self._rings != seen, min(timeout, due))
         return rung or due < timeout

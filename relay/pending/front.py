@@ -17,15 +17,12 @@ from relay.pending.base import (
     MODES,
     AckResult,
     DeadLetter,
-    Leased,
     Mode,
-    Now,
-    Position,
     Refused,
     Stats,
+    Told,
 )
-from relay.pending.bell import Bell
-from relay.pending.promise import Hear, Patience, Promise
+from relay.pending.promise import Patience, Promise
 from relay.pending.writer import GroupWriter
 
 POLL_NOTED_EVERY = timedelta(seconds=5)
@@ -37,10 +34,9 @@ Job = tuple[Any, bool]  # the work, or what an engine does in its place; whether
 
 
 class Front:
-    """The Pending port, but for put, ready and close; see relay.pending.base for what it promises."""
+    """The Pending port, but for put, take, refuse, ready and close; see relay.pending.base for what it promises."""
 
     def __init__(self) -> None:
-        self._bell = Bell()
         self._patience = Patience()
         self._noted_at: datetime | None = None
         self._housekept_at: datetime | None = None
@@ -53,9 +49,9 @@ class Front:
         """Have the work done some time."""
         raise NotImplementedError
 
-    def _promise(self, writer: GroupWriter[Any], job: Any, answered: Hear) -> None:
-        """Have a writer do a job without waiting for it; `answered` hears in time, whatever happens."""
-        promise: Promise[Any] = Promise(job, answered)
+    def _promise(self, writer: GroupWriter[Any], job: Any, told: Told) -> None:
+        """Have a writer do a job without waiting for it; `told` hears in time, whatever happens."""
+        promise: Promise[Any] = Promise(job, told)
         try:
             writer.hand_in(promise)
         except QueueUnavailable as exc:
@@ -63,32 +59,12 @@ class Front:
         else:
             self._patience.watch(promise)
 
-    def lease(self, limit: int, lease_seconds: float, now: datetime) -> list[Leased]:
-        self._bell.look()
-        if limit < 1:
-            return []
-        leased, due = self._do(lambda ledger: ledger.lease(limit, lease_seconds, now))
-        if due is not None:
-            self._bell.expect((due - now).total_seconds())
-        return list(leased)
-
     def ack(self, acks: Sequence[tuple[str, str]], now: datetime) -> AckResult:
         result: AckResult = self._do(lambda ledger: ledger.ack(acks, now), wakes=True)
         return result
 
     def nack(self, id: str, lease: str, reason: str, retry_seconds: float, now: datetime) -> bool:
         return bool(self._do(lambda ledger: ledger.nack(id, lease, reason, retry_seconds, now), wakes=True))
-
-    def wait(self, timeout: float) -> bool:
-        return self._bell.wait(timeout)
-
-    def take(
-        self, limit: int, lease_seconds: float, clock: Now, timeout: float, is_wanted: Callable[[], bool]
-    ) -> list[Leased]:
-        found = self.lease(limit, lease_seconds, clock()) if is_wanted() else []
-        if not found and timeout > 0:
-            self.wait(timeout)
-        return found
 
     def stats(self, now: datetime) -> Stats:
         stats: Stats = self._do(lambda ledger: ledger.stats(now))
@@ -104,17 +80,10 @@ class Front:
                 self._housekept_at = now
                 self._post(lambda ledger: ledger.housekeep(now))
 
-    def mode(self) -> Mode:
-        mode: Mode = self._do(lambda ledger: ledger.mode())
-        return mode
-
     def set_mode(self, mode: Mode) -> None:
         if mode not in MODES:
             raise ValueError(f"the mode must be one of {', '.join(MODES)}, was {mode!r}")
         self._do(lambda ledger: ledger.set("mode", mode), wakes=True)
-
-    def refuse(self, refused: Refused) -> None:
-        self._do(lambda ledger: ledger.refuse(refused))
 
     def refused(self, limit: int) -> list[Refused]:
         return list(self._do(lambda ledger: ledger.refused(limit)))
@@ -127,10 +96,3 @@ class Front:
 
     def purge(self, state: Literal["pending", "dead"], before: datetime, now: datetime) -> int:
         return sum(iter(lambda: self._do(lambda ledger: ledger.purge(state, before, now)), 0))
-
-    def last_position(self, symbol: str) -> Position | None:
-        position: Position | None = self._do(lambda ledger: ledger.last_position(symbol))
-        return position
-
-    def housekeep(self, now: datetime) -> int:
-        return int(self._do(lambda ledger: ledger.housekeep(now)))

@@ -24,11 +24,10 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from common.clock import SystemClock
 from common.errors import BridgeError, QueueUnavailable
 from common.ids import new_id
-from relay.pending.base import DEFAULT_MAX_DEPTH, Accepted, MaybeStored, NewSignal, Readiness
+from relay.pending.base import DEFAULT_MAX_DEPTH, Leased, MaybeStored, NewSignal, Now, Readiness, Refused, Told
 from relay.pending.bell import RECHECK_SECONDS, Bell
 from relay.pending.front import Front, Job, Work
 from relay.pending.postgres_ledger import QUERIES, Ledger, Put, UnknownSymbols
-from relay.pending.promise import Hear
 from relay.pending.queries import migrations
 from relay.pending.writer import GroupWriter, Ticket, fail_all, seal_all
 
@@ -61,20 +60,32 @@ class PostgresPending(Front):
         self._max_depth = max_depth
         self._depth, self._counted_at = 0, float("-inf")
         self._database = Database(url)
+        self._bell = Bell()
         self._wakeups = Wakeups(url, self._database, self._bell)
         self._writer: GroupWriter[Put] = GroupWriter("pending-writer", self._store_together)
         self._courier: GroupWriter[Job] = GroupWriter("pending-courier", self._deliver)
 
-    def put(self, new: NewSignal, now: datetime) -> Accepted:
-        accepted: Accepted = self._writer.submit((new, now))
-        return accepted
+    def put(self, new: NewSignal, now: datetime, told: Told) -> None:
+        self._promise(self._writer, (new, now), told)
 
-    def put_later(self, new: NewSignal, now: datetime, answered: Hear) -> None:
-        self._promise(self._writer, (new, now), answered)
+    def refuse(self, refused: Refused, told: Told) -> None:
+        self._promise(self._courier, (lambda ledger: ledger.refuse(refused), False), told)
 
-    def wait(self, timeout: float) -> bool:
-        self._wakeups.start()
-        return super().wait(timeout)
+    def take(
+        self, limit: int, lease_seconds: float, clock: Now, timeout: float, is_wanted: Callable[[], bool]
+    ) -> list[Leased]:
+        """Lease; who finds nothing waits for a bell that is rung when something may have become leasable."""
+        self._bell.look()
+        found: list[Leased] = []
+        if limit > 0 and is_wanted():
+            now = clock()
+            found, due = self._do(lambda ledger: ledger.lease(limit, lease_seconds, now))
+            if due is not None:
+                self._bell.expect((due - now).total_seconds())
+        if not found and timeout > 0:
+            self._wakeups.start()
+            self._bell.wait(timeout)
+        return found
 
     def ready(self) -> Readiness:
         self._wakeups.start()

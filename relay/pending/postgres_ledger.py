@@ -32,7 +32,6 @@ from relay.pending.base import (
     Leased,
     Mode,
     NewSignal,
-    Position,
     Refused,
     Stats,
     is_storable,
@@ -277,10 +276,6 @@ class Ledger:
     def refused(self, limit: int) -> list[Refused]:
         rows = self._run("refused", limit=limit)
         return [Refused(_utc(at), code, reason, body) for at, code, reason, body in rows]
-
-    def last_position(self, symbol: str) -> Position | None:
-        row = self._run("position", symbol=symbol).fetchone()
-        return Position(row[0], _utc(row[1])) if row else None
 
     def stats(self, now: datetime) -> Stats:
         depth, leased, dead, oldest, accepted = self._run("numbers", **_span(now)).fetchone()

@@ -153,9 +153,6 @@ DELETE FROM pending_refused WHERE seq <= (
 -- name: refused
 SELECT at, code, reason, body FROM pending_refused ORDER BY seq DESC LIMIT %(limit)s
 
--- name: position
-SELECT position, position_at FROM pending_symbols WHERE symbol = %(symbol)s AND position IS NOT NULL
-
 -- name: get
 SELECT value FROM pending_settings WHERE name = %(name)s
 

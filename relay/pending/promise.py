@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
 
 from common.clock import SystemClock
 from common.errors import QueueUnavailable
-from relay.pending.base import PUT_SECONDS, MaybeStored
+from relay.pending.base import PUT_SECONDS, MaybeStored, Told
 from relay.pending.writer import GRACE_SECONDS, Job, Ticket
 
 LOOK_SECONDS = 0.05  # how often those who wait are looked at
 # When a promise is given up, so that its caller hears within PUT_SECONDS in any case.
 PATIENCE_SECONDS = PUT_SECONDS - GRACE_SECONDS - 2 * LOOK_SECONDS
-Hear = Callable[[object], None]  # is told the result, or the error as a value; must not raise
 
 _clock = SystemClock()
 
@@ -24,7 +22,7 @@ class Promise(Ticket[Job]):
 
     __slots__ = ("_hear", "_told", "until")
 
-    def __init__(self, job: Job, hear: Hear) -> None:
+    def __init__(self, job: Job, hear: Told) -> None:
         super().__init__(job)
         self._hear, self._told = hear, threading.Lock()
         self.until = _clock.monotonic() + PATIENCE_SECONDS

@@ -22,16 +22,16 @@ from common.errors import BridgeError, QueueUnavailable
 from relay.pending.base import (
     DEFAULT_MAX_DEPTH,
     PUT_SECONDS,
-    Accepted,
     Leased,
     MaybeStored,
     NewSignal,
     Now,
     Readiness,
+    Refused,
+    Told,
 )
 from relay.pending.bell import RECHECK_SECONDS
 from relay.pending.front import Front, Job, Work
-from relay.pending.promise import Hear
 from relay.pending.queries import migrations
 from relay.pending.sqlite_ledger import Ledger, Put
 from relay.pending.writer import GroupWriter, Ticket, fail_all, seal_all
@@ -64,16 +64,15 @@ class SqlitePending(Front):
         self._version = 0  # of the data, as far as other processes changed it
         self._writer: GroupWriter[Job] = GroupWriter(
             "pending-writer", self._commit_together, again=self._watch,
-            idle_seconds=lambda: WATCH_SECONDS if self._is_awaited else None, finish=self._disconnect,
+            idle_seconds=lambda: WATCH_SECONDS if self._polls else None, finish=self._disconnect,
         )  # fmt: skip
         self._polls: list[Ticket[Job]] = []  # those that found nothing and stay, the oldest first
 
-    def put(self, new: NewSignal, now: datetime) -> Accepted:
-        accepted: Accepted = self._do(Put(new, now), wakes=True)
-        return accepted
+    def put(self, new: NewSignal, now: datetime, told: Told) -> None:
+        self._promise(self._writer, (Put(new, now), True), told)
 
-    def put_later(self, new: NewSignal, now: datetime, answered: Hear) -> None:
-        self._promise(self._writer, (Put(new, now), True), answered)
+    def refuse(self, refused: Refused, told: Told) -> None:
+        self._promise(self._writer, (lambda ledger: ledger.refuse(refused), False), told)
 
     def take(
         self, limit: int, lease_seconds: float, clock: Now, timeout: float, is_wanted: Callable[[], bool]
@@ -86,10 +85,6 @@ class SqlitePending(Front):
         with contextlib.suppress(TimeoutError):  # nothing came
             return list(ticket.result(min(timeout, RECHECK_SECONDS)))
         return [] if ticket.withdraw() else list(ticket.committed(PUT_SECONDS))
-
-    def wait(self, timeout: float) -> bool:
-        self._writer.nudge()  # it watches for other processes only while somebody waits
-        return super().wait(timeout)
 
     def ready(self) -> Readiness:
         version = self._do(self._prove_writable)
@@ -109,10 +104,6 @@ class SqlitePending(Front):
         self._writer.post((work, False))
 
     # In the writer's thread only.
-
-    @property
-    def _is_awaited(self) -> bool:
-        return bool(self._polls) or self._bell.has_waiters
 
     def _commit_together(self, tickets: list[Ticket[Job]]) -> None:
         """Do the work of all tickets in one transaction, commit, then answer.
@@ -168,20 +159,15 @@ class SqlitePending(Front):
         fail_all(tickets, error)
 
     def _answer(self, done: list[tuple[Ticket[Job], Any]]) -> None:
-        for ticket, outcome in reversed(done):  # the polls that stayed come first: they trade
+        for ticket, outcome in sorted(done, key=_is_put):  # polls come first: they trade
             ticket.answer(outcome)
-        if any(ticket.job[1] for ticket, _ in done):
-            self._bell.ring()
 
     def _watch(self) -> list[Ticket[Job]]:
-        """Ring if another process committed; return the polls that stay if it did, or if a hold has ended."""
-        if self._connection is None or not self._is_awaited:
+        """Return the polls that stay if another process committed, or if a hold has ended."""
+        if self._connection is None or not self._polls:
             return []
         tickets, self._polls = [ticket for ticket in self._polls if not ticket.withdrawn], []
-        changed = self._has_changed()
-        if changed:
-            self._bell.ring()
-        if changed or any(ticket.job[0].is_due() for ticket in tickets):
+        if self._has_changed() or any(ticket.job[0].is_due() for ticket in tickets):
             return tickets
         self._polls = tickets
         return []
@@ -207,6 +193,10 @@ class SqlitePending(Front):
         if connection is not None:
             with contextlib.suppress(sqlite3.Error):  # what was not committed is rolled back all the same
                 connection.close()
+
+
+def _is_put(done: tuple[Ticket[Job], Any]) -> bool:
+    return isinstance(done[0].job[0], Put)
 
 
 def _outcomes(works: list[Work | Put], ledger: Ledger) -> list[Any]:

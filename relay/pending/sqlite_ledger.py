@@ -32,7 +32,6 @@ from relay.pending.base import (
     Leased,
     Mode,
     NewSignal,
-    Position,
     Refused,
     Stats,
     is_storable,
@@ -222,10 +221,6 @@ class Ledger:
     def refused(self, limit: int) -> list[Refused]:
         rows = self._run("refused", limit=limit).fetchall()
         return [Refused(parse_utc(at), code, reason, body) for at, code, reason, body in rows]
-
-    def last_position(self, symbol: str) -> Position | None:
-        row = self._run("position", symbol=symbol).fetchone()
-        return Position(row[0], parse_utc(row[1])) if row else None
 
     def stats(self, now: datetime) -> Stats:
         depth, leased, dead, oldest, accepted = self._one("numbers", **_span(now))

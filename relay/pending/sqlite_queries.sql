@@ -104,9 +104,6 @@ DELETE FROM refused WHERE seq <= (SELECT max(seq) FROM refused) - :kept
 -- name: refused
 SELECT at, code, reason, body FROM refused ORDER BY seq DESC LIMIT :limit
 
--- name: position
-SELECT position, position_at FROM symbols WHERE symbol = :symbol AND position IS NOT NULL
-
 -- name: get
 SELECT value FROM settings WHERE name = :name
 

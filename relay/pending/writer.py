@@ -144,13 +144,6 @@ class GroupWriter(Generic[Job]):
         self._inbox.put(ticket)
         self._ensure_running()
 
-    def nudge(self) -> None:
-        """Let the thread ask `idle_seconds` anew."""
-        ticket: Ticket[Any] = Ticket(None)
-        ticket.withdraw()
-        self._inbox.put(ticket)
-        self._ensure_running()
-
     def close(self, seconds: float = PUT_SECONDS) -> None:
         """Finish what was handed in, then end the thread."""
         self._closed = True

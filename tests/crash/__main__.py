@@ -173,13 +173,9 @@ def kill_relay(engine: str, count: int, jobs: int, postgres: str) -> bool:
         print(f"VIOLATION relay over {engine}, {verdict.where}: {verdict.violations}")
         print(f"  records: {verdict.folder}", flush=True)
     own = [v.blow for v in verdicts[1:] if v.reached]
-    kinds = Counter((blow.worker_only, len(blow.kill_at)) for blow in own)
+    times = Counter(len(blow.kill_at) for blow in own)
     print(f"relay over {engine}: {len(dry.boundaries)} boundaries of {len(set(dry.boundaries))} kinds, ", end="")
-    print(
-        f"{relay_run.SENDERS} senders; the server killed in {kinds[False, 1]} runs, in {kinds[False, 2]} twice; ",
-        end="",
-    )
-    print(f"its worker alone in {kinds[True, 1]}, in {kinds[True, 2]} twice; ", end="")
+    print(f"{relay_run.SENDERS} senders; killed in {times[1]} runs, in {times[2]} twice; ", end="")
     print(f"{sum(blow.beside for blow in own)} of these beside a second relay; {len(bad)} with a violation", flush=True)
     return not bad
 

@@ -1,9 +1,8 @@
-"""One relay whose boundaries are counted, and which kills itself at some of them: the whole server, or its worker only."""
+"""One relay whose boundaries are counted, and which kills itself at some of them."""
 
 from __future__ import annotations
 
 import os
-import signal
 import sqlite3
 import threading
 from collections.abc import Callable, Collection
@@ -11,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from relay import __main__ as program
-from relay import sending, worker
+from relay import app, asgi
 from relay.pending import sqlite
-from tests.crash.child import Boundaries, kill_self
+from tests.crash.child import Boundaries
 
 # What a transaction did, by words of its statements.
 WORK = {"INSERT INTO signals": "accept", "SET state = 'leased'": "lease", "SET state = :state": "ack"}
 # The same in PostgreSQL, by the names of its queries.
 QUERIES = {"insert": "accept", "lease": "lease", "finish": "ack"}
-# What an answer is, by words of its body; alerts are answered by a method of their own.
-ANSWERS = {b'"signals"': "lease", b'"acked"': "ack"}
+# What an answer is, by words of its body.
+ANSWERS = {b'"queued"': "webhook", b'"duplicate"': "webhook", b'"signals"': "lease", b'"acked"': "ack"}
 ALL = {
     f"{when} {what}"
     for when in ("before", "after")
@@ -33,11 +32,6 @@ ALL = {
         "commit of ack",
     )
 }
-
-
-def kill_all() -> None:
-    """Kill the server with all its processes, as a power cut would."""
-    os.killpg(os.getpgid(0), signal.SIGKILL)
 
 
 class Connection:
@@ -99,26 +93,28 @@ def instrument_postgres(boundaries: Boundaries) -> None:
 
 
 def instrument_answers(boundaries: Boundaries) -> None:
-    send = sending.send_now
+    class Front(asgi.Front):
+        """The relay's application, with a boundary before and after the bytes of each answer."""
 
-    def send_now(client: Any, data: bytes) -> bytes:
-        name = next((word for text, word in ANSWERS.items() if text in data), None)
-        if name is None:
-            return send(client, data)
-        boundaries.reach(f"before answer to {name}")
-        rest = send(client, data)
-        boundaries.reach(f"after answer to {name}")
-        return rest
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            async def counted(message: Any) -> None:
+                found = (word for text, word in ANSWERS.items() if text in message.get("body", b""))
+                name = next(found, None)
+                if name:
+                    boundaries.reach(f"before answer to {name}")
+                await send(message)
+                if name:
+                    boundaries.reach(f"after answer to {name}")
 
-    sending.send_now = send_now
-    boundaries.around(worker.RelayWorker, "answer_alert", name="answer to webhook")
+            await super().__call__(scope, receive, counted)
+
+    app.Front = Front  # type: ignore[misc]  # a class put in the place of another, on purpose
 
 
-def run(port: int, url: str, boundaries: Path, kill_at: Collection[int], worker_only: bool) -> None:
-    """Be the relay over the queue at this URL, with its processes in a group of their own, until killed."""
+def run(port: int, url: str, boundaries: Path, kill_at: Collection[int]) -> None:
+    """Be the relay over the queue at this URL, in a process group of its own, until killed."""
     os.setsid()
-    counted = Boundaries(boundaries, kill_at, kill_self if worker_only else kill_all)
-    os.register_at_fork(after_in_child=counted.recount)  # a worker goes on where the one before it was killed
+    counted = Boundaries(boundaries, kill_at)
     instrument_answers(counted)
     (instrument_sqlite if url.startswith("sqlite") else instrument_postgres)(counted)
     serve: Callable[..., Any] = program.main

@@ -91,10 +91,9 @@ def violations(heard: Heard) -> list[str]:
 
 @dataclass(frozen=True)
 class Blow:
-    """Where the relay of one run is killed: the whole server, or its worker, which the server then starts again."""
+    """Where the relay of one run is killed."""
 
     kill_at: tuple[int, ...] = ()
-    worker_only: bool = False
     postgres: str = ""  # the address of a PostgreSQL server; "" for SQLite
     beside: bool = False  # whether another relay over the same queue lives on
 
@@ -115,7 +114,7 @@ class RelayVerdict:
     @property
     def where(self) -> str:
         """Tell what was killed, and at what."""
-        what = ("worker" if self.blow.worker_only else "server") + " beside another" * self.blow.beside
+        what = "relay" + " beside another" * self.blow.beside
         names = "; ".join(self.boundaries[n - 1] for n in self.blow.kill_at if n <= len(self.boundaries))
         return f"{what} killed at {self.blow.kill_at} ({names})"
 
@@ -135,7 +134,7 @@ class Stage:
         self.empty = False  # whether the queue ended with nothing left to deliver
 
     def _fork(self, port: int, boundaries: str, kill_at: tuple[int, ...]) -> int:
-        work = partial(relay_child.run, port, self.queue, self.folder / boundaries, kill_at, self.blow.worker_only)
+        work = partial(relay_child.run, port, self.queue, self.folder / boundaries, kill_at)
         return fork(work, self.folder / "relay.log", self.folder)
 
     def keep_alive(self) -> None:
@@ -236,7 +235,7 @@ def _play(stage: Stage) -> None:
 
 
 def spread(count: int, width: int, postgres: str) -> list[Blow]:
-    """Return so many kills over boundaries 1 to width, evenly: four of the server, four of the worker, and so on.
+    """Return so many kills over boundaries 1 to width, evenly.
 
     Every fourth run is killed a second time. Eight runs are of a relay alone, eight of one beside another, which
     comes to half as many boundaries.
@@ -245,7 +244,7 @@ def spread(count: int, width: int, postgres: str) -> list[Blow]:
     for n in range(count):
         beside = n % 16 >= 8
         at = 1 + round(n * (width - 1) / max(count - 1, 1) / (1 + beside))
-        blows.append(Blow((at, at + 7) if n % 4 == 3 else (at,), n % 8 >= 4, postgres, beside))
+        blows.append(Blow((at, at + 7) if n % 4 == 3 else (at,), postgres, beside))
     return blows
 
 

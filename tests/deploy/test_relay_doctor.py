@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 import trustme
 
-from relay import doctor as module
-from relay.doctor import doctor
+from relay.commands import doctor as module
+from relay.commands.doctor import doctor
 from relay.pending import open_pending
 from relay.pending.base import NewSignal, Pending
 from tests.deploy.examples import Report, certificate, report, run, serving
+from tests.pending.examples import put, take
 from tests.relay.examples import ENVIRONMENT
 from tests.relay.process import RelayProcess, environment
 
@@ -135,7 +136,7 @@ def test_a_database_that_is_away(free: str, free_port: Callable[[], int]) -> Non
 def pending_with(here: Path, at: datetime) -> Pending:
     """A queue in which one signal waits; an executor asked at that time."""
     pending = open_pending(f"sqlite:///{here / 'pending.db'}")
-    pending.put(NewSignal("A" * 26, "EURUSD", "close", None, "f", at, None, {}, "{}"), at)
+    put(pending, NewSignal("A" * 26, "EURUSD", "close", None, "f", at, None, {}, "{}"), at)
     pending.note_poll(at)
     return pending
 
@@ -153,7 +154,7 @@ def test_dead_letters_and_an_executor_gone_silent(here: Path, free: str) -> None
     at = datetime.now(UTC) - timedelta(hours=7)
     pending = pending_with(here, at)
     for _ in range(5):
-        [leased] = pending.lease(1, 10, at)
+        [leased] = take(pending, at, limit=1)
         pending.nack(leased.id, leased.lease, "a test", 0, at)
     pending.close()
     found = look("--port", free)

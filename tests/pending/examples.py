@@ -7,7 +7,8 @@ import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from relay.pending.base import Leased, NewSignal, Pending
+from relay.pending import outcome_of
+from relay.pending.base import Accepted, Leased, NewSignal, Pending
 
 START = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 _numbers = itertools.count(1)
@@ -33,11 +34,26 @@ def signal(
 
 def fill(queue: Pending, *symbols: str, **fields: Any) -> list[str]:
     """Put one signal a symbol and return their ids."""
-    return [queue.put(signal(symbol, **fields), fields.get("now", START)).id for symbol in symbols]
+    return [put(queue, signal(symbol, **fields), fields.get("now", START)).id for symbol in symbols]
+
+
+def put(queue: Pending, new: NewSignal, now: datetime) -> Accepted:
+    """Put one signal and wait for its commit; raise what it is refused with."""
+    outcome = outcome_of(lambda told: queue.put(new, now, told))
+    if isinstance(outcome, Exception):
+        raise outcome
+    assert isinstance(outcome, Accepted)
+    return outcome
 
 
 def take(queue: Pending, now: datetime = START, *, limit: int = 10, seconds: float = 10) -> list[Leased]:
-    return queue.lease(limit, seconds, now)
+    """Lease what there is, without waiting."""
+    return queue.take(limit, seconds, lambda: now, 0, lambda: True)
+
+
+def housekeep(queue: Any, now: datetime) -> int:
+    """Forget as the queue does by itself now and then; return how many."""
+    return int(queue._do(lambda ledger: ledger.housekeep(now)))
 
 
 def ids(leased: list[Leased]) -> list[str]:

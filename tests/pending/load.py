@@ -13,7 +13,7 @@ import threading
 
 from relay.pending import open_pending
 from relay.pending.base import Pending
-from tests.pending.examples import START, acks, signal, take
+from tests.pending.examples import START, acks, put, signal
 
 SENDERS = 4
 
@@ -29,16 +29,14 @@ def send(queue: Pending, run: str, number: int) -> None:
     while True:
         count += 1
         name = f"{run}-{number}-{count}"
-        say("put", [queue.put(signal(f"S{number}", id=name), START).id])
+        say("put", [put(queue, signal(f"S{number}", id=name), START).id])
 
 
 def execute(queue: Pending) -> None:
     while True:
-        leased = take(queue, limit=5, seconds=300)
+        leased = queue.take(5, 300, lambda: START, 0.1, lambda: True)
         say("got", [one.id for one in leased])
         say("ack", queue.ack(acks(leased), START).acked)
-        if not leased:
-            queue.wait(0.1)
 
 
 def main(url: str, run: str) -> None:

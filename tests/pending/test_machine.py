@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from common.errors import DuplicateConflict
 from relay.pending import open_pending
 from tests.pending.conftest import TABLES, Alternating
-from tests.pending.examples import START, ids, signal
+from tests.pending.examples import START, ids, put, signal, take
 from tests.pending.pg import PostgresServer
 
 MICROSECOND = timedelta(microseconds=1)
@@ -85,9 +85,9 @@ class Machine(RuleBasedStateMachine):
         known = self.repeated(symbol, action, key, what)
         if known and (known.symbol, known.action, known.what) != (symbol, action, what):
             with pytest.raises(DuplicateConflict):
-                self.queue.put(new, self.now)
+                put(self.queue, new, self.now)
             return
-        accepted = self.queue.put(new, self.now)
+        accepted = put(self.queue, new, self.now)
         assert (accepted.id, accepted.duplicate) == ((known.id, True) if known else (new.id, False))
         if not known:
             self.all.append(Known(new.id, symbol, action, key, what, self.now))
@@ -118,7 +118,7 @@ class Machine(RuleBasedStateMachine):
     @rule(limit=st.integers(1, 5), seconds=LEASE_SECONDS)
     def lease(self, limit: int, seconds: float) -> None:
         expected, spent = self.leasable()
-        leased = self.queue.lease(limit, seconds, self.now)
+        leased = take(self.queue, self.now, limit=limit, seconds=seconds)
         self.bury(spent)
         assert ids(leased) == expected[:limit]
         for one in leased:
@@ -250,7 +250,7 @@ def postgres_queues(server: PostgresServer) -> Iterator[Any]:
     name = url.rpartition("/")[2].partition("?")[0]
     while True:
         queues = [open_pending(url), open_pending(url)]
-        queues[0].mode()  # makes the tables
+        queues[0].stats(START)  # makes the tables
         server.run_sql(f"TRUNCATE {TABLES} RESTART IDENTITY", name)
         yield Both(*queues)
 

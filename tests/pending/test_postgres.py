@@ -14,11 +14,10 @@ from common.errors import QueueUnavailable
 from relay.pending import queries
 from relay.pending.base import MaybeStored
 from relay.pending.postgres import PostgresPending
-from tests.pending.examples import START, acks, fill, ids, signal, take
+from tests.pending.examples import START, acks, fill, ids, put, signal, take
 from tests.pending.pg import PostgresServer, free_port, running_postgres
 from tests.pending.pooler import TransactionPooler
 from tests.pending.test_sqlite import IN_TIME, refuses_in_time, run_all
-from tests.timing import in_time
 
 
 @pytest.fixture
@@ -86,17 +85,16 @@ def test_a_message_about_the_database_holds_no_password(queue_url: str) -> None:
 def test_a_restart_under_load_loses_nothing_that_was_answered(fragile: PostgresServer, mode: str) -> None:
     queue = PostgresPending(fragile.new_database())
     accepted: list[str] = []
-    stop, too_late = threading.Event(), list[AssertionError]()
+    stop, slowest = threading.Event(), [0.0]
 
     def send(symbol: str) -> None:
         while not stop.is_set():
+            began = time.monotonic()
             try:
-                with in_time(IN_TIME):
-                    accepted.extend(fill(queue, symbol))
+                accepted.extend(fill(queue, symbol))
             except QueueUnavailable:
                 stop.wait(0.01)
-            except AssertionError as late:
-                too_late.append(late)
+            slowest[0] = max(slowest[0], time.monotonic() - began)
 
     threads = [threading.Thread(target=send, args=(f"S{n}",)) for n in range(4)]
     for thread in threads:
@@ -107,13 +105,13 @@ def test_a_restart_under_load_loses_nothing_that_was_answered(fragile: PostgresS
     stop.set()
     for thread in threads:
         thread.join()
-    assert too_late == []
+    assert slowest[0] < IN_TIME
     assert set(accepted) <= set(drain(queue))
     queue.close()
 
 
 def wait_for_growth(accepted: list[str], by: int = 50) -> None:
-    goal, deadline = len(accepted) + by, time.monotonic() + 50
+    goal, deadline = len(accepted) + by, time.monotonic() + 15
     while len(accepted) < goal:
         assert time.monotonic() < deadline, "nothing is accepted any more"
         time.sleep(0.005)
@@ -134,10 +132,11 @@ def test_a_terminated_listener_comes_back_by_itself(
     eventually(lambda: queue.ready().wakeups == "notify")
     postgres.run_sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
     eventually(lambda: queue.ready().wakeups == "polling")
-    with in_time(1.2):
-        fill(other, "EURUSD")
-        while not take(queue):
-            queue.wait(30)
+    began = time.monotonic()
+    fill(other, "EURUSD")
+    while not queue.take(10, 10, lambda: START, 5, lambda: True):
+        pass
+    assert time.monotonic() - began < 1.2
     eventually(lambda: queue.ready().wakeups == "notify")
     other.close()
 
@@ -174,10 +173,11 @@ def test_behind_a_transaction_pooler_it_works_polls_and_says_so(pooled: str, que
     assert ids(take(behind)) == put
     ready = behind.ready()
     assert (ready.wakeups, "pooler" in ready.detail) == ("polling", True)
-    with in_time(1.2):
-        (late,) = fill(queue, "AAPL")
-        while late not in ids(take(behind)):
-            behind.wait(30)
+    began = time.monotonic()
+    (late,) = fill(queue, "AAPL")
+    while late not in ids(behind.take(10, 10, lambda: START, 5, lambda: True)):
+        pass
+    assert time.monotonic() - began < 1.2
     behind.close()
 
 
@@ -198,7 +198,7 @@ def test_relays_side_by_side_accept_each_key_once(queue_url: str) -> None:
     def send(relay: PostgresPending) -> None:
         for number in range(40):
             new = signal(f"S{number % 3}", key=f"k{number}", what=number)
-            answers.append((number, relay.put(new, START).id))
+            answers.append((number, put(relay, new, START).id))
 
     run_all([threading.Thread(target=send, args=(relay,)) for relay in relays for _ in range(2)])
     assert len(answers) == 240
@@ -223,7 +223,7 @@ def test_relays_side_by_side_accept_each_keyless_resend_once(queue_url: str) -> 
 
 
 def put_one(relay: PostgresPending, what: int) -> str:
-    return relay.put(signal(what=what), START).id
+    return put(relay, signal(what=what), START).id
 
 
 def test_relays_side_by_side_refuse_the_same_key_for_two_symbols(queue_url: str) -> None:
@@ -235,7 +235,7 @@ def test_relays_side_by_side_refuse_the_same_key_for_two_symbols(queue_url: str)
     def send(relay: PostgresPending, symbol: str) -> None:
         for number in range(20):
             try:
-                relay.put(signal(symbol, key=f"k{number}", what=(symbol, number)), START)
+                put(relay, signal(symbol, key=f"k{number}", what=(symbol, number)), START)
                 outcomes.append("accepted")
             except DuplicateConflict:
                 outcomes.append("conflict")
@@ -250,13 +250,14 @@ def test_executors_side_by_side_get_each_signal_once_and_every_symbol_in_order(q
     relays = [PostgresPending(queue_url) for _ in range(3)]
     put = [fill(relays[n % 3], f"S{n % 7}")[0] for n in range(140)]
     delivered: list[str] = []
-    deadline = time.monotonic() + 50
 
     def execute(relay: PostgresPending) -> None:
-        while len(delivered) < len(put) and time.monotonic() < deadline:
+        idle_until = time.monotonic() + 0.5
+        while time.monotonic() < idle_until:
             if leased := take(relay, limit=3):
                 delivered.extend(ids(leased))
                 relay.ack(acks(leased), START)
+                idle_until = time.monotonic() + 0.5
 
     run_all([threading.Thread(target=execute, args=(relay,)) for relay in relays])
     assert sorted(delivered) == sorted(put)

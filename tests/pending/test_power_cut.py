@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relay.pending.sqlite import SqlitePending
-from tests.pending.examples import START, acks, signal, take
+from tests.pending.examples import START, acks, put, signal, take
 from tests.pending.power import Steps, new_disk, open_on
 
 SENDERS = 6
@@ -43,7 +43,7 @@ class Load:
 
     def send(self, symbol: str) -> None:
         while not self.enough.is_set():
-            self.accepted.add(self.queue.put(signal(symbol), START).id)
+            self.accepted.add(put(self.queue, signal(symbol), START).id)
 
     def execute(self) -> None:
         while not self.enough.is_set():

@@ -10,22 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.pending import open_pending, queries, rules
-from relay.pending.base import MAX_HOLD, MODES, SIGNAL, storable
+from relay.pending.base import MAX_HOLD, MODES, storable
 from relay.pending.rules import Waiting, as_mode, housekeep_until, is_held, pick
 from relay.pending.writer import GroupWriter, Ticket
 from tests.pending.examples import START, at
-
-
-def test_the_life_of_a_signal_is_closed_and_every_state_reachable() -> None:
-    targets = {state for events in SIGNAL.values() for state in events.values()}
-    assert targets | {"pending"} == set(SIGNAL)
 
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgres"])
 def test_the_schema_knows_exactly_the_states_of_the_life(engine: str) -> None:
     allowed = ", ".join(f"'{state}'" for state in ("pending", "leased", "acked", "dead", "purged"))
     assert f"state IN ({allowed})" in queries.migrations(engine)[0]
-    assert set(SIGNAL) == {"pending", "leased", "acked", "dead", "purged"}
 
 
 # fmt: off

@@ -16,7 +16,7 @@ from relay.pending import queries
 from relay.pending.base import MaybeStored, NewSignal
 from relay.pending.sqlite import SqlitePending, open_connection
 from relay.pending.sqlite_ledger import Put
-from tests.pending.examples import START, acks, fill, ids, signal, take
+from tests.pending.examples import START, acks, fill, ids, put, signal, take
 from tests.pending.power import new_disk, open_on
 from tests.timing import in_time
 
@@ -150,9 +150,9 @@ def stalled(path: Path) -> Any:
 def test_a_stalled_commit_is_answered_in_time_and_its_resend_is_a_duplicate(stalled: Any) -> None:
     queue, gate = stalled("COMMIT")
     new = signal(what="a")
-    assert isinstance(refuses_in_time(lambda: queue.put(new, START)), MaybeStored)
+    assert isinstance(refuses_in_time(lambda: put(queue, new, START)), MaybeStored)
     gate.set()
-    resend = queue.put(signal(what="a"), START)
+    resend = put(queue, signal(what="a"), START)
     assert (resend.id, resend.duplicate) == (new.id, True)
     assert queue.stats(START).depth == 2
 

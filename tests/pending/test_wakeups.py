@@ -11,115 +11,99 @@ import pytest
 
 from common.clock import SystemClock
 from relay.pending.base import Leased, Pending
+from relay.pending.bell import Bell
 from tests.pending.conftest import Opener
-from tests.pending.examples import START, acks, fill, take
-from tests.timing import in_time
+from tests.pending.examples import START, fill, take
 
 
-def wakes(waiting: Pending, act: Callable[[], Any], timeout: float = 30) -> None:
-    """Hold that `act` soon makes a thread that found nothing look again."""
-    woken: list[bool] = []
-    asleep = threading.Event()
+def time_to_wake(waiting: Pending, act: Callable[[], Any], timeout: float = 5) -> float:
+    """Return how long after `act` a poll that found nothing gets a signal."""
+    woken: list[float] = []
+    looked = threading.Event()
+
+    def look() -> bool:
+        looked.set()
+        return True
 
     def poll() -> None:
-        while not take(waiting):
-            asleep.set()
-            waiting.wait(timeout)
-        woken.append(True)
+        while not waiting.take(10, 10, lambda: START, timeout, look):
+            pass
+        woken.append(time.monotonic())
 
     thread = threading.Thread(target=poll)
     thread.start()
-    assert asleep.wait(timeout)
-    with in_time(0.5):
-        act()
-        thread.join(timeout)
+    assert looked.wait(timeout)
+    acted = time.monotonic()
+    act()
+    thread.join(timeout)
     assert woken, "the poll was not woken"
+    return woken[0] - acted
 
 
 def test_a_put_wakes_a_poll_of_the_same_process(opener: Opener) -> None:
     queue = opener()
-    wakes(queue, lambda: fill(queue, "EURUSD"))
+    assert time_to_wake(queue, lambda: fill(queue, "EURUSD")) < 0.5
 
 
 def test_a_put_wakes_a_poll_of_another_instance(opener: Opener, eventually: Any) -> None:
     waiting, other = opener(), opener()
     eventually(lambda: waiting.ready().wakeups in ("notify", "in-process"))
-    wakes(waiting, lambda: fill(other, "EURUSD"))
+    assert time_to_wake(waiting, lambda: fill(other, "EURUSD")) < 0.5
 
 
 def test_a_nack_and_the_end_of_its_retry_wake_a_poll(opener: Opener) -> None:
     queue = opener()
     fill(queue, "EURUSD")
     (leased,) = take(queue)
-    wakes(queue, lambda: queue.nack(leased.id, leased.lease, "no", 0, START))
+    assert time_to_wake(queue, lambda: queue.nack(leased.id, leased.lease, "no", 0, START)) < 0.5
 
 
 def test_going_on_after_a_pause_wakes_a_poll(opener: Opener) -> None:
     queue = opener()
     queue.set_mode("paused")
     fill(queue, "EURUSD")
-    wakes(queue, lambda: queue.set_mode("open"))
+    assert time_to_wake(queue, lambda: queue.set_mode("open")) < 0.5
 
 
-def test_what_arrives_between_the_look_and_the_wait_is_not_missed(opener: Opener) -> None:
-    queue = opener()
-    assert take(queue) == []
-    fill(queue, "EURUSD")
-    with in_time(0.5):
-        assert queue.wait(30)
+def test_what_arrives_between_the_look_and_the_wait_is_not_missed() -> None:
+    bell = Bell()
+    bell.look()
+    bell.ring()
+    began = time.monotonic()
+    assert bell.wait(5)
+    assert time.monotonic() - began < 0.5
 
 
 def test_without_any_wake_up_the_poll_looks_again_within_a_second(opener: Opener) -> None:
     queue = opener()
     take(queue)
-    queue.wait(0.2)  # whatever the opening rang
+    for _ in range(2):  # the opening may have rung
+        began = time.monotonic()
+        assert queue.take(10, 10, lambda: START, 5, lambda: True) == []
+    assert 0.2 < time.monotonic() - began < 1.5
+
+
+def test_a_wait_that_is_over_brings_nothing(opener: Opener) -> None:
+    queue = opener()
     take(queue)
     began = time.monotonic()
-    with in_time(1.5):
-        assert queue.wait(30)
-    assert time.monotonic() - began > 0.2
-
-
-def test_the_wait_ends_when_a_lease_does(opener: Opener) -> None:
-    queue = opener()
-    fill(queue, "EURUSD")
-    take(queue, seconds=0.3)
-    while queue.wait(0.05):  # the put and the opening rang
-        assert take(queue) == []
-    take(queue)
-    began = time.monotonic()
-    with in_time(0.9):
-        assert queue.wait(30)
-    assert time.monotonic() - began > 0.2
-
-
-def test_a_wait_that_is_over_says_no(opener: Opener) -> None:
-    queue = opener()
-    fill(queue, "EURUSD")
-    queue.ack(acks(take(queue)), START)
-    take(queue)
-    while queue.wait(0.1):
-        take(queue)
-    assert not queue.wait(0)
+    assert poll(queue, 0.2) == []
+    assert time.monotonic() - began < 1.5
 
 
 @pytest.mark.parametrize("engine", ["sqlite"])
-def test_other_processes_are_watched_only_while_somebody_waits(opener: Opener, eventually: Any) -> None:
+def test_other_processes_are_watched_only_while_somebody_waits(opener: Opener) -> None:
     queue: Any = opener()
     take(queue)
     assert queue._writer._idle_seconds() is None
-    over = threading.Event()
-
-    def wait() -> None:
-        while not over.is_set():
-            queue.wait(0.3)
-
-    thread = threading.Thread(target=wait)
+    thread = threading.Thread(target=poll, args=(queue, 0.5))
     thread.start()
     try:
-        assert eventually(queue._writer._idle_seconds) <= 0.05
+        deadline = time.monotonic() + 2
+        while queue._writer._idle_seconds() is None and time.monotonic() < deadline:
+            pass
+        assert queue._writer._idle_seconds() <= 0.05
     finally:
-        over.set()
         thread.join()
 
 
@@ -155,7 +139,7 @@ def test_of_two_polls_one_gets_the_signal_and_the_other_waits_on(opener: Opener)
 def test_a_poll_that_waits_gets_what_a_lease_that_ran_out_held(opener: Opener) -> None:
     queue, clock = opener(), SystemClock()
     fill(queue, "EURUSD")
-    queue.lease(10, 0.3, clock.now())
+    take(queue, clock.now(), seconds=0.3)
     assert [one.attempt for one in poll(queue, 5)] == [2]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from relay.failures import MOST_ADDRESSES, FailureCounter, LineLimit, address_group
+from relay.credentials import MOST_ADDRESSES, FailureCounter, LineLimit, address_group
 from tests.relay.examples import body, signal
 from tests.relay.process import ROOT, RelayProcess, http, limited, read_answer, status
 from tests.timing import in_time
@@ -21,7 +21,7 @@ from tests.timing import in_time
 def test_silent_strangers_never_take_the_last_descriptor(tmp_path: Path) -> None:
     """The system gives 400; 500 connections stand open with half a request; alerts are taken at once all the same."""
     relay = RelayProcess(tmp_path / "r", limits={resource.RLIMIT_NOFILE: (400, 400)})
-    worker = psutil.Process(relay.process.pid).children()[0]
+    worker = psutil.Process(relay.process.pid)
     strangers: list[socket.socket] = []
     try:
         for _ in range(500):
@@ -82,11 +82,11 @@ def test_who_does_not_read_his_answers_holds_no_thread(tmp_path: Path) -> None:
 
 
 def test_requests_that_never_end_fill_no_memory(relay: RelayProcess) -> None:
-    """700 strangers with 47 kB each would be 33 MB; those that began first are dropped at 16."""
-    worker = psutil.Process(relay.process.pid).children()[0]
+    """700 strangers with 30 kB each would be 21 MB, and more with what is made of it; the longest silent are dropped."""
+    worker = psutil.Process(relay.process.pid)
     before = worker.memory_info().rss
     data = PARTIAL + b"X: " + b"x" * 7_000 + b"\r\nContent-Length: 16384\r\nY: " + b"y" * 7_000
-    data += b"\r\nZ: " + b"z" * 7_000 + b"\r\nW: " + b"w" * 7_000 + b"\r\n\r\n" + b"{" * 16_000
+    data += b"\r\n\r\n" + b"{" * 16_000
     clients = [relay.connect() for _ in range(700)]
     try:
         for client in clients:
@@ -101,7 +101,7 @@ def test_requests_that_never_end_fill_no_memory(relay: RelayProcess) -> None:
 
 ASKED = """
 import resource
-from relay.descriptors import most_connections
+from relay.connections import most_connections
 print(most_connections(), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 """
 
@@ -117,7 +117,7 @@ def test_a_full_disk_is_503_and_over_when_there_is_room(tmp_path: Path) -> None:
     """No file may grow beyond 1 MB; then it may. All that was answered 202 is delivered, once, and nothing else."""
     unlimited = resource.RLIM_INFINITY
     relay = RelayProcess(tmp_path / "r", limits={resource.RLIMIT_FSIZE: (1_000_000, unlimited)})
-    worker = psutil.Process(relay.process.pid).children()[0]
+    worker = psutil.Process(relay.process.pid)
     kept, refused = set[str](), 0
     with relay.connect() as client:
         for number in range(2_000):
@@ -126,7 +126,7 @@ def test_a_full_disk_is_503_and_over_when_there_is_room(tmp_path: Path) -> None:
             if status(answer) == 202:
                 kept.add(f"D{number}")
                 continue
-            assert status(answer) == 503 and b"queue-unavailable" in answer and b"Retry-After" in answer
+            assert status(answer) == 503 and b"queue-unavailable" in answer and b"retry-after" in answer
             refused += 1
             if refused == 3:
                 break

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from schemathesis import GenerationMode
 
 from common.errors import QueueFull, QueueUnavailable
-from relay.bodies import MAX_BODY_BYTES
+from relay.intake import MAX_BODY_BYTES
 from relay.openapi import DOCUMENT
 from relay.problems import PROBLEMS
 from tests.relay.api_hooks import credential, prepare

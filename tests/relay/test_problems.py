@@ -9,7 +9,7 @@ import pytest
 
 from common.errors import QueueFull, QueueUnavailable
 from common.version import VERSION
-from relay.bodies import MAX_BODY_BYTES
+from relay.intake import MAX_BODY_BYTES
 from relay.problems import PROBLEMS
 from tests.relay.examples import AUTH, EXECUTOR, SECRET, Web
 from tests.relay.process import http, status
@@ -72,7 +72,6 @@ BELOW_APPLICATION = {
     "header-too-large": b"POST /webhook HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 9000 + b"\r\n\r\n",
     "uri-too-long": b"GET /" + b"x" * 4000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
     "expectation-failed": b"POST /webhook HTTP/1.1\r\nHost: x\r\nExpect: 200-ok\r\nContent-Length: 0\r\n\r\n",
-    "unsupported-coding": b"POST /webhook HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, x\r\n\r\n" + b"x" * 300,
 }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from common.secret import Secret
-from relay.watch import ExecutorWatch
+from relay.silence import ExecutorWatch
 from tests.relay.examples import CHANNEL, Web, signal
 from tests.relay.process import RelayProcess
 

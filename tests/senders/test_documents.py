@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from relay.alert_message import message
+from relay.commands.alert_message import message
 from tests.relay.examples import SECRET, SENDER_SIGNING
 from tests.relay.process import ROOT, RelayProcess, environment
 from tests.senders.tradingview import fill, post

@@ -19,6 +19,7 @@ from requests.adapters import BaseAdapter
 from urllib3 import HTTPResponse
 
 from common.clock import Clock
+from common.errors import BridgeError
 from common.secret import Secret
 from relay.app import create_app
 from relay.pending.sqlite import SqlitePending, open_connection
@@ -121,6 +122,12 @@ class InlinePending(SqlitePending):
 
     def _post(self, work: Any) -> None:
         self._do(work)
+
+    def _promise(self, writer: Any, job: Any, told: Callable[[Any], None]) -> None:
+        try:
+            told(self._do(job[0], wakes=job[1]))
+        except BridgeError as exc:
+            told(exc)
 
     def close(self) -> None:
         self._disconnect()

@@ -8,7 +8,7 @@ import click
 
 from common.backup import BackupFailed, copy_database
 from common.settings import click_options, speaking
-from relay.admin import QueueSettings
+from relay.commands.queue import QueueSettings
 from relay.pending import sqlite_file
 
 
