@@ -13,6 +13,7 @@
     |- QueueError
     |  |- QueueUnavailable       nothing was stored: the sender is answered 503 and sends again
     |  |- QueueFull              nothing was stored: the sender is answered 503 and sends again
+    |  |- AnotherConsumer        a second executor is refused while the first one polls; its owner ends one of them
     |  `- LeaseLost              the executor drops the result and reconciles; it does not ack
     |- BrokerError
     |  |- BrokerUnavailable      nothing was sent: the signal waits in the inbox, try at the next turn
@@ -127,6 +128,16 @@ class QueueFull(QueueError):
     """As many signals wait as may wait. Nothing was stored; start the executor, or purge."""
 
     code = "queue-full"
+
+
+class AnotherConsumer(QueueError):
+    """Another executor fetches from this queue. It may take over `retry_after` seconds after that one's last poll."""
+
+    code = "another-consumer"
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
 
 
 class LeaseLost(QueueError):

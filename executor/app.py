@@ -35,7 +35,7 @@ from executor.journal.lock import JournalLock
 from executor.notify import Heartbeat, Notifier
 from executor.paper_child import PaperChild
 from executor.publisher import Publisher
-from executor.relay.client import RelayClient
+from executor.relay.client import RelayClient, consumer_of
 from executor.relay.polling import Intake
 from executor.settings import Choices, ExecutorSettings
 from executor.status import PageServer, PageSettings, create_app, serve
@@ -127,7 +127,8 @@ def compose(settings: ExecutorSettings, choices: Choices, journal: Journal, cloc
     )  # fmt: skip
     desk.gate.want_snapshot = supervisor.want_snapshot  # each needs the other
     client = RelayClient(
-        settings.relay_url, settings.relay_token, settings.signing_secrets, clock, settings.relay_ca
+        settings.relay_url, settings.relay_token, settings.signing_secrets, clock, settings.relay_ca,
+        consumer_of(settings.journal_path),
     )  # fmt: skip
     held_back = lambda: supervisor.refused or desk.gate.why(StopCause.STORAGE)  # noqa: E731 - what cannot be kept is not fetched
     intake = Intake(client, desk, clock, held_back)

@@ -7,7 +7,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from threading import BoundedSemaphore, Event, Lock
 
-from common.clock import Clock
+from common.clock import Clock, utc_text
 from common.errors import UnauthenticSignal
 from common.logs import get_logger
 from relay.addresses import Proxies, networks
@@ -18,7 +18,7 @@ from relay.settings import RelaySettings
 
 log = get_logger(__name__)
 THREADS_FOR_OTHERS = 16  # long polls never take these
-MOST_NOTICES, TOLD_SECONDS = 100, 60.0
+MOST_NOTICES, TOLD_SECONDS, SECOND_AGAIN_SECONDS = 100, 60.0, 600.0
 
 
 class Tally:
@@ -53,10 +53,23 @@ class Relay:
     closing: Event = field(default_factory=Event)  # set when the server stops: polls end at once
 
     def __post_init__(self) -> None:
+        self._seconds: dict[str, float] = {}  # refused executors -> monotonic, when they are told of again
         self._told: deque[tuple[float, dict[str, str]]] = deque(maxlen=MOST_NOTICES)  # until when, what
         hops = self.settings.proxy_hops or 0
         self.proxies = Proxies(hops, networks(self.settings.trusted_proxies))
         self.polls = BoundedSemaphore(self.settings.threads - THREADS_FOR_OTHERS)
+
+    def notice_second(self, consumer: str, address: str) -> None:
+        """Tell the owner, through the executor that may poll, of another that may not; once in ten minutes for each."""
+        now = self.clock.monotonic()
+        if now < self._seconds.get(consumer, now):
+            return
+        if len(self._seconds) > MOST_NOTICES:
+            self._seconds.clear()
+        self._seconds[consumer] = now + SECOND_AGAIN_SECONDS
+        text = f"A second executor ({consumer}, from {address or 'an unknown address'}) asks this relay for signals. It is "
+        text += "refused: stop it, or stop this one. Both would trade the same signals."
+        self.notices.append({"kind": "second-executor", "symbol": "", "text": text, "at": utc_text(self.clock.now())})
 
     def take_notices(self) -> list[dict[str, str]]:
         """Return what the executor's owner should hear.

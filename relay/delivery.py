@@ -6,24 +6,27 @@ leasing it is checked that the client is still there: a signal is not lent to no
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 
 from flask import Blueprint, Response, request
 
 from common import strict_json
 from common.clock import utc_text
-from common.errors import LeaseLost, MalformedSignal, Problem
+from common.errors import AnotherConsumer, LeaseLost, MalformedSignal, Problem
 from common.logs import get_logger
 from relay.context import Relay
-from relay.pending.base import MAX_LEASE_SECONDS, MAX_RETRY_SECONDS, Leased
+from relay.pending.base import MAX_LEASE_SECONDS, MAX_RETRY_SECONDS, Consumer, Leased
 from relay.problems import reply
 from relay.views import body, require_executor, response
 
 log = get_logger(__name__)
 MOST_LEASED, LONGEST_WAIT_SECONDS, MOST_ACKS = 100, 55.0, 200
 ID_LIMIT, REASON_LIMIT = 200, 500
+CONSUMER_PATTERN = r"[A-Za-z0-9_.-]{1,64}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,7 @@ class Poll:
     limit: int
     wait_seconds: float
     lease_seconds: float
+    consumer: str | None = None  # the executor's own id; who gives none is not told from others
 
 
 def blueprint(relay: Relay) -> Blueprint:
@@ -54,8 +58,12 @@ def blueprint(relay: Relay) -> Blueprint:
 def lease(relay: Relay) -> Response:
     """Answer a poll: with signals, with what the owner should hear, or with nothing when the time is up."""
     poll = read_poll(_fields())
-    relay.pending.note_poll(relay.clock.now())
-    signals = _wait_for_signals(relay, poll, _connected(request.environ))
+    try:
+        signals = _wait_for_signals(relay, poll, _connected(request.environ))
+    except AnotherConsumer as exc:
+        relay.notice_second(poll.consumer or "", request.remote_addr or "")
+        log.error("second_executor_refused", reason=exc.message)
+        raise
     value: dict[str, object] = {"signals": [_signal(each) for each in signals]}
     notices = relay.take_notices()
     if notices:
@@ -87,16 +95,26 @@ def _wait_for_signals(relay: Relay, poll: Poll, connected: Callable[[], bool]) -
     """
     waits = poll.wait_seconds > 0 and relay.polls.acquire(blocking=False)
     try:
+        consumer, is_noted = _consumer(relay, poll), False
         until = relay.clock.monotonic() + (min(poll.wait_seconds, relay.settings.longest_poll_seconds) if waits else 0)
         while not relay.closing.is_set():
             left = max(0.0, until - relay.clock.monotonic())
-            found = relay.pending.take(poll.limit, poll.lease_seconds, relay.clock.now, left, connected)
+            found = relay.pending.take(poll.limit, poll.lease_seconds, relay.clock.now, left, connected, consumer)
+            if not is_noted:  # not before: a second executor that is refused must not hide that the first is silent
+                relay.pending.note_poll(relay.clock.now())
+                is_noted = True
             if found or not left or not connected():
                 return found
         return []
     finally:
         if waits:
             relay.polls.release()
+
+
+def _consumer(relay: Relay, poll: Poll) -> Consumer | None:
+    if poll.consumer is None:
+        return None
+    return Consumer(poll.consumer, timedelta(seconds=relay.settings.executor_silent_seconds))
 
 
 def _connected(environ: dict[str, object]) -> Callable[[], bool]:
@@ -139,6 +157,7 @@ def read_poll(fields: dict[str, object]) -> Poll:
         int(reading.number("limit", 10, 1, MOST_LEASED, whole=True)),
         reading.number("wait_seconds", 20, 0, LONGEST_WAIT_SECONDS),
         reading.number("lease_seconds", 30, 1, MAX_LEASE_SECONDS),
+        reading.name("consumer"),
     )
     reading.finish()
     return poll
@@ -169,6 +188,10 @@ def read_nack(fields: dict[str, object]) -> tuple[str, str, str, float]:
     return found
 
 
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and not isinstance(value, strict_json.Number)
+
+
 class _Reading:
     """Reads one object's fields and collects every problem."""
 
@@ -189,10 +212,19 @@ class _Reading:
 
     def text(self, name: str, limit: int, default: str | None = None) -> str:
         value = self._take(name, default)
-        if isinstance(value, str) and not isinstance(value, strict_json.Number) and 1 <= len(value) <= limit:
-            return value
+        if _is_text(value) and 1 <= len(str(value)) <= limit:
+            return str(value)
         self._refuse(name, f"must be text of 1 to {limit} characters")
         return ""
+
+    def name(self, name: str) -> str | None:
+        value = self._take(name, None)
+        if value is None:
+            return None
+        if _is_text(value) and re.fullmatch(CONSUMER_PATTERN, str(value), re.ASCII):
+            return str(value)
+        self._refuse(name, "must be 1 to 64 letters, digits, or any of _ . -")
+        return None
 
     def items(self, name: str, most: int) -> list[object]:
         value = self._take(name, None)

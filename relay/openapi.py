@@ -91,6 +91,10 @@ _SCHEMAS: dict[str, Schema] = {
                 "description": "The answer may come sooner.",
             },
             "lease_seconds": {"type": "number", "minimum": 1, "maximum": MAX_LEASE_SECONDS, "default": 30},
+            "consumer": {
+                "type": "string", "pattern": f"^{delivery.CONSUMER_PATTERN}$",
+                "description": "The executor's own id; its leases are then its own, and another one is refused.",
+            },
         },
         [],
     ),
@@ -219,7 +223,7 @@ def _paths() -> Schema:
             "parameters": [_PATH_SECRET],
             "post": _operation("Post an alert, the secret in the path", "Alert", _INTAKE, []),
         },
-        "/v1/lease": {"post": _operation("Fetch signals", "Poll", _answers({200: "Leases"}, _CALLED), bearer)},
+        "/v1/lease": {"post": _operation("Fetch signals", "Poll", _answers({200: "Leases"}, [*_CALLED, 409]), bearer)},
         "/v1/ack": {"post": _operation("Finish signals", "Acks", _answers({200: "Acked"}, _CALLED), bearer)},
         "/v1/nack": {
             "post": _operation("Give one back", "Nack", _answers({200: "Returned"}, [*_CALLED, 409]), bearer)

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from common.errors import BridgeError, MalformedSignal, Problem, SignalError
+from common.errors import AnotherConsumer, BridgeError, MalformedSignal, Problem, SignalError
 from common.logs import get_logger, scrub
 
 log = get_logger(__name__)
@@ -41,6 +41,7 @@ PROBLEMS: dict[str, Kind] = {
     "method-not-allowed": Kind(405, "This path does not take this method", "Look at the Allow header."),
     "duplicate-conflict": Kind(409, "This id was used for another signal", "Use a new id for a new signal."),
     "lease-lost": Kind(409, "The lease is not yours any more", "Do not act on it; poll again."),
+    "another-consumer": Kind(409, "Another executor fetches from this queue", "Run one executor only."),
     "length-required": Kind(411, "The body's length is not given", "Send Content-Length."),
     "too-large": Kind(413, "The body is too large", "Send at most 16 KiB."),
     "too-many-failures": Kind(429, "Too many wrong credentials", "Wait, then send a right one."),
@@ -156,11 +157,11 @@ def answer(error: Exception) -> Answer:
 
 def _detail(error: Exception, code: str) -> str:
     """Return what may be told: nothing about a credential, nothing about the machine inside."""
-    return str(error) if code in ("duplicate-conflict", "length-required") else ""
+    return str(error) if code in ("duplicate-conflict", "another-consumer", "length-required") else ""
 
 
 def _extra_headers(error: Exception) -> dict[str, str]:
-    if isinstance(error, TooManyFailures):
+    if isinstance(error, TooManyFailures | AnotherConsumer):
         return {"Retry-After": str(error.retry_after)}
     if isinstance(error, NoSuchMethod):
         return {"Allow": ", ".join(sorted(error.allowed))}

@@ -45,6 +45,7 @@ class AlarmKind(StrEnum):
     DEAD_LETTER = "dead letter"
     MISSED_ALERT = "missed alert"
     BROKER_BLIND = "broker blind"
+    SECOND_EXECUTOR = "second executor"
     RELAY = "relay"
     CLOCK = "clock"
     ACCOUNT = "account"
@@ -125,6 +126,10 @@ CONDITIONS: Mapping[AlarmKind, Condition] = {
     AlarmKind.BROKER_BLIND: Condition(
         _PAGE, "a position is held, and TWS has not been seen completely for 60 s",
         "everything has been read again", "the broker is visible again, and everything was read"),
+    AlarmKind.SECOND_EXECUTOR: Condition(
+        _PAGE,
+        "another executor asks the same relay for signals, which refuses the later one; or this one is the later one",
+        "after an hour; at once when signals are fetched again", "signals are fetched again", _HOUR),
     AlarmKind.RELAY: Condition(
         _WARN, "signals could not be fetched for over a minute",
         "they are fetched again", "signals are fetched again"),

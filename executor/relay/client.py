@@ -7,6 +7,9 @@ to the relay's database, or sits on the way, cannot make an order.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,6 +24,7 @@ from urllib3.exceptions import HTTPError
 from common import strict_json
 from common.clock import Clock, parse_utc
 from common.errors import BridgeError, MalformedSignal, UnauthenticSignal
+from common.ids import new_id
 from common.secret import Rotating, Secret
 from common.signals import Envelope, parse_payload
 from common.signing import HEADERS, SigningKeys, verify
@@ -43,6 +47,12 @@ class RelayUnavailable(BridgeError):
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         self.retry_after = retry_after
         super().__init__(message)
+
+
+class SecondExecutor(RelayUnavailable):
+    """Another executor fetches from this relay, so this one may not. The owner ends one of them."""
+
+    code = "second-executor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +105,9 @@ class RelayClient:
         signing_secrets: Secret,
         clock: Clock,
         ca: Path | None = None,
+        consumer: str | None = None,
     ) -> None:
+        self._consumer = consumer
         self._url, self._clock = url.rstrip("/"), clock
         self._token = Rotating(token, clock.monotonic)
         self._secrets = Rotating(signing_secrets, clock.monotonic, _keys)
@@ -111,8 +123,11 @@ class RelayClient:
 
         Raises:
             RelayUnavailable: No usable answer.
+            SecondExecutor: Another executor fetches from this relay. A kind of RelayUnavailable.
         """
-        asked = {"limit": LIMIT, "wait_seconds": wait_seconds, "lease_seconds": LEASE_SECONDS}
+        asked: dict[str, Any] = {"limit": LIMIT, "wait_seconds": wait_seconds, "lease_seconds": LEASE_SECONDS}
+        if self._consumer is not None:
+            asked["consumer"] = self._consumer
         body, headers = self._post("/v1/lease", asked, wait_seconds)
         signals = body.get("signals")
         if not isinstance(signals, list):
@@ -220,6 +235,8 @@ class RelayClient:
         if status == 200:
             return
         retry_after = _seconds(response.headers.get("Retry-After"))
+        if status == 409 and b'"another-consumer"' in raw:
+            raise SecondExecutor(f"another executor fetches from the relay {self._url}: {_detail(raw)}", retry_after)
         raise RelayUnavailable(self._refused(status, response.headers.get("Location", "")), retry_after)
 
     def _refused(self, status: int, location: str) -> str:
@@ -255,6 +272,37 @@ class RelayClient:
         except (ValueError, OverflowError):
             return None
         return None
+
+
+def consumer_of(journal: Path) -> str:
+    """Return the id by which the executor of a journal names itself to the relay: made once, kept in a file beside it.
+
+    The file is no part of a backup, so that a journal that is restored elsewhere makes another executor.
+
+    Raises:
+        OSError: It can be neither read nor written.
+    """
+    path = journal.with_name(journal.name + ".consumer")
+    with contextlib.suppress(FileExistsError), open(path, "x", encoding="ascii", opener=_private) as file:
+        file.write(new_id())
+    found = path.read_text("ascii", "replace").strip()
+    if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", found, re.ASCII):
+        return found
+    path.unlink()  # cut off in the middle of its writing, or written by somebody else
+    return consumer_of(journal)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _detail(raw: bytes) -> str:
+    """Return the words of a refusal, as far as they can be read."""
+    with contextlib.suppress(MalformedSignal):
+        found = strict_json.loads(raw)
+        if isinstance(found, dict):
+            return str(found.get("detail", ""))[:_LONGEST_NOTICE]
+    return ""
 
 
 def _keys(secret: Secret) -> SigningKeys:

@@ -15,7 +15,7 @@ from common.logs import get_logger
 from executor.core.conditions import AlarmKind
 from executor.core.outcomes import StopCause
 from executor.desk.desk import Desk
-from executor.relay.client import Answer, Delivery, Notice, RelayClient, RelayUnavailable
+from executor.relay.client import Answer, Delivery, Notice, RelayClient, RelayUnavailable, SecondExecutor
 from executor.threads import in_thread
 
 log = get_logger(__name__)
@@ -33,6 +33,7 @@ _NOTICES_KNOWN = 1000
 _NOTICES = {
     "alert-missed": AlarmKind.MISSED_ALERT,
     "dead-letter": AlarmKind.DEAD_LETTER,
+    "second-executor": AlarmKind.SECOND_EXECUTOR,
 }  # what the relay calls it -> the kind of alarm
 
 
@@ -61,6 +62,9 @@ class Intake:
             return _HELD_BACK
         try:
             answer = await in_thread(self._client.lease, WAIT_SECONDS, timeout=_LONGEST_TURN)
+        except SecondExecutor as exc:
+            self._alarm(AlarmKind.SECOND_EXECUTOR, f"{exc} No signal is fetched here.")
+            return self._away(exc)
         except (RelayUnavailable, TimeoutError) as exc:
             return self._away(exc)
         self._back(answer)
@@ -132,14 +136,14 @@ class Intake:
             self._away_since = now
             log.warning("relay_away", reason=text, then="trying on; alerts wait at the relay")
         elif now - self._away_since > _AWAY_ALARM:
-            self._alarm_away(text)
+            self._alarm(AlarmKind.RELAY, f"signals cannot be fetched for over a minute: {text}")
         self._failures += 1
         asked = getattr(error, "retry_after", None)
         return float(asked or _PAUSES[min(self._failures, len(_PAUSES)) - 1])
 
-    def _alarm_away(self, text: str) -> None:
+    def _alarm(self, kind: AlarmKind, text: str) -> None:
         try:
-            self._alarms.state(AlarmKind.RELAY, f"signals could not be fetched for over a minute: {text}")
+            self._alarms.state(kind, text)
         except JournalError as exc:
             self._desk.stopped_by(exc)
 
@@ -150,6 +154,7 @@ class Intake:
         self._heard, self._away_since, self._failures = True, None, 0
         try:
             self._alarms.state(AlarmKind.RELAY, None)
+            self._alarms.state(AlarmKind.SECOND_EXECUTOR, None)
             if answer.skew_seconds is not None:
                 self._judge_clock(answer.skew_seconds)
         except JournalError as exc:

@@ -86,6 +86,14 @@ class Leased:
 
 
 @dataclass(frozen=True, slots=True)
+class Consumer:
+    """Who polls: an executor's own id, the same at every start; and how long it may be silent before it counts as gone."""
+
+    id: str
+    silence: timedelta
+
+
+@dataclass(frozen=True, slots=True)
 class AckResult:
     """Which ids are finished, and which were refused because the lease is not theirs."""
 
@@ -170,7 +178,13 @@ class Pending(Protocol):
         """
 
     def take(
-        self, limit: int, lease_seconds: float, clock: Now, timeout: float, is_wanted: Callable[[], bool]
+        self,
+        limit: int,
+        lease_seconds: float,
+        clock: Now,
+        timeout: float,
+        is_wanted: Callable[[], bool],
+        consumer: Consumer | None = None,
     ) -> list[Leased]:
         """Lease up to `limit` signals in order of acceptance, waiting up to `timeout` seconds for the first.
 
@@ -185,6 +199,15 @@ class Pending(Protocol):
         [] comes at least once a second, since a wake-up may get lost: ask
         again. `is_wanted` is asked just before leasing, in any thread and
         without blocking: nothing is leased where it says no.
+
+        A lease belongs to the consumer that took it. One that asks again
+        while it holds leases has not got their answer: it is given the same
+        leases at once, which neither count as further attempts nor last
+        longer. A caller without a name is given nothing twice.
+
+        Raises:
+            AnotherConsumer: The last one that named itself is another, and
+                not silent yet. Nothing is leased.
         """
 
     def ack(self, acks: Sequence[tuple[str, str]], now: datetime) -> AckResult:

@@ -24,7 +24,17 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from common.clock import SystemClock
 from common.errors import BridgeError, QueueUnavailable
 from common.ids import new_id
-from relay.pending.base import DEFAULT_MAX_DEPTH, Leased, MaybeStored, NewSignal, Now, Readiness, Refused, Told
+from relay.pending.base import (
+    DEFAULT_MAX_DEPTH,
+    Consumer,
+    Leased,
+    MaybeStored,
+    NewSignal,
+    Now,
+    Readiness,
+    Refused,
+    Told,
+)
 from relay.pending.bell import RECHECK_SECONDS, Bell
 from relay.pending.front import Front, Job, Work
 from relay.pending.postgres_ledger import QUERIES, Ledger, Put, UnknownSymbols
@@ -72,14 +82,20 @@ class PostgresPending(Front):
         self._promise(self._courier, (lambda ledger: ledger.refuse(refused), False), told)
 
     def take(
-        self, limit: int, lease_seconds: float, clock: Now, timeout: float, is_wanted: Callable[[], bool]
+        self,
+        limit: int,
+        lease_seconds: float,
+        clock: Now,
+        timeout: float,
+        is_wanted: Callable[[], bool],
+        consumer: Consumer | None = None,
     ) -> list[Leased]:
         """Lease; who finds nothing waits for a bell that is rung when something may have become leasable."""
         self._bell.look()
         found: list[Leased] = []
         if limit > 0 and is_wanted():
             now = clock()
-            found, due = self._do(lambda ledger: ledger.lease(limit, lease_seconds, now))
+            found, due = self._do(lambda ledger: ledger.lease(limit, lease_seconds, now, consumer))
             if due is not None:
                 self._bell.expect((due - now).total_seconds())
         if not found and timeout > 0:

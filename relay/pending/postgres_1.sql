@@ -15,6 +15,7 @@ CREATE TABLE pending_signals (
     payload     text NOT NULL,                      -- the exact signed text
     attempts    integer NOT NULL DEFAULT 0 CHECK (attempts BETWEEN 0 AND 5),
     lease       text,                               -- of the last holder
+    consumer    text,                               -- who holds it, if it told its name
     held_until  timestamptz,                        -- end of the lease, or of the wait for a retry
     reason      text,                               -- why given back, or dead
     done_at     timestamptz,                        -- since when it needs no delivery
@@ -23,6 +24,8 @@ CREATE TABLE pending_signals (
 
 -- The unfinished signals of one symbol, in order.
 CREATE INDEX pending_signals_line ON pending_signals (symbol, seq) WHERE done_at IS NULL;
+-- What one consumer holds.
+CREATE INDEX pending_signals_lent ON pending_signals (consumer, seq) WHERE done_at IS NULL AND consumer IS NOT NULL;
 -- What close-only mode delivers.
 CREATE INDEX pending_signals_closing ON pending_signals (seq) WHERE done_at IS NULL AND action <> 'open';
 CREATE INDEX pending_signals_held ON pending_signals (symbol, seq) WHERE held_until IS NOT NULL;

@@ -28,6 +28,7 @@ from relay.pending.base import (
     REFUSED_KEPT,
     Accepted,
     AckResult,
+    Consumer,
     DeadLetter,
     Leased,
     Mode,
@@ -126,15 +127,25 @@ class Ledger:
 
     # delivering
 
-    def lease(self, limit: int, seconds: float, now: datetime) -> tuple[list[Leased], datetime | None]:
-        """Return what is leased, and when something held falls due if nothing is."""
+    def lease(
+        self, limit: int, seconds: float, now: datetime, consumer: Consumer | None = None
+    ) -> tuple[list[Leased], datetime | None]:
+        """Return what is leased, and when something held falls due if nothing is.
+
+        Raises:
+            AnotherConsumer: The queue is another consumer's.
+        """
+        if consumer is not None:
+            self._claim(consumer, now)
+            if again := self._again(consumer.id, limit, now):
+                return again, None
         mode, picked = self._pick(limit, now)
         while not picked.is_final:
             self._clear_heads(picked, now)
             mode, picked = self._pick(limit, now)
         if not picked.leased:
             return [], self._run("next_due").fetchone()[0]
-        leased = self._lend(picked.leased, seconds, now)
+        leased = self._lend(picked.leased, seconds, now, consumer.id if consumer else None)
         last = {row.symbol: row.seq for row in picked.leased}
         self._move_heads(self._overtake(last, now) if mode == "close-only" else dict.fromkeys(last, 0))
         return leased, None
@@ -164,9 +175,26 @@ class Ledger:
         symbols = [row[0] for row in locked]
         return _waiting(self._run("closing", symbols=symbols, limit=limit, **_span(now))) if symbols else []
 
-    def _lend(self, rows: list[Waiting], seconds: float, now: datetime) -> list[Leased]:
-        lease = new_id()
-        self._run("lease", seqs=[row.seq for row in rows], lease=lease, until=rules.lease_end(now, seconds))
+    def _claim(self, consumer: Consumer, now: datetime) -> None:
+        """Claim the queue; who claims it at the same instant is seen."""
+        while True:
+            before = self.get("consumer")
+            claim = rules.claim(before, consumer, now)
+            if claim is None or self._run("claim", claim=claim, before=before).fetchone():
+                return
+
+    def _again(self, consumer: str, limit: int, now: datetime) -> list[Leased]:
+        """Return what the consumer holds: it asks again, so the answer that gave it has not arrived."""
+        query = {"open": "lent", "close-only": "lent_closing"}.get(self.mode())
+        rows = _waiting(self._run(query, consumer=consumer, limit=limit, **_span(now))) if query else []
+        return [
+            Leased(row.id, row.lease or "", row.attempts, row.received_at, json.loads(row.headers), row.payload)
+            for row in rows
+        ]
+
+    def _lend(self, rows: list[Waiting], seconds: float, now: datetime, consumer: str | None) -> list[Leased]:
+        lease, until = new_id(), rules.lease_end(now, seconds)
+        self._run("lease", seqs=[row.seq for row in rows], lease=lease, until=until, consumer=consumer)
         return [
             Leased(row.id, lease, row.attempts + 1, row.received_at, json.loads(row.headers), row.payload)
             for row in rows

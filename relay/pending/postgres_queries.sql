@@ -73,8 +73,23 @@ WHERE done_at IS NULL AND action <> 'open' AND symbol = ANY(%(symbols)s) AND NOT
     AND h.held_until IS NOT NULL AND h.held_until > %(now)s AND h.held_until <= %(horizon)s)
 ORDER BY seq LIMIT %(limit)s
 
+-- name: claim
+INSERT INTO pending_settings AS s (name, value) VALUES ('consumer', %(claim)s)
+ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE s.value = %(before)s::text RETURNING value
+
+-- name: lent
+SELECT seq, id, symbol, attempts, lease, held_until, reason, received_at, headers, payload FROM pending_signals
+WHERE consumer = %(consumer)s AND done_at IS NULL AND state = 'leased'
+AND held_until > %(now)s AND held_until <= %(horizon)s ORDER BY seq LIMIT %(limit)s
+
+-- name: lent_closing
+SELECT seq, id, symbol, attempts, lease, held_until, reason, received_at, headers, payload FROM pending_signals
+WHERE consumer = %(consumer)s AND done_at IS NULL AND state = 'leased'
+AND held_until > %(now)s AND held_until <= %(horizon)s AND action <> 'open' ORDER BY seq LIMIT %(limit)s
+
 -- name: lease
-UPDATE pending_signals SET state = 'leased', attempts = attempts + 1, lease = %(lease)s, held_until = %(until)s
+UPDATE pending_signals SET
+    state = 'leased', attempts = attempts + 1, lease = %(lease)s, consumer = %(consumer)s, held_until = %(until)s
 WHERE seq = ANY(%(seqs)s)
 
 -- name: finish
@@ -83,7 +98,7 @@ FROM unnest(%(seqs)s::bigint[], %(leases)s::text[], %(reasons)s::text[]) AS f (s
 WHERE pending_signals.seq = f.seq
 
 -- name: give_back
-UPDATE pending_signals SET state = 'pending', lease = NULL, held_until = %(until)s, reason = %(reason)s
+UPDATE pending_signals SET state = 'pending', lease = NULL, consumer = NULL, held_until = %(until)s, reason = %(reason)s
 WHERE seq = %(seq)s
 
 -- name: overtake
@@ -116,7 +131,7 @@ ORDER BY symbol FOR UPDATE
 SELECT id, seq, symbol, state, lease, attempts FROM pending_signals WHERE id = ANY(%(ids)s)
 
 -- name: revive
-UPDATE pending_signals SET state = 'pending', done_at = NULL, attempts = 0, lease = NULL, reason = NULL
+UPDATE pending_signals SET state = 'pending', done_at = NULL, attempts = 0, lease = NULL, consumer = NULL, reason = NULL
 WHERE seq = %(seq)s
 
 -- name: revive_symbol

@@ -5,17 +5,21 @@ The engines lock and read, ask here, write, commit.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from relay.pending.base import MAX_ATTEMPTS, MAX_HOLD, MAX_LEASE_SECONDS, MAX_RETRY_SECONDS, Mode
+from common.clock import parse_utc, utc_text
+from common.errors import AnotherConsumer
+from relay.pending.base import MAX_ATTEMPTS, MAX_HOLD, MAX_LEASE_SECONDS, MAX_RETRY_SECONDS, Consumer, Mode
 
 EXHAUSTED = "leased 5 times and never acked"
 OVERTAKEN = "held by close-only mode, then overtaken by a later signal of its symbol"
 PURGE_CHUNK = 2000  # signals of one transaction, so that accepting goes on meanwhile
 HOUSEKEEP_STEP = timedelta(days=1)
+CLAIM_EVERY = timedelta(seconds=5)  # how often a consumer's claim is written anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,28 @@ def pick(rows: Iterable[Waiting], limit: int, now: datetime) -> Picked:
         if len(picked.leased) >= limit:
             break
     return picked
+
+
+def claim(before: str | None, consumer: Consumer, now: datetime) -> str | None:
+    """Return a consumer's claim on the queue as it is to be stored, None if the stored one is fresh enough.
+
+    A claim in the future by more than the silence was written by a clock that has since gone back, and holds nobody off.
+
+    Raises:
+        AnotherConsumer: Another one claimed it, and is not silent yet.
+    """
+    holder, _, at = (before or "").partition(" ")
+    since = now - parse_utc(at) if at else timedelta.max
+    if holder != consumer.id and abs(since) < consumer.silence:
+        left = math.ceil((consumer.silence - since).total_seconds())
+        raise AnotherConsumer(
+            f"executor {holder} fetched from this queue {since.total_seconds():.0f} s ago, this is {consumer.id}: run one "
+            "executor only. If that one has ended, this one takes over by itself.",
+            max(1, left),
+        )
+    if holder == consumer.id and timedelta(0) <= since < CLAIM_EVERY:
+        return None
+    return f"{consumer.id} {utc_text(now)}"
 
 
 def may_ack(state: str, holder: str | None, lease: str) -> bool:

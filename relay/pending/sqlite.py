@@ -22,6 +22,7 @@ from common.errors import BridgeError, QueueUnavailable
 from relay.pending.base import (
     DEFAULT_MAX_DEPTH,
     PUT_SECONDS,
+    Consumer,
     Leased,
     MaybeStored,
     NewSignal,
@@ -75,10 +76,16 @@ class SqlitePending(Front):
         self._promise(self._writer, (lambda ledger: ledger.refuse(refused), False), told)
 
     def take(
-        self, limit: int, lease_seconds: float, clock: Now, timeout: float, is_wanted: Callable[[], bool]
+        self,
+        limit: int,
+        lease_seconds: float,
+        clock: Now,
+        timeout: float,
+        is_wanted: Callable[[], bool],
+        consumer: Consumer | None = None,
     ) -> list[Leased]:
         """Lease; a poll that finds nothing stays with the writer, and gets a signal in the commit that stores it."""
-        poll = Poll(limit, lease_seconds, clock, is_wanted, stays=timeout > 0)
+        poll = Poll(limit, lease_seconds, clock, is_wanted, consumer, stays=timeout > 0)
         if not poll.stays:
             return list(self._do(poll))
         ticket = self._writer.post((poll, False))
@@ -216,13 +223,14 @@ class Poll:
     seconds: float
     clock: Now
     is_wanted: Callable[[], bool]
+    consumer: Consumer | None
     stays: bool  # until there is something
     due: datetime | None = None  # when something held may be leased
 
     def __call__(self, ledger: Ledger) -> Any:
         if self.limit < 1 or not self.is_wanted():
             return []
-        leased, self.due = ledger.lease(self.limit, self.seconds, self.clock())
+        leased, self.due = ledger.lease(self.limit, self.seconds, self.clock(), self.consumer)
         return leased if leased or not self.stays else STAYS
 
     def is_due(self) -> bool:

@@ -15,6 +15,7 @@ CREATE TABLE signals (
     payload     TEXT NOT NULL,                      -- the exact signed text
     attempts    INTEGER NOT NULL DEFAULT 0 CHECK (attempts BETWEEN 0 AND 5),
     lease       TEXT,                               -- of the last holder
+    consumer    TEXT,                               -- who holds it, if it told its name
     held_until  TEXT,                               -- end of the lease, or of the wait for a retry
     reason      TEXT,                               -- why given back, or dead
     done_at     TEXT,                               -- since when it needs no delivery
@@ -23,6 +24,8 @@ CREATE TABLE signals (
 
 -- The unfinished signals of one symbol, in order.
 CREATE INDEX signals_line ON signals (symbol, seq) WHERE done_at IS NULL;
+-- What one consumer holds.
+CREATE INDEX signals_lent ON signals (consumer, seq) WHERE done_at IS NULL AND consumer IS NOT NULL;
 -- What close-only mode delivers.
 CREATE INDEX signals_closing ON signals (seq) WHERE done_at IS NULL AND action <> 'open';
 CREATE INDEX signals_held ON signals (symbol, seq) WHERE held_until IS NOT NULL;

@@ -28,6 +28,7 @@ from relay.pending.base import (
     REFUSED_KEPT,
     Accepted,
     AckResult,
+    Consumer,
     DeadLetter,
     Leased,
     Mode,
@@ -90,14 +91,24 @@ class Ledger:
 
     # delivering
 
-    def lease(self, limit: int, seconds: float, now: datetime) -> tuple[list[Leased], datetime | None]:
-        """Return what is leased, and when something held falls due if nothing is."""
+    def lease(
+        self, limit: int, seconds: float, now: datetime, consumer: Consumer | None = None
+    ) -> tuple[list[Leased], datetime | None]:
+        """Return what is leased, and when something held falls due if nothing is.
+
+        Raises:
+            AnotherConsumer: The queue is another consumer's.
+        """
+        if consumer is not None:
+            self._claim(consumer, now)
+            if again := self._again(consumer.id, limit, now):
+                return again, None
         mode = self.mode()
         if mode == "paused":
             return [], None
         while not (picked := self._pick(mode, limit, now)).is_final:
             self._clear_heads(picked, now)
-        leased = self._lend(picked.leased, seconds, now)
+        leased = self._lend(picked.leased, seconds, now, consumer.id if consumer else None)
         last = {row.symbol: row.seq for row in picked.leased}
         for symbol, seq in last.items():
             overtaken = self._overtake(symbol, seq, now) if mode == "close-only" else 0
@@ -117,10 +128,24 @@ class Ledger:
             seq, id, symbol, attempts, lease, until, reason, at, headers, payload = row
             yield Waiting(seq, id, symbol, attempts, lease, _instant(until), reason, parse_utc(at), headers, payload)
 
-    def _lend(self, rows: list[Waiting], seconds: float, now: datetime) -> list[Leased]:
+    def _claim(self, consumer: Consumer, now: datetime) -> None:
+        claim = rules.claim(self.get("consumer"), consumer, now)
+        if claim is not None:
+            self.set("consumer", claim)
+
+    def _again(self, consumer: str, limit: int, now: datetime) -> list[Leased]:
+        """Return what the consumer holds: it asks again, so the answer that gave it has not arrived."""
+        query = {"open": "lent", "close-only": "lent_closing"}.get(self.mode())
+        rows = self._waiting(query, consumer=consumer, limit=limit, **_span(now)) if query else ()
+        return [
+            Leased(row.id, row.lease or "", row.attempts, row.received_at, json.loads(row.headers), row.payload)
+            for row in rows
+        ]
+
+    def _lend(self, rows: list[Waiting], seconds: float, now: datetime, consumer: str | None) -> list[Leased]:
         lease, until = new_id(), utc_text(rules.lease_end(now, seconds))
         for row in rows:
-            self._run("lease", seq=row.seq, lease=lease, until=until)
+            self._run("lease", seq=row.seq, lease=lease, until=until, consumer=consumer)
         return [
             Leased(row.id, lease, row.attempts + 1, row.received_at, json.loads(row.headers), row.payload)
             for row in rows

@@ -46,14 +46,26 @@ WHERE done_at IS NULL AND action <> 'open' AND NOT EXISTS (
     AND h.held_until IS NOT NULL AND h.held_until > :now AND h.held_until <= :horizon)
 ORDER BY seq
 
+-- name: lent
+SELECT seq, id, symbol, attempts, lease, held_until, reason, received_at, headers, payload FROM signals
+WHERE consumer = :consumer AND done_at IS NULL AND state = 'leased' AND held_until > :now AND held_until <= :horizon
+ORDER BY seq LIMIT :limit
+
+-- name: lent_closing
+SELECT seq, id, symbol, attempts, lease, held_until, reason, received_at, headers, payload FROM signals
+WHERE consumer = :consumer AND done_at IS NULL AND state = 'leased' AND held_until > :now AND held_until <= :horizon
+AND action <> 'open' ORDER BY seq LIMIT :limit
+
 -- name: lease
-UPDATE signals SET state = 'leased', attempts = attempts + 1, lease = :lease, held_until = :until WHERE seq = :seq
+UPDATE signals SET state = 'leased', attempts = attempts + 1, lease = :lease, consumer = :consumer, held_until = :until
+WHERE seq = :seq
 
 -- name: finish
 UPDATE signals SET state = :state, done_at = :now, held_until = NULL, lease = :lease, reason = :reason WHERE seq = :seq
 
 -- name: give_back
-UPDATE signals SET state = 'pending', lease = NULL, held_until = :until, reason = :reason WHERE seq = :seq
+UPDATE signals SET state = 'pending', lease = NULL, consumer = NULL, held_until = :until, reason = :reason
+WHERE seq = :seq
 
 -- name: overtake
 UPDATE signals SET state = 'dead', done_at = :now, held_until = NULL, lease = NULL, reason = :reason
@@ -72,7 +84,8 @@ SELECT min(held_until) FROM symbols WHERE held_until IS NOT NULL
 SELECT seq, symbol, state, lease, attempts FROM signals WHERE id = :id
 
 -- name: revive
-UPDATE signals SET state = 'pending', done_at = NULL, attempts = 0, lease = NULL, reason = NULL WHERE seq = :seq
+UPDATE signals SET state = 'pending', done_at = NULL, attempts = 0, lease = NULL, consumer = NULL, reason = NULL
+WHERE seq = :seq
 
 -- name: revive_symbol
 UPDATE symbols SET waiting = waiting + 1, held_until = CASE WHEN head_seq < :seq THEN held_until END,

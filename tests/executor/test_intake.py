@@ -12,7 +12,7 @@ import pytest
 
 from common.errors import JournalError
 from common.signals import Action, Envelope, Side, Signal, payload_text
-from executor.relay.client import Answer, Delivery, Notice, RelayUnavailable
+from executor.relay.client import Answer, Delivery, Notice, RelayUnavailable, SecondExecutor
 from executor.relay.polling import Intake
 from tests.executor.fakes import House
 
@@ -155,6 +155,23 @@ def test_relay_that_is_away_for_a_minute_is_an_alarm(desk: Desktop) -> None:
     assert desk.house.alarms() == ["relay"]
     desk.turn()
     assert desk.house.alarms() == []
+
+
+def test_second_executor_is_an_alarm_at_once_and_until_it_may_fetch(desk: Desktop) -> None:
+    for _ in range(2):
+        assert desk.fail(SecondExecutor("another executor fetches: home", retry_after=60)) == 60
+    (alarm,) = desk.house.journal.standing_alarms()
+    assert (
+        alarm["kind"] == "second executor" and "home" in alarm["text"] and "No signal is fetched here" in alarm["text"]
+    )
+    desk.turn()
+    assert desk.house.journal.standing_alarms() == []
+
+
+def test_first_executor_hears_of_a_second(desk: Desktop) -> None:
+    desk.turn(notices=(Notice("second-executor", "x", "", "a second executor (laptop) was refused"),))
+    (alarm,) = desk.house.journal.standing_alarms()
+    assert alarm["kind"] == "second executor" and "laptop" in alarm["text"]
 
 
 def test_nothing_is_fetched_while_the_account_is_wrong(desk: Desktop) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import socket
 import ssl
 import threading
@@ -65,6 +67,35 @@ def test_signed_signal_comes_through(relay: responses.RequestsMock) -> None:
     assert request.headers["Authorization"] == "Bearer tok-en"
     assert request.headers["User-Agent"] == user_agent("signal-executor")
     assert json.loads(request.body) == {"limit": 10, "wait_seconds": 20, "lease_seconds": 10}
+
+
+def test_it_names_itself_and_hears_that_another_one_fetches(relay: responses.RequestsMock) -> None:
+    problem = {"code": "another-consumer", "detail": "executor home fetched 3 s ago"}
+    relay.post(f"{URL}/v1/lease", json=problem, status=409, headers={"Retry-After": "120"})
+    with pytest.raises(module.SecondExecutor, match="executor home fetched 3 s ago") as refused:
+        client(consumer="laptop").lease(0)
+    assert json.loads(relay.calls[0].request.body)["consumer"] == "laptop"
+    assert refused.value.retry_after == 60
+
+
+def test_other_conflicts_are_no_second_executor(relay: responses.RequestsMock) -> None:
+    relay.post(f"{URL}/v1/lease", json={"code": "lease-lost"}, status=409)
+    with pytest.raises(RelayUnavailable) as refused:
+        client(consumer="laptop").lease(0)
+    assert not isinstance(refused.value, module.SecondExecutor)
+
+
+def test_the_name_of_an_executor_is_made_once_and_is_its_owners_alone(tmp_path: Path) -> None:
+    journal = tmp_path / "trade_state.db"
+    name = module.consumer_of(journal)
+    assert re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name) and module.consumer_of(journal) == name
+    assert module.consumer_of(tmp_path / "trade_state.paper.db") != name
+    file = tmp_path / "trade_state.db.consumer"
+    assert os.name == "nt" or file.stat().st_mode & 0o777 == 0o600
+    for rubbish in ("", "a b", "x" * 65, "\0"):
+        file.write_text(rubbish)
+        fresh = module.consumer_of(journal)
+        assert fresh not in (rubbish, name) and module.consumer_of(journal) == fresh
 
 
 def test_notices_come_through_and_rubbish_in_their_place_does_no_harm(relay: responses.RequestsMock) -> None:

@@ -105,6 +105,70 @@ def test_what_is_not_asked_has_a_default():
     assert read_nack({"id": "a", "lease": "b"}) == ("a", "b", "given back", 0)
 
 
+# --- a lease belongs to a consumer ------------------------------------------------------------------
+
+
+def poll(web, consumer, **fields):
+    return web.call("lease", **{"wait_seconds": 0, "consumer": consumer, **fields})
+
+
+def test_an_answer_that_was_lost_is_given_again_at_once_and_counts_once(web):
+    sent = [web.send(symbol=symbol).json["id"] for symbol in ("A", "B")]
+    lost = poll(web, "home").json["signals"]
+    for _ in range(10):
+        again = poll(web, "home").json["signals"]
+        assert again == lost and [each["id"] for each in again] == sent
+    assert {each["attempt"] for each in again} == {1}
+    acks = [{"id": each["id"], "lease": each["lease"]} for each in again]
+    assert web.call("ack", acks=acks).json["acked"] == sent
+    assert poll(web, "home").json["signals"] == []
+
+
+def test_a_second_executor_is_refused_and_the_first_hears_of_it(web):
+    web.send()
+    assert len(poll(web, "home").json["signals"]) == 1
+    for _ in range(3):
+        refused = poll(web, "laptop")
+        assert (refused.status_code, refused.json["code"]) == (409, "another-consumer")
+        assert "home" in refused.json["detail"] and 1 <= int(refused.headers["Retry-After"]) <= 120
+    (notice,) = poll(web, "home").json["notices"]
+    assert notice["kind"] == "second-executor" and "laptop" in notice["text"]
+
+
+def test_another_executor_takes_over_after_the_silence(web):
+    web.send()
+    (first,) = poll(web, "old", lease_seconds=300).json["signals"]
+    web.clock.advance(119)
+    assert poll(web, "new").status_code == 409
+    web.clock.advance(2)
+    assert poll(web, "new").json["signals"] == [], "what the old one holds is not lent to two"
+    web.clock.advance(300)
+    (second,) = poll(web, "new").json["signals"]
+    assert (second["id"], second["attempt"]) == (first["id"], 2)
+    assert poll(web, "old").status_code == 409
+
+
+def test_a_refused_executor_does_not_hide_that_the_first_is_silent(web):
+    poll(web, "home")
+    seen_at = web.pending.stats(web.clock.now()).last_poll_at
+    web.clock.advance(60)
+    assert poll(web, "laptop").status_code == 409
+    assert web.pending.stats(web.clock.now()).last_poll_at == seen_at
+
+
+def test_a_caller_without_a_name_is_served_as_before(web):
+    poll(web, "home")
+    web.send()
+    (leased,) = web.lease(lease_seconds=10)
+    assert web.lease() == [], "given once, until its lease ends"
+    assert web.call("ack", acks=[{"id": leased["id"], "lease": leased["lease"]}]).json["stale"] == []
+
+
+@pytest.mark.parametrize("name", ["", "a b", "x" * 65, "é", 5, ["home"]])
+def test_a_name_out_of_form_is_refused(web, name):
+    assert poll(web, name).json["problems"][0]["field"] == "consumer"
+
+
 # --- waiting, on the real server --------------------------------------------------------------------
 
 

@@ -184,6 +184,10 @@ ANSWERS: dict[str, dict[str, Callable[[Path], Any]]] = {
     "POST /v1/lease": {
         **executors("lease", {"wait_seconds": 0}, {"limit": 0}),
         "200": lambda p: (web := Web(p)).send() and web.call("lease", wait_seconds=0),
+        "409": lambda p: (
+            (web := Web(p)).call("lease", wait_seconds=0, consumer="home")
+            and web.call("lease", wait_seconds=0, consumer="laptop")
+        ),
     },
     "POST /v1/ack": {
         **executors("ack", {"acks": []}, {}),

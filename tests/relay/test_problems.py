@@ -50,6 +50,12 @@ def conflict(tmp_path):
     return web.send(id="x", side="sell")
 
 
+def second_executor(tmp_path):
+    web = Web(tmp_path)
+    web.call("lease", wait_seconds=0, consumer="home")
+    return web.call("lease", wait_seconds=0, consumer="laptop")
+
+
 # code -> how the application is brought to answer it
 IN_APPLICATION = {
     "malformed": lambda path: Web(path).send(side="up"),
@@ -58,6 +64,7 @@ IN_APPLICATION = {
     "not-found": lambda path: Web(path).get("/nothing"),
     "method-not-allowed": lambda path: Web(path).get("/webhook"),
     "duplicate-conflict": conflict,
+    "another-consumer": second_executor,
     "lease-lost": lambda path: Web(path).call("nack", id="A" * 26, lease="x"),
     "length-required": lambda path: Web(path)._client.open("/webhook", method="POST", headers=AUTH),
     "too-large": lambda path: Web(path).post(data=b" " * (MAX_BODY_BYTES + 1)),

@@ -102,7 +102,7 @@ class Bot:
         self.desk = Desk(self.journal, self.tws, clock, self._policy, account, CLIENT_ID, lambda why: None)
         self.supervisor = Supervisor(self.tws, self.desk, clock, AccountRules(), CLIENT_ID, self._address)
         self.desk.gate.want_snapshot = self.supervisor.want_snapshot
-        client = RelayClient(URL, Secret(TOKEN), Secret(SIGNING), clock)
+        client = RelayClient(URL, Secret(TOKEN), Secret(SIGNING), clock, consumer="simulated")
         client._session.mount(URL, InProcess(self._relay))
         self.intake = Intake(client, self.desk, clock, lambda: self.supervisor.refused)
         self.sleep_watch = SleepWatch(clock)
