@@ -23,6 +23,7 @@ CONNECTIONS = 2048
 OWN_FILES = 200  # the database, PostgreSQL's connections, polls' wake-ups, alarms going out
 HEAD_BYTES = 16 * 1024
 ARRIVE_SECONDS = 10.0  # a request that is not whole by then is dropped
+LINGER_SECONDS = 1.0  # for a request that is on its way while the server stops
 SEND_SECONDS = 10.0  # and so is a client that has not read its answer
 MOST_HELD = 8 * 1024 * 1024  # bytes of all requests that are not whole
 ENOUGH_AHEAD = 64 * 1024  # bytes of further requests after which no more are read before an answer
@@ -140,6 +141,7 @@ class Connection(HttpToolsProtocol):
         self._stuck: float | None = None  # since when the client reads nothing
         self._chunks = 0  # of the body, in the bytes that are being parsed
         self._queued = False  # to go on with what is unread
+        self._is_leaving = False  # the server stops
         self._deaf = False  # what follows is no request; the last answer ends the connection
 
     @property
@@ -158,7 +160,7 @@ class Connection(HttpToolsProtocol):
             self._stuck = self._stuck or now
             return now - self._stuck > SEND_SECONDS
         self._stuck = None
-        return self._begun is not None and now - self._begun > ARRIVE_SECONDS
+        return self._begun is not None and now - self._begun > ARRIVE_SECONDS and not self.is_undisturbed
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
@@ -228,6 +230,7 @@ class Connection(HttpToolsProtocol):
         self._arrived += len(piece)
         if self.is_answering and not self.cycle.more_body:
             self._begun, self._arrived = None, 0
+            self.cycle.keep_alive = self.cycle.keep_alive and not self._is_leaving
         self.room.hold(self, self._arrived)
 
     def on_body(self, body: bytes) -> None:
@@ -238,11 +241,21 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        if self._is_leaving:
+            self.transport.close()
+            return
         self._begun, self._arrived = None, 0
         self.room.hold(self, 0)
         if self._unread and not self._queued:
             self._queued = True
             self.room.queue_up(self)
+
+    def shutdown(self) -> None:
+        """End after the present answer; a request that is on its way may still come, for a moment."""
+        self._is_leaving = True
+        self._begun = _clock.monotonic() - ARRIVE_SECONDS + LINGER_SECONDS
+        if self.is_answering:
+            self.cycle.keep_alive = False
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what the parser does not understand; a request before it that is whole is still answered."""

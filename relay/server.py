@@ -11,6 +11,7 @@ import errno
 import logging
 import signal
 import socket
+import sys
 import threading
 from types import FrameType
 
@@ -138,7 +139,8 @@ def _bound(settings: RelaySettings) -> socket.socket:
     # TCP by name: only then asyncio switches Nagle's delay off, and an answer in two parts is not held for 40 ms.
     found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if sys.platform != "win32":  # there it would let two programs have one port
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind((settings.host, settings.port))
         found.listen(BACKLOG)
     except OSError:

@@ -421,3 +421,21 @@ def test_relay_that_was_killed_can_be_started_again_at_once(tmp_path):
 def _poll_until_cut(relay):
     with contextlib.suppress(OSError):  # what requests raises is one
         relay.call("lease", wait_seconds=20, limit=1)
+
+
+def test_stopping_waits_for_no_stranger_and_answers_who_sends_meanwhile(tmp_path):
+    """Half a request is dropped after a second; a kept connection may send one more, and is told that it was the last."""
+    relay = RelayProcess(tmp_path / "r")
+    with relay.connect() as half, relay.connect() as kept:
+        half.sendall(http(body(symbol="HALF"))[:-3])
+        kept.sendall(http(body(symbol="KEPT")))
+        assert status(read_answer(kept)) == 202
+        relay.process.send_signal(signals.SIGTERM)
+        started = time.monotonic()
+        time.sleep(0.3)
+        kept.sendall(http(body(symbol="LAST")))
+        answer = read_answer(kept)
+        assert status(answer) == 202 and b"connection: close" in answer.lower()
+        assert relay.stop() == 0
+        assert time.monotonic() - started < 4 * slack()
+    assert "Exception" not in relay.log
