@@ -31,6 +31,7 @@ TURNS = 8  # connections that go on with a further request in one round of the l
 MOST_CHUNKS = 256  # of a body in one piece of it: each costs time, and single bytes would keep everybody waiting
 SWEEP_SECONDS = 0.5
 _END, _BARE_END = b"\r\n\r\n", b"\n\n"
+_ANSWER = (b"HTTP/1.1 2", b"HTTP/1.1 3", b"HTTP/1.1 4", b"HTTP/1.1 5")  # not 100 Continue
 # A request may ask for another protocol and must not get it; the parser would take the body for that protocol's.
 _UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:", re.IGNORECASE)
 _clock = SystemClock()
@@ -127,6 +128,36 @@ class Room:
                 each.transport.abort()
 
 
+class Together:
+    """A transport that sends the head of an answer together with its body: each system call costs all threads time,
+    and each packet its receiver.
+    """
+
+    def __init__(self, transport: asyncio.BaseTransport) -> None:
+        self._transport: Any = transport
+        self._head = b""
+
+    def write(self, data: bytes) -> None:
+        if self._head:
+            data, self._head = self._head + data, b""
+        elif data.startswith(_ANSWER) and data.endswith(_END):  # the body comes next
+            self._head = data
+            return
+        self._transport.write(data)
+
+    def flush(self) -> None:
+        """Send a head to which no body belongs."""
+        if self._head:
+            self.write(b"")
+
+    def close(self) -> None:
+        self.flush()
+        self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
 class Connection(HttpToolsProtocol):
     """One client."""
 
@@ -163,7 +194,7 @@ class Connection(HttpToolsProtocol):
         return self._begun is not None and now - self._begun > ARRIVE_SECONDS and not self.is_undisturbed
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)  # type: ignore[arg-type]
+        super().connection_made(Together(transport))  # type: ignore[arg-type]  # as good as one
         self._begun = _clock.monotonic()
         self.room.enter(self)
 
@@ -240,6 +271,7 @@ class Connection(HttpToolsProtocol):
         super().on_body(body)
 
     def on_response_complete(self) -> None:
+        self.transport.flush()  # type: ignore[attr-defined]  # see Together
         super().on_response_complete()
         if self._is_leaving:
             self.transport.close()
