@@ -13,7 +13,7 @@ import time
 import pytest
 
 from tests.relay.examples import AUTH, body, signal
-from tests.relay.process import RelayProcess, http, read_answer, status
+from tests.relay.process import RelayProcess, http, read_answer, slack, status
 
 HIDDEN = http(body(symbol="HIDDEN"))  # authenticated, so that it would be taken if it were read
 CHUNKS = b"Transfer-Encoding: chunked"
@@ -80,7 +80,7 @@ def test_doubtful_framing_is_refused_and_nothing_behind_it_is_read(relay: RelayP
     assert received.count(b"HTTP/1.1 ") == 1, received
     assert status(received) in (400, 413), received
     assert b"connection: close" in received.lower()
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 3 * slack()
     assert_undisturbed(relay)
 
 
@@ -116,7 +116,7 @@ def everything(relay: RelayProcess, data: bytes) -> bytes:
     """Return all that comes back until the connection ends, or is silent for a while."""
     received = b""
     with relay.connect() as client, contextlib.suppress(OSError):
-        client.settimeout(1)
+        client.settimeout(10)
         client.sendall(data)
         while more := client.recv(65536):
             received += more
@@ -159,7 +159,7 @@ def test_alerts_are_taken_while_200_connections_pipeline(relay: RelayProcess, re
             started = time.monotonic()
             assert relay.post("/webhook", signal(symbol=f"AMID{number}")).status_code in (200, 202)
             times.append(time.monotonic() - started)
-        assert min(times) < 2 and max(times) < 3, times
+        assert max(times) < 2 * slack(), times
     finally:
         for client in clients:
             client.close()

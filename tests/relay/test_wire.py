@@ -14,7 +14,7 @@ import pytest
 
 from relay.intake import MAX_BODY_BYTES
 from tests.relay.examples import ENVIRONMENT, FRESH_SECRET, FRESH_TOKEN, SECRET, body, signal
-from tests.relay.process import RelayProcess, http, read_answer, run_command, status
+from tests.relay.process import RelayProcess, http, read_answer, run_command, slack, status
 from tests.timing import in_time
 
 TOO_BIG = MAX_BODY_BYTES + 1
@@ -222,11 +222,6 @@ def test_256_connections_send_at_the_same_time(relay):
 
     with concurrent.futures.ThreadPoolExecutor(256) as pool:
         assert sum(pool.map(sender, range(256))) == 1024
-
-
-def slack() -> float:
-    """Return how much slower than usual this machine may be just now: other tests share its two cores."""
-    return max(1.0, psutil.getloadavg()[0] / (psutil.cpu_count() or 1))
 
 
 def test_a_spray_of_wrong_secrets_neither_fills_memory_nor_delays_alerts(tmp_path):
