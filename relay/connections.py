@@ -207,8 +207,15 @@ class Connection(HttpToolsProtocol):
             return
         self.room.heard(self)
         self._unread += data
+        if len(self._unread) >= ENOUGH_AHEAD:
+            self.transport.pause_reading()
         if not self._queued:
             self._read()
+        self._count()
+
+    def _count(self) -> None:
+        if not self.transport.is_closing():
+            self.room.hold(self, self._arrived + len(self._unread))
 
     def go_on(self) -> None:
         """Parse what came before the last answer."""
@@ -222,9 +229,7 @@ class Connection(HttpToolsProtocol):
             if not piece:
                 return
             self._parse(piece)
-        if len(self._unread) >= ENOUGH_AHEAD:
-            self.transport.pause_reading()
-        elif not self.flow.read_paused:
+        if len(self._unread) < ENOUGH_AHEAD and not self.flow.read_paused:
             self.transport.resume_reading()
 
     @property
@@ -249,7 +254,6 @@ class Connection(HttpToolsProtocol):
     def _wait_for_head(self) -> None:
         if self._begun is None:
             self._begun = _clock.monotonic()
-        self.room.hold(self, len(self._unread))
         if len(self._unread) > HEAD_BYTES:
             self._end_with("header-too-large")
 
@@ -258,11 +262,13 @@ class Connection(HttpToolsProtocol):
         super().data_received(piece)
         if self.transport.is_closing():
             return
-        self._arrived += len(piece)
         if self.is_answering and not self.cycle.more_body:
             self._begun, self._arrived = None, 0
             self.cycle.keep_alive = self.cycle.keep_alive and not self._is_leaving
-        self.room.hold(self, self._arrived)
+        else:
+            self._arrived += len(piece)
+            if self._begun is None:
+                self._begun = _clock.monotonic()
 
     def on_body(self, body: bytes) -> None:
         self._chunks += 1
@@ -277,7 +283,7 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
             return
         self._begun, self._arrived = None, 0
-        self.room.hold(self, 0)
+        self._count()
         if self._unread and not self._queued:
             self._queued = True
             self.room.queue_up(self)
@@ -295,10 +301,10 @@ class Connection(HttpToolsProtocol):
         self._unread, self._deaf = b"", True
         if self.is_answering and not self.cycle.more_body:
             self.cycle.keep_alive = False
-        elif not self.pipeline:
-            self._end_with("bad-request")
-        else:
+        elif self.pipeline or (self.is_answering and self.cycle.response_started):
             self.transport.close()
+        else:
+            self._end_with("bad-request")
 
     def _end_with(self, code: str) -> None:
         """Refuse what is no request, in the form of all our answers, and end the connection."""

@@ -434,3 +434,31 @@ def test_stopping_waits_for_no_stranger_and_answers_who_sends_meanwhile(tmp_path
         assert relay.stop() == 0
         assert time.monotonic() - started < 4 * slack()
     assert "Exception" not in relay.log
+
+
+@pytest.mark.slow  # it takes the ten seconds that a request has
+@pytest.mark.parametrize("first", [b"", http(body(symbol="FIRST"))], ids=["at once", "after an answer"])
+@pytest.mark.parametrize("cut", [30, -3], ids=["a head", "a body"])
+def test_a_request_that_does_not_become_whole_is_dropped_in_time(relay, first, cut):
+    with relay.connect() as client:
+        if first:
+            client.sendall(first)
+            read_answer(client)
+        client.settimeout(20)
+        client.sendall(http(body(symbol="NEVER"))[:cut])
+        started = time.monotonic()
+        with contextlib.suppress(ConnectionResetError):
+            assert client.recv(100) == b""
+        assert 8 < time.monotonic() - started < 13 * slack()
+
+
+def test_an_answer_without_a_body_is_sent(relay):
+    with relay.connect() as client:
+        client.sendall(http(b"", "/healthz", method=b"HEAD", length=False))
+        assert client.recv(4096).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_body_that_is_refused_and_goes_on_as_rubbish_is_answered_once(relay):
+    head = http(b"", headers=CHUNKS, length=False)
+    received = answer_to(relay, head + chunked(b" " * TOO_BIG, 8000)[:-5] + b"rubbish\r\n" * 100)
+    assert received.count(b"HTTP/1.1 ") == 1 and status(received) in (400, 413)
