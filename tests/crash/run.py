@@ -90,6 +90,8 @@ class Stage:
         self.folder, self.kill_at, self.relay_port, self.patient = folder, set(kill_at), relay_port, patient
         self.truth, self.journal = folder / "truth.jsonl", folder / "journal.db"
         self.boundaries = folder / "boundaries.txt"
+        # One relay serves many runs: to it they are one executor, which does not keep itself out.
+        self.journal.with_name(self.journal.name + ".consumer").write_text("crash", "ascii")
         self.sent = self.lives = self.pid = 0
         self.paper = fork(self._paper, folder / "paper.log", folder)
         self.tws_port, control = self._ports()
