@@ -8,11 +8,13 @@ import importlib
 import pkgutil
 import re
 import sqlite3
+import sys
 from pathlib import Path
 
 import pytest
 
 from common.signals import parse_alert
+from tests.executor.fakes import House
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -139,3 +141,27 @@ def test_every_table_and_column_of_the_journal_is_documented() -> None:
         if not table.startswith("sqlite_"):
             place = sections.get(table) or next(row for row in page.splitlines() if row.startswith(f"| `{table}` |"))
             assert f"`{column}`" in place, f"{table}.{column}"
+
+
+def test_the_walk_of_one_signal_names_the_files_in_their_order() -> None:
+    """At most twenty, numbered without a gap, each in the tree; those of the desk are the ones a signal really runs through."""
+    page = (ROOT / "docs" / "explanation" / "follow-one-signal.md").read_text("utf-8")
+    rows = re.findall(r"^\| (\d+) \| `([^`]+\.py)` \|", page, re.MULTILINE)
+    assert [int(number) for number, _ in rows] == list(range(1, len(rows) + 1)) and len(rows) <= 20
+    walk = [ROOT / name for _, name in rows]
+    assert [path for path in walk if not path.is_file()] == []
+    inside = {path for path in walk if path.parent.name in ("desk", "core")}
+    assert inside == inside & _files_of_one_signal()
+
+
+def _files_of_one_signal() -> set[Path]:
+    """Return the files in which a function was called between a signal's arrival and its protected position."""
+    house = House.build().connect()
+    seen: set[Path] = set()
+    sys.setprofile(lambda frame, event, arg: seen.add(Path(frame.f_code.co_filename)) if event == "call" else None)
+    try:
+        house.signal("open", side="buy", size="10000", tp="1.25", sl="1.10")
+    finally:
+        sys.setprofile(None)
+    assert house.state == "open" and len(house.working()) == 2
+    return seen
