@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -200,7 +200,8 @@ class Journal(Storage):
         )  # fmt: skip
         if cursor.rowcount == 0:
             return None
-        return InboxRow(int(cursor.lastrowid or 0), envelope.id, envelope.received_at, envelope.expires_at, signal)
+        known = replace(signal, sender_id=None)  # the relay's duplicate key; here the relay's own id counts
+        return InboxRow(int(cursor.lastrowid or 0), envelope.id, envelope.received_at, envelope.expires_at, known)
 
     def save_signal(self, before: InboxRow, after: InboxRow) -> None:
         """Write what changed in a signal."""

@@ -24,7 +24,8 @@ from executor.paper.faults import Fault, Faults
 from executor.paper.server import PaperServer
 from executor.relay import polling
 from relay import intake as relay_intake
-from tests.simulate.bot import Bot, Killed
+from tests.executor.books import check_at_rest, check_restart
+from tests.simulate.bot import Bot, Killed, Life
 from tests.simulate.checker import Checker, Sight
 from tests.simulate.posts import LongPoll, RelayHouse
 from tests.simulate.records import JournalSide, LiveOrder, Row
@@ -118,6 +119,7 @@ class World:
         self.tell: Callable[[str], None] | None = None  # hears every line of the trace
         self.trouble: list[str] = []  # what the loop complained of
         self._told = 0  # the last journal event in the trace
+        self._changes = -1  # of the journal, when the book was last checked
         self._connected_since: float | None = None
         self._ready: datetime | None = None
         self.server.exchange.floor.truth.listeners.append(self._hear)
@@ -198,8 +200,24 @@ class World:
         self._tell_journal()
         self.figures.looks += 1
         self.checker.look(self.sight())
+        self._check_book()
         if self.trouble or self.checker.found:
             raise Broken((self.checker.found or [f"program: {self.trouble[0]}"])[0])
+
+    def _check_book(self) -> None:
+        """The bot's book equals the one that a restart would build, and nobody who has something to do is left asleep."""
+        bot = self.bot
+        if not bot.alive or bot.journal.full or bot.journal._db.total_changes == self._changes:
+            return
+        life, bot.journal.life = bot.journal.life, Life()  # nobody dies of being looked at
+        try:
+            check_restart(bot.desk)
+            check_at_rest(bot.desk)
+        except AssertionError as exc:
+            raise Broken(f"book: {exc}") from exc
+        finally:
+            bot.journal.life = life
+            self._changes = bot.journal._db.total_changes
 
     async def wait(self, seconds: float) -> None:
         """Let time pass, in steps."""
