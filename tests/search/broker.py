@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import cache
 
 from common.signals import Side
-from executor.core.ports import Fill, OrderReport, Status
-from executor.core.trades import STOPS, Leg, Order
+from executor.core.ports import Fill, OrderReport, Status, Ticket
 from tests.search.world import ACCOUNT, Fact, Held, Letter, World
 
 
@@ -21,14 +21,14 @@ def _word(status: str) -> Status:
 def report_of(order: Held) -> OrderReport:
     ticket = order.ticket
     return OrderReport(
-        ticket.order_id or 0, _word(order.status), 1, 1000 + (ticket.order_id or 0), ticket.order_ref, 5, ACCOUNT, ticket.side,
+        ticket.order_id, _word(order.status), 1, 1000 + ticket.order_id, ticket.order_ref, 5, ACCOUNT, ticket.side,
         ticket.kind.value, order.size, order.filled, order.size - order.filled, ticket.price,
     )  # fmt: skip
 
 
 def tell(world: World, *facts: Fact) -> World:
     """The broker says something; a client that is not connected hears nothing."""
-    return replace(world, to_bot=(*world.to_bot, *facts)) if world.ready or world.alive else world
+    return replace(world, to_bot=(*world.to_bot, *facts)) if world.linked else world
 
 
 def changed(world: World, order: Held) -> World:
@@ -40,27 +40,30 @@ def changed(world: World, order: Held) -> World:
 
 def arrives(world: World, letter: Letter, reject: bool) -> World:
     """A letter reaches the broker."""
-    known = next((o for o in world.orders if o.ticket.order_id == letter.order.order_id), None)
-    if letter.cancel:
+    known, ticket = _order(world, letter.order_id), letter.ticket
+    if ticket is None:
         return _cancelled(world, letter, known)
     if known is not None and not known.lives:
-        return tell(world, (letter.order.order_id or 0, 104 if known.status == "filled" else 103))
+        return tell(world, (letter.order_id, 104 if known.status == "filled" else 103))
     if known is not None and known.status != "held":
-        return changed(world, replace(known, size=letter.order.quantity))
-    parent = next((o for o in world.orders if o.ticket.order_id == letter.parent_id), None)
-    if letter.parent_id and (parent is None or not parent.lives):
-        return tell(world, (letter.order.order_id or 0, 10006 if parent is None else 135))
+        return changed(world, replace(known, size=ticket.quantity))
+    parent = _order(world, ticket.parent_id)
+    if ticket.parent_id and (parent is None or not parent.lives):
+        return tell(world, (letter.order_id, 10006 if parent is None else 135))
     if known is None:
-        new = Held(letter.order, letter.parent_id, size=letter.order.quantity)
-        world = replace(world, orders=(*world.orders, new))
-    return _transmitted(world, letter, reject) if letter.transmit else world
+        world = replace(world, orders=(*world.orders, Held(ticket, size=ticket.quantity)))
+    return _transmitted(world, ticket, reject) if ticket.transmit else world
+
+
+def _order(world: World, order_id: int) -> Held | None:
+    return next((o for o in world.orders if o.ticket.order_id == order_id), None)
 
 
 def _cancelled(world: World, letter: Letter, known: Held | None) -> World:
     if known is None:
-        return tell(world, (letter.order.order_id or 0, 10147))
+        return tell(world, (letter.order_id, 10147))
     if not known.lives:
-        return tell(world, (letter.order.order_id or 0, 10148))
+        return tell(world, (letter.order_id, 10148))
     return dies(world, replace(known, status="cancelled"))
 
 
@@ -76,28 +79,33 @@ def dies(world: World, order: Held) -> World:
     return world
 
 
-def _transmitted(world: World, letter: Letter, reject: bool) -> World:
-    head = letter.parent_id or letter.order.order_id
+def _transmitted(world: World, ticket: Ticket, reject: bool) -> World:
+    head = ticket.parent_id or ticket.order_id
     family = [o for o in world.orders if o.status == "held" and head in (o.ticket.order_id, o.parent_id)]
     for order in family:
         current = next(o for o in world.orders if o.ticket.order_ref == order.ticket.order_ref)
         if current.status != "held":
             continue
-        if reject and order.ticket.order_id == letter.order.order_id:
-            world = dies(tell(world, (order.ticket.order_id or 0, 201)), replace(order, status="rejected"))
+        if reject and order.ticket.order_id == ticket.order_id:
+            world = dies(tell(world, (order.ticket.order_id, 201)), replace(order, status="rejected"))
             continue
-        parent = next((o for o in world.orders if o.ticket.order_id == order.parent_id), None)
+        parent = _order(world, order.parent_id)
         asleep = parent is not None and not parent.filled
         world = changed(world, replace(order, status="asleep" if asleep else "working"))
     return world
+
+
+def moment(world: World) -> datetime:
+    """Return when the next execution happens: after the one before, though the search's clock may not have moved."""
+    return world.at + timedelta(microseconds=len(world.fills))
 
 
 def filled(world: World, order: Held, quantity: Decimal) -> World:
     """An order fills; its children wake, the other exits shrink or die (OCA)."""
     ticket, sign = order.ticket, 1 if order.ticket.side is Side.BUY else -1
     fill = Fill(
-        f"x{len(world.fills)}.01", ticket.order_ref, ticket.order_id or 0, 0, 1, 5, ACCOUNT, ticket.side, quantity,
-        Decimal(10), world.at,
+        f"x{len(world.fills)}.01", ticket.order_ref, ticket.order_id, 0, 1, 5, ACCOUNT, ticket.side, quantity,
+        Decimal(10), moment(world),
     )  # fmt: skip
     now = replace(order, filled=order.filled + quantity)
     now = replace(now, status="filled" if now.filled == now.size else order.status)
@@ -114,8 +122,6 @@ def filled(world: World, order: Held, quantity: Decimal) -> World:
     return world
 
 
-def _peers(one: Order, other: Order) -> bool:
-    """Whether two orders are exits of one trade, which cancel each other."""
-    exits = (Leg.TAKE_PROFIT, *STOPS)
-    family = one.order_ref[:20] == other.order_ref[:20]
-    return family and one.order_ref != other.order_ref and one.leg in exits and other.leg in exits
+def _peers(one: Ticket, other: Ticket) -> bool:
+    """Whether two orders are exits of one trade, which cancel each other: they went out in one group."""
+    return one.order_ref != other.order_ref and one.oca_group == other.oca_group != ""

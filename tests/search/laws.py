@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from executor.core.ports import Fill, OrderReport
-from executor.core.trades import STOPS, ZERO, Leg, OrderState, State
+from executor.core.conditions import AlarmKind
+from executor.core.ports import Contract, Fill, OrderReport
+from executor.core.trades import STOPS, ZERO, Leg, State
 from tests.search.broker import arrives, filled
-from tests.search.shell import heard, later, looked, turn
+from tests.search.shell import forget, heard, later, looked
 from tests.search.steps import successors
 from tests.search.world import SIZE, World
 
 LAST_WAIT = -8  # calm waits beyond the budget, before the regular look
+_OF_STOPS = {AlarmKind.UNPROTECTED, AlarmKind.EXIT_TOO_LARGE}
 Successors = Callable[[World], Iterator[World]]
 
 
@@ -23,9 +25,10 @@ def broken(world: World) -> Iterator[str]:
     refs = [o.ticket.order_ref for o in world.orders]
     if len(set(refs)) < len(refs) or len({o.ticket.order_id for o in world.orders}) < len(refs):
         yield "two orders under one reference or one id"
-    sent = {o.order_ref for t in world.trades for o in t.orders if o.state is not OrderState.PLANNED}
+    sent = {o.order_ref for t in world.trades for o in t.orders}
     if not set(refs) <= sent:
         yield "an order at the broker that was not written down before"
+    yield from world.memory.stopped if world.memory else ()
     yield from _trades(world)
     yield from _closes(world)
     yield from _blocked(world)
@@ -50,13 +53,15 @@ def _trades(world: World) -> Iterator[str]:
         left = [o.ticket.order_ref for o in world.orders if o.ticket.order_ref in mine and o.lives]
         if trade.state.is_finished and left:
             yield f"{trade.signal_id} is {trade.state.value}, and {', '.join(left)} live"
+        if (trade.hold_reason or "").startswith("a bug of this program"):
+            yield f"{trade.signal_id} is on hold: {trade.hold_reason}"
         if trade.state is State.VOID and entered:
             yield f"{trade.signal_id} is void, and entered {entered}"
 
 
 def _closes(world: World) -> Iterator[str]:
     for order in world.orders:
-        if order.ticket.leg is Leg.CLOSE and order.lives:
+        if order.leg is Leg.CLOSE and order.lives:
             family = order.ticket.order_ref[:20]
             beside = [o for o in world.orders if o.lives and o is not order and o.ticket.order_ref[:20] == family]
             if beside:
@@ -76,7 +81,7 @@ def _blocked(world: World) -> Iterator[str]:
 
 def settled(world: World) -> World:
     """Let everything come to its end without another mishap: letters, facts, market orders, looks, and time."""
-    for _ in range(200):
+    for _ in range(600):
         after = _calm_step(world)
         if after is None:
             return world
@@ -88,17 +93,16 @@ def _calm_step(world: World) -> World | None:
     market = next((o for o in world.orders if o.status == "working" and o.ticket.price is None), None)
     if world.to_broker:
         return arrives(replace(world, to_broker=world.to_broker[1:]), world.to_broker[0], reject=False)
-    if not world.alive:
-        return replace(world, alive=True)
+    if not world.linked:
+        return replace(world, alive=True, linked=True)
     if world.to_bot:
-        rest = replace(world, to_bot=world.to_bot[1:])
-        return _end(turn(heard(rest, world.to_bot[0]))) if world.ready else rest
+        return _end(heard(replace(world, to_bot=world.to_bot[1:]), world.to_bot[0]))
     if world.wanted:
         return _end(looked(replace(world, now=world.now + 1)))
     if market is not None:
         return filled(world, market, market.size - market.filled)
     if world.budget.waits > LAST_WAIT:
-        return _end(later(world))
+        return _waited(world)
     if world.budget.waits == LAST_WAIT:  # the regular look, ten minutes later: it finds what no message told
         return replace(world, now=world.now + 600, wanted=True, budget=world.budget.spend("waits"))
     return _protection(world)
@@ -106,7 +110,14 @@ def _calm_step(world: World) -> World | None:
 
 def _protection(world: World) -> World | None:
     """After the regular look the timers have their time once more."""
-    return _end(later(world)) if world.budget.waits > LAST_WAIT - 4 else None
+    return _waited(world) if world.budget.waits > LAST_WAIT - 4 else None
+
+
+def _waited(world: World) -> World:
+    """A pause passes; one that was cut short by something to do is not counted."""
+    after = _end(later(world))
+    busy = after.wanted or after.to_broker or after.to_bot
+    return after if busy else replace(after, budget=after.budget.spend("waits"))
 
 
 def _end(steps: Iterator[World]) -> World:
@@ -118,22 +129,22 @@ def unsettled(world: World) -> Iterator[str]:
     yield from broken(world)
     if _calm_step(world) is not None:
         yield "it does not come to rest"
-    trade = world.trade
+    trade, said = world.trade, {alarm.kind for alarm in world.kept.alarms}
     if trade is not None and trade.state is State.HOLD:
-        if not world.told:
+        if AlarmKind.HOLD not in said:
             yield "on hold, and nobody was told"
         return
-    if world.inbox:
-        yield f"signal {world.inbox[0][0]} has no verdict"
+    if world.kept.signals:
+        yield f"signal {world.kept.signals[0].seq} has no verdict"
     known = trade.signed if trade is not None else ZERO
-    if world.position != known and not world.told:
+    if world.position != known and AlarmKind.MISMATCH not in said:
         yield f"the account shows {world.position}, the journal holds {known}"
     if trade is None:
         return
     refs = {o.order_ref for o in trade.orders}
-    stops = [o for o in world.orders if o.ticket.order_ref in refs and o.ticket.leg in STOPS and o.status == "working"]
+    stops = [o for o in world.orders if o.ticket.order_ref in refs and o.leg in STOPS and o.status == "working"]
     size = sum((o.size - o.filled for o in stops), ZERO)
-    if trade.stop_wanted and trade.held > 0 and size != trade.held and not world.told:
+    if trade.stop_wanted and trade.held > 0 and size != trade.held and not said & _OF_STOPS:
         yield f"{trade.held} held with stops of {size}"
 
 
@@ -152,6 +163,7 @@ class Found:
 
 def search(begin: World, most: int, every: int = 10, following: Successors = successors) -> Found:
     """Visit every state, nearest first, up to `most`; each `every`-th is also brought to rest and judged there."""
+    forget()
     found, before, queue = Found(), {begin: begin}, deque([begin])
     while queue and len(before) < most:
         world = queue.popleft()
@@ -182,11 +194,11 @@ def _path(world: World, before: dict[World, World]) -> Iterator[World]:
 def told(world: World) -> str:
     """Return a state in one line."""
     trades = [f"{t.state.value}({' '.join(_order(o) for o in t.orders)})" for t in world.trades]
-    letters = [("cancel " if letter.cancel else "") + letter.order.order_ref[20:] for letter in world.to_broker]
+    letters = [f"{x.order_id} {x.ticket.order_ref[20:] if x.ticket else 'cancel'}" for x in world.to_broker]
     broker = [f"{o.ticket.order_ref[20:]} {o.status} {o.filled}" for o in world.orders]
     flags = f"{'alive' if world.alive else 'dead'}{' ready' if world.ready else ''}{' wants' if world.wanted else ''}"
     facts = [_fact(fact) for fact in world.to_bot]
-    inbox = [number for number, *_ in world.inbox]
+    inbox = [f"{row.seq} {row.state.value}" for row in world.kept.signals]
     return f"{world.now} {flags} {trades} inbox {inbox} → {letters} ← {facts} broker {broker} {world.position}"
 
 
@@ -195,6 +207,8 @@ def _order(order: object) -> str:
 
 
 def _fact(fact: object) -> str:
+    if isinstance(fact, Contract):
+        return fact.symbol
     if isinstance(fact, OrderReport):
         return f"{(fact.order_ref or '')[20:]} {fact.status.value} {fact.filled}"
     return f"fill {fact.order_ref[20:]} {fact.quantity}" if isinstance(fact, Fill) else str(fact)

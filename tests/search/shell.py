@@ -1,382 +1,345 @@
-"""The executor's shell in a few lines, around the real rules, plans, life table and reconciliation.
+"""The real desk in one step of the search: built from a state, told one thing, and read back as the states that follow.
 
-What it does is what `recorder`, `dispatch`, `verdicts` and `resolver` do, written again as functions of one state.
+No rule is written here. `executor.desk.Desk` decides and acts; its journal is a `Ledger`, its broker notes what is sent,
+its clock stands at the state's time. Each commit and each write is a state of its own: there the executor may die.
+
+What a living executor has beside its book (`Memory`) is taken out of the desk attribute by attribute, whatever the
+attributes are, and put into the next one. Not modelled of it: what was last read in full (`Sight.last`: only that something
+was; evidence for the owner's eyes, and executions never vanish here), and therefore when account and journal last agreed.
+Not modelled besides: a broker that is paced, contracts that it cannot name, commissions, the owner's buttons, a journal that fails.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
-from common.signals import Action, Signal
-from executor.core.brackets import Bracket, plan_bracket
-from executor.core.ports import Fill, OrderReport, Position, Snapshot, Status
-from executor.core.reconcile import Books, OrderResolution, Orphan, Reduced, Unexplained, Verdict, differing, reconcile
-from executor.core.rules import Close, Done, Enter, View, Wait, decide
-from executor.core.steps import (
-    Cancel,
-    GiveUp,
-    Hold,
-    LookUp,
-    Moment,
-    Place,
-    Resize,
-    SendBracket,
-    Step,
-    Unprotected,
-    next_step,
-)
-from executor.core.trades import ZERO, Event, Leg, Order, OrderState, State, Trade, following, observed, order_state
+from common.clock import FakeClock
+from common.errors import BrokerUnavailable
+from common.signals import Envelope, Signal
+from executor.core.outcomes import StopCause
+from executor.core.policy import Policy
+from executor.core.ports import Contract, Fill, OrderReport, Position, Refusal, Snapshot, Ticket
+from executor.desk.agenda import Agenda
+from executor.desk.desk import Desk
 from tests.search.broker import report_of
-from tests.search.world import ACCOUNT, DAY, LOOK_UP, PAUSE, POLICY, SIZE, START, STOCK, Fact, Letter, World
+from tests.search.ledger import Ledger
+from tests.search.world import (
+    ACCOUNT,
+    AWAY,
+    CLIENT_ID,
+    DAY,
+    PAUSE,
+    POLICY,
+    START,
+    STOCK,
+    Fact,
+    Kept,
+    Letter,
+    Memory,
+    World,
+)
 
 Turn = Iterator[World]  # each thing yielded is committed or written; the last is the end of the turn
 
-
-def refreshed(world: World) -> World:
-    """Bring the newest trade up to its facts, as the recorder does."""
-    if not world.trades:
-        return world
-    trade = world.trades[-1]
-    trade = replace(trade, orders=tuple(_judged(order, world) for order in trade.orders))
-    while event := observed(trade):
-        after = following(trade.state, event)
-        if after is trade.state:
-            break
-        trade = replace(trade, state=after)
-        world = _entered(world, trade)
-    return world.with_trade(_timed(trade, world.at))
+TICK = 0.5  # seconds, as the program has it
+SETTLE = 3.0  # seconds between two readings that must agree, as the supervisor has it
+_READ = Snapshot(START, DAY, (), (), (), ())  # stands for whatever was last read
 
 
-def _judged(order: Order, world: World) -> Order:
-    filled = sum((f.quantity for f in world.known if f.order_ref == order.order_ref), ZERO)
-    known = replace(order, filled=filled)
-    return replace(known, state=order_state(known))
+class Wire:
+    """The desk's broker (ports.Broker): what is sent is noted, in order with the commits."""
+
+    is_paced, day = False, DAY
+
+    def __init__(self, writes: int | None) -> None:
+        self.letters: list[Letter] = []
+        self._writes = writes
+        self.asked: list[Fact] = []  # answers that are on their way
+        self.written: Callable[[], None] = lambda: None
+
+    def send(self, ticket: Ticket) -> None:
+        self._post(Letter(ticket.order_id, ticket))
+
+    def cancel(self, order_id: int) -> None:
+        self._post(Letter(order_id))
+
+    def _post(self, letter: Letter) -> None:
+        if len(self.letters) == self._writes:
+            raise BrokerUnavailable("the connection is gone")
+        self.letters.append(letter)
+        self.written()
+
+    def request_contract(self, symbol: str, con_id: int = 0) -> None:
+        assert (symbol, con_id) == (STOCK.symbol, 0)
+        self.asked.append(STOCK)
+
+    def price(self, con_id: int) -> Decimal | None:
+        return Decimal(10)
+
+    def order_id_floor(self) -> int:
+        return 1
 
 
-def _timed(trade: Trade, now: datetime) -> Trade:
-    loose = trade.entry_is_done and trade.held <= 0 and bool(trade.live)
-    bare = trade.state in (State.OPEN, State.CANCELLING, State.CLOSING, State.HOLD) and not trade.is_protected
-    return replace(
-        trade,
-        loose_at=(trade.loose_at or now) if loose else None,
-        unprotected_at=(trade.unprotected_at or now) if bare else None,
-    )
+class Life:
+    """One executor that lives through one step."""
+
+    def __init__(self, kept: Kept, memory: Memory | None, now: float, writes: int | None = None) -> None:
+        self.clock, self.wire, self.wanted = FakeClock(START + timedelta(seconds=now)), Wire(writes), False
+        self.points: list[tuple[Kept, int, float]] = []  # kept, letters written, at this time
+        self.now = now
+        self.ledger = Ledger(kept, lambda kept: self._point())
+        self.wire.written = self._point
+        self.desk = Desk(
+            self.ledger, self.wire, self.clock, POLICY, ACCOUNT, CLIENT_ID, self._want  # type: ignore[arg-type]
+        )  # fmt: skip
+        if memory is not None:
+            remember(self.desk, memory)
+
+    def _want(self, why: str) -> None:
+        self.wanted = True
+
+    def _point(self) -> None:
+        point = self.ledger.kept, len(self.wire.letters), self.now
+        if not self.points or self.points[-1] != point:
+            self.points.append(point)
+
+    def tick(self) -> None:
+        self.now += TICK
+        self.clock.advance(TICK)
+        self.desk.tick()
+
+    def pass_by(self, seconds: float) -> None:
+        for _ in range(int(seconds / TICK)):
+            self.tick()
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, until something is wanted, sent or asked."""
+        for _ in range(int(seconds / TICK)):
+            self.tick()
+            if self.wanted or self.wire.letters or self.wire.asked:
+                return
+
+    def look(self, world: World) -> None:
+        """Read everything and hand it over, as the supervisor does; nothing is under way."""
+        if self.desk.ready_since is None and self.desk.needs_settling():
+            self.pass_by(SETTLE)
+        self.desk.reconciled(snapshot(world, self.clock.now()))
+
+    def hear(self, fact: Fact) -> None:
+        match fact:
+            case OrderReport():
+                self.desk.on_order(fact)
+            case Fill():
+                self.desk.on_fill(fact)
+            case Decimal():
+                self.desk.on_position(Position(ACCOUNT, STOCK.con_id, STOCK.symbol, fact, Decimal(10)))
+            case Contract():
+                self.desk.on_contract(fact.symbol, fact)
+            case order_id, code:
+                self.desk.on_refusal(Refusal(order_id, code, "refused"))
+
+    def receive(self, signal: Signal) -> None:
+        number = self.ledger.kept.received + 1
+        self.desk.receive([(Envelope(f"signal-{number}", self.clock.now(), None, signal), "")])
+
+    def result(self) -> Lived:
+        """Return what came of it; the book that lives on must be the one that a restart would load."""
+        book, kept = self.desk.book, self.ledger.kept
+        shelves = (book._trades, book._foreign, book._signals, book._blocks, book._meanings, book._alarms)
+        rows = (kept.trades, kept.foreign, kept.signals, kept.blocks, kept.meanings, kept.alarms)
+        for shelf, row in zip(shelves, rows, strict=True):
+            found = shelf.values()
+            assert tuple(found) == row or set(found) == set(row), f"in the book {found}, in the journal {row}"
+        assert not self.desk._outbox._waiting, "bytes that nobody writes"
+        points = tuple((_one(kept), count, now) for kept, count, now in self.points)
+        return Lived(
+            points, tuple(self.wire.letters), tuple(self.wire.asked), _one(kept), _one(memory_of(self.desk)), self.now,
+            self.wanted,
+        )  # fmt: skip
 
 
-def _entered(world: World, trade: Trade) -> World:
-    if trade.state is State.HOLD:
-        return replace(world, told=True)
-    if trade.state is not State.CLOSED:
-        return world
-    refs = {o.order_ref: o.leg for o in trade.orders}
-    exits = [refs[f.order_ref] for f in world.known if refs.get(f.order_ref) not in (None, Leg.ENTRY)]
-    took = bool(exits) and exits[-1] is Leg.TAKE_PROFIT and not trade.reduced
-    return replace(world, block=trade.side) if took else world
+# ---- what a living executor remembers ----
+
+_APART = ("book", "_outbox", "owner")  # loaded; empty; not modelled
+_VALUES = (dict, set, list, datetime, str, bool, Decimal, Snapshot, type(None))
+_SKIPPED = {("agenda", "_heap")}  # follows from `_due`
+_ITSELF = ""  # the desk among its parts
 
 
-def hold(world: World) -> World:
-    trade = world.trade
-    if trade is None or trade.state is State.HOLD:
-        return world
-    return replace(world.with_trade(replace(trade, state=following(trade.state, Event.DOUBT))), told=True)
+def _attributes() -> tuple[tuple[str, str], ...]:
+    """Return (part, attribute) for all that a desk remembers; what is neither a value nor a part is a new kind of memory."""
+    desk = Life(Kept(), None, 0).desk
+    parts = [_ITSELF, *(name for name, part in vars(desk).items() if _is_part(part) and name not in _APART)]
+    found = [(part, name) for part in parts for name in _names(_part(desk, part)) if (part, name) not in _SKIPPED]
+    values = []
+    for part, name in found:
+        value = getattr(_part(desk, part), name)
+        if isinstance(value, _VALUES):
+            values.append((part, name))
+        else:
+            known = _is_part(value) or callable(value) or isinstance(value, Ledger | Wire | FakeClock | Policy | int)
+            assert known, f"{part}.{name} is not understood"
+    return tuple(values)
 
 
-def turn(world: World) -> Turn:
-    """All that the executor does now, one commit or write after the other."""
-    for _ in range(30):
-        world = refreshed(world)
-        done = list(_work(world) if world.ready and world.trade else ())
-        yield from done
-        world = done[-1] if done else world
-        decided = _decided(world)
-        if not done and decided is None:
-            yield world
-            return
-        if decided is not None:
-            world = decided
-            yield world
-    raise AssertionError("a turn without an end")
+def _part(desk: Desk, name: str) -> object:
+    return getattr(desk, name) if name else desk
 
 
-def later(world: World) -> Turn:
-    """A while passes: timers, and the watch, which has a position looked up that differs from the executions."""
-    world = replace(world, now=world.now + PAUSE, budget=world.budget.spend("waits"))
-    trade = world.trade
-    differs = trade is not None and trade.state is not State.HOLD and world.shown != trade.signed
-    yield from turn(replace(world, wanted=True) if differs else world)
+def _is_part(thing: object) -> bool:
+    return type(thing).__module__.startswith("executor.desk.")
 
 
-def _work(world: World) -> Turn:
-    """One step of the trade; nothing where it needs none, or waits."""
-    trade = world.trade
-    assert trade is not None
-    moment = Moment(world.at, world.shown, ready_since=START, counted=not _uncounted(world))
-    step = next_step(trade, moment, POLICY)
-    if isinstance(step, LookUp):
-        if not world.wanted:
-            yield replace(world, wanted=True)
-    elif isinstance(step, Unprotected):
-        if not world.told or step.then_hold:
-            yield hold(world) if step.then_hold else replace(world, told=True)
-    elif isinstance(step, Hold):
-        yield hold(world)
-    elif step is not None:
-        yield from _sent(world, trade, step)
+def _names(part: object) -> list[str]:
+    return [f.name for f in fields(part)] if isinstance(part, Agenda) else list(vars(part))
 
 
-def _uncounted(world: World) -> bool:
-    return any(isinstance(fact, Decimal) for fact in world.to_bot)
+class _Items(tuple[Any, ...]):
+    """A dict as a value."""
+
+    __slots__ = ()
 
 
-def _sent(world: World, trade: Trade, step: Step) -> Turn:
-    """A step that changes orders: committed first, then written."""
-    match step:
-        case SendBracket():
-            yield from _ordered(world, replace(trade, state=following(trade.state, Event.SEND)), trade.orders)
-        case GiveUp():
-            gone = tuple(replace(o, state=OrderState.CANCELLED) for o in trade.orders)
-            yield world.with_trade(replace(trade, orders=gone))
-        case Cancel(order, _):
-            world = world.with_trade(_changed(trade, replace(order, cancel_asked_at=world.at)))
-            yield world
-            yield _post(world, Letter(order, cancel=True))
-        case Resize(order, quantity):
-            world = world.with_trade(_changed(trade, replace(order, resize_asked_at=world.at)))
-            yield world
-            yield _post(world, Letter(replace(order, quantity=quantity), _parent_id(trade, order)))
-        case Place(order):
-            yield from _ordered(world, replace(trade, orders=(*trade.orders, order)), (order,))
+class _List(tuple[Any, ...]):
+    """A list as a value."""
+
+    __slots__ = ()
 
 
-def _ordered(world: World, trade: Trade, orders: tuple[Order, ...]) -> Turn:
-    sent = {o.order_ref: _as_sent(o, world, n) for n, o in enumerate(orders)}
-    trade = replace(trade, orders=tuple(sent.get(o.order_ref, o) for o in trade.orders))
-    world = replace(world.with_trade(trade), next_id=world.next_id + len(orders))
-    yield world
-    yield from written(world, tuple(o for o in trade.orders if o.order_ref in sent))
+def memory_of(desk: Desk) -> Memory:
+    """Take out of a desk what it remembers."""
+    desk.sight.last = desk.sight.last and _READ
+    desk.snapshots._agreed = {con_id: (day, START) for con_id, (day, _) in desk.snapshots._agreed.items()}
+    values = tuple(_frozen(getattr(_part(desk, part), name)) for part, name in ATTRIBUTES)
+    bugs = [desk.gate.why(cause) for cause in (StopCause.PROGRAM, StopCause.STORAGE)]
+    stopped = tuple(text for text in bugs if text)
+    restless = desk.snapshots.recheck_at is not None or bool(desk._ahead and desk.can_send)
+    return Memory(values, desk.ready_since is not None, restless, stopped)
 
 
-def _as_sent(order: Order, world: World, number: int) -> Order:
-    return replace(
-        order, state=OrderState.SENDING, order_id=world.next_id + number, sent_at=world.at, sent_day=DAY
+def remember(desk: Desk, memory: Memory) -> None:
+    """Put into a new desk what one before it remembered."""
+    for (part, name), value in zip(ATTRIBUTES, memory.values, strict=True):
+        setattr(_part(desk, part), name, _thawed(value))
+    agenda = desk.agenda
+    agenda._heap = [(due, str(subject), subject) for subject, due in agenda._due.items()]
+    heapq.heapify(agenda._heap)
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, dict):
+        return _Items(value.items())
+    if isinstance(value, list):
+        return _List(value)
+    return frozenset(value) if isinstance(value, set) else value
+
+
+def _thawed(value: Any) -> Any:
+    if isinstance(value, _Items):
+        return dict(value)
+    if isinstance(value, _List):
+        return list(value)
+    return set(value) if isinstance(value, frozenset) else value
+
+
+ATTRIBUTES = _attributes()
+
+
+# ---- the steps ----
+
+
+@dataclass(frozen=True)
+class Lived:
+    """What came of one step."""
+
+    points: tuple[tuple[Kept, int, float], ...]  # what was kept, and how much was written, at which time
+    letters: tuple[Letter, ...]
+    answers: tuple[Fact, ...]  # on their way
+    kept: Kept
+    memory: Memory
+    now: float
+    wanted: bool
+
+
+_lived: dict[Any, Lived] = {}  # what was lived through before: the broker's side of a state is often all that differs
+_same: dict[Any, Any] = {}  # equal values are one object, so that they are soon found equal
+
+
+def forget() -> None:
+    """Begin anew: the rules may have changed."""
+    _lived.clear()
+    _same.clear()
+
+
+def _live(world: World, what: object, act: Callable[[Life], None], writes: int | None = None) -> Turn:
+    """Live through one step, and return every state on its way."""
+    key = world.kept, world.memory, world.now, what, writes
+    lived = _lived.get(key)
+    if lived is None:
+        life = Life(world.kept, world.memory, world.now, writes)
+        act(life)
+        lived = _lived[key] = life.result()
+    for kept, count, now in lived.points:
+        yield replace(world, kept=kept, now=now, to_broker=(*world.to_broker, *lived.letters[:count]))
+    yield replace(
+        world, kept=lived.kept, memory=lived.memory, now=lived.now, wanted=world.wanted or lived.wanted,
+        to_broker=(*world.to_broker, *lived.letters), to_bot=(*world.to_bot, *lived.answers),
     )  # fmt: skip
 
 
-def written(world: World, orders: tuple[Order, ...]) -> Turn:
-    """Write orders, the last one transmitting."""
-    trade = world.trade
-    assert trade is not None
-    for order in orders:
-        world = _post(world, Letter(order, _parent_id(trade, order), order is orders[-1]))
-        yield world
+def _one(value: Any) -> Any:
+    return _same.setdefault(value, value)
 
 
-def _parent_id(trade: Trade, order: Order) -> int:
-    entry = trade.entry
-    is_child = order.parent_ref is not None and entry is not None and entry.is_live
-    return entry.order_id or 0 if is_child and entry else 0
+# Each takes `writes`: the connection breaks when so many letters are written, and the executor lives on.
 
 
-def _changed(trade: Trade, order: Order) -> Trade:
-    return replace(trade, orders=tuple(order if o.order_ref == order.order_ref else o for o in trade.orders))
+def heard(world: World, fact: Fact, writes: int | None = None) -> Turn:
+    """A fact arrives."""
+    return _live(world, fact, lambda life: life.hear(fact), writes)
 
 
-def _post(world: World, letter: Letter) -> World:
-    return replace(world, to_broker=(*world.to_broker, letter))
+def received(world: World, signal: Signal, writes: int | None = None) -> Turn:
+    """A signal arrives."""
+    return _live(world, signal, lambda life: life.receive(signal), writes)
 
 
-def _decided(world: World) -> World | None:
-    """Take the first waiting signal one step on, as the verdicts do; None where it waits."""
-    if not world.inbox or not world.ready:
-        return None
-    number, signal, received = world.inbox[0]
-    trade, at = world.trade, START + timedelta(seconds=received)
-    valid = at + POLICY.validity if signal.action is Action.OPEN else None
-    unknown = world.shown - (trade.signed if trade else ZERO)
-    if trade is None and unknown and _uncounted(world):
-        return None
-    closed = world.closing == number and trade is None
-    view = View(world.at, at, valid, trade, closed, world.block, unknown)
-    decision = decide(signal, view)
-    if isinstance(decision, Wait):
-        return None
-    if isinstance(decision, Close):
-        return _asked_to_close(world, number)
-    world = replace(world, inbox=world.inbox[1:])
-    outcome = decision.outcome if isinstance(decision, Done) else "entered"
-    world = replace(world, outcomes=(*world.outcomes, (number, outcome)))
-    return _planned(world, number, signal, at) if isinstance(decision, Enter) else world
+def later(world: World, writes: int | None = None) -> Turn:
+    """A while passes, in ticks, until something is wanted, sent or asked."""
+    return _live(world, "time", lambda life: life.wait(PAUSE), writes)
 
 
-def _asked_to_close(world: World, number: int) -> World | None:
-    trade = world.trade
-    if trade is None or trade.state in (State.CANCELLING, State.CLOSING):
-        return None
-    return replace(world.with_trade(replace(trade, state=following(trade.state, Event.CLOSE))), closing=number)
+def away(world: World) -> World:
+    """A longer while passes without the broker, for a living executor or a dead one."""
+    if not world.alive:
+        return replace(world, now=world.now + AWAY)
+    return list(_live(world, "away", lambda life: life.pass_by(AWAY)))[-1]
 
 
-def _planned(world: World, number: int, signal: Signal, at: datetime) -> World:
-    bracket = plan_bracket(signal, f"signal-{number}", STOCK, Decimal(10))
-    assert isinstance(bracket, Bracket) and signal.side is not None
-    trade = Trade(
-        id=number, symbol="AAPL", side=signal.side, account=ACCOUNT, con_id=5, asked=SIZE, state=State.PLANNED,
-        signal_id=f"signal-{number}", received_at=at, valid_until=at + POLICY.validity, timestamp=world.at,
-        stop_wanted=bracket.stop_wanted, orders=bracket.orders,
-    )  # fmt: skip
-    return replace(world, trades=(*world.trades, trade))
+def looked(world: World, writes: int | None = None) -> Turn:
+    """Everything is read; nothing is under way."""
+    world = replace(world, wanted=False)
+    return _live(world, (world.orders, world.fills, world.position), lambda life: life.look(world), writes)
 
 
-# ---- facts and snapshots ----
+def parted(world: World) -> World:
+    """The connection is gone; the executor lives on, if it does."""
+    if not world.alive or world.memory is None:
+        return replace(world, memory=None)
+    return list(_live(world, "parted", lambda life: life.desk.disconnected("the connection is gone")))[-1]
 
 
-def heard(world: World, fact: Fact) -> World:
-    """Write one fact down."""
-    if isinstance(fact, Decimal):
-        return replace(world, shown=fact)
-    if isinstance(fact, Fill):
-        known = any(f.exec_id == fact.exec_id for f in world.known)
-        return world if known or not fact.order_ref else _with_fill(world, fact)
-    if isinstance(fact, tuple):
-        return _refused(world, *fact)
-    return _reported(world, fact)
-
-
-def _with_fill(world: World, fill: Fill) -> World:
-    world = replace(world, known=(*world.known, fill))
-    is_entry = fill.order_ref[20] == "E"
-    return replace(world, block=None) if is_entry and world.block not in (None, fill.side) else world
-
-
-def _every_order(world: World, change: Callable[[Order], Order]) -> World:
-    return replace(
-        world, trades=tuple(replace(t, orders=tuple(change(o) for o in t.orders)) for t in world.trades)
-    )  # fmt: skip
-
-
-def _refused(world: World, order_id: int, code: int) -> World:
-    def change(order: Order) -> Order:
-        return replace(order, refusal_code=code, reason="refused") if order.order_id == order_id else order
-
-    world = replace(world, wanted=True)
-    return world if code in LOOK_UP else _every_order(world, change)
-
-
-def _reported(world: World, report: OrderReport) -> World:
-    def change(order: Order) -> Order:
-        if order.order_ref != report.order_ref:
-            return order
-        filled = order.said_filled if report.filled is None else report.filled
-        return replace(order, said=report.status, said_filled=filled, quantity=report.quantity or order.quantity)
-
-    return _every_order(world, change)
-
-
-def snapshot(world: World) -> Snapshot:
+def snapshot(world: World, now: datetime) -> Snapshot:
     """Everything that the broker shows; what TWS only holds is not among it."""
     reports = [(o, report_of(o)) for o in world.orders if o.status != "held"]
-    position = Position(ACCOUNT, 5, "AAPL", world.position, Decimal(10))
+    position = Position(ACCOUNT, STOCK.con_id, STOCK.symbol, world.position, Decimal(10))
     return Snapshot(
-        world.at, DAY,
+        now, DAY,
         tuple(r for o, r in reports if o.lives), tuple(replace(r, completed=True) for o, r in reports if not o.lives),
-        world.fills, (position,) if world.position else (),
+        world.fills, (position,) if world.position else (), begun_at=now,
     )  # fmt: skip
-
-
-def looked(world: World) -> Turn:
-    """A snapshot, read when nothing is under way, applied; a difference is believed when a second look shows it too."""
-    shot = snapshot(world)
-    world = replace(world, shown=world.position, wanted=False)
-    for fact in (*shot.fills, *shot.completed_orders, *shot.open_orders):
-        world = heard(world, fact)
-    world = refreshed(world)
-    books = _books(world, shot, frozenset())
-    apart = frozenset(con_id for con_id, _ in differing(books, shot))
-    if apart:
-        world = replace(world, now=world.now + 3)
-        books = _books(world, shot, apart)
-    resend: tuple[Order, ...] = ()
-    cancels: tuple[Letter, ...] = ()
-    for found in reconcile(books, shot):
-        if isinstance(found, OrderResolution) and found.verdict is Verdict.RESEND:
-            resend = (*resend, found.order)
-        elif isinstance(found, Orphan):
-            world = replace(world, told=True)
-            cancels = (*cancels, Letter(_order_of(world, found.report.order_ref), cancel=True))
-        else:
-            world, letters = _resolved(world, found)
-            cancels = (*cancels, *letters)
-    world = refreshed(replace(world, ready=True))
-    yield world
-    yield from _afterwards(world, cancels, resend)
-
-
-def _books(world: World, shot: Snapshot, settled: frozenset[int]) -> Books:
-    refs = frozenset(o.order_ref for t in world.trades for o in t.orders)
-    trades = (world.trade,) if world.trade else ()
-    foreign = tuple(f for f in shot.fills if not f.order_ref and f.exec_id not in _attributed(world))
-    contracts = {5: "AAPL"} if world.trades else {}
-    missed = dict.fromkeys(refs, DAY)  # each look stands for two
-    return Books(
-        world.at,
-        trades,
-        refs,
-        foreign,
-        {},
-        settled,
-        believed=settled,
-        missed=missed,
-        account=ACCOUNT,
-        contracts=contracts,
-    )
-
-
-def _attributed(world: World) -> frozenset[str]:
-    return frozenset(f.exec_id for f in world.known if not f.order_ref)
-
-
-def _order_of(world: World, ref: str | None) -> Order:
-    return next(o for t in world.trades for o in t.orders if o.order_ref == ref)
-
-
-def _resolved(world: World, found: object) -> tuple[World, tuple[Letter, ...]]:
-    trade = world.trade
-    match found:
-        case OrderResolution(order, _, Verdict.GONE | Verdict.DEAD as verdict, why) if trade:
-            said = Status.CANCELLED if verdict is Verdict.GONE else Status.INACTIVE
-            now = _order_of(world, order.order_ref)
-            ended = replace(now, said=said, said_filled=now.filled, reason=why)
-            return world.with_trade(_changed(trade, ended)), ()
-        case OrderResolution(order, _, Verdict.CANCEL_FIRST, why) if trade:
-            asked = replace(order, cancel_asked_at=world.at, reason=order.reason or why)
-            return replace(world.with_trade(_changed(trade, asked)), wanted=True), (Letter(order, cancel=True),)
-        case OrderResolution(_, _, Verdict.WAIT, _):
-            return replace(world, wanted=True), ()
-        case OrderResolution() | Unexplained():
-            return hold(world), ()
-        case Reduced(_, quantity, fills, _) if trade:
-            world = world.with_trade(replace(trade, reduced=trade.reduced + quantity))
-            return replace(world, known=(*world.known, *fills)), ()
-    return replace(world, told=True), ()  # the account shows more, or what nobody explained: said
-
-
-def _afterwards(world: World, cancels: tuple[Letter, ...], resend: tuple[Order, ...]) -> Turn:
-    """What is sent because of a snapshot, when all of it is committed; then the turn."""
-    for letter in cancels:
-        world = _post(world, letter)
-        yield world
-    trade = world.trade
-    if trade is not None and resend and trade.state is not State.HOLD:
-        bracket = trade.state is State.SENDING
-        again = trade.live if bracket else tuple(o for o in trade.live if o.order_ref in {r.order_ref for r in resend})
-        again = tuple(replace(o, resends=o.resends + 1, sent_at=world.at) for o in again)
-        for order in again:
-            trade = _changed(trade, order)
-        world = world.with_trade(trade)
-        yield world
-        for sent in written(world, again):
-            world = sent
-            yield world
-    yield from turn(world)

@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 
 from common.signals import Side
-from executor.core.ports import Fill, Kind
+from executor.core.ports import Contract, Fill, Kind
 from executor.core.trades import STOPS, ZERO
-from tests.search.broker import arrives, dies, filled, tell
-from tests.search.shell import Turn, heard, later, looked, turn
+from tests.search.broker import arrives, dies, filled, moment, tell
+from tests.search.shell import Turn, away, heard, later, looked, parted, received
 from tests.search.world import ACCOUNT, World
 
 
-def ends(steps: Turn, crash: bool) -> Iterator[World]:
-    """The end of a turn; and, where it may crash, every point of it, each followed by the death of the executor."""
-    last: World | None = None
-    for last in steps:
-        if crash and last.budget.crashes:
-            yield from parted(replace(last, alive=False, budget=last.budget.spend("crashes")))
-    if last is not None:
-        yield last
+def ends(step: Callable[..., Turn]) -> Iterator[World]:
+    """The end of a step; where it may crash, every point of it, each followed by the death of the executor.
+
+    And where the connection may be lost, the same step with the connection breaking before each of its writes.
+    """
+    begun: World | None = None
+    for last in step():
+        begun = begun or last
+        if last.budget.crashes:
+            yield from lost(replace(last, alive=False, budget=last.budget.spend("crashes")))
+    yield last
+    if last.budget.losses and begun is not None:
+        for writes in range(len(last.to_broker) - len(begun.to_broker)):
+            *_, broken = step(writes=writes)
+            yield from lost(replace(broken, budget=broken.budget.spend("losses")))
 
 
-def parted(world: World) -> Iterator[World]:
+def lost(world: World) -> Iterator[World]:
     """The connection is gone: what was under way to the broker arrives as far as it may; the rest is lost."""
+    world = replace(parted(world), linked=False, wanted=True, to_bot=())
     for count in range(len(world.to_broker) + 1):
-        yield replace(world, ready=False, wanted=True, to_bot=(), to_broker=world.to_broker[:count])
+        yield replace(world, to_broker=world.to_broker[:count])
 
 
 def successors(world: World) -> Iterator[World]:
@@ -37,8 +46,10 @@ def successors(world: World) -> Iterator[World]:
         yield from _facts(world)
         yield from _alerts(world)
         yield from _time(world)
-    else:
-        yield replace(world, alive=True)
+    if not world.linked:
+        yield replace(world, alive=True, linked=True)
+        if world.budget.waits:
+            yield away(replace(world, budget=world.budget.spend("waits")))
     yield from _market(world)
     yield from _mishaps(world)
 
@@ -48,37 +59,37 @@ def _letters(world: World) -> Iterator[World]:
         return
     letter, world = world.to_broker[0], replace(world, to_broker=world.to_broker[1:])
     yield arrives(world, letter, reject=False)
-    if world.budget.rejects and not letter.cancel:
+    if world.budget.rejects and letter.ticket:
         yield arrives(replace(world, budget=world.budget.spend("rejects")), letter, reject=True)
 
 
 def _facts(world: World) -> Iterator[World]:
     if world.to_bot:
         fact, rest = world.to_bot[0], replace(world, to_bot=world.to_bot[1:])
-        if world.ready:
-            yield from ends(turn(heard(rest, fact)), crash=True)
-        else:
-            yield rest  # the snapshot that comes will tell
+        yield from ends(partial(heard, rest, fact))
+        if isinstance(fact, Contract):
+            return  # an answer to a question comes once, as long as the connection stands
         if world.budget.losses:
             yield replace(rest, budget=world.budget.spend("losses"))
         if world.budget.doubles:
             yield replace(world, to_bot=(fact, *world.to_bot), budget=world.budget.spend("doubles"))
-    elif world.wanted and not world.to_broker:
-        yield from ends(looked(world), crash=True)
+    elif world.linked and world.wanted and not world.to_broker:
+        yield from ends(partial(looked, world))
 
 
 def _alerts(world: World) -> Iterator[World]:
     if world.signals:
-        number = 1 + len(world.inbox) + len(world.outcomes)
-        arrived = replace(
-            world, signals=world.signals[1:], inbox=(*world.inbox, (number, world.signals[0], world.now))
-        )  # fmt: skip
-        yield from ends(turn(arrived), crash=True)
+        yield from ends(partial(received, replace(world, signals=world.signals[1:]), world.signals[0]))
 
 
 def _time(world: World) -> Iterator[World]:
-    if world.budget.waits and not world.to_bot and not world.to_broker and not world.wanted:
-        yield from ends(later(world), crash=True)
+    """A pause; one that only leads to what the executor does next by itself costs nothing."""
+    if world.memory is None or world.to_bot or world.to_broker or world.wanted:
+        return
+    if world.memory.restless:
+        yield from ends(partial(later, world))
+    elif world.budget.waits:
+        yield from ends(partial(later, replace(world, budget=world.budget.spend("waits"))))
 
 
 def _market(world: World) -> Iterator[World]:
@@ -98,23 +109,23 @@ def _market(world: World) -> Iterator[World]:
 
 def _mishaps(world: World) -> Iterator[World]:
     budget = world.budget
-    if budget.losses and world.alive and world.ready:
-        yield from parted(replace(world, budget=budget.spend("losses")))
+    if budget.losses and world.alive and world.linked:
+        yield from lost(replace(world, budget=budget.spend("losses")))
     if budget.restarts:
         kept = tuple(o for o in world.orders if o.status != "held")
         gone = replace(world, orders=kept, budget=budget.spend("restarts"), to_broker=())
-        yield from parted(gone)
+        yield from lost(gone)
     if budget.hands:
         yield from _hands(replace(world, budget=budget.spend("hands")))
 
 
 def _hands(world: World) -> Iterator[World]:
     for order in world.orders:
-        if order.status == "working" and order.ticket.leg in STOPS:
+        if order.status == "working" and order.leg in STOPS:
             yield dies(world, replace(order, status="cancelled"))
     if world.position:
         side = Side.SELL if world.position > 0 else Side.BUY
         fill = Fill(
-            f"x{len(world.fills)}.01", "", 0, 0, 0, 5, ACCOUNT, side, abs(world.position), Decimal(10), world.at
+            f"x{len(world.fills)}.01", "", 0, 0, 0, 5, ACCOUNT, side, abs(world.position), Decimal(10), moment(world)
         )  # fmt: skip
         yield tell(replace(world, fills=(*world.fills, fill), position=ZERO), ZERO)
