@@ -172,7 +172,11 @@ class Desk:
             log.exception("not_decided")
             news = self._received(signals, decide=False)
             self.stopped_by(exc)
-        self.advance()
+        try:
+            self.advance()
+        except Exception as exc:  # what is committed may be acked, whatever became of it afterwards
+            log.exception("not_carried_out")
+            self.stopped_by(exc)
         return news
 
     def _received(self, signals: Sequence[tuple[Envelope, str]], *, decide: bool) -> list[bool]:
@@ -374,13 +378,12 @@ class Desk:
         """
         try:
             text = self.owner.obey(command)
-        except JournalError as exc:
+        except BaseException as exc:
             self._outbox.drop()
+            if not isinstance(exc, JournalError):
+                raise
             self.stopped_by(exc)
             raise CommandRefused(f"nothing was done, since it could not be written down: {exc}") from exc
-        except CommandRefused:
-            self._outbox.drop()
-            raise
         self._touch_all()
         self._flush()
         self.advance()

@@ -51,8 +51,11 @@ class Orders:
             IllegalTransition: A bug of ours in this trade. Nothing of this turn may be sent; hold the trade.
         """
         trade = self._book.trade(trade_id)
-        if trade.closed:
+        if trade.state.is_finished:
             self._is_over(trade)
+            return
+        if trade.closed:  # finished once, on hold now, beside another trade in its contract: only its owner can act
+            self._tell(trade, self.moment(trade), None)
             return
         for _ in range(MAX_STEPS):
             moment = self.moment(trade)

@@ -72,7 +72,8 @@ class Signals:
         if (valid_until := self._valid_until(row)) is not None and now <= valid_until:
             dues.append(valid_until + timedelta(microseconds=1))
         if self._gate.ready_since is not None:
-            dues.append(now + _BEAT if self._may_change_unheard(row) else now + LATE_POSITION)
+            if self._open_trade(row.signal.symbol) is None:  # else what happens to the trade wakes its signals
+                dues.append(now + (_BEAT if self._may_change_unheard(row) else LATE_POSITION))
             stuck_at = max(row.received_at, self._gate.ready_since) + self._policy.validity + STUCK
             if now <= stuck_at:
                 dues.append(stuck_at + timedelta(microseconds=1))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import JournalError
+from common.errors import IllegalTransition, JournalError, JournalMisuse
 from executor.core.commands import Command, CommandKind
 from executor.desk.book import KEPT
 from tests.executor.books import check_at_rest, check_restart, contents
@@ -189,3 +189,33 @@ def test_contracts_of_the_last_month_are_known_before_the_first_alert_of_the_day
     assert len(asked) == 1, "one for each tick: no order has to wait behind them"
     later.pass_time(1)
     assert sorted(asked) == ["AAPL", "EURUSD"] and set(later.desk.sight.contracts) == {"AAPL", "EURUSD"}
+
+
+@pytest.mark.parametrize("error", [KeyError("planted"), IllegalTransition("planted"), JournalMisuse("planted")])
+def test_a_bug_in_deciding_loses_no_signal(house: House, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """It is received and may be acked; nothing is sent, and the owner is told."""
+
+    def broken(symbol: str) -> None:
+        raise error
+
+    monkeypatch.setattr(house.desk.signals, "work", broken)
+    open_trade(house)
+    assert [row.signal.symbol for row in house.desk.book.undone()] == ["EURUSD"]
+    assert house.broker.sent == [] and house.alarms() == ["program"]
+    check_restart(house.desk)
+
+
+def test_a_wish_that_fails_halfway_sends_nothing(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_trade(house)
+    house.desk.life.hold(house.desk.book.trade(1), "a doubt")
+    house.connect()
+
+    def broken(*_: object) -> None:
+        raise IllegalTransition("planted")
+
+    monkeypatch.setattr(house.desk.life, "move", broken)
+    before, cancels = contents(house.desk.book), list(house.broker.cancels)
+    with pytest.raises(IllegalTransition):
+        house.desk.command(Command(CommandKind.FLATTEN, trade_id=1))
+    house.pass_time(2)
+    assert contents(house.desk.book) == before and house.broker.cancels == cancels

@@ -446,6 +446,19 @@ def test_execution_for_a_finished_trade_is_held(house: House) -> None:
     assert state(house) == "hold" and "hold" in house.alarms()
 
 
+def test_execution_for_a_finished_trade_is_an_alarm_beside_another_trade_too(house: House) -> None:
+    """The newer trade is the contract's; that the older one moved the position again is said all the same."""
+    buy(house)
+    house.broker.hit("S")
+    stale = id_of(house, "T")
+    buy(house)
+    house.broker.execute(stale, Decimal(10000), Decimal("1.20"))
+    assert [trade["state"] for trade in house.trades()] == ["hold", "open"]
+    assert "hold" in house.alarms()
+    house.pass_time(5)
+    assert "hold" in house.alarms()
+
+
 def test_hold_freezes_its_own_symbol_only(house: House) -> None:
     flip(house)
     assert house.outcome(buy(house))[0] == "refused"
