@@ -119,12 +119,13 @@ class Book:
             self._journal.save_meaning(after)
 
     def _save_alarm(self, before: Alarm | None, after: Alarm | None) -> None:
-        if before is None and after is not None:
-            self._journal.raise_alarm(after)
-        elif after is None and before is not None:
-            self._journal.clear_alarm(before.key, self._last_words.get(before.key, ""))
-        elif after is not None:
+        if before is not None and after is not None and before.raised_at == after.raised_at:
             self._journal.reword_alarm(after)
+            return
+        if before is not None:
+            self._journal.clear_alarm(before.key, self._last_words.get(before.key, ""))
+        if after is not None:  # one that ended and began again in one change is a new one
+            self._journal.raise_alarm(after)
 
     def _save_number(self, before: Number | None, after: Number | None) -> None:
         if after is not None and after.of.isdigit():  # the others follow from the rows

@@ -9,6 +9,7 @@ import pytest
 
 from common.errors import IllegalTransition, JournalError, JournalMisuse
 from executor.core.commands import Command, CommandKind
+from executor.core.conditions import AlarmKind
 from executor.desk.book import KEPT
 from tests.executor.books import check_at_rest, check_restart, contents
 from tests.executor.fakes import AAPL, EURUSD, House
@@ -219,3 +220,15 @@ def test_a_wish_that_fails_halfway_sends_nothing(house: House, monkeypatch: pyte
         house.desk.command(Command(CommandKind.FLATTEN, trade_id=1))
     house.pass_time(2)
     assert contents(house.desk.book) == before and house.broker.cancels == cancels
+
+
+def test_an_alarm_that_ends_and_begins_again_in_one_change_is_a_new_one(house: House) -> None:
+    alarms, clock = house.desk.alarms, house.clock
+    alarms.state(AlarmKind.HOLD, "on hold", "7")
+    clock.advance(60)
+    with house.desk.book.change():
+        alarms.state(AlarmKind.HOLD, None, "7", over="adopted")
+        alarms.state(AlarmKind.HOLD, "on hold again", "7")
+    check_restart(house.desk)
+    rows = house.journal._rows("SELECT text, cleared_text FROM alarms ORDER BY id")
+    assert [tuple(row) for row in rows] == [("on hold", "adopted"), ("on hold again", None)]
