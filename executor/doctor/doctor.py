@@ -111,12 +111,17 @@ def _journal(path: Path, running: str) -> tuple[str | None, Finding]:
         if not running:
             _try_to_write(path)
     except (JournalError, sqlite3.Error) as exc:
-        locked = "locked" in str(exc)
-        mend = "end the program that has it open" if locked else "restore it from a backup, or move it away"
+        mend = "end the program that has it open" if _is_locked(exc) else "restore it from a backup, or move it away"
         return None, wrong(what, f"{path} cannot be used: {exc}", mend)
     owner = f"belongs to account {bound}" if bound else "belongs to no account yet"
     used = "; the running executor holds it" if running else ""
     return bound, ok(what, f"{path} is whole, writable, and {owner}{used}")
+
+
+def _is_locked(error: Exception) -> bool:
+    """Return whether another program holds the file."""
+    cause = error if isinstance(error, sqlite3.Error) else error.__cause__
+    return getattr(cause, "sqlite_errorcode", 0) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def _whole_journal(path: Path) -> str | None:

@@ -141,7 +141,7 @@ async def _writing(tws: Tws, account: str, ear: _Ear) -> Finding:
         return not_checked(what, "TWS did not say what an order would need; a dialog may wait there")
     if refusal is None:
         return ok(what, "off: TWS said what an order would need (none was placed)")
-    if refusal.code == _READ_ONLY and "read-only" in refusal.text.lower():
+    if refusal.code == _READ_ONLY:  # by the code: the words are in TWS's language
         return wrong(what, f"on: TWS refuses every order ({refusal.text})", _WRITE_MEND)
     return ok(what, f"off; but TWS would refuse this order: {refusal.code} {refusal.text}")
 

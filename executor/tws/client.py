@@ -265,7 +265,7 @@ class Tws:
         if not self.connected:
             raise BrokerUnavailable("the connection to TWS ended while its orders were being read")
         if missing:
-            raise SnapshotIncomplete(incomplete(missing, found.problems, seconds))
+            raise SnapshotIncomplete(incomplete(missing, found.problems, found.codes, seconds))
 
     def account_view(self) -> AccountView:
         return AccountView(self._account, dict(self._wire.values) if self._wire else {})

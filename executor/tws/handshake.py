@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any
+
+_READ_ONLY = 321  # source: IBKR, Message Codes; what TWS answers while its API is read-only
 
 
 class Greeting:
@@ -40,9 +43,9 @@ def why_not(outcome: object, host: str, port: int, timeout: float) -> str:
     return f"{where} closed the connection at once; TWS may not trust this address (API, Settings, Trusted IPs)"
 
 
-def incomplete(missing: list[str], problems: list[str], seconds: float) -> str:
+def incomplete(missing: list[str], problems: list[str], codes: Container[int], seconds: float) -> str:
     """Return which parts of a snapshot did not end, and what may be the cause."""
     text = f"TWS did not finish telling its {', '.join(missing)} within {seconds:g} s"
-    if any(" 321:" in problem for problem in problems):
+    if _READ_ONLY in codes:
         text += "; its API may be set to Read-Only (Configuration, API, Settings: untick Read-Only API)"
     return "; ".join([text, *problems[-3:]])

@@ -28,6 +28,7 @@ class Gathering:
         self._waiting = set(parts)
         self._changed = asyncio.Event()
         self.problems: list[str] = []  # what TWS complained of meanwhile, in its own words
+        self.codes: set[int] = set()  # and by its codes
         self.damaged = False
         self.replied_fills = 0
         self.filled_today = 0  # completed orders of today with a filled quantity
@@ -72,9 +73,10 @@ class Gathering:
         self._waiting.discard(part)
         self._changed.set()
 
-    def fail(self, text: str) -> None:
+    def fail(self, code: int, text: str) -> None:
         """Note a complaint of TWS; it is told if a part does not end."""
-        self.problems.append(text)
+        self.codes.add(code)
+        self.problems.append(f"TWS said {code}: {text}")
 
     def damage(self, text: str) -> None:
         """Note a message that could not be read: without it the snapshot cannot be whole."""

@@ -326,7 +326,7 @@ class Wire:
 
     def _notice(self, code: int, text: str) -> None:
         if self.gathering and not 2100 <= code < 2200:
-            self.gathering.fail(f"TWS said {code}: {text}")
+            self.gathering.fail(code, text)
         self.on_notice(code, text)
 
     def _end(self, part: str) -> None:
