@@ -36,7 +36,7 @@ from executor.notify import Heartbeat, Notifier
 from executor.paper_child import PaperChild
 from executor.publisher import Publisher
 from executor.relay.client import RelayClient, consumer_of
-from executor.relay.polling import Intake
+from executor.relay.polling import Poller
 from executor.settings import Choices, ExecutorSettings
 from executor.status import PageServer, PageSettings, create_app, serve
 from executor.tws.client import LIBRARY, Tws
@@ -55,7 +55,7 @@ class Parts:
 
     desk: Desk
     supervisor: Supervisor
-    intake: Intake
+    poller: Poller
     notifier: Notifier
     heartbeat: Heartbeat
     publisher: Publisher
@@ -131,12 +131,12 @@ def compose(settings: ExecutorSettings, choices: Choices, journal: Journal, cloc
         consumer_of(settings.journal_path),
     )  # fmt: skip
     held_back = lambda: supervisor.refused or desk.gate.why(StopCause.STORAGE)  # noqa: E731 - what cannot be kept is not fetched
-    intake = Intake(client, desk, clock, held_back)
+    poller = Poller(client, desk, clock, held_back)
     channels = Channels(settings.notify_urls, "EXECUTOR_NOTIFY_URLS")
     notifier = Notifier(journal, channels, clock, lambda: desk.watch.unwritten)
     heartbeat = Heartbeat(settings.heartbeat_url, clock)
     publisher = Publisher(journal, tws, desk, supervisor.connection, clock)
-    return Parts(desk, supervisor, intake, notifier, heartbeat, publisher, tws, child)
+    return Parts(desk, supervisor, poller, notifier, heartbeat, publisher, tws, child)
 
 
 def _fixed(host: str, port: int) -> Callable[[], Awaitable[tuple[str, int]]]:
@@ -203,7 +203,7 @@ def _schedule(parts: Parts, clock: Clock) -> AsyncIOScheduler:
     async def tidy() -> None:
         _guard(parts.desk, parts.desk.tidy)
         if parts.desk.gate.is_well:
-            await parts.heartbeat.turn(parts.intake.last_poll)
+            await parts.heartbeat.turn(parts.poller.last_poll)
 
     for job, seconds in (
         (tick, TICK_SECONDS),
@@ -212,7 +212,7 @@ def _schedule(parts: Parts, clock: Clock) -> AsyncIOScheduler:
         (tidy, TIDY_SECONDS),
     ):
         scheduler.add_job(job, "interval", seconds=seconds)
-    scheduler.add_job(_poll, args=(parts.intake, scheduler, clock), id="poll")
+    scheduler.add_job(_poll, args=(parts.poller, scheduler, clock), id="poll")
     scheduler.start()
     return scheduler
 
@@ -233,19 +233,19 @@ async def _watch_clock(parts: Parts, scheduler: AsyncIOScheduler, clock: Clock) 
         look()
 
 
-async def _poll(intake: Intake, scheduler: AsyncIOScheduler, clock: Clock) -> None:
+async def _poll(poller: Poller, scheduler: AsyncIOScheduler, clock: Clock) -> None:
     """Poll for as long as the relay answers; after a failure come back by the scheduler, after a pause."""
     pause = 0.0
     while pause <= 0.0:  # a job that plans itself for now would be skipped, as it still counts as running
         try:
-            pause = await intake.turn()
+            pause = await poller.turn()
         except asyncio.CancelledError:  # the end of the program; what is leased comes again
             return
         except Exception:
             log.exception("poll_failed")
             pause = _AGAIN_SECONDS
     at = clock.now() + timedelta(seconds=pause)
-    scheduler.add_job(_poll, "date", run_date=at, args=(intake, scheduler, clock), id="poll", replace_existing=True)
+    scheduler.add_job(_poll, "date", run_date=at, args=(poller, scheduler, clock), id="poll", replace_existing=True)
 
 
 def _guard(desk: Desk, step: Callable[[], None]) -> None:

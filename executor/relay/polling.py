@@ -37,7 +37,7 @@ _NOTICES = {
 }  # what the relay calls it -> the kind of alarm
 
 
-class Intake:
+class Poller:
     """Fetches signals. `held_back` says why none are to be fetched now, or None."""
 
     def __init__(

@@ -332,7 +332,7 @@ def running(desk: Any, check: Callable[[SimpleNamespace, SimpleNamespace], Await
         publisher=SimpleNamespace(publish=bool),
         notifier=SimpleNamespace(turn=nothing),
         heartbeat=SimpleNamespace(turn=beat),
-        intake=SimpleNamespace(turn=long_poll, last_poll=None),
+        poller=SimpleNamespace(turn=long_poll, last_poll=None),
     )
 
     async def main() -> None:

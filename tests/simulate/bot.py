@@ -18,7 +18,7 @@ from executor.core.policy import Policy
 from executor.desk.desk import Desk
 from executor.journal.journal import Journal
 from executor.relay.client import RelayClient
-from executor.relay.polling import Intake
+from executor.relay.polling import Poller
 from executor.tws.client import Tws
 from executor.tws.connection import SleepWatch, Supervisor
 from tests.simulate.posts import SIGNING, TOKEN, URL, InProcess, RelayHouse
@@ -104,7 +104,7 @@ class Bot:
         self.desk.gate.want_snapshot = self.supervisor.want_snapshot
         client = RelayClient(URL, Secret(TOKEN), Secret(SIGNING), clock, consumer="simulated")
         client._session.mount(URL, InProcess(self._relay))
-        self.intake = Intake(client, self.desk, clock, lambda: self.supervisor.refused)
+        self.intake = Poller(client, self.desk, clock, lambda: self.supervisor.refused)
         self.sleep_watch = SleepWatch(clock)
         works: list[Callable[[], object]] = [self.supervisor.run, self._poll, self._tick]
         self._tasks = [asyncio.ensure_future(self._guard(work)) for work in works]

@@ -4,6 +4,7 @@ troubles that leave everything to be read, no hold."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 
 from tests.simulate.records import JournalSide, Row
 from tests.simulate.world import SIZES
@@ -37,12 +38,23 @@ def _ignored(journal: JournalSide, row: Row) -> bool:
 
 
 def _refused(journal: JournalSide, row: Row) -> bool:
-    """It cannot be ordered, or the last trade of its side took profit."""
-    if SIZES.get(row["symbol"]) != float(row["quantity"]):
+    """It cannot be ordered, the market had passed one of its exits, or the last trade of its side took profit."""
+    if SIZES.get(row["symbol"]) != float(row["quantity"]) or _has_passed(journal, row):
         return True
     sql = "SELECT tp_hit FROM trades WHERE symbol = ? AND signal = ? AND closed_at <= ? ORDER BY closed_at DESC LIMIT 1"
     last = journal.one(sql, row["symbol"], row["side"], row["decided_at"])
     return last is not None and bool(last["tp_hit"])
+
+
+def _has_passed(journal: JournalSide, row: Row) -> bool:
+    """Whether the market stood on or beyond an exit of this entry before it was decided."""
+    sign = 1 if row["side"] == "buy" else -1
+    for at, symbol, price in journal.prices:
+        if symbol == row["symbol"] and at <= row["decided_at"]:
+            stop, target = ((Decimal(row[name]) - price) * sign if row[name] else None for name in ("sl", "tp"))
+            if (stop is not None and stop >= 0) or (target is not None and target <= 0):
+                return True
+    return False
 
 
 def _nothing_to_do(journal: JournalSide, row: Row) -> bool:

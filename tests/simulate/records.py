@@ -82,6 +82,7 @@ class JournalSide:
     """The journal's file, read by a connection of its own: only what is committed counts."""
 
     def __init__(self, path: Path) -> None:
+        self.prices: list[tuple[str, str, Decimal]] = []  # when, symbol, the market's price from then on
         self._path = path
         self._db: sqlite3.Connection | None = None
 

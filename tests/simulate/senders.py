@@ -76,8 +76,7 @@ def reach(world: World) -> None:
         beyond = order.form.sign * UNIT[name] / 2
         limit, stop = order.form.limit_price, order.form.aux_price
         price = limit - beyond if limit else (stop or PRICES[name]) + beyond
-        world.say(f"market {name} {price}")
-        world.server.exchange.set_price(name, price)
+        world.move_market(name, price)
 
 
 def move(world: World) -> None:
@@ -86,8 +85,7 @@ def move(world: World) -> None:
     steps = world.chance.choice((-6, -3, -2, -1, -1, 1, 1, 2, 3, 6))
     price = world.server.exchange.price(symbol) + steps * UNIT[symbol] / 2
     if abs(price / PRICES[symbol] - 1) < Decimal("0.05"):
-        world.say(f"market {symbol} {price}")
-        world.server.exchange.set_price(symbol, price)
+        world.move_market(symbol, price)
 
 
 SENDING: list[tuple[int, Act]] = [

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from common.clock import utc_text
 from executor.core.policy import Policy
 from executor.paper.exchange import Exchange
 from executor.paper.faults import Fault, Faults
@@ -125,6 +126,12 @@ class World:
         self.server.exchange.floor.truth.listeners.append(self._hear)
         for symbol, price in PRICES.items():
             self.server.exchange.set_price(symbol, price)
+
+    def move_market(self, symbol: str, price: Decimal) -> None:
+        """Set a price, and keep it for whoever judges a refusal by it."""
+        self.say(f"market {symbol} {price}")
+        self.server.exchange.set_price(symbol, price)
+        self.checker.journal.prices.append((utc_text(self.clock.now()), symbol, price))
 
     # ---- the trace ----
 

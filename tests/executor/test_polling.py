@@ -13,7 +13,7 @@ import pytest
 from common.errors import JournalError
 from common.signals import Action, Envelope, Side, Signal, payload_text
 from executor.relay.client import Answer, Delivery, Notice, RelayUnavailable, SecondExecutor
-from executor.relay.polling import Intake
+from executor.relay.polling import Poller
 from tests.executor.fakes import House
 
 
@@ -50,7 +50,7 @@ class Desktop:
         self.client = FakeClient(self.steps)
         self.held_back: str | None = None
         desk = self.house.desk
-        self.intake = Intake(self.client, desk, self.house.clock, lambda: self.held_back)  # type: ignore[arg-type]
+        self.intake = Poller(self.client, desk, self.house.clock, lambda: self.held_back)  # type: ignore[arg-type]
         self._trace("transaction", self.house.journal, "commit")
         self._trace("send", self.house.broker, "act")
 
