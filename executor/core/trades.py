@@ -293,7 +293,9 @@ class Trade:
 
     @property
     def exit_price(self) -> Decimal | None:
-        """The average over everything that took it out, None while any of it has no price."""
+        """The average over everything that took it out, None while any of it has no price, or if nobody knows how it ended."""
+        if self.closed and self.exit_reason is ExitReason.UNKNOWN:
+            return None
         exits = self.exits
         priced = sum((e.quantity for e in exits), ZERO)
         return average(exits) if priced == self.exited + max(self.reduced, ZERO) else None
@@ -308,6 +310,27 @@ class Trade:
     def entry(self) -> Order | None:
         """The entry order; an adopted position has none."""
         return next((o for o in self.orders if o.leg is Leg.ENTRY), None)
+
+    @property
+    def target(self) -> Order | None:
+        """Its take-profit."""
+        return next(self.legs(Leg.TAKE_PROFIT), None)
+
+    @property
+    def stop(self) -> Order | None:
+        """Its stop-loss, the latest of those that were put back."""
+        return next((o for o in reversed(self.orders) if o.leg in STOPS), None)
+
+    @property
+    def size(self) -> Decimal:
+        """What was entered once the entry is done, until then what was asked for."""
+        return self.entered if self.entry_is_done and self.entered > 0 else self.asked
+
+    @property
+    def commission(self) -> Decimal | None:
+        """What its executions cost, None until the broker has said it of each."""
+        paid = [e.commission for e in self.executions]
+        return sum((p for p in paid if p is not None), ZERO) if paid and None not in paid else None
 
     def legs(self, *legs: Leg) -> Iterator[Order]:
         return (o for o in self.orders if o.leg in legs)

@@ -20,7 +20,8 @@ from common.clock import Clock, parse_utc, utc_text
 from common.errors import JournalError
 from common.signals import Envelope, Side
 from executor.core.conditions import AlarmKind
-from executor.core.trades import Execution, Order, Trade
+from executor.core.trades import Execution, Trade
+from executor.journal.reading import found_trades
 from executor.journal.rows import (
     Alarm,
     Block,
@@ -33,19 +34,34 @@ from executor.journal.rows import (
     execution_row,
     inbox_row,
     number_text,
-    order_of,
     order_row,
     signal_row,
     time_text,
-    trade_of,
     trade_row,
 )
 from executor.journal.storage import Storage, open_file
 
 _EVENT = "INSERT INTO events (at, kind, symbol, trade_id, signal_id, order_ref, details) VALUES (?, ?, ?, ?, ?, ?, ?)"
 # What the book starts from: every unfinished trade, and those that ended a little while ago.
-_RECENT = "SELECT id FROM trades WHERE closed = 0 UNION SELECT id FROM trades WHERE closed_at >= ?"
-_EXECUTIONS = "SELECT rowid AS seq, * FROM fills"
+_RECENT = "SELECT id FROM trades WHERE closed = 0 UNION SELECT id FROM trades WHERE closed = 1 AND closed_at >= ?"
+_UNFINISHED = "SELECT id FROM trades WHERE closed = 0"
+_FOREIGN = "SELECT rowid AS seq, * FROM fills WHERE trade_id IS NULL AND at >= ?"
+_UNDONE = "SELECT * FROM inbox WHERE state <> 'done' ORDER BY seq"
+# Each contract and its last symbol: from one contract to the next by the index, however many trades there are.
+_TRADED = """WITH RECURSIVE traded (con_id) AS (
+                 SELECT min(con_id) FROM trades
+                 UNION ALL SELECT (SELECT min(con_id) FROM trades WHERE con_id > traded.con_id) FROM traded
+                 WHERE con_id IS NOT NULL)
+             SELECT con_id, (SELECT symbol FROM trades WHERE con_id = traded.con_id ORDER BY id DESC LIMIT 1) AS symbol
+             FROM traded WHERE con_id IS NOT NULL"""
+_LAST_TRADE = "SELECT max(seq) FROM sqlite_sequence WHERE name = 'trades'"
+_LAST_EXECUTION = "SELECT max(rowid) FROM fills"
+_BY_REF = "SELECT trade_id FROM orders WHERE order_ref = ?"
+_BY_NUMBER = "SELECT trade_id FROM orders WHERE client_id = ? AND order_id = ?"
+_EXECUTION = "SELECT rowid AS seq, * FROM fills WHERE exec_root = ?"
+_STANDING = "SELECT * FROM alarms WHERE cleared_at IS NULL ORDER BY id"
+_TO_TELL = """SELECT * FROM alarms WHERE (cleared_at IS NULL OR (clear_told = 0 AND told_at IS NOT NULL))
+              AND (try_after IS NULL OR try_after <= ?) ORDER BY id"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,34 +109,24 @@ class Journal(Storage):
         return Loaded(
             account=self.account(),
             trades=self._trades(_RECENT, at),
-            foreign=tuple(execution_of(r) for r in self._rows(f"{_EXECUTIONS} WHERE at >= ? AND trade_id IS NULL", at)),
-            signals=tuple(map(inbox_row, self._rows("SELECT * FROM inbox WHERE state <> 'done' ORDER BY seq"))),
+            foreign=tuple(map(execution_of, self._rows(_FOREIGN, at))),
+            signals=tuple(map(inbox_row, self._rows(_UNDONE))),
             blocks=self._blocks(),
             holdings=self._holdings(),
             meanings=tuple(
                 Meaning(r["symbol"], r["con_id"], parse_utc(r["used_at"]))
                 for r in self._rows("SELECT * FROM contracts")
             ),
-            traded={
-                r["con_id"]: r["symbol"]
-                for r in self._rows("SELECT con_id, symbol, max(id) FROM trades GROUP BY con_id")
-            },
+            traded={r["con_id"]: r["symbol"] for r in self._rows(_TRADED)},
             alarms=tuple(map(_alarm, self.standing_alarms())),
             order_ids={r["client_id"]: r["next"] for r in self._rows("SELECT * FROM order_ids")},
-            next_trade=self._next("SELECT max(seq) FROM sqlite_sequence WHERE name = 'trades'"),
-            next_execution=self._next("SELECT max(rowid) FROM fills"),
+            next_trade=self._next(_LAST_TRADE),
+            next_execution=self._next(_LAST_EXECUTION),
         )
 
     def _trades(self, which: str, *values: object) -> tuple[Trade, ...]:
         """Return the trades whose ids a query selects, oldest first."""
-        orders: dict[int, list[Order]] = {}
-        for r in self._rows(f"SELECT * FROM orders WHERE trade_id IN ({which}) ORDER BY rowid", *values):  # noqa: S608  ours
-            orders.setdefault(r["trade_id"], []).append(order_of(r))
-        executions: dict[int, list[Execution]] = {}
-        for r in self._rows(f"{_EXECUTIONS} WHERE trade_id IN ({which})", *values):
-            executions.setdefault(r["trade_id"], []).append(execution_of(r))
-        rows = self._rows(f"SELECT * FROM trades WHERE id IN ({which}) ORDER BY id", *values)  # noqa: S608  ours
-        return tuple(trade_of(r, orders.get(r["id"], ()), executions.get(r["id"], ())) for r in rows)
+        return tuple(found.trade() for found in found_trades(self._rows, which, *values))
 
     def _blocks(self) -> tuple[Block, ...]:
         return tuple(
@@ -163,18 +169,18 @@ class Journal(Storage):
 
     def unfinished(self) -> list[Trade]:
         """Return every trade that is not closed or void, oldest first."""
-        return list(self._trades("SELECT id FROM trades WHERE closed = 0"))
+        return list(self._trades(_UNFINISHED))
 
     def trade_of_order(self, *, order_ref: str = "", client_id: int | None = None, order_id: int = 0) -> int | None:
         """Return the id of the trade whose order it is, by its reference, else by our client id and order id."""
-        rows = self._rows("SELECT trade_id FROM orders WHERE order_ref = ?", order_ref) if order_ref else []
+        rows = self._rows(_BY_REF, order_ref) if order_ref else []
         if not rows and order_id:
-            rows = self._rows("SELECT trade_id FROM orders WHERE client_id = ? AND order_id = ?", client_id, order_id)
+            rows = self._rows(_BY_NUMBER, client_id, order_id)
         return int(rows[0][0]) if rows else None
 
     def execution(self, exec_root: str) -> tuple[Execution, int | None] | None:
         """Return an execution, in whichever revision, and the trade that accounts for it."""
-        rows = self._rows(f"{_EXECUTIONS} WHERE exec_root = ?", exec_root)
+        rows = self._rows(_EXECUTION, exec_root)
         return (execution_of(rows[0]), rows[0]["trade_id"]) if rows else None
 
     # ---- writing what the book has become ----
@@ -302,13 +308,11 @@ class Journal(Storage):
 
     def standing_alarms(self) -> list[dict[str, Any]]:
         """Return the alarms that stand, oldest first, as their columns."""
-        return [dict(r) for r in self._rows("SELECT * FROM alarms WHERE cleared_at IS NULL ORDER BY id")]
+        return [dict(r) for r in self._rows(_STANDING)]
 
     def alarms_to_tell(self, now: datetime) -> list[dict[str, Any]]:
         """Return the alarms whose owner must be told now: raised or due again, and those that ended untold."""
-        sql = """SELECT * FROM alarms WHERE (cleared_at IS NULL OR (clear_told = 0 AND told_at IS NOT NULL))
-                 AND (try_after IS NULL OR try_after <= ?) ORDER BY id"""
-        return [dict(r) for r in self._rows(sql, utc_text(now))]
+        return [dict(r) for r in self._rows(_TO_TELL, utc_text(now))]
 
     def mark_told(self, alarm_id: int, *, delivered: bool, try_after: datetime, closing: bool = False) -> None:
         """Note one try to tell the owner; the next is at `try_after`. A delivered closing word is the last."""

@@ -13,7 +13,7 @@ from common.signals import Action, Side, Signal, decimal_text
 from executor.core.conditions import CONDITIONS, AlarmKind, Level
 from executor.core.outcomes import CloseCause, ExitReason, Outcome, SignalState
 from executor.core.ports import Kind, Status
-from executor.core.trades import STOPS, Execution, Leg, Order, OrderState, State, Trade
+from executor.core.trades import Execution, Leg, Order, OrderState, State, Trade
 
 Row = dict[str, object]
 
@@ -118,8 +118,15 @@ def public_number(value: Decimal) -> Decimal:
     return Decimal(repr(float(value)))
 
 
-def _number(text: str | None) -> Decimal | None:
-    return None if text is None else Decimal(text)
+def _exact(text: str | int | float) -> Decimal:
+    number = Decimal(str(text))
+    if not number.is_finite():
+        raise ValueError(f"{text!r} is no number")
+    return number
+
+
+def _number(text: str | int | float | None) -> Decimal | None:
+    return None if text is None else _exact(text)
 
 
 def _time(text: str | None) -> datetime | None:
@@ -139,16 +146,12 @@ def describe(signal: Signal) -> str:
 
 def trade_row(trade: Trade) -> Row:
     """Return a trade's row; its public columns are derived from its orders and executions."""
-    stop = next((o for o in reversed(trade.orders) if o.leg in STOPS), None)
-    target = next(iter(trade.legs(Leg.TAKE_PROFIT)), None)
-    entry = trade.entry
-    unknown = trade.closed and trade.exit_reason is ExitReason.UNKNOWN
-    size = trade.entered if trade.entry_is_done and trade.entered > 0 else trade.asked
+    entry, target, stop = trade.entry, trade.target, trade.stop
     return {
         "timestamp": utc_text(trade.timestamp), "symbol": trade.symbol, "signal": trade.side.value,
-        "position_size": decimal_text(size), "entry_order_id": entry and entry.order_id,
+        "position_size": decimal_text(trade.size), "entry_order_id": entry and entry.order_id,
         "tp_order_id": target and target.order_id, "sl_order_id": stop and stop.order_id,
-        "entry_price": number_text(trade.entry_price), "exit_price": None if unknown else number_text(trade.exit_price),
+        "entry_price": number_text(trade.entry_price), "exit_price": number_text(trade.exit_price),
         "tp_price": target and number_text(target.price), "sl_price": stop and number_text(stop.price),
         "tp_hit": int(trade.tp_hit), "closed": int(trade.closed), "state": trade.state.value,
         "signal_id": trade.signal_id, "account": trade.account, "con_id": trade.con_id, "asked": decimal_text(trade.asked),
@@ -216,12 +219,12 @@ def trade_of(r: sqlite3.Row, orders: Iterable[Order], executions: Iterable[Execu
     adopted = None if any(o.leg is Leg.ENTRY for o in orders) else r["entry_price"]
     return Trade(
         id=r["id"], symbol=r["symbol"], side=Side(r["signal"]), account=r["account"], con_id=r["con_id"],
-        asked=Decimal(r["asked"]), state=State(r["state"]), signal_id=r["signal_id"], received_at=parse_utc(r["received_at"]),
+        asked=_exact(r["asked"]), state=State(r["state"]), signal_id=r["signal_id"], received_at=parse_utc(r["received_at"]),
         valid_until=parse_utc(r["valid_until"]), timestamp=parse_utc(r["timestamp"]), stop_wanted=bool(r["stop_wanted"]),
-        reduced=Decimal(r["reduced"]), missed_at=_time(r["missed_at"]),
+        reduced=_exact(r["reduced"]), missed_at=_time(r["missed_at"]),
         close_cause=r["close_cause"] and CloseCause(r["close_cause"]),
         exit_reason=r["exit_reason"] and ExitReason(r["exit_reason"]), tp_hit=bool(r["tp_hit"]), closed=bool(r["closed"]),
-        adopted_price=None if adopted is None else Decimal(str(adopted)),
+        adopted_price=_number(adopted),
         unprotected_at=_time(r["unprotected_at"]), loose_at=_time(r["loose_at"]), hold_reason=r["hold_reason"],
         evidence=r["evidence"], closes_forgiven=r["closes_forgiven"], stops_forgiven=r["stops_forgiven"],
         sent_at=_time(r["sent_at"]), filled_at=_time(r["filled_at"]), closed_at=_time(r["closed_at"]),
@@ -233,7 +236,7 @@ def order_of(r: sqlite3.Row) -> Order:
     """Return a row of `orders` as a value."""
     return Order(
         order_ref=r["order_ref"], leg=Leg(r["leg"]), attempt=r["attempt"], side=Side(r["side"]), kind=Kind(r["kind"]),
-        quantity=Decimal(r["quantity"]), price=_number(r["price"]), state=OrderState(r["state"]), filled=Decimal(r["filled"]),
+        quantity=_exact(r["quantity"]), price=_number(r["price"]), state=OrderState(r["state"]), filled=_exact(r["filled"]),
         order_id=r["order_id"], perm_id=r["perm_id"], parent_ref=r["parent_ref"], said=r["said"] and Status(r["said"]),
         said_filled=_number(r["said_filled"]), refusal_code=r["refusal_code"], reason=r["reason"], held=r["held"],
         sent_at=_time(r["sent_at"]), sent_day=r["sent_day"], resends=r["resends"], tif=r["tif"],
@@ -247,6 +250,6 @@ def execution_of(r: sqlite3.Row) -> Execution:
     """Return a row of `fills`, selected with its rowid as `seq`, as a value."""
     return Execution(
         at=parse_utc(r["at"]), seq=r["seq"], exec_root=r["exec_root"], exec_id=r["exec_id"], order_ref=r["order_ref"],
-        side=Side(r["side"]), quantity=Decimal(r["quantity"]), price=Decimal(r["price"]), account=r["account"],
+        side=Side(r["side"]), quantity=_exact(r["quantity"]), price=_exact(r["price"]), account=r["account"],
         con_id=r["con_id"], commission=_number(r["commission"]), liquidation=bool(r["liquidation"]),
     )  # fmt: skip

@@ -64,8 +64,8 @@ CREATE TABLE trades (
     closed_at      TEXT
 );  -- not STRICT, which knows no NUMERIC: a number here reads as the integer or decimal that it is
 CREATE UNIQUE INDEX one_trade_per_contract ON trades (account, con_id) WHERE closed = 0;
-CREATE INDEX trades_by_end ON trades (closed_at);
-CREATE INDEX trades_closed ON trades (coalesce(closed_at, timestamp)) WHERE closed = 1;  -- the page shows the newest
+CREATE INDEX trades_by_end ON trades (closed_at) WHERE closed = 1;
+CREATE INDEX trades_in_contract ON trades (con_id);
 
 -- Every order that we mean to send, written before its first byte.
 CREATE TABLE orders (
@@ -119,8 +119,8 @@ CREATE TABLE fills (
     commission TEXT,
     liquidation INTEGER NOT NULL DEFAULT 0
 ) STRICT;
-CREATE INDEX fills_of_trade ON fills (trade_id);
-CREATE INDEX fills_by_time ON fills (at);
+CREATE INDEX fills_of_trade ON fills (trade_id) WHERE trade_id IS NOT NULL;
+CREATE INDEX fills_of_nobody ON fills (at) WHERE trade_id IS NULL;
 
 -- Append only; also the page's trade log.
 CREATE TABLE events (

@@ -171,7 +171,7 @@ class Content:
 EMPTY = Content(live={})
 
 _OPEN = "SELECT * FROM trades WHERE closed = 0 ORDER BY state = 'hold' DESC, unprotected_at IS NULL, id DESC"
-_CLOSED = "SELECT * FROM trades WHERE closed = 1 ORDER BY coalesce(closed_at, timestamp) DESC LIMIT ?"
+_CLOSED = "SELECT * FROM trades WHERE closed = 1 ORDER BY closed_at DESC LIMIT ?"
 _ORDERS = "SELECT * FROM orders WHERE trade_id = ? ORDER BY leg, attempt"
 _COMMISSIONS = "SELECT commission FROM fills WHERE trade_id = ?"
 _SIGNALS = "SELECT * FROM inbox ORDER BY seq DESC LIMIT ?"

@@ -13,7 +13,7 @@ from executor.status import queries
 # query → how it must go through the table that grows: by an index, or from the newest row back until the limit
 PLANS = {
     "_OPEN": ["SCAN trades USING INDEX one_trade_per_contract"],
-    "_CLOSED": ["SCAN trades USING INDEX trades_closed"],
+    "_CLOSED": ["SCAN trades USING INDEX trades_by_end"],
     "_ORDERS": ["SEARCH orders USING INDEX orders_of_trade (trade_id=?)"],
     "_COMMISSIONS": ["SEARCH fills USING INDEX fills_of_trade (trade_id=?)"],
     "_SIGNALS": ["SCAN inbox"],
