@@ -33,7 +33,10 @@ SYMBOLS = (
 ENDINGS = ("close", "take-profit", "stop-loss", "reversal")
 ALARMS = 5_000
 # Tables that say how things are, or are bookkeeping: they keep the story's rows.
-PRESENT = {"meta", "live", "contracts", "order_ids", "blocks", "ignored_holdings", "alarms", "sqlite_sequence"}
+PRESENT = {
+    "meta", "live", "contracts", "order_ids", "blocks", "ignored_holdings", "alarms", "sqlite_sequence",
+    "signal_tallies", "delay_tallies",
+}  # fmt: skip
 
 given: list[Path] = []  # the journal that --journal names, if it was used
 
@@ -119,6 +122,8 @@ def multiply(story: Path, path: Path, events: int) -> None:
                    "WHERE n + 1 < ?) SELECT n FROM n", (copies,))  # fmt: skip
         tables = [row[0] for row in db.execute("SELECT name FROM story.sqlite_master WHERE type = 'table'")]
         db.execute("BEGIN")
+        db.execute("DELETE FROM main.signal_tallies")  # the rows are counted as they are copied
+        db.execute("UPDATE main.delay_tallies SET trades = 0, seconds = 0")
         for table in tables:
             if table not in PRESENT:
                 _copy(db, table, copies)

@@ -177,3 +177,45 @@ CREATE INDEX alarms_to_tell ON alarms (id) WHERE cleared_at IS NULL OR (clear_to
 -- What the page shows of the moment: key → JSON, replaced at most about once a second.
 -- connection {"status","text","since","account","mode"}, account {"NetLiquidation": "…", …}, positions [{"symbol","position","avgCost",…}], clock {…}
 CREATE TABLE live (key TEXT PRIMARY KEY, value TEXT NOT NULL, at TEXT NOT NULL) STRICT;
+
+-- How many signals came to each outcome, or are in each state while not done. The triggers keep it in the same commit, so
+-- that nobody has to count a long journal.
+CREATE TABLE signal_tallies (outcome TEXT PRIMARY KEY, signals INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER signal_added AFTER INSERT ON inbox BEGIN
+    INSERT INTO signal_tallies VALUES (coalesce(NEW.outcome, NEW.state), 1) ON CONFLICT DO UPDATE SET signals = signals + 1;
+END;
+CREATE TRIGGER signal_moved AFTER UPDATE OF outcome, state ON inbox
+WHEN coalesce(OLD.outcome, OLD.state) <> coalesce(NEW.outcome, NEW.state) BEGIN
+    UPDATE signal_tallies SET signals = signals - 1 WHERE outcome = coalesce(OLD.outcome, OLD.state);
+    INSERT INTO signal_tallies VALUES (coalesce(NEW.outcome, NEW.state), 1) ON CONFLICT DO UPDATE SET signals = signals + 1;
+END;
+
+-- How long trades took, kept likewise: each counts at the least bound, in seconds, that its delay is not above.
+CREATE TABLE delay_tallies (
+    delay   TEXT NOT NULL,                   -- to order: from the relay's receipt to the entry order; to fill: from there on
+    at_most REAL NOT NULL,
+    trades  INTEGER NOT NULL DEFAULT 0,
+    seconds REAL NOT NULL DEFAULT 0,         -- the sum of their delays
+    PRIMARY KEY (delay, at_most)
+) STRICT, WITHOUT ROWID;
+INSERT INTO delay_tallies (delay, at_most)
+SELECT d.column1, b.column1 FROM (VALUES ('to order'), ('to fill')) AS d
+CROSS JOIN (VALUES (0.005), (0.01), (0.025), (0.05), (0.1), (0.25), (0.5), (1), (2.5), (5), (10), (30), (9e999)) AS b;
+
+CREATE VIEW counted AS SELECT NULL AS delay, NULL AS sign, NULL AS seconds;  -- what is inserted here is counted, or with -1 no more
+CREATE TRIGGER delay_counted INSTEAD OF INSERT ON counted BEGIN
+    UPDATE delay_tallies SET trades = trades + NEW.sign, seconds = seconds + NEW.sign * NEW.seconds
+    WHERE delay = NEW.delay
+      AND at_most = (SELECT min(at_most) FROM delay_tallies WHERE delay = NEW.delay AND at_most >= NEW.seconds);
+END;
+CREATE TRIGGER trade_added AFTER INSERT ON trades BEGIN
+    INSERT INTO counted VALUES ('to order', 1, (julianday(NEW.sent_at) - julianday(NEW.received_at)) * 86400.0);
+    INSERT INTO counted VALUES ('to fill', 1, (julianday(NEW.filled_at) - julianday(NEW.sent_at)) * 86400.0);
+END;
+CREATE TRIGGER trade_timed AFTER UPDATE OF received_at, sent_at, filled_at ON trades BEGIN
+    INSERT INTO counted VALUES ('to order', -1, (julianday(OLD.sent_at) - julianday(OLD.received_at)) * 86400.0);
+    INSERT INTO counted VALUES ('to order', 1, (julianday(NEW.sent_at) - julianday(NEW.received_at)) * 86400.0);
+    INSERT INTO counted VALUES ('to fill', -1, (julianday(OLD.filled_at) - julianday(OLD.sent_at)) * 86400.0);
+    INSERT INTO counted VALUES ('to fill', 1, (julianday(NEW.filled_at) - julianday(NEW.sent_at)) * 86400.0);
+END;

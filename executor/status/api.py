@@ -10,9 +10,10 @@ from decimal import Decimal
 from typing import Any
 
 from common.clock import utc_text
+from executor.core.trades import Order
 
-from .dashboard import Dashboard, Delays, Position, Trade
-from .queries import AlarmRow, BlockRow, LogRow, OrderRow, SignalRow
+from .dashboard import Dashboard, Delays, Position, Shown
+from .queries import AlarmRow, BlockRow, LogRow, SignalRow
 
 Json = dict[str, Any]
 
@@ -50,17 +51,18 @@ def _position(one: Position) -> Json:
     return _fields(one, "symbol position avgCost account con_id market_price unrealized ignored unknown trade_id")
 
 
-def _trade(one: Trade) -> Json:
+def _trade(one: Shown) -> Json:
     names = (
-        "id timestamp symbol side size held account con_id state closed entry_price exit_price tp_price sl_price "
-        "tp_hit signal_id exit_reason hold_reason evidence received_at sent_at filled_at closed_at commission"
+        "id timestamp symbol side size held account con_id state closed tp_hit signal_id exit_reason hold_reason "
+        "received_at sent_at filled_at closed_at commission"
     )
+    derived = "entry_price exit_price tp_price sl_price evidence market_price unrealized result per_unit currency"
     return {
-        **_fields(one.row, names),
-        **_fields(one, "market_price unrealized result per_unit currency"),
+        **_fields(one.trade, names),
+        **_fields(one, derived),
         "protection": _fields(one.protection, "level text"),
         "milliseconds": _delays(one.delays),
-        "orders": [_order(order) for order in one.row.orders],
+        "orders": [_order(order) for order in one.orders],
     }
 
 
@@ -68,7 +70,7 @@ def _delays(one: Delays) -> Json:
     return {"received_to_order": one.to_order, "order_to_fill": one.to_fill}
 
 
-def _order(one: OrderRow) -> Json:
+def _order(one: Order) -> Json:
     return _fields(one, "order_ref leg side kind quantity price state filled reason held")
 
 

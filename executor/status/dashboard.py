@@ -9,10 +9,12 @@ from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from common.signals import Side, decimal_text
 from common.symbols import is_forex
+from executor.core.trades import ZERO, Order, State, Trade
 
 from .journal_view import Look
-from .queries import ZERO, AlarmRow, BlockRow, Content, Live, LogRow, SignalRow, TradeRow
+from .queries import AlarmRow, BlockRow, Content, Live, LogRow, SignalRow, Unreadable, from_json
 
 SILENT_AFTER = timedelta(seconds=15)  # the executor reports about once a second
 
@@ -64,10 +66,10 @@ class Delays:
 
 
 @dataclass(frozen=True, slots=True)
-class Trade:
-    """One trade as the page shows it."""
+class Shown:
+    """One trade as the page shows it: the core's value, and what the moment adds to it."""
 
-    row: TradeRow
+    trade: Trade
     delays: Delays
     protection: Protection = Protection("none", "")
     market_price: Decimal | None = None
@@ -75,14 +77,38 @@ class Trade:
     result: Decimal | None = None  # of a closed trade, before commissions
     per_unit: bool = False  # the two results above are for one unit: the contract's multiplier is not known
     currency: str = ""
-    shown: Decimal = (
-        ZERO  # what the broker shows of the contract, signed, without what the owner told us to leave alone
-    )
+    at_broker: Decimal = ZERO  # what the broker shows of the contract, signed, without what is to be left alone
     held_since: datetime | None = None  # since when it waits for the owner's choice
 
     @property
     def is_on_hold(self) -> bool:
-        return self.row.state == "hold"
+        return self.trade.state is State.HOLD
+
+    @property
+    def entry_price(self) -> Decimal | None:
+        return _plain(self.trade.entry_price)
+
+    @property
+    def exit_price(self) -> Decimal | None:
+        return _plain(self.trade.exit_price)
+
+    @property
+    def tp_price(self) -> Decimal | None:
+        return self.trade.target.price if self.trade.target else None
+
+    @property
+    def sl_price(self) -> Decimal | None:
+        return self.trade.stop.price if self.trade.stop else None
+
+    @property
+    def orders(self) -> tuple[Order, ...]:
+        """Its orders by what they are for, each kind in the order of its attempts."""
+        return tuple(sorted(self.trade.orders, key=lambda order: (order.leg, order.attempt)))
+
+    @property
+    def evidence(self) -> Any:
+        """What was seen when it was put on hold; the text itself where it is no JSON."""
+        return from_json(self.trade.evidence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +146,10 @@ class Dashboard:
     is_connected: bool = False
     connection: Connection = Connection()
     reported_at: datetime | None = None  # when the executor last published
-    problem: str = ""  # why the journal cannot be read
-    open_trades: tuple[Trade, ...] = ()
-    closed_trades: tuple[Trade, ...] = ()
+    problem: str = ""  # why the journal, or a trade of it, cannot be read
+    open_trades: tuple[Shown, ...] = ()
+    closed_trades: tuple[Shown, ...] = ()
+    unreadable: tuple[Unreadable, ...] = ()
     signals: tuple[SignalRow, ...] = ()
     alarms: tuple[AlarmRow, ...] = ()
     blocks: tuple[BlockRow, ...] = ()
@@ -130,7 +157,7 @@ class Dashboard:
     delays: Mapping[int, Delays] | None = None  # trade id → delays, for the list of signals
 
     @property
-    def held(self) -> tuple[Trade, ...]:
+    def held(self) -> tuple[Shown, ...]:
         return tuple(trade for trade in self.open_trades if trade.is_on_hold)
 
     @property
@@ -138,7 +165,7 @@ class Dashboard:
         found: dict[tuple[str, str], list[AlarmRow]] = {}
         for alarm in self.alarms:
             found.setdefault((alarm.level, alarm.symbol), []).append(alarm)
-        trades = {trade.row.symbol: trade.row.id for trade in self.open_trades}
+        trades = {shown.trade.symbol: shown.trade.id for shown in self.open_trades}
         return tuple(
             AlarmGroup(level, symbol, tuple(rows), trades.get(symbol)) for (level, symbol), rows in found.items()
         )
@@ -161,7 +188,7 @@ class Dashboard:
     @property
     def unknown_positions(self) -> tuple[Position, ...]:
         """Positions that need the owner's choice; one whose trade is being entered or closed is still settling."""
-        settled = {trade.row.id for trade in self.open_trades if trade.row.state == "open"}
+        settled = {shown.trade.id for shown in self.open_trades if shown.trade.state is State.OPEN}
         return tuple(p for p in self.positions if p.unknown and (p.trade_id is None or p.trade_id in settled))
 
 
@@ -174,14 +201,14 @@ def build(look: Look, now: datetime) -> Dashboard:
     reported_at = last_report(content)
     connected, status = _status(look, reported_at, now)
     raised = {alarm.key: alarm.raised_at for alarm in content.alarms}
-    closed = tuple(_trade(row, (), contracts) for row in content.closed_trades)
+    closed = tuple(_shown(trade, (), contracts) for trade in content.closed_trades)
     opened = tuple(
         replace(
-            _trade(row, positions, contracts),
-            protection=protection(row, is_alarmed=f"unprotected:{row.id}" in raised, is_seen=connected),
-            held_since=raised.get(f"hold:{row.id}"),
+            _shown(trade, positions, contracts),
+            protection=protection(trade, is_alarmed=f"unprotected:{trade.id}" in raised, is_seen=connected),
+            held_since=raised.get(f"hold:{trade.id}"),
         )
-        for row in content.open_trades
+        for trade in content.open_trades
     )
     return Dashboard(
         status=status,
@@ -190,14 +217,15 @@ def build(look: Look, now: datetime) -> Dashboard:
         positions=positions,
         connection=connection,
         reported_at=reported_at,
-        problem=look.problem,
+        problem=look.problem or "; ".join(lost.text for lost in content.unreadable),
+        unreadable=content.unreadable,
         open_trades=opened,
         closed_trades=closed,
         signals=content.signals,
         alarms=content.alarms,
         blocks=content.blocks,
         log=content.log,
-        delays={trade.row.id: trade.delays for trade in (*opened, *closed)},
+        delays={shown.trade.id: shown.delays for shown in (*opened, *closed)},
     )
 
 
@@ -266,43 +294,44 @@ def _position(row: Mapping[str, Any], content: Content, ours: str) -> Position:
         market_price=decimal(row.get("market_price")),
         unrealized=decimal(row.get("unrealized")),
     )
-    trade = next((t for t in content.open_trades if _is_in(t, position)), None)
     ignored = content.ignored.get((position.account, position.con_id), ZERO) if content.ignored else ZERO
-    if trade is None:
-        return replace(position, ignored=ignored)
-    return replace(position, ignored=ignored, traded=trade.signed, trade_id=trade.id)
+    position = replace(position, ignored=ignored)
+    if trade := next((t for t in content.open_trades if _is_in(t, position)), None):
+        return replace(position, traded=trade.signed, trade_id=trade.id)
+    lost = next((t for t in content.unreadable if not t.closed and _is_in(t, position)), None)
+    return replace(position, trade_id=lost.id) if lost else position
 
 
-def _is_in(trade: TradeRow, position: Position) -> bool:
+def _is_in(trade: Trade | Unreadable, position: Position) -> bool:
     if position.con_id:
         return (trade.account, trade.con_id) == (position.account or trade.account, position.con_id)
     return trade.symbol == position.symbol
 
 
-def _trade(row: TradeRow, positions: tuple[Position, ...], contracts: Mapping[str, Any]) -> Trade:
-    position = next((p for p in positions if p.trade_id == row.id), None)
-    multiplier, currency = _contract(row.symbol, contracts)
-    unrealized, is_exact = _unrealized(row, position, multiplier)
-    result = _gain(row, row.exit_price, multiplier and multiplier * row.entered)
-    return Trade(
-        row=row,
-        delays=Delays(_ms(row.received_at, row.sent_at), _ms(row.sent_at, row.filled_at)),
+def _shown(trade: Trade, positions: tuple[Position, ...], contracts: Mapping[str, Any]) -> Shown:
+    position = next((p for p in positions if p.trade_id == trade.id), None)
+    multiplier, currency = _contract(trade.symbol, contracts)
+    unrealized, is_exact = _unrealized(trade, position, multiplier)
+    result = _gain(trade, _plain(trade.exit_price), multiplier and multiplier * trade.entered)
+    return Shown(
+        trade=trade,
+        delays=Delays(_ms(trade.received_at, trade.sent_at), _ms(trade.sent_at, trade.filled_at)),
         market_price=position.market_price if position else None,
-        unrealized=None if row.closed else unrealized,
-        result=result if row.closed else None,
+        unrealized=None if trade.closed else unrealized,
+        result=result if trade.closed else None,
         per_unit=multiplier is None and not is_exact,
         currency=currency,
-        shown=position.position - position.ignored if position else ZERO,
+        at_broker=position.position - position.ignored if position else ZERO,
     )
 
 
-def _unrealized(row: TradeRow, position: Position | None, multiplier: Decimal | None) -> tuple[Decimal | None, bool]:
+def _unrealized(trade: Trade, position: Position | None, multiplier: Decimal | None) -> tuple[Decimal | None, bool]:
     """Return the result so far, and whether it is the broker's own figure (nothing is held beside the trade)."""
-    if position is None or not row.held:
+    if position is None or not trade.held:
         return None, False
-    if position.position == row.signed and position.unrealized is not None:
+    if position.position == trade.signed and position.unrealized is not None:
         return position.unrealized, True
-    return _gain(row, position.market_price, multiplier and multiplier * row.held), False
+    return _gain(trade, position.market_price, multiplier and multiplier * trade.held), False
 
 
 def _contract(symbol: str, contracts: Mapping[str, Any]) -> tuple[Decimal | None, str]:
@@ -313,12 +342,13 @@ def _contract(symbol: str, contracts: Mapping[str, Any]) -> tuple[Decimal | None
     return (Decimal(1), symbol[3:]) if is_forex(symbol) else (None, "")
 
 
-def _gain(row: TradeRow, price: Decimal | None, factor: Decimal | None) -> Decimal | None:
+def _gain(trade: Trade, price: Decimal | None, factor: Decimal | None) -> Decimal | None:
     """Return (price - entry) times factor for a long trade, the opposite for a short one; for one unit without."""
-    if price is None or row.entry_price is None:
+    entry = _plain(trade.entry_price)
+    if price is None or entry is None:
         return None
-    gain = (price - row.entry_price) * (1 if factor is None else factor)
-    return gain if row.side == "buy" else -gain
+    gain = (price - entry) * (1 if factor is None else factor)
+    return gain if trade.side is Side.BUY else -gain
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,22 +361,21 @@ class Gauge:
     now: int | None
 
 
-def gauge(trade: Trade) -> Gauge | None:
+def gauge(shown: Shown) -> Gauge | None:
     """Return the places of a trade's prices on a line, or None where no exit gives it a scale."""
-    row = trade.row
-    prices = (row.entry_price, row.sl_price, row.tp_price, trade.market_price)
+    prices = entry, stop, target, _ = shown.entry_price, shown.sl_price, shown.tp_price, shown.market_price
     known = [price for price in prices if price is not None]
-    if row.entry_price is None or (row.sl_price is None and row.tp_price is None) or len(set(known)) < 2:
+    if entry is None or (stop is None and target is None) or len(set(known)) < 2:
         return None
-    low, high = (min(known), max(known)) if row.side == "buy" else (max(known), min(known))
+    low, high = (min(known), max(known)) if shown.trade.side is Side.BUY else (max(known), min(known))
 
     def place(price: Decimal | None) -> int | None:
         return None if price is None else round(10 + 980 * (price - low) / (high - low))
 
-    return Gauge(place(row.entry_price) or 0, *map(place, prices[1:]))
+    return Gauge(place(entry) or 0, *map(place, prices[1:]))
 
 
-def protection(row: TradeRow, *, is_alarmed: bool, is_seen: bool) -> Protection:
+def protection(trade: Trade, *, is_alarmed: bool, is_seen: bool) -> Protection:
     """Return whether the stop that was asked for stands at the broker, in words.
 
     The first that speaks wins: the alarm of a missing stop outranks everything, and a trade that holds nothing
@@ -354,23 +383,26 @@ def protection(row: TradeRow, *, is_alarmed: bool, is_seen: bool) -> Protection:
     seen, nothing is claimed of the present.
     """
     if is_alarmed:
-        return Protection("bad", "NOT PROTECTED: no working stop", row.unprotected_at)
-    if not row.stop_wanted:
+        return Protection("bad", "NOT PROTECTED: no working stop", trade.unprotected_at)
+    if not trade.stop_wanted:
         return Protection("none", "no stop-loss was asked for")
-    stops = [order for order in row.orders if order.leg in "SR"]
-    working = sum((s.quantity - s.filled for s in stops if s.state == "working"), ZERO)
-    if working and working == row.held and not is_seen:
-        return Protection("wait", f"stop-loss of {working:,f} worked at the broker when it was last seen")
-    if working and working == row.held:
-        return Protection("good", f"stop-loss of {working:,f} works at the broker")
-    if row.state in ("cancelling", "closing"):
+    working = sum((stop.remaining for stop in trade.live_stops), ZERO)
+    if working and trade.held > 0 and trade.is_protected:
+        verb = "works at the broker" if is_seen else "worked at the broker when it was last seen"
+        return Protection("good" if is_seen else "wait", f"stop-loss of {working:,f} {verb}")
+    if trade.state in (State.CANCELLING, State.CLOSING):
         return Protection("wait", "its exits are cancelled so that it can be closed")
-    if not row.held:
+    if not trade.held:
         return Protection("wait", "the stop-loss goes out with the entry")
     if working:
-        return Protection("wait", f"the stop-loss covers {working:,f} of {row.held:,f}; it is being resized")
-    none = ": none works" if row.unprotected_at else ""
-    return Protection("wait", f"the broker has not confirmed the stop-loss yet{none}", row.unprotected_at)
+        return Protection("wait", f"the stop-loss covers {working:,f} of {trade.held:,f}; it is being resized")
+    none = ": none works" if trade.unprotected_at else ""
+    return Protection("wait", f"the broker has not confirmed the stop-loss yet{none}", trade.unprotected_at)
+
+
+def _plain(price: Decimal | None) -> Decimal | None:
+    """Return a price without the zeros that an average ends with."""
+    return None if price is None else Decimal(decimal_text(price))
 
 
 def _ms(start: datetime | None, end: datetime | None) -> float | None:

@@ -1,10 +1,11 @@
-"""GET /metrics: the figures of the journal, counted when they are asked for."""
+"""GET /metrics: the figures of the journal, which counts them as it is written."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
+from itertools import accumulate
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
@@ -15,6 +16,7 @@ from prometheus_client.core import (
     Metric,
 )
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from . import queries
 from .dashboard import Dashboard
@@ -81,9 +83,9 @@ def _totals(db: sqlite3.Connection) -> list[Metric]:
     return [
         _signals(queries.outcomes(db)),
         _delays("executor_received_to_order_seconds", "from the relay's receipt to the entry order",
-                queries.delays(db, queries.TO_ORDER)),
+                queries.delays(db, "to order")),
         _delays("executor_order_to_fill_seconds", "from the entry order to its first fill",
-                queries.delays(db, queries.TO_FILL)),
+                queries.delays(db, "to fill")),
     ]  # fmt: skip
 
 
@@ -100,9 +102,8 @@ def _signals(found: dict[str, int]) -> Metric:
     return family
 
 
-def _delays(name: str, text: str, found: tuple[int, float, list[float]]) -> Metric:
-    count, total, within = found
+def _delays(name: str, text: str, found: list[tuple[float, int, float]]) -> Metric:
     family = HistogramMetricFamily(name, text)
-    buckets = [(str(bound), number) for bound, number in zip(queries.DELAY_BOUNDS, within, strict=True)]
-    family.add_metric([], [*buckets, ("+Inf", count)], total)
+    bounds, trades, seconds = zip(*found, strict=True)
+    family.add_metric([], list(zip(map(floatToGoString, bounds), accumulate(trades), strict=True)), sum(seconds))
     return family

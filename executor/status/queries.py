@@ -15,75 +15,24 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from common.clock import parse_utc
+from common.errors import JournalError
+from executor.core.trades import ZERO, State, Trade
+from executor.journal.reading import found_trades
 
 CLOSED_SHOWN, SIGNALS_SHOWN, LOG_SHOWN = 40, 60, 150
-ZERO = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True)
-class OrderRow:
-    """One order of a trade."""
-
-    order_ref: str
-    trade_id: int
-    leg: str  # E entry, T take-profit, S stop-loss, R stop-loss put back, C close
-    side: str
-    kind: str
-    quantity: Decimal
-    price: Decimal | None
-    state: str
-    filled: Decimal
-    reason: str | None
-    held: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class TradeRow:
-    """One trade with its orders, and what its executions add up to."""
+class Unreadable:
+    """A trade of which a value cannot be read: what its buttons need, and what is wrong with it."""
 
     id: int
-    timestamp: datetime | None
     symbol: str
-    side: str
-    size: Decimal
     account: str
     con_id: int
     state: str
     closed: bool
-    entry_price: Decimal | None
-    exit_price: Decimal | None
-    tp_price: Decimal | None
-    sl_price: Decimal | None
-    tp_hit: bool
-    signal_id: str
-    stop_wanted: bool
-    reduced: Decimal
-    exit_reason: str | None
-    close_cause: str | None
-    hold_reason: str | None
-    evidence: Any
-    unprotected_at: datetime | None
-    received_at: datetime | None
-    sent_at: datetime | None
-    filled_at: datetime | None
-    closed_at: datetime | None
-    orders: tuple[OrderRow, ...]
-    commission: Decimal | None  # None until the broker said it
-
-    @property
-    def entered(self) -> Decimal:
-        """What the entry bought or sold; a position that was adopted has no entry and came whole."""
-        entries = [order.filled for order in self.orders if order.leg == "E"]
-        return sum(entries, ZERO) if entries else self.size
-
-    @property
-    def held(self) -> Decimal:
-        exited = sum((order.filled for order in self.orders if order.leg != "E"), ZERO)
-        return self.entered - exited - self.reduced
-
-    @property
-    def signed(self) -> Decimal:
-        return self.held if self.side == "buy" else -self.held
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +108,9 @@ class Content:
     """Everything the page shows, as of one moment of the journal."""
 
     live: Mapping[str, Live]
-    open_trades: tuple[TradeRow, ...] = ()
-    closed_trades: tuple[TradeRow, ...] = ()
+    open_trades: tuple[Trade, ...] = ()
+    closed_trades: tuple[Trade, ...] = ()
+    unreadable: tuple[Unreadable, ...] = ()
     signals: tuple[SignalRow, ...] = ()
     log: tuple[LogRow, ...] = ()
     alarms: tuple[AlarmRow, ...] = ()
@@ -170,33 +120,25 @@ class Content:
 
 EMPTY = Content(live={})
 
-_OPEN = "SELECT * FROM trades WHERE closed = 0 ORDER BY state = 'hold' DESC, unprotected_at IS NULL, id DESC"
-_CLOSED = "SELECT * FROM trades WHERE closed = 1 ORDER BY closed_at DESC LIMIT ?"
-_ORDERS = "SELECT * FROM orders WHERE trade_id = ? ORDER BY leg, attempt"
-_COMMISSIONS = "SELECT commission FROM fills WHERE trade_id = ?"
+_OPEN = "SELECT id FROM trades WHERE closed = 0"
+_CLOSED = "SELECT id FROM trades WHERE closed = 1 ORDER BY closed_at DESC LIMIT ?"
 _SIGNALS = "SELECT * FROM inbox ORDER BY seq DESC LIMIT ?"
 _LOG = "SELECT id, at, symbol, kind, details, trade_id FROM events ORDER BY id DESC LIMIT ?"
 _ALARMS = "SELECT * FROM alarms WHERE cleared_at IS NULL ORDER BY level = 'page' DESC, raised_at DESC, id DESC"
 _BLOCKS = "SELECT * FROM blocks ORDER BY since DESC"
-_OUTCOMES = "SELECT coalesce(outcome, state), count(*) FROM inbox GROUP BY 1"
-# How long trades took, in seconds, over the whole journal: count, sum, and how many took at most each of 12 bounds.
-# The arithmetic is SQLite's, outside Python's interpreter lock, which the trading loop needs.
-_DELAYS = """
-WITH delays (s) AS (SELECT (julianday({to}) - julianday({since})) * 86400.0 FROM trades WHERE {to} IS NOT NULL)
-SELECT count(s), total(s), total(s <= ?), total(s <= ?), total(s <= ?), total(s <= ?), total(s <= ?), total(s <= ?),
-       total(s <= ?), total(s <= ?), total(s <= ?), total(s <= ?), total(s <= ?), total(s <= ?) FROM delays
-"""
-TO_ORDER = _DELAYS.format(since="received_at", to="sent_at")
-TO_FILL = _DELAYS.format(since="sent_at", to="filled_at")
-DELAY_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_OUTCOMES = "SELECT outcome, signals FROM signal_tallies"
+_DELAYS = "SELECT at_most, trades, seconds FROM delay_tallies WHERE delay = ? ORDER BY at_most"
 
 
 def read_content(db: sqlite3.Connection) -> Content:
     """Return everything the page shows; the caller holds one read transaction around the call."""
+    opened, lost = _trades(db, _OPEN)
+    closed, lost_too = _trades(db, _CLOSED, CLOSED_SHOWN)
     return Content(
         live={row["key"]: _live(row) for row in db.execute("SELECT key, value, at FROM live")},
-        open_trades=tuple(_trade(db, row) for row in db.execute(_OPEN).fetchall()),
-        closed_trades=tuple(_trade(db, row) for row in db.execute(_CLOSED, (CLOSED_SHOWN,)).fetchall()),
+        open_trades=tuple(sorted(opened, key=_urgency)),
+        closed_trades=tuple(sorted(closed, key=lambda trade: trade.closed_at or trade.timestamp, reverse=True)),
+        unreadable=(*lost, *lost_too),
         signals=tuple(_signal(row) for row in db.execute(_SIGNALS, (SIGNALS_SHOWN,))),
         log=tuple(_log(row) for row in db.execute(_LOG, (LOG_SHOWN,))),
         alarms=tuple(_alarm(row) for row in db.execute(_ALARMS)),
@@ -210,10 +152,9 @@ def outcomes(db: sqlite3.Connection) -> dict[str, int]:
     return {str(name): int(count) for name, count in db.execute(_OUTCOMES)}
 
 
-def delays(db: sqlite3.Connection, which: str) -> tuple[int, float, list[float]]:
-    """Return count, sum in seconds, and the counts within `DELAY_BOUNDS`, for `TO_ORDER` or `TO_FILL`."""
-    count, total, *within = db.execute(which, DELAY_BOUNDS).fetchone()
-    return count, total, within
+def delays(db: sqlite3.Connection, which: str) -> list[tuple[float, int, float]]:
+    """Return how long trades took, `to order` or `to fill`: each bound in seconds, how many trades come to it, their sum."""
+    return [(row["at_most"], row["trades"], row["seconds"]) for row in db.execute(_DELAYS, (which,))]
 
 
 def trade_symbol(db: sqlite3.Connection, trade_id: int) -> str | None:
@@ -222,25 +163,22 @@ def trade_symbol(db: sqlite3.Connection, trade_id: int) -> str | None:
     return None if row is None else str(row["symbol"])
 
 
-def _trade(db: sqlite3.Connection, row: sqlite3.Row) -> TradeRow:
-    paid = [_number(fill["commission"]) for fill in db.execute(_COMMISSIONS, (row["id"],))]
-    values: dict[str, Any] = {
-        **_plain(row, "id symbol account con_id state signal_id exit_reason close_cause hold_reason"),
-        **_numbers(row, "reduced entry_price exit_price tp_price sl_price"),
-        **_instants(row, "timestamp unprotected_at received_at sent_at filled_at closed_at"),
-        **{name: bool(row[name]) for name in ("closed", "tp_hit", "stop_wanted")},
-        "side": row["signal"],
-        "size": _number(row["position_size"]),
-        "evidence": _json(row["evidence"]),
-        "orders": tuple(_order(order) for order in db.execute(_ORDERS, (row["id"],))),
-        "commission": None if not paid or None in paid else sum(filter(None, paid), ZERO),
-    }
-    return TradeRow(**values)
+def _trades(db: sqlite3.Connection, which: str, *values: object) -> tuple[list[Trade], list[Unreadable]]:
+    """Return the trades that a query names, and beside them those that cannot be read, in words."""
+    read: list[Trade] = []
+    lost: list[Unreadable] = []
+    for found in found_trades(lambda sql, *given: db.execute(sql, given).fetchall(), which, *values):
+        try:
+            read.append(found.trade())
+        except JournalError as error:
+            known = _plain(found.row, "id symbol account con_id state closed")
+            lost.append(Unreadable(**known, text=str(error)))
+    return read, lost
 
 
-def _order(row: sqlite3.Row) -> OrderRow:
-    values = _plain(row, "order_ref trade_id leg side kind state reason held")
-    return OrderRow(**values, **_numbers(row, "quantity price filled"))
+def _urgency(trade: Trade) -> tuple[bool, bool, int]:
+    """What needs its owner comes first, then the newest."""
+    return trade.state is not State.HOLD, trade.unprotected_at is None, -trade.id
 
 
 def _signal(row: sqlite3.Row) -> SignalRow:
@@ -269,7 +207,7 @@ def _ignored(db: sqlite3.Connection) -> dict[tuple[str, int], Decimal]:
 
 
 def _live(row: sqlite3.Row) -> Live:
-    return Live(_json(row["value"]), _instant(row["at"]))
+    return Live(from_json(row["value"]), _instant(row["at"]))
 
 
 def _plain(row: sqlite3.Row, names: str) -> dict[str, Any]:
@@ -284,7 +222,7 @@ def _instants(row: sqlite3.Row, names: str) -> dict[str, Any]:
     return {name: _instant(row[name]) for name in names.split()}
 
 
-def _json(text: str | None) -> Any:
+def from_json(text: str | None) -> Any:
     """Return what a JSON text holds; the text itself where it is none (evidence is shown, whatever it is)."""
     try:
         return None if text is None else json.loads(text)

@@ -67,7 +67,6 @@ WISHES: dict[CommandKind, Wish] = {
 }  # fmt: skip
 
 STATES = {
-    "planned": "about to be sent",
     "sending": "sent, not confirmed yet",
     "working": "entry is working",
     "open": "open",
@@ -78,7 +77,7 @@ STATES = {
     "void": "never filled",
 }
 
-ORDER_STATES = {"planned": "not sent", "sending": "sent, not confirmed"}  # the others say it themselves
+ORDER_STATES = {"sending": "sent, not confirmed"}  # the others say it themselves
 
 # An order's leg → its word, in the order in which they are shown.
 LEGS = {"E": "entry", "T": "take-profit", "S": "stop-loss", "R": "stop-loss put back", "C": "close order"}

@@ -10,15 +10,15 @@ from common.clock import FakeClock
 from executor.journal.journal import Journal
 from executor.status import queries
 
-# query → how it must go through the table that grows: by an index, or from the newest row back until the limit
+# query → how it must go through the tables that grow: by an index, or from the newest row back until the limit
 PLANS = {
     "_OPEN": ["SCAN trades USING INDEX one_trade_per_contract"],
     "_CLOSED": ["SCAN trades USING INDEX trades_by_end"],
-    "_ORDERS": ["SEARCH orders USING INDEX orders_of_trade (trade_id=?)"],
-    "_COMMISSIONS": ["SEARCH fills USING INDEX fills_of_trade (trade_id=?)"],
     "_SIGNALS": ["SCAN inbox"],
     "_LOG": ["SCAN events"],
     "_ALARMS": ["SCAN alarms USING INDEX alarms_to_tell"],
+    "_OUTCOMES": ["SCAN signal_tallies"],
+    "_DELAYS": ["SEARCH delay_tallies USING PRIMARY KEY (delay=?)"],
 }
 NEWEST_FIRST = ("_CLOSED", "_SIGNALS", "_LOG")  # read in the order of the index, or of the rows, and no further
 

@@ -7,7 +7,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from page_seed import AAPL, ACCOUNT, EURUSD, HOSTILE, connected, position
+from page_seed import AAPL, ACCOUNT, EURUSD, HOSTILE, closed_trade, connected, position
 
 from common.version import VERSION
 from executor.journal.journal import Journal
@@ -84,8 +84,7 @@ def test_closed_trade_shows_its_result_and_fees(busy):
 
 def test_result_of_a_contract_with_unknown_multiplier_is_per_unit(bench):
     seed = bench.seed()
-    trade = seed.trade("ES", 1, "sell", "2", 60, entry_price="6000", exit_price="5990.5", state="closed", closed=1)
-    seed.order(trade, "E", "sell", "2", "filled")
+    closed_trade(seed, "ES", 1, "sell", "2", ("6000", "5990.5"), 60, 30)
     assert [(t["result"], t["per_unit"]) for t in api(bench)["closed_trades"]] == [("9.5", True)]
     seed.live("contracts", {"ES": {"multiplier": "50", "currency": "USD"}})
     assert [(t["result"], t["per_unit"]) for t in api(bench)["closed_trades"]] == [("950.0", False)]
@@ -94,7 +93,9 @@ def test_result_of_a_contract_with_unknown_multiplier_is_per_unit(bench):
 def test_unrealised_of_a_trade_beside_own_holdings_counts_the_trade_alone(bench):
     seed = bench.seed()
     connected(seed)
-    seed.order(seed.trade("EURUSD", EURUSD, "buy", "10000", 60, entry_price="1.18"), "E", "buy", "10000", "filled")
+    trade = seed.trade("EURUSD", EURUSD, "buy", "10000", 60)
+    seed.order(trade, "E", "buy", "10000", "filled")
+    seed.fill(trade, "E", "buy", "10000", "1.18", 59, None)
     seed.live("positions", [position("EURUSD", EURUSD, "30000", "1.10", "1.19", "2700")])
     [trade], [row] = api(bench)["open_trades"], api(bench)["positions"]
     assert trade["unrealized"] == "100.00"
@@ -210,10 +211,12 @@ def test_a_trade_whose_position_is_gone_shows_none(bench):
 def test_prices_without_an_exit_are_drawn_on_no_scale(bench):
     seed = bench.seed()
     connected(seed)
-    seed.order(seed.trade("AAPL", AAPL, "buy", "40", 60, entry_price="230"), "E", "buy", "40", "filled")
+    trade = seed.trade("AAPL", AAPL, "buy", "40", 60)
+    seed.order(trade, "E", "buy", "40", "filled")
+    seed.fill(trade, "E", "buy", "40", "230", 59, None)
     seed.live("positions", [position("AAPL", AAPL, "40", "230", "229.99", "-0.40")])
     assert 'class="gauge"' not in text_of(bench.client())
-    seed.db.execute("UPDATE trades SET sl_price = '220'")
+    seed.order(trade, "S", "sell", "40", "working", "220")
     assert 'class="gauge"' in text_of(bench.client())
 
 
@@ -314,6 +317,35 @@ def test_page_says_that_another_program_holds_the_journal(busy):
     assert "1.18912" in text_of(client)
 
 
+# what cannot be read → SQL that writes it into the open trade 4, which is in EURUSD
+SPOILED = {
+    "a quantity": "UPDATE orders SET quantity = 'many' WHERE trade_id = 4",
+    "no number": "UPDATE fills SET price = 'NaN' WHERE trade_id = 4",
+    "a state": "UPDATE trades SET state = 'asleep' WHERE id = 4",
+    "an instant": "UPDATE trades SET sent_at = 'yesterday' WHERE id = 4",
+    "a word of the broker": "UPDATE orders SET said = 'Perhaps' WHERE trade_id = 4",
+}
+
+
+@pytest.mark.parametrize("name", SPOILED)
+def test_a_trade_that_cannot_be_read_is_said_and_keeps_its_button(busy, name):
+    busy.seed().db.execute(SPOILED[name])
+    client = busy.client()
+    html = text_of(client)
+    assert "trade 4 (EURUSD) cannot be read from the journal" in html
+    assert 'action="/trades/4/close"' in html and 'action="/symbols/EURUSD/adopt"' not in html
+    body = client.get("/api/status").json
+    assert [trade["symbol"] for trade in body["open_trades"]] == ["AAPL", "USDJPY"]
+    assert body["problem"].startswith("trade 4 (EURUSD) cannot be read from the journal (")
+    assert "executor_journal_readable 0.0" in text_of(client, "/metrics")
+
+
+def test_a_closed_trade_that_cannot_be_read_is_said(busy):
+    busy.seed().db.execute("UPDATE fills SET quantity = '1,000' WHERE trade_id = 2")
+    assert "trade 2 (GBPUSD) cannot be read from the journal" in text_of(busy.client())
+    assert len(api(busy)["closed_trades"]) == 3
+
+
 @pytest.mark.parametrize(
     "value", ["[]", "{}", '"text"', "null", "no json", '[{"symbol": 7, "position": "x"}, 3]', "[[]]"]
 )
@@ -353,6 +385,28 @@ def test_metrics_count_what_the_journal_holds(busy):
         'executor_signals_total{outcome="refused"} 2.0',
         "executor_received_to_order_seconds_count 7.0",
         'executor_order_to_fill_seconds_bucket{le="0.05"} 6.0',
+    ):
+        assert line in lines, line
+
+
+def test_metrics_follow_what_is_revised(busy):
+    """The tallies are kept by the journal itself: a signal or a trade that changes is counted once, as it is now."""
+    seed, client = busy.seed(), busy.client()
+    seed.db.execute(
+        "UPDATE inbox SET outcome = 'refused' WHERE seq = (SELECT max(seq) FROM inbox WHERE outcome = 'entered')"
+    )
+    seed.db.execute("UPDATE trades SET filled_at = NULL WHERE id = 4")
+    seed.db.execute("UPDATE trades SET filled_at = sent_at WHERE id = 2")
+    lines = text_of(client, "/metrics").splitlines()
+    counted = [row[0] for row in seed.db.execute("SELECT count(*) FROM inbox GROUP BY coalesce(outcome, state)")]
+    shown = [float(line.split()[-1]) for line in lines if line.startswith("executor_signals_total{")]
+    assert sorted(n for n in shown if n) == sorted(counted)
+    for line in (
+        'executor_signals_total{outcome="refused"} 3.0',
+        'executor_order_to_fill_seconds_bucket{le="0.005"} 1.0',
+        'executor_order_to_fill_seconds_bucket{le="0.05"} 5.0',
+        'executor_order_to_fill_seconds_bucket{le="+Inf"} 5.0',
+        "executor_order_to_fill_seconds_count 5.0",
     ):
         assert line in lines, line
 
