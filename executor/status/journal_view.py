@@ -38,6 +38,7 @@ class JournalView:
         self._db: sqlite3.Connection | None = None
         self._seen: object = None
         self._look = Look(0, queries.EMPTY)
+        self._kept = queries.Kept()
 
     def look(self) -> Look:
         """Return the journal's present content, or the last one that could be read with the problem beside it."""
@@ -76,7 +77,7 @@ class JournalView:
             return
         if isinstance(self._seen, tuple) and seen[:2] != self._seen[:2]:
             self._reopen()
-        self._remember(_read(self._db), "")
+        self._remember(_read(self._db, self._kept), "")
         self._seen = seen
 
     def _reopen(self) -> None:
@@ -101,10 +102,10 @@ def _connect(path: Path) -> sqlite3.Connection:
     return db
 
 
-def _read(db: sqlite3.Connection) -> queries.Content:
+def _read(db: sqlite3.Connection, kept: queries.Kept) -> queries.Content:
     db.execute("BEGIN")
     try:
-        return queries.read_content(db)
+        return queries.read_content(db, kept)
     finally:
         db.execute("ROLLBACK")
 

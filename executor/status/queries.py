@@ -8,17 +8,19 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from common.clock import parse_utc
 from common.errors import JournalError
 from executor.core.trades import ZERO, State, Trade
 from executor.journal.reading import found_trades
 
+T = TypeVar("T")
 CLOSED_SHOWN, SIGNALS_SHOWN, LOG_SHOWN = 40, 60, 150
 
 
@@ -120,6 +122,28 @@ class Content:
 
 EMPTY = Content(live={})
 
+
+class Kept:
+    """Values by the rows that they were made of: what has not changed since the last reading is not made again."""
+
+    def __init__(self) -> None:
+        self._before: dict[object, tuple[object, Any]] = {}
+        self._now: dict[object, tuple[object, Any]] = {}
+
+    def of(self, key: object, rows: object, make: Callable[[], T]) -> T:
+        """Return what `make` makes of these rows, or made of the same ones when it was last asked for `key`."""
+        known = self._before.get(key)
+        if known is None or known[0] != rows:
+            known = rows, make()
+        self._now[key] = known
+        value: T = known[1]
+        return value
+
+    def settle(self) -> None:
+        """A reading is over: let go of what it did not ask for."""
+        self._before, self._now = self._now, {}
+
+
 _OPEN = "SELECT id FROM trades WHERE closed = 0"
 _CLOSED = "SELECT id FROM trades WHERE closed = 1 ORDER BY closed_at DESC LIMIT ?"
 _SIGNALS = "SELECT * FROM inbox ORDER BY seq DESC LIMIT ?"
@@ -130,21 +154,26 @@ _OUTCOMES = "SELECT outcome, signals FROM signal_tallies"
 _DELAYS = "SELECT at_most, trades, seconds FROM delay_tallies WHERE delay = ? ORDER BY at_most"
 
 
-def read_content(db: sqlite3.Connection) -> Content:
-    """Return everything the page shows; the caller holds one read transaction around the call."""
-    opened, lost = _trades(db, _OPEN)
-    closed, lost_too = _trades(db, _CLOSED, CLOSED_SHOWN)
-    return Content(
+def read_content(db: sqlite3.Connection, kept: Kept) -> Content:
+    """Return everything the page shows; the caller holds one read transaction around the call, and keeps `kept`."""
+    opened, lost = _trades(db, kept, _OPEN)
+    closed, lost_too = _trades(db, kept, _CLOSED, CLOSED_SHOWN)
+    content = Content(
         live={row["key"]: _live(row) for row in db.execute("SELECT key, value, at FROM live")},
         open_trades=tuple(sorted(opened, key=_urgency)),
         closed_trades=tuple(sorted(closed, key=lambda trade: trade.closed_at or trade.timestamp, reverse=True)),
         unreadable=(*lost, *lost_too),
-        signals=tuple(_signal(row) for row in db.execute(_SIGNALS, (SIGNALS_SHOWN,))),
+        signals=tuple(
+            kept.of(("signal", row["seq"]), row, partial(_signal, row))
+            for row in db.execute(_SIGNALS, (SIGNALS_SHOWN,))
+        ),
         log=tuple(_log(row) for row in db.execute(_LOG, (LOG_SHOWN,))),
         alarms=tuple(_alarm(row) for row in db.execute(_ALARMS)),
         blocks=tuple(_block(row) for row in db.execute(_BLOCKS)),
         ignored=_ignored(db),
     )
+    kept.settle()
+    return content
 
 
 def outcomes(db: sqlite3.Connection) -> dict[str, int]:
@@ -163,13 +192,13 @@ def trade_symbol(db: sqlite3.Connection, trade_id: int) -> str | None:
     return None if row is None else str(row["symbol"])
 
 
-def _trades(db: sqlite3.Connection, which: str, *values: object) -> tuple[list[Trade], list[Unreadable]]:
+def _trades(db: sqlite3.Connection, kept: Kept, which: str, *values: object) -> tuple[list[Trade], list[Unreadable]]:
     """Return the trades that a query names, and beside them those that cannot be read, in words."""
     read: list[Trade] = []
     lost: list[Unreadable] = []
     for found in found_trades(lambda sql, *given: db.execute(sql, given).fetchall(), which, *values):
         try:
-            read.append(found.trade())
+            read.append(kept.of(("trade", found.row["id"]), found, found.trade))
         except JournalError as error:
             known = _plain(found.row, "id symbol account con_id state closed")
             lost.append(Unreadable(**known, text=str(error)))
