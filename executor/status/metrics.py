@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry
@@ -18,9 +17,9 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from . import queries
 from .dashboard import Dashboard
 from .page import Page
+from .queries import Content, Delays
 
 _OUTCOMES = (
     "entered",
@@ -44,11 +43,7 @@ class JournalCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         yield InfoMetricFamily("executor_build", "the executor's version", {"version": self._page.settings.version})
         yield from _moment(self._page.dashboard())
-        try:
-            with self._page.journal.transaction() as db:
-                yield from _totals(db)
-        except (sqlite3.Error, OSError):
-            return  # executor_journal_readable says so
+        yield from _totals(self._page.journal.look().content)
 
 
 def registry_of(page: Page) -> CollectorRegistry:
@@ -79,21 +74,21 @@ def _moment(dashboard: Dashboard) -> Iterator[Metric]:
         )
 
 
-def _totals(db: sqlite3.Connection) -> list[Metric]:
-    return [
-        _signals(queries.outcomes(db)),
-        _delays("executor_received_to_order_seconds", "from the relay's receipt to the entry order",
-                queries.delays(db, "to order")),
-        _delays("executor_order_to_fill_seconds", "from the entry order to its first fill",
-                queries.delays(db, "to fill")),
-    ]  # fmt: skip
+def _totals(content: Content) -> Iterator[Metric]:
+    """Yield what the journal has counted; nothing while none could be read."""
+    if content.delays:
+        yield _signals(content.outcomes)
+        yield _delays("executor_received_to_order_seconds", "from the relay's receipt to the entry order",
+                      content.delays["to order"])  # fmt: skip
+        yield _delays("executor_order_to_fill_seconds", "from the entry order to its first fill",
+                      content.delays["to fill"])  # fmt: skip
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:
     return GaugeMetricFamily(name, text, value=float(value))
 
 
-def _signals(found: dict[str, int]) -> Metric:
+def _signals(found: Mapping[str, int]) -> Metric:
     family = CounterMetricFamily(
         "executor_signals", "signals by outcome, or by state while not done", labels=["outcome"]
     )
@@ -102,7 +97,7 @@ def _signals(found: dict[str, int]) -> Metric:
     return family
 
 
-def _delays(name: str, text: str, found: list[tuple[float, int, float]]) -> Metric:
+def _delays(name: str, text: str, found: Delays) -> Metric:
     family = HistogramMetricFamily(name, text)
     bounds, trades, seconds = zip(*found, strict=True)
     family.add_metric([], list(zip(map(floatToGoString, bounds), accumulate(trades), strict=True)), sum(seconds))

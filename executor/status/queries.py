@@ -105,6 +105,9 @@ class Live:
     at: datetime | None = field(compare=False)
 
 
+Delays = tuple[tuple[float, int, float], ...]  # bound in seconds, how many trades come to it, the sum of their seconds
+
+
 @dataclass(frozen=True, slots=True)
 class Content:
     """Everything the page shows, as of one moment of the journal."""
@@ -118,6 +121,8 @@ class Content:
     alarms: tuple[AlarmRow, ...] = ()
     blocks: tuple[BlockRow, ...] = ()
     ignored: Mapping[tuple[str, int], Decimal] | None = None  # (account, con_id) → quantity
+    outcomes: Mapping[str, int] = field(default_factory=dict)  # outcome, or state while not done → how many signals
+    delays: Mapping[str, Delays] = field(default_factory=dict)  # "to order", "to fill"
 
 
 EMPTY = Content(live={})
@@ -151,7 +156,7 @@ _LOG = "SELECT id, at, symbol, kind, details, trade_id FROM events ORDER BY id D
 _ALARMS = "SELECT * FROM alarms WHERE cleared_at IS NULL ORDER BY level = 'page' DESC, raised_at DESC, id DESC"
 _BLOCKS = "SELECT * FROM blocks ORDER BY since DESC"
 _OUTCOMES = "SELECT outcome, signals FROM signal_tallies"
-_DELAYS = "SELECT at_most, trades, seconds FROM delay_tallies WHERE delay = ? ORDER BY at_most"
+_DELAYS = "SELECT delay, at_most, trades, seconds FROM delay_tallies ORDER BY delay, at_most"
 
 
 def read_content(db: sqlite3.Connection, kept: Kept) -> Content:
@@ -171,19 +176,11 @@ def read_content(db: sqlite3.Connection, kept: Kept) -> Content:
         alarms=tuple(_alarm(row) for row in db.execute(_ALARMS)),
         blocks=tuple(_block(row) for row in db.execute(_BLOCKS)),
         ignored=_ignored(db),
+        outcomes=dict(map(tuple, db.execute(_OUTCOMES))),
+        delays=_delays(db),
     )
     kept.settle()
     return content
-
-
-def outcomes(db: sqlite3.Connection) -> dict[str, int]:
-    """Return how many signals came to each outcome; those not done are counted under their state."""
-    return {str(name): int(count) for name, count in db.execute(_OUTCOMES)}
-
-
-def delays(db: sqlite3.Connection, which: str) -> list[tuple[float, int, float]]:
-    """Return how long trades took, `to order` or `to fill`: each bound in seconds, how many trades come to it, their sum."""
-    return [(row["at_most"], row["trades"], row["seconds"]) for row in db.execute(_DELAYS, (which,))]
 
 
 def trade_symbol(db: sqlite3.Connection, trade_id: int) -> str | None:
@@ -232,6 +229,13 @@ def _ignored(db: sqlite3.Connection) -> dict[tuple[str, int], Decimal]:
     found: defaultdict[tuple[str, int], Decimal] = defaultdict(Decimal)
     for row in db.execute("SELECT account, con_id, quantity FROM ignored_holdings"):
         found[row["account"], row["con_id"]] += _number(row["quantity"]) or ZERO
+    return found
+
+
+def _delays(db: sqlite3.Connection) -> dict[str, Delays]:
+    found: dict[str, Delays] = {}
+    for row in db.execute(_DELAYS):
+        found[row["delay"]] = (*found.get(row["delay"], ()), (row["at_most"], row["trades"], row["seconds"]))
     return found
 
 

@@ -18,7 +18,7 @@ PLANS = {
     "_LOG": ["SCAN events"],
     "_ALARMS": ["SCAN alarms USING INDEX alarms_to_tell"],
     "_OUTCOMES": ["SCAN signal_tallies"],
-    "_DELAYS": ["SEARCH delay_tallies USING PRIMARY KEY (delay=?)"],
+    "_DELAYS": ["SCAN delay_tallies"],
 }
 NEWEST_FIRST = ("_CLOSED", "_SIGNALS", "_LOG")  # read in the order of the index, or of the rows, and no further
 
