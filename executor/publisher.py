@@ -7,7 +7,7 @@ from typing import Any
 
 from common.clock import Clock
 from common.signals import decimal_text
-from executor.core.ports import Position
+from executor.core.ports import Contract, Position
 from executor.desk.desk import Desk
 from executor.journal.journal import Journal
 from executor.tws.client import Tws
@@ -22,6 +22,8 @@ class Publisher:
     def __init__(self, journal: Journal, tws: Tws, desk: Desk, connection: Connection, clock: Clock) -> None:
         self._journal, self._tws, self._desk = journal, tws, desk
         self._connection, self._clock = connection, clock
+        self._known: list[Contract] = []
+        self._contracts: dict[str, object] = {}  # of those
         self._written: dict[str, object] = {}
         self._written_at = -_HEARTBEAT_SECONDS
 
@@ -31,10 +33,10 @@ class Publisher:
         Raises:
             JournalError: It cannot be written.
         """
-        now = self._clock.monotonic()
-        changed = {key: value for key, value in self._moment().items() if self._written.get(key) != value}
+        now, moment = self._clock.monotonic(), self._moment()
+        changed = {key: value for key, value in moment.items() if self._written.get(key) != value}
         if now - self._written_at >= _HEARTBEAT_SECONDS:
-            changed["connection"] = self._shown_connection()
+            changed["connection"] = moment["connection"]
         if not changed:
             return
         with self._journal.transaction():
@@ -52,11 +54,18 @@ class Publisher:
         if self._tws.connected:  # else the last known stay, and the page says since when they are old
             moment["account"] = dict(self._tws.account_view().values)
             moment["positions"] = [_position(each) for each in self._tws.positions()]
-            moment["contracts"] = {
-                each.symbol: {"multiplier": decimal_text(each.multiplier), "currency": each.currency}
-                for each in self._tws.lookup.known()
-            }
+            moment["contracts"] = self._shown_contracts()
         return moment
+
+    def _shown_contracts(self) -> dict[str, object]:
+        """Return what the page needs of each contract; made again only when one was looked up."""
+        known = self._tws.lookup.known()
+        if known != self._known:  # the same values in the same order are compared by identity
+            self._known = known
+            self._contracts = {
+                each.symbol: {"multiplier": decimal_text(each.multiplier), "currency": each.currency} for each in known
+            }
+        return self._contracts
 
     def _shown_connection(self) -> dict[str, Any]:
         desk = self._desk.status()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,7 @@ from executor.core.ports import AccountView, Position
 from executor.publisher import Publisher
 from executor.tws.connection import Connection
 
-from .fakes import AAPL, ACCOUNT, House
+from .fakes import AAPL, ACCOUNT, EURUSD, House
 
 
 class Shown:
@@ -77,6 +78,38 @@ def test_unchanged_is_not_written_again_but_the_sign_of_life(house: House, publi
     house.clock.advance(5)
     publisher.publish()
     assert written_at(house, "connection") > first == written_at(house, "account")
+
+
+def test_contracts_are_described_when_one_is_looked_up_and_not_each_time(
+    house: House, shown: Shown, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described: list[Decimal] = []
+
+    def text(value: Decimal) -> str:
+        described.append(value)
+        return str(value)
+
+    monkeypatch.setattr("executor.publisher.decimal_text", text)
+    known = [replace(AAPL, symbol=f"S{n}", con_id=n) for n in range(300)]
+    shown.lookup = SimpleNamespace(known=lambda: list(known))
+    for _ in range(5):
+        publisher.publish()
+    assert len(described) == 300
+    known.append(EURUSD)
+    publisher.publish()
+    assert "EURUSD" in live(house)["contracts"] and len(live(house)["contracts"]) == 301
+
+
+def test_what_changed_is_one_commit_and_what_did_not_is_none(house: House, shown: Shown, publisher: Publisher) -> None:
+    said: list[str] = []
+    house.journal._db.set_trace_callback(said.append)
+    publisher.publish()
+    assert said.count("COMMIT") == 1
+    publisher.publish()
+    shown.held = (Position(ACCOUNT, AAPL.con_id, "AAPL", Decimal(5), Decimal(200)),)
+    assert said.count("COMMIT") == 1
+    publisher.publish()
+    assert said.count("COMMIT") == 2 and sum("INSERT OR REPLACE INTO live" in sql for sql in said) >= 5
 
 
 def test_last_known_positions_stay_while_tws_is_away(house: House, shown: Shown, publisher: Publisher) -> None:
