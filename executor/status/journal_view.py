@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import queries
+from .kept import Kept
 
 _BUSY_SECONDS = 0.5
 
@@ -38,7 +39,7 @@ class JournalView:
         self._db: sqlite3.Connection | None = None
         self._seen: object = None
         self._look = Look(0, queries.EMPTY)
-        self._kept = queries.Kept()
+        self._kept = Kept()
 
     def look(self) -> Look:
         """Return the journal's present content, or the last one that could be read with the problem beside it."""
@@ -102,7 +103,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     return db
 
 
-def _read(db: sqlite3.Connection, kept: queries.Kept) -> queries.Content:
+def _read(db: sqlite3.Connection, kept: Kept) -> queries.Content:
     db.execute("BEGIN")
     try:
         return queries.read_content(db, kept)

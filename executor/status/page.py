@@ -8,9 +8,11 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import cast
 
 from flask import Response, current_app, render_template, request
+from jinja2.runtime import Macro
 from werkzeug.wrappers import Response as BaseResponse
 
 from common.clock import Clock
@@ -20,6 +22,7 @@ from . import plain
 from .dashboard import Dashboard, build, is_silent
 from .faults import Faults
 from .journal_view import JournalView, Look
+from .kept import Kept
 from .rendering import render_built_in
 from .security import Guard
 from .settings import PageSettings
@@ -33,6 +36,14 @@ class Rendering:
     plain: bytes
     packed: bytes
     is_whole: bool = True  # False: it stands in for a page that could not be rendered
+
+
+class Pieces(Kept):
+    """The parts of the built-in page that are long lists of what hardly changes: log, signals, closed trades."""
+
+    def piece(self, macro: Macro, key: object, *values: object) -> str:
+        """Return what a macro makes of some values, which say all that it shows."""
+        return self.of((macro.name, key), values, partial(macro, *values))
 
 
 class Page:
@@ -55,6 +66,7 @@ class Page:
         self._start = secrets.token_hex(4)  # a version never outlives its process: the CSRF token is new
         self._lock = threading.Lock()
         self._rendering: Rendering | None = None
+        self._pieces = Pieces()
 
     def dashboard(self) -> Dashboard:
         """Return what there is to show now."""
@@ -79,7 +91,10 @@ class Page:
         dashboard = None
         try:
             dashboard = build(look, now)
-            html = render_template("index.html", dashboard_data=dashboard, trade_log=dashboard.log)
+            html = render_template(
+                "index.html", dashboard_data=dashboard, trade_log=dashboard.log, piece=self._pieces.piece
+            )
+            self._pieces.settle()
         except Exception as error:
             said = self.faults.failed("/", error)
             return _packed(version, self._substitute(dashboard, said), is_whole=False)
@@ -91,8 +106,9 @@ class Page:
         if dashboard is None or not self.settings.templates:
             return self._plain(said)
         return render_built_in(
-            "index.html", lambda: self._plain(said), dashboard_data=dashboard, trade_log=dashboard.log, fault=said
-        )
+            "index.html", lambda: self._plain(said), dashboard_data=dashboard, trade_log=dashboard.log, fault=said,
+            piece=Pieces().piece,
+        )  # fmt: skip
 
     def _plain(self, said: str) -> str:
         return plain.page(self.journal, self.guard.csrf_token, said)

@@ -8,19 +8,20 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from common.clock import parse_utc
 from common.errors import JournalError
 from executor.core.trades import ZERO, State, Trade
 from executor.journal.reading import found_trades
 
-T = TypeVar("T")
+from .kept import Kept
+
 CLOSED_SHOWN, SIGNALS_SHOWN, LOG_SHOWN = 40, 60, 150
 
 
@@ -126,28 +127,6 @@ class Content:
 
 
 EMPTY = Content(live={})
-
-
-class Kept:
-    """Values by the rows that they were made of: what has not changed since the last reading is not made again."""
-
-    def __init__(self) -> None:
-        self._before: dict[object, tuple[object, Any]] = {}
-        self._now: dict[object, tuple[object, Any]] = {}
-
-    def of(self, key: object, rows: object, make: Callable[[], T]) -> T:
-        """Return what `make` makes of these rows, or made of the same ones when it was last asked for `key`."""
-        known = self._before.get(key)
-        if known is None or known[0] != rows:
-            known = rows, make()
-        self._now[key] = known
-        value: T = known[1]
-        return value
-
-    def settle(self) -> None:
-        """A reading is over: let go of what it did not ask for."""
-        self._before, self._now = self._now, {}
-
 
 _OPEN = "SELECT id FROM trades WHERE closed = 0"
 _CLOSED = "SELECT id FROM trades WHERE closed = 1 ORDER BY closed_at DESC LIMIT ?"
