@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from common.clock import FakeClock
+from executor.journal import reading
 from executor.journal.journal import Journal
 from executor.status import queries
 
@@ -33,3 +34,14 @@ def test_each_list_of_the_page_reads_no_more_than_it_shows(name: str, bench, tmp
     assert [step for step in plan if step not in sorting] == PLANS[name]
     if name in NEWEST_FIRST:
         assert sorting == [] and "LIMIT ?" in sql
+
+
+@pytest.mark.parametrize("of", ["TRADES", "ORDERS", "EXECUTIONS"])
+@pytest.mark.parametrize("which", ["_OPEN", "_CLOSED"])
+def test_trades_are_read_with_what_belongs_to_them_by_their_number(of: str, which: str, bench, tmp_path: Path) -> None:
+    journal = Journal.open(tmp_path / "trade_state.db", FakeClock(bench.clock.now()))
+    sql = getattr(reading, of).format(which=getattr(queries, which))
+    first, *rest = (row[3] for row in journal._rows(f"EXPLAIN QUERY PLAN {sql}", *[1] * sql.count("?")))
+    journal.close()
+    assert first.startswith("SEARCH ") and first.endswith(("(rowid=?)", "(trade_id=?)"))
+    assert [step for step in rest if step.startswith("SCAN")] == PLANS[which]
