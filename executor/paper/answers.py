@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
-from executor.paper import account_values, replies
+from executor.paper import account_values, replies, shown
 from executor.paper.contracts import Instrument
 from executor.paper.exchange import EXCHANGE_ZONE
 from executor.paper.order_frames import completed_order, open_order
 from executor.paper.orders import Execution, Order
 from executor.paper.requests import Request
+from executor.paper.session import Answer, Session
 from executor.paper.validation import READ_ONLY, invalid, refusal, words
 from executor.paper.wire import UNSET_DOUBLE, text, whole
-
-if TYPE_CHECKING:
-    from executor.paper.session import Session
 
 MAX_TICKERS = 100  # source: IBKR, market data lines of an account
 
 Row = TypeVar("Row")
-Answer = Callable[["Session", Request], None]
 
 # refusals of what a paper TWS does not offer: kind -> (code, words); source: IBKR Message Codes, recordings
 REFUSED: dict[str, tuple[int, str]] = {
@@ -132,8 +129,8 @@ def _all_open_orders(session: Session, request: Request) -> None:
 
 def _show(session: Session, orders: list[Order]) -> None:
     for order in _rows(session, "openOrderEnd", orders):
-        session.put(session.gateway.open_order(order, session))
-        session.put(session.gateway.order_status(order))
+        session.put(shown.open_order(session.floor, order, session.version))
+        session.put(shown.order_status(order))
     session.put(replies.open_order_end())
 
 
@@ -162,8 +159,8 @@ def _executions(session: Session, request: Request) -> None:
     """Replay the day's executions that pass the filter, each with its commission; client 0 means everybody's."""
     for one in _rows(session, "execDetailsEnd", session.floor.shown_executions()):
         if _passes(session, one, request.args):
-            session.put(session.gateway.execution(request.req_id, one))
-            session.put(session.gateway.commission(one))
+            session.put(shown.execution(session.floor, request.req_id, one))
+            session.put(shown.commission(one))
     session.put(replies.execution_end(request.req_id))
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime, timedelta
 
-from executor.paper import replies
-from executor.paper.contracts import Instrument
+from executor.paper import answers, shown
 from executor.paper.events import (
     Commissioned,
     Event,
@@ -20,12 +18,10 @@ from executor.paper.events import (
     Refused,
     StatusShown,
 )
-from executor.paper.exchange import EXCHANGE_ZONE, Exchange
-from executor.paper.order_frames import open_order
+from executor.paper.exchange import Exchange
 from executor.paper.orders import Execution, Order
 from executor.paper.owner import Owner
 from executor.paper.session import Session
-from executor.paper.wire import UNSET_DOUBLE
 
 OnMessage = Callable[[str, str, int], None]
 PUSH_SECONDS = 3.0  # how often moving prices reach the account values
@@ -62,7 +58,7 @@ class Gateway:
         """
         if not self.accepting or self.exchange.floor.faults.standing("refuse_connections"):
             raise ConnectionRefusedError("the paper TWS is down")
-        session = Session(self, write, on_close)
+        session = Session(self, answers.answer, write, on_close)
         session.paused = self.frozen
         self.sessions.append(session)
         return session
@@ -117,7 +113,7 @@ class Gateway:
 
     # -- the boundary of every message ------------------------------------------------------------------------
 
-    def count(self, session: Session, direction: str, kind: str) -> None:
+    def count(self, direction: str, kind: str) -> None:
         self.counts[direction] += 1
         for hook in self.hooks:
             hook(direction, kind, self.counts[direction])
@@ -206,13 +202,13 @@ class Gateway:
         session = self._owner(order)
         if session and not order.muted:
             if isinstance(event, OrderShown):
-                session.put(self.open_order(order, session))
-            session.put(self.order_status(order))
+                session.put(shown.open_order(self.exchange.floor, order, session.version))
+            session.put(shown.order_status(order))
         other = self.of(event.to) if event.to is not None else None
         if other and other is not session:  # the canceller hears of it under its own id (source: recorded)
             mine = order.copy()
             mine.client_id = event.to or 0
-            other.put(self.order_status(mine))
+            other.put(shown.order_status(mine))
 
     def _owner(self, order: Order | Execution) -> Session | None:
         session = self.of(order.client_id)
@@ -230,9 +226,9 @@ class Gateway:
         if session is None or event.muted:
             return
         if isinstance(event, Executed):
-            session.put(self.execution(-1, event.execution))
+            session.put(shown.execution(self.exchange.floor, -1, event.execution))
         else:
-            session.put(self.commission(event.execution, unset=event.amount is None))
+            session.put(shown.commission(event.execution, unset=event.amount is None))
 
     def _moved(self, event: PositionMoved | PricesMoved) -> None:
         for session in list(self.sessions):
@@ -240,35 +236,3 @@ class Gateway:
                 session.put_all(session.feeds.position_moved(event.account, event.con_id))
             else:
                 session.put_all(session.feeds.prices_moved(event.con_ids))
-
-    # -- messages that need the floor -------------------------------------------------------------------------
-
-    def instrument(self, order: Order | Execution) -> Instrument:
-        return self.exchange.floor.instrument(order)
-
-    def open_order(self, order: Order, session: Session) -> replies.Message:
-        return open_order(_as_known(order), self.instrument(order), order.order_id, session.version)
-
-    def order_status(self, order: Order) -> replies.Message:
-        return replies.order_status(_as_known(order), order.order_id, order.form.parent_id)
-
-    def execution(self, req_id: int, one: Execution) -> replies.Message:
-        return replies.execution(req_id, one, self.instrument(one), self.execution_time(one))
-
-    def commission(self, one: Execution, *, unset: bool = False) -> replies.Message:
-        return replies.commission(one.exec_id, UNSET_DOUBLE if unset else one.commission, one.currency, one.realized)
-
-    def execution_time(self, one: Execution) -> str:
-        """Return the time of an execution in the form that the knob `exec_time_format` asks for."""
-        fault = self.exchange.floor.faults.standing("exec_time_format")
-        form = fault.word("form") if fault else "instrument"
-        if form == "utc":
-            return f"{one.at:%Y%m%d-%H:%M:%S}"
-        if form == "tws":  # in TWS's own zone, which its greeting names: UTC
-            return f"{one.at:%Y%m%d  %H:%M:%S}"
-        return f"{one.at.astimezone(EXCHANGE_ZONE):%Y%m%d %H:%M:%S} US/Eastern"
-
-
-def _as_known(order: Order) -> Order:
-    """Return an order as it is shown: IB gives it its permId, so before it is there it has none."""
-    return replace(order, perm_id=0) if order.lost or "queued" in order.flags else order

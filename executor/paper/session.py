@@ -1,32 +1,60 @@
 """One connected client: handshake, the boundary of every message, and who gets to hear what.
 
-No I/O: bytes come in by `receive`, go out by the function given. Answers to requests are in `answers`.
+No I/O: bytes come in by `receive`, go out by the function given. The gateway hands it what answers its requests.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from executor.paper import answers, replies
+from executor.paper import replies
+from executor.paper.exchange import Exchange
 from executor.paper.feeds import Feeds
+from executor.paper.owner import Owner
 from executor.paper.replies import Message
 from executor.paper.requests import Request, UnknownMessage, read
 from executor.paper.validation import words
 from executor.paper.wire import Receiver, WireError, frame, negotiate, whole
 
-if TYPE_CHECKING:
-    from executor.paper.gateway import Gateway
-
+Answer = Callable[["Session", Request], None]  # answers one request of a client that has logged in
 FARMS = ((2104, "Market data farm connection is OK:usfarm"), (2106, "HMDS data farm connection is OK:ushmds"),
          (2158, "Sec-def data farm connection is OK:secdefnj"))  # fmt: skip
+
+
+class Gate(Protocol):
+    """What a session needs of the gateway that it came in by."""
+
+    exchange: Exchange
+    owner: Owner
+    sessions: list[Session]
+
+    def pump(self) -> None:
+        """Handle all waiting messages, of every session."""
+
+    def claim(self, session: Session, client_id: int) -> bool:
+        """Give a client id to a session; False if it is taken."""
+
+    def boundary(self, session: Session, direction: str, when: str, kind: str) -> bool:
+        """Let faults act before or after a message; False if it must not pass."""
+
+    def count(self, direction: str, kind: str) -> None:
+        """Take notice of a message that was handled or written."""
+
+    def note(self, text: str) -> None:
+        """Keep what a log would want to know."""
+
+    def left(self, session: Session) -> None:
+        """Forget a session that has ended."""
 
 
 class Session:
     """The server's side of one connection."""
 
-    def __init__(self, gateway: Gateway, write: Callable[[bytes], None], on_close: Callable[[], None]) -> None:
+    def __init__(
+        self, gateway: Gate, answer: Answer, write: Callable[[bytes], None], on_close: Callable[[], None]
+    ) -> None:
         self.gateway = gateway
         self.floor = gateway.exchange.floor
         self.feeds = Feeds(self.floor)
@@ -36,6 +64,7 @@ class Session:
         self.sees_all = False  # has asked for the orders of all clients
         self.auto_bind = False
         self.paused = False  # frozen: nothing is read, nothing is written
+        self._answer = answer
         self._write = write
         self._leaving = False  # the client is gone, its last messages wait behind a freeze
         self._on_close = on_close
@@ -82,7 +111,7 @@ class Session:
             if self.is_paused():
                 self._inbox.appendleft(fields)
             return not self.is_paused()
-        self.gateway.count(self, "in", request.kind)
+        self.gateway.count("in", request.kind)
         self._handle(request)
         self.gateway.boundary(self, "in", "after", request.kind)
         return True
@@ -119,7 +148,7 @@ class Session:
         elif self.client_id is None:
             self.error(-1, 504, "Not connected")
         else:
-            answers.answer(self, request)
+            self._answer(self, request)
 
     def _start(self, request: Request) -> None:
         client_id = whole(request.args["client_id"])
@@ -169,7 +198,7 @@ class Session:
         if not self.gateway.boundary(self, "out", "before", kind):
             return not self.is_paused()
         self._put(message)
-        self.gateway.count(self, "out", kind)
+        self.gateway.count("out", kind)
         self.gateway.boundary(self, "out", "after", kind)
         return True
 
