@@ -9,18 +9,15 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from common.errors import BrokerUnavailable
 from common.logs import get_logger
 from executor.core.contracts import UnknownSymbol, spec_for
-from executor.core.ports import Contract, ContractSpec, PriceStep
+from executor.core.ports import Contract, ContractSpec, Listener, PriceStep
 from executor.tws import decode
 from executor.tws.prices import Prices
-from executor.tws.wire import RequestRefused, within
-
-if TYPE_CHECKING:
-    from executor.tws.client import Tws
+from executor.tws.wire import RequestRefused, Wire, within
 
 log = get_logger(__name__)
 
@@ -31,10 +28,42 @@ _Question = tuple[str, int]  # a symbol; the contract that must be its, 0 for th
 _WHOLE_UNITS = ("STK", "CASH", "FUT", "CFD")  # shares, units of the base currency, contracts
 
 
+class Questions(Protocol):
+    """What a lookup asks of TWS. Each of the questions raises BrokerUnavailable where there is no connection.
+
+    An answer is the library's own objects, of which a lookup reads the fields; a question that is not answered in
+    time raises TimeoutError, one that TWS refuses RequestRefused.
+    """
+
+    @property
+    def connected(self) -> bool:
+        """Whether TWS can be asked now."""
+
+    @property
+    def wire(self) -> Wire:
+        """The present connection, on which prices are heard."""
+
+    @property
+    def listener(self) -> Listener | None:
+        """Who hears the answers; None before the account is known to be the right one."""
+
+    async def details(self, spec: ContractSpec) -> list[Any]:
+        """Return the details of every contract that fits."""
+
+    async def samples(self, text: str) -> list[Any]:
+        """Return what resembles a text."""
+
+    async def market_rule(self, rule_id: int) -> list[Any]:
+        """Return the rows of a market rule: price from which, step."""
+
+    def watch(self, contract: Contract, *, delayed: bool = False) -> None:
+        """Subscribe to a contract's prices."""
+
+
 class Lookup:
     """Symbols being looked up, and those that are known."""
 
-    def __init__(self, tws: Tws, prices: Prices, configured: Mapping[str, ContractSpec]) -> None:
+    def __init__(self, tws: Questions, prices: Prices, configured: Mapping[str, ContractSpec]) -> None:
         self._tws, self._prices, self._configured = tws, prices, configured
         self._known: dict[_Question, Contract] = {}
         self._rules: dict[int, tuple[PriceStep, ...]] = {}  # market rule → its steps
