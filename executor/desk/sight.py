@@ -94,10 +94,12 @@ class Sight:
 
     def may_lag(self, con_id: int) -> bool:
         """Whether the position shown may not count our last execution yet, so that nothing unknown can be told by it."""
-        if con_id in self._uncounted:
-            return True
-        at = self._filled_at.get(con_id)
-        return at is not None and abs(self._clock.now() - at) < LATE_POSITION
+        return con_id in self._uncounted or self.lags_until(con_id) is not None
+
+    def lags_until(self, con_id: int) -> datetime | None:
+        """Return until when a position report may lag behind our last execution, None where it does not any more."""
+        at, now = self._filled_at.get(con_id), self._clock.now()
+        return at + LATE_POSITION if at is not None and abs(now - at) < LATE_POSITION else None
 
     # ---- contracts ----
 

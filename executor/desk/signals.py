@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -73,7 +74,7 @@ class Signals:
             dues.append(valid_until + timedelta(microseconds=1))
         if self._gate.ready_since is not None:
             if self._open_trade(row.signal.symbol) is None:  # else what happens to the trade wakes its signals
-                dues.append(now + (_BEAT if self._may_change_unheard(row) else LATE_POSITION))
+                dues += self._unheard(row)
             stuck_at = max(row.received_at, self._gate.ready_since) + self._policy.validity + STUCK
             if now <= stuck_at:
                 dues.append(stuck_at + timedelta(microseconds=1))
@@ -84,9 +85,13 @@ class Signals:
                 self._alarms.state(AlarmKind.STUCK_SIGNAL, text, row.signal_id, symbol=row.signal.symbol)
         return min(dues, default=None)
 
-    def _may_change_unheard(self, row: InboxRow) -> bool:
-        """Whether what a signal waits for ends without a message: TWS takes more again, or a resend has had its time."""
-        return self._broker.is_paced or self._gate.resends or row.signal.symbol in self._sight.contracts
+    def _unheard(self, row: InboxRow) -> Iterator[datetime]:
+        """Say when what a signal waits for may end without a message: TWS takes more again, a resend or a lag is over."""
+        now = self._clock.now()
+        yield now + (_BEAT if self._broker.is_paced or self._gate.resends else LATE_POSITION)
+        contract = self._sight.contracts.get(row.signal.symbol)
+        if isinstance(contract, Contract) and (lag := self._sight.lags_until(contract.con_id)) is not None:
+            yield lag
 
     def _on_hold(self, symbol: str) -> bool:
         """Whether the symbol's trade waits for the owner: a kept close must not hide what comes after it."""

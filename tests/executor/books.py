@@ -36,8 +36,8 @@ def check_restart(desk: Desk) -> None:
 
 def check_at_rest(desk: Desk) -> None:
     """Nothing is left to do that nobody woke: worked on again, every trade and every signal stays as it is."""
-    if not desk.can_send or desk.agenda.has_work:
-        return
+    if not desk.can_send or desk.agenda.has_work or desk._broker.is_paced or desk.gate.resends:
+        return  # what TWS is sent in its own time is looked at twice a second
     db, want, sent = desk._journal._db, desk.gate.want_snapshot, []
     before, flush = db.total_changes, desk._outbox.flush
     desk.gate.want_snapshot = lambda why: None
