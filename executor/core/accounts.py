@@ -11,13 +11,13 @@ _PAPER = ("DU", "DF")  # source: IBKR, paper trading accounts begin with DU, adv
 
 
 class AccountRefused(BridgeError):
-    """This login, or the choice of account, does not allow trading; the text says the mend. Nothing is sent."""
+    """This login, or the choice of account, does not allow trading; the text says what to do. Nothing is sent."""
 
     code = "account-refused"
 
 
 def is_paper(account: str) -> bool:
-    """Tell whether an account is one of play money.
+    """True if an account is a paper account.
 
     >>> is_paper("DU1234567"), is_paper("U1234567")
     (True, False)
@@ -42,7 +42,7 @@ class AccountRules:
         account = self._named(shown, bound)
         if bound is not None and bound != account:
             raise AccountRefused(
-                f"this journal belongs to account {bound}, and TWS would trade {account}; log TWS in to {bound}, "
+                f"this journal belongs to account {bound}, but TWS is logged in to {account}; log TWS in to {bound}, "
                 "or use another journal (--db) for this account"
             )
         if not is_paper(account) and self.live != account:
@@ -54,7 +54,7 @@ class AccountRules:
     def _named(self, shown: Sequence[str], bound: str | None) -> str:
         named = self.account or self.live
         if named is not None and named not in shown:
-            raise AccountRefused(f"TWS shows {_list(shown)} and not {named}; log TWS in to it, or correct --account")
+            raise AccountRefused(f"TWS shows {_list(shown)}, not {named}; log TWS in to it, or correct --account")
         if named is None and len(shown) != 1:
             raise AccountRefused(f"this login has several accounts ({_list(shown)}); name one with --account")
         return named or shown[0]
@@ -65,7 +65,7 @@ class AccountRules:
 
 
 def refuse_other_client(client_id: int, others: Sequence[int]) -> None:
-    """See to it that the live orders of the journal are this client's: TWS counts order ids for each client by itself.
+    """Make sure that the journal's live orders are this client's: TWS counts order ids for each client separately.
 
     Raises:
         AccountRefused: Some belong to another client id, so that a cancel would hit another order.

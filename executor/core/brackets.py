@@ -56,7 +56,7 @@ class Bracket:
 def plan_bracket(signal: Signal, signal_id: str, contract: Contract, market: Decimal | None) -> Bracket | str:
     """Return the bracket for an open signal, or in words why it cannot be ordered.
 
-    `market` is the price now, None where it is not known: then only the exits are held against each other.
+    `market` is the current price, None if unknown: then only the exits are checked against each other.
     """
     if signal.side is None or signal.quantity is None:
         return "an open signal needs a side and a quantity"
@@ -82,24 +82,22 @@ def _bracket_orders(
 
 
 def size_problem(quantity: Decimal, contract: Contract) -> str | None:
-    """Say in words why this quantity cannot be traded in this contract, or None."""
+    """Return why this quantity cannot be traded in this contract, in words, or None."""
     if contract.sec_type != "CASH" and quantity % contract.size_step != 0:
         unit = {"STK": "whole shares", "FUT": "whole contracts"}.get(
             contract.sec_type, f"steps of {contract.size_step}"
         )
-        return f"{quantity} {contract.symbol} cannot be ordered through the API: only {unit}"
+        return f"{quantity} {contract.symbol} cannot be ordered: the API accepts only {unit}"
     return None
 
 
 def price_problem(side: Side, tp: Decimal | None, sl: Decimal | None, market: Decimal | None) -> str | None:
-    """Say in words why these rounded exits cannot stand, or None."""
+    """Return why these rounded exits are impossible, in words, or None."""
     sign = 1 if side is Side.BUY else -1
     if any(p is not None and p <= 0 for p in (tp, sl)):
         return "a take-profit or stop-loss rounds to zero or less"
     if tp is not None and sl is not None and (tp - sl) * sign <= 0:
-        return (
-            f"after rounding to the contract's tick the take-profit {tp} and the stop-loss {sl} no longer stand apart"
-        )
+        return f"after rounding to the contract's tick the take-profit {tp} and the stop-loss {sl} coincide or cross"
     if market is None:
         return None
     if tp is not None and (tp - market) * sign <= 0:

@@ -1,7 +1,7 @@
-"""What the owner is told: the table of alarms, and what must be true of a trade for each of its own. Pure.
+"""What the owner is alerted to: the table of alarms, and what must be true of a trade for each of its own. Pure.
 
-A condition says in words what is wrong, or None; an alarm stands from the first word until its condition is over.
-`docs/reference/alarms.md` is made of the table.
+A condition returns in words what is wrong, or None; an alarm stays open from the first words until its condition is over.
+`docs/reference/alarms.md` is generated from the table.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ class AlarmKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One row of the table: how loud, when it is raised and when it is over (for the docs), and its last word."""
+    """One row of the table: how loud, when it is raised and when it is over (for the docs), and its closing message."""
 
     level: Level
     raised: str
     ends: str
-    over: str  # what is said when it ends
-    told_for: timedelta | None = None  # it tells of something that happened: how long it stands
+    over: str  # the closing message
+    told_for: timedelta | None = None  # it reports something that happened: how long it stays open
 
 
 _PAGE, _WARN = Level.PAGE, Level.WARN
@@ -70,82 +70,84 @@ _QUARTER, _HOUR, _DAY = timedelta(minutes=15), timedelta(hours=1), timedelta(day
 CONDITIONS: Mapping[AlarmKind, Condition] = {
     AlarmKind.UNPROTECTED: Condition(
         _PAGE,
-        "the stop-loss that was asked for has been missing, or has had the wrong size, for `protect_seconds` (10) "
-        "while TWS is connected; after half that time if you cancelled it yourself",
-        "the stop-loss works again in the trade's size, or the trade is over", "the stop-loss works again, or is no longer needed"),
+        "the stop-loss has been missing, or the wrong size, for `protect_seconds` (10) while TWS is connected; for half "
+        "that time if you cancelled it yourself",
+        "the stop-loss is working again in the trade's size, or the trade is over",
+        "the stop-loss is working again, or is no longer needed"),
     AlarmKind.HOLD: Condition(
-        _PAGE, "what happened to a trade cannot be known, its close was refused, or its exits filled more than it held",
+        _PAGE,
+        "the executor cannot tell what happened to a trade, its close was refused, or its exits filled more than it held",
         "you chose on the page, or the trade is over", "no longer on hold"),
     AlarmKind.EXIT_TOO_LARGE: Condition(
-        _PAGE, "for `protect_seconds` an exit has been larger than what the account shows of its trade",
+        _PAGE, "for `protect_seconds` an exit has been larger than its trade's position in the account",
         "the exits fit, or the trade is over or on hold", "the exits fit the position, or the trade is on hold"),
     AlarmKind.CONTRACT: Condition(
-        _PAGE, "TWS does not name the contract of an open trade, so nothing can be ordered in it",
-        "TWS names it, or the trade is over", "TWS knows the contract again"),
+        _PAGE, "TWS does not identify the contract of an open trade, so nothing can be ordered in it",
+        "TWS identifies it, or the trade is over", "TWS identifies the contract again"),
     AlarmKind.CLOSE_WAITS: Condition(
         _WARN,
-        "for 10 s a close order has not filled, or what must be cancelled before it (or when an entry expires) is "
-        "not cancelled",
-        "it no longer waits, or the trade is over", "the close no longer waits"),
+        "for 10 s a close order has not filled, or an order that must go first (or an expired entry) has not been "
+        "cancelled",
+        "it is no longer waiting, or the trade is over", "the close is no longer waiting"),
     AlarmKind.TAKE_PROFIT_LOST: Condition(
-        _WARN, "the take-profit was refused, and the trade has been open without it for `protect_seconds`",
+        _WARN, "the take-profit was refused, and the trade has been open without one for `protect_seconds`",
         "the trade is being closed, or is over", "the take-profit is no longer needed"),
     AlarmKind.DAY_ORDER: Condition(
         _WARN, "TWS keeps an exit for the day only, although it was sent as GTC (its presets can do that)",
-        "no exit ends with the day", "no exit ends with the day"),
+        "no exit expires with the day", "no exit expires with the day"),
     AlarmKind.UNKNOWN_EXIT: Condition(
         _PAGE,
-        'how a trade closed can no longer be read (its executions are gone); the side is blocked, unless '
-        '`unknown_exit = "allow"`',
-        "the block is released; without one after 15 minutes", "nothing is left to do"),
+        'the executor cannot tell how a trade closed (TWS no longer lists its executions); re-entry on that side is '
+        'blocked, unless `unknown_exit = "allow"`',
+        "the block is released; after 15 minutes if there is none", "nothing is left to do"),
     AlarmKind.MISMATCH: Condition(
         _WARN,
-        "the account holds more of a traded contract than the journal knows, or less and nothing explains it yet; "
-        "or anything at all in one that was traded before",
+        "the account holds more of a traded contract than the journal knows, or less and nothing explains it yet; or "
+        "holds a contract that was traded before and has no trade now",
         "both agree again, or you chose on the page", "journal and account agree again, or the trade is on hold"),
     AlarmKind.ORPHAN: Condition(
         _PAGE, "an order of this program is live at the broker without a trade",
         "the broker no longer shows it", "the order is no longer at the broker"),
     AlarmKind.STUCK_SIGNAL: Condition(
         _PAGE,
-        "a signal has no outcome 60 s after its validity while TWS is connected, or its close waits for your "
-        "choice on a trade on hold",
-        "it has its outcome", "the signal has its outcome"),
+        "a signal has no outcome 60 s past its validity while TWS is connected, or its close waits for your choice on "
+        "a trade on hold",
+        "it has an outcome", "the signal has an outcome"),
     AlarmKind.EXPIRED_SIGNAL: Condition(
-        _WARN, "an entry arrived, or could be decided, too late",
+        _WARN, "an entry arrived, or could be acted on, too late",
         "after 15 minutes", "reported for 15 minutes", _QUARTER),
     AlarmKind.FORGED_SIGNAL: Condition(
-        _PAGE, "a delivery bears no valid signature; it was not acted on",
+        _PAGE, "a delivery has no valid signature; it was not acted on",
         "after an hour", "reported for an hour", _HOUR),
     AlarmKind.DEAD_LETTER: Condition(
-        _PAGE, "a signed signal cannot be read, or the relay gave one up",
+        _PAGE, "a signed signal cannot be read, or the relay gave up on one",
         "after an hour", "reported for an hour", _HOUR),
     AlarmKind.MISSED_ALERT: Condition(
-        _WARN, "a strategy alert does not follow from the one before: one in between never arrived",
+        _WARN, "a strategy alert does not follow from the previous one: an alert in between never arrived",
         "after a day", "reported for a day", _DAY),
     AlarmKind.BROKER_BLIND: Condition(
-        _PAGE, "a position is held, and TWS has not been seen completely for 60 s",
-        "everything has been read again", "the broker is visible again, and everything was read"),
+        _PAGE, "a position is held, and there has been no complete view of TWS for 60 s",
+        "everything has been read again", "TWS is visible again, and everything has been read"),
     AlarmKind.SECOND_EXECUTOR: Condition(
         _PAGE,
-        "another executor asks the same relay for signals, which refuses the later one; or this one is the later one",
+        "another executor polls the same relay, which refuses the later one; or this one is the later one",
         "after an hour; at once when signals are fetched again", "signals are fetched again", _HOUR),
     AlarmKind.RELAY: Condition(
         _WARN, "signals could not be fetched for over a minute",
         "they are fetched again", "signals are fetched again"),
     AlarmKind.CLOCK: Condition(
-        _WARN, "this computer's clock and the relay's are more than 2 s apart; above 30 s no entry is sent",
+        _WARN, "this computer's clock and the relay's differ by more than 2 s; above 30 s no entry is sent",
         "they agree", "the clock is right"),
     AlarmKind.ACCOUNT: Condition(
-        _PAGE, "the account may not be traded: not named, another one than the journal's, or live without `--live`",
-        "the right account is there", "the account may be traded"),
+        _PAGE, "the account may not be traded: not named, not the journal's, or live without `--live`",
+        "the right account is logged in", "the account may be traded"),
     AlarmKind.STORAGE: Condition(
         _PAGE, "the journal cannot be written: nothing is sent",
         "it can be written, and everything has been read again", "the journal can be written again"),
     AlarmKind.PROGRAM: Condition(
-        _PAGE, "a bug of this program: nothing is sent; or the status page or one of its endpoints fails (trading goes on)",
-        "the program was started again, and everything has been read; the page works again, or a button that failed once "
-        "has not failed again for 15 minutes", "the program runs again, and everything was read anew"),
+        _PAGE, "a bug in this program: nothing is sent; or the status page or one of its endpoints fails (trading goes on)",
+        "the program was restarted, and everything has been read; the page works again, or a button that failed once "
+        "has not failed again for 15 minutes", "the program is running again, and everything has been read"),
 }  # fmt: skip
 
 
@@ -160,7 +162,7 @@ class Case:
     contract_problem: str | None = None  # why its contract is not known; "" while it is being asked for
 
     def lasted(self, since: datetime | None) -> bool:
-        """Whether something has stood so long, as far as the broker was seen, that the owner must be told."""
+        """True if something has lasted so long, while the broker was visible, that the owner must be alerted."""
         return self.moment.lasted(since, self.policy.alarm_seconds)
 
 
@@ -172,8 +174,8 @@ def larger_exits(trade: Trade, moment: Moment) -> list[Order]:
     return [order for order in trade.live_exits if order.remaining > left]
 
 
-# What a condition says of a trade: None, it is not so; "", it is so, and not for long enough, or for no reason yet, to
-# be said (an alarm that stands goes on); else in words what is wrong.
+# What a condition returns for a trade: None, it does not hold; "", it holds, but not for long enough, or for no known
+# reason yet, to be reported (an open alarm stays open); else in words what is wrong.
 Said = str | None
 
 
@@ -186,20 +188,20 @@ def _unprotected(case: Case) -> Said:
 
 
 def _why_bare(case: Case) -> str:
-    """Say why a trade stands bare, once it has for too long; else ""."""
+    """Return why a trade is unprotected, once it has been for too long; else ""."""
     trade, moment = case.trade, case.moment
     since = trade.unprotected_at and min(trade.unprotected_at, moment.amiss_since or trade.unprotected_at)
     why = _BARE.get(trade.state, "") if moment.left_for(trade) > 0 else ""
     if case.contract_problem is not None:
-        why = why or "TWS has not named the contract yet, so no order can be sent"
+        why = why or "TWS has not identified the contract yet, so no order can be sent"
     return why if why and case.lasted(since) else ""
 
 
 _BARE = {
     State.HOLD: "it is on hold, and its stop-loss is not working",
-    State.WORKING: "its entry is filling in parts, and the stop-loss is not working yet",
-    State.CANCELLING: "it was cancelled for a close that is not done yet",
-    State.CLOSING: "it was cancelled for a close that is not done yet",
+    State.WORKING: "its entry is partly filled, and the stop-loss is not working yet",
+    State.CANCELLING: "it was cancelled for a close that is not complete yet",
+    State.CLOSING: "it was cancelled for a close that is not complete yet",
 }
 
 
@@ -217,8 +219,8 @@ def _exit_too_large(case: Case) -> Said:
         return None
     words, left = " and the ".join(o.leg.word for o in large), decimal_text(case.moment.left_for(trade))
     text = (
-        f"{trade.symbol}: the {words} would trade more than the {left} that the account shows of the trade's "
-        f"{decimal_text(trade.held)}, and TWS has not said why yet: check TWS"
+        f"{trade.symbol}: the {words} would trade more than the account shows ({left} of the trade's "
+        f"{decimal_text(trade.held)}), and nothing explains the difference yet: check TWS"
     )
     return text if case.lasted(case.moment.amiss_since) else ""
 
@@ -227,7 +229,7 @@ def _contract(case: Case) -> Said:
     if not case.contract_problem:
         return None
     return (
-        f"{case.trade.symbol}: TWS does not name the contract {case.trade.con_id} of the open trade, so nothing can be ordered "
+        f"{case.trade.symbol}: TWS does not identify contract {case.trade.con_id} of the open trade, so nothing can be ordered "
         f"in it: {case.contract_problem}"
     )
 
@@ -237,7 +239,7 @@ def _take_profit_lost(case: Case) -> Said:
     refused = next((o for o in trade.legs(Leg.TAKE_PROFIT) if o.state is OrderState.REJECTED), None)
     if refused is None or trade.state is not State.OPEN or trade.held <= 0:
         return None
-    text = f"{trade.symbol}: the take-profit is not at the broker ({refused.reason or 'refused'}): close the trade yourself"
+    text = f"{trade.symbol}: no take-profit is working at the broker ({refused.reason or 'refused'}): close the trade yourself"
     return text if case.lasted(refused.done_at) else ""
 
 
@@ -273,11 +275,11 @@ def _day_order(case: Case) -> Said:
         return None
     return (
         f"{case.trade.symbol}: TWS keeps the {ending.leg.word} for today only ({ending.tif}, not GTC): set it to GTC in TWS, "
-        "and take the time in force out of the presets (Global Configuration, Presets)"
+        "and remove the time in force from the presets (Global Configuration, Presets)"
     )
 
 
-# kind → what must be true of an unfinished trade, in words for its owner
+# kind → what must be true of an unfinished trade, in words for the owner
 OF_TRADE: Mapping[AlarmKind, Callable[[Case], Said]] = {
     AlarmKind.UNPROTECTED: _unprotected,
     AlarmKind.HOLD: _hold,
@@ -290,9 +292,9 @@ OF_TRADE: Mapping[AlarmKind, Callable[[Case], Said]] = {
 
 
 def conditions_of(case: Case) -> dict[AlarmKind, str]:
-    """Return what is so of an unfinished trade now: kind → words; "" where an alarm stays as it is, if it stands.
+    """Return what holds for an unfinished trade now: kind → words; "" leaves an open alarm as it is.
 
-    While the broker is not seen nothing is over, and only what needs no sight of it is new.
+    While the broker is not visible nothing is over, and only what does not depend on the broker is new.
     """
     if case.moment.ready_since is None:
         return {**dict.fromkeys(OF_TRADE, ""), AlarmKind.HOLD: _hold(case) or ""}

@@ -52,7 +52,7 @@ def spec_for(symbol: str, configured: Mapping[str, ContractSpec]) -> ContractSpe
         return ContractSpec(symbol, "STK", symbol.replace(".", " "), "USD", "SMART")
     known = f"; configured are {', '.join(sorted(configured))}" if configured else ""
     raise UnknownSymbol(
-        f"{symbol} is no forex pair and no US share{known}. Describe its contract in executor.toml: "
+        f"{symbol} is neither a forex pair nor a US share{known}. Describe its contract in executor.toml: "
         f'[contracts."{symbol}"] with sec_type, symbol, exchange, currency (and expiry for a future)'
     )
 
@@ -66,7 +66,9 @@ def spec_from(symbol: str, table: Mapping[str, Any]) -> tuple[ContractSpec | Non
     ('ES', [])
     """
     where = f'[contracts."{symbol}"]'
-    problems = [f"{where} {name} is no field; allowed: {', '.join(_FIELDS)}" for name in table if name not in _FIELDS]
+    problems = [
+        f"{where} {name} is not a field; allowed: {', '.join(_FIELDS)}" for name in table if name not in _FIELDS
+    ]
     if "con_id" not in table:
         problems += [f"{where} {name} is missing" for name in _NEEDED if not table.get(name)]
     sec_type = str(table.get("sec_type", ""))

@@ -1,7 +1,7 @@
 """What a fact makes of a trade: its orders and its state brought up to its executions and the broker's words. Pure.
 
 `settled` and `moved` return the trade as it is afterwards and the news: what happened on the way, for the trade log
-and for whoever must act on it. Both may be repeated with the same facts: then there is no news.
+and for the code that acts on it. Both may be repeated with the same facts: then there is no news.
 """
 
 from __future__ import annotations
@@ -86,13 +86,13 @@ def moved(trade: Trade, event: Event, now: datetime) -> Evolved:
 
 
 def frozen(trade: Trade, why: str, now: datetime) -> Evolved:
-    """Put a trade on hold whatever its state is, since the program went wrong over it."""
+    """Put a trade on hold whatever its state, since the program failed on it."""
     held = replace(trade, state=State.HOLD, hold_reason=why)
     return _timed(held, now), (Entered(State.HOLD, None),)
 
 
 def ended(trade: Trade, now: datetime) -> Trade:
-    """Say how a closed trade ended, as its executions tell it now."""
+    """Record how a closed trade ended, as its executions show it now."""
     reason, leg = _exit_reason(trade)
     return replace(trade, closed=True, closed_at=now, exit_reason=reason, tp_hit=leg is Leg.TAKE_PROFIT)
 
@@ -135,7 +135,7 @@ def _in_state(trade: Trade, now: datetime) -> Trade:
 
 
 def _exit_reason(trade: Trade) -> tuple[ExitReason, Leg | None]:
-    """Name the exit by what took the last quantity out; unknown where no execution tells."""
+    """Name the exit by what closed the last quantity; unknown if no execution shows it."""
     if trade.exit_reason:
         return trade.exit_reason, None
     by_ref = {o.order_ref: o.leg for o in trade.orders}

@@ -1,7 +1,7 @@
-"""Journal × snapshot → resolutions, pure: what became of every order and position that we cannot see through events.
+"""Journal × snapshot → resolutions, pure: what became of every order and position that events do not show.
 
 It is called only with a snapshot whose every part ended, after the snapshot's own facts (reports, executions) were
-recorded. What it says is carried out by `desk`; where the evidence does not say, it says so.
+recorded. `desk` carries out the resolutions; if the evidence is not conclusive, the resolution says so.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class Verdict(StrEnum):
     """What the evidence makes of one order that the broker does not show as working."""
 
     GONE = "gone"  # it was there and is no more: cancelled
-    DEAD = "dead"  # it was refused, or never came to be: rejected
+    DEAD = "dead"  # it was refused, or never arrived: rejected
     RESEND = "resend"  # it never arrived: the same order under the same id again
     CANCEL_FIRST = "cancel first"  # before it is called dead, its id is cancelled, so that nobody can release it later
-    WAIT = "wait"  # the broker speaks of executions that have not come yet
-    HOLD = "hold"  # the evidence does not say
+    WAIT = "wait"  # the broker reports executions that have not arrived yet
+    HOLD = "hold"  # the evidence is not conclusive
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Unexplained:
 
 @dataclass(frozen=True, slots=True)
 class MoreThanKnown:
-    """The account holds more than the journal's trade: the owner's own; left alone, and said."""
+    """The account holds more than the journal's trade: the owner's own; left alone, and reported."""
 
     trade: Trade
     quantity: Decimal
@@ -69,7 +69,7 @@ class MoreThanKnown:
 
 @dataclass(frozen=True, slots=True)
 class LessThanKnown:
-    """The account shows less than the trade, and nothing explains it yet: said, while it may only be told late."""
+    """The account shows less than the trade, and nothing explains it yet: reported; the position may only be late."""
 
     trade: Trade
     quantity: Decimal
@@ -82,7 +82,7 @@ class Unknown:
     symbol: str
     con_id: int
     shown: Decimal
-    known: Decimal  # what the owner told us to leave alone
+    known: Decimal  # what the owner chose to leave alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +104,9 @@ class Books:
     trades: tuple[Trade, ...]  # every unfinished trade
     known_refs: frozenset[str]  # of the snapshot's references, those that the journal knows
     foreign: tuple[Fill, ...]  # executions that no trade accounts for
-    beside: Mapping[tuple[str, int], Decimal]  # (account, conId) → what the owner told us to ignore
+    beside: Mapping[tuple[str, int], Decimal]  # (account, conId) → what the owner chose to ignore
     settled: frozenset[int]  # contracts whose position was found different before, equally, some seconds ago
-    believed: frozenset[int] = frozenset()  # those where it has stood so long that it is not just told late
+    believed: frozenset[int] = frozenset()  # those where it has lasted so long that it is not just late
     agreed: Mapping[int, str] = field(default_factory=dict)  # contract → the day when account and journal last agreed
     hidden_before: datetime | None = (
         None  # executions of before then may be gone: those that were shown are not any more
@@ -117,7 +117,7 @@ class Books:
         default_factory=dict
     )  # working orders, missing for a while → last seen when
     account: str = ""
-    contracts: Mapping[int, str] = field(default_factory=dict)  # traded ever, or told to be ignored → symbol
+    contracts: Mapping[int, str] = field(default_factory=dict)  # ever traded, or ignored by the owner → symbol
 
     @property
     def idle(self) -> dict[int, str]:
@@ -127,7 +127,7 @@ class Books:
 
 
 def reconcile(books: Books, snapshot: Snapshot) -> list[Resolution]:
-    """Bring journal and broker together: one resolution for every thing that only a complete view can tell."""
+    """Compare journal and broker: one resolution for everything that only a complete view can settle."""
     resolutions: list[Resolution] = list(_orphans(books, snapshot))
     for trade in books.trades:
         if trade.state is not State.HOLD:
@@ -164,15 +164,15 @@ def _difference(trade: Trade, books: Books, snapshot: Snapshot) -> Decimal:
 
 
 def judge(order: Order, trade: Trade, books: Books, snapshot: Snapshot, difference: Decimal) -> OrderResolution:
-    """Say what became of an order that is live in the journal and not open at the broker. The first row that fits:
+    """Return what became of an order that is live in the journal and not open at the broker. The first row that fits:
 
-    1. The broker called it finished, its executions are missing: wait for them; if they do not come, hold.
+    1. The broker reports it finished, its executions are missing: wait for them; if they do not arrive, hold.
     2. It was refused: dead (an entry is cancelled by its id first, so that no held parent can be released later).
     3. We asked to cancel it: gone. An entry only on the day it was sent, and if the position did not move: else hold.
     4. It was seen working, is missing for the second time, and the position agrees with the executions: gone. An exit
-       that vanished today without the record that every cancel leaves: dead, lost by TWS (a stop is put back, as one
-       that the owner took away is not; a take-profit is said).
-    5. It was sent on another trading day: executions of that day are not to be had. Hold.
+       that vanished today without the record that every cancel leaves: dead, lost by TWS (a stop is put back, unlike
+       one that the owner cancelled; a take-profit is reported).
+    5. It was sent on another trading day: that day's executions are no longer available. Hold.
     6. It was never seen, and the position moved: hold.
     7. An exit whose entry lives or is done: it never arrived: dead (the stop is put back by the protection rule).
     8. It was never seen, the position did not move: it never arrived. An entry that is still fresh, and every close,
@@ -180,7 +180,7 @@ def judge(order: Order, trade: Trade, books: Books, snapshot: Snapshot, differen
     """
     verdict, why = _judge(order, trade, books, snapshot, difference)
     if verdict is Verdict.HOLD and difference < 0 and trade.con_id not in books.believed:
-        verdict = Verdict.WAIT  # the position may be told late
+        verdict = Verdict.WAIT  # the position may be late
     return OrderResolution(order, trade, verdict, why)
 
 
@@ -188,7 +188,7 @@ def _judge(order: Order, trade: Trade, books: Books, snapshot: Snapshot, differe
     if awaits_executions(order):
         return _missing_executions(order, trade, books)
     if order.state is OrderState.WORKING and order.order_ref not in books.missed:
-        return Verdict.WAIT, "no longer at the broker, but so far in one look only"
+        return Verdict.WAIT, "no longer at the broker, but missing from one snapshot only so far"
     if _was_refused(order, trade):
         return _refused(order, trade, difference)
     if order.cancel_asked_at is not None:
@@ -196,14 +196,14 @@ def _judge(order: Order, trade: Trade, books: Books, snapshot: Snapshot, differe
     if order.state is OrderState.WORKING:
         return _no_longer_working(order, books, snapshot, difference)
     if order.sent_day != snapshot.day:
-        return Verdict.HOLD, f"sent on {order.sent_day}; what happened to it on that day cannot be read any more"
+        return Verdict.HOLD, f"sent on {order.sent_day}; TWS no longer shows what happened to it"
     if difference != 0:
         return Verdict.HOLD, f"no trace of the order, yet the position differs by {difference}"
     return _never_arrived(order, trade, books)
 
 
 def _missing_executions(order: Order, trade: Trade, books: Books) -> tuple[Verdict, str]:
-    said = f"the broker says {order.said} with {order.said_filled} filled, its executions show {order.filled}"
+    said = f"the broker reports {order.said} with {order.said_filled} filled, but its executions show {order.filled}"
     return (Verdict.HOLD if trade.con_id in books.settled else Verdict.WAIT), said
 
 
@@ -241,7 +241,7 @@ def _after_cancel(order: Order, books: Books, snapshot: Snapshot, difference: De
     if order.leg is Leg.ENTRY and (difference != 0 or not _is_in_sight(order, books, snapshot)):
         return (
             Verdict.HOLD,
-            f"its cancel was asked, it is no longer at the broker, and the position differs by {difference}",
+            f"its cancel was requested, it is no longer at the broker, and the position differs by {difference}",
         )
     if order.state is OrderState.SENDING:
         return Verdict.DEAD, order.reason or "never arrived at the broker, and cancelled by its id"
@@ -252,10 +252,10 @@ def _no_longer_working(order: Order, books: Books, snapshot: Snapshot, differenc
     if order.leg is Leg.ENTRY and (difference != 0 or not _is_in_sight(order, books, snapshot)):
         return Verdict.HOLD, f"the entry is no longer at the broker, and the position differs by {difference}"
     if order.leg is Leg.ENTRY:
-        return Verdict.CANCEL_FIRST, "no longer at the broker; TWS may hold it back, and send it at a click"
+        return Verdict.CANCEL_FIRST, "no longer at the broker; TWS may be holding it, and a click would transmit it"
     if order.leg in EXITS and books.missed.get(order.order_ref) == snapshot.day:
-        return Verdict.DEAD, "no longer at the broker, and its completed orders show no cancel: TWS has lost it"
-    return Verdict.GONE, "no longer at the broker, by whom or what cannot be read any more"
+        return Verdict.DEAD, "no longer at the broker, and completed orders show no cancel: TWS lost it"
+    return Verdict.GONE, "no longer at the broker; TWS no longer shows why"
 
 
 def _never_arrived(order: Order, trade: Trade, books: Books) -> tuple[Verdict, str]:
@@ -281,7 +281,7 @@ def _of_position(trade: Trade, books: Books, snapshot: Snapshot, difference: Dec
     if taken <= trade.held and (known or (taken == trade.held and _is_out_of_sight(trade, books, snapshot))):
         yield found
     elif sold >= taken or trade.con_id in books.believed:
-        why = f"the account shows {taken} {trade.symbol} less than the journal, the trade has {trade.held}"
+        why = f"the account shows {taken} {trade.symbol} less than the journal; the trade holds {trade.held}"
         yield Unexplained(trade, why if known else f"{why}; no execution explains it")
     else:
         yield LessThanKnown(trade, taken)
@@ -293,10 +293,10 @@ def _counted_beyond(trade: Trade) -> Decimal:
 
 
 def _is_out_of_sight(trade: Trade, books: Books, snapshot: Snapshot) -> bool:
-    """Whether an exit may have happened that nothing tells of any more: on an earlier day, and no exit is left open.
+    """True if an exit may have happened that nothing shows any more: on an earlier day, and no exit is left open.
 
-    Today's executions would show it, and an exit that is still open did not happen: then it is the position that is
-    not told yet (TWS shows it seconds later, and after its start perhaps later still).
+    Today's executions would show it, and an exit that is still open did not fill: then the position is merely late
+    (TWS reports it seconds later, and after its start possibly later still).
     """
     day = books.agreed.get(trade.con_id, trade.entry and trade.entry.sent_day)
     if day == snapshot.day and trade.con_id not in books.hidden and _shows_entry(trade, snapshot):

@@ -1,6 +1,6 @@
 """The rules of trading, pure: what one signal means for its symbol.
 
-A decision is a value, never an exception. The reason is a sentence for the owner's page.
+A decision is a value, never an exception. The reason is a sentence for the status page.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Wait:
     """Not yet: the signal stays at the head of its symbol's queue."""
 
     reason: str
-    page: bool = False  # tell the owner: only he can end the wait
+    page: bool = False  # alert the owner: only they can end the wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class View:
     received_at: datetime  # the signal, by the relay
     valid_until: datetime | None  # None: it never expires
     trade: Trade | None = None  # the unfinished trade in this contract
-    closed_here: bool = False  # the signal has already had its close: this is the second look
+    closed_here: bool = False  # the signal has already had its close: it is being decided again
     block: Side | None = None
     block_is_sure: bool = True  # whether it is known that the last trade took profit
     unknown_position: Decimal = Decimal(0)  # what the account holds here that the journal does not know
@@ -65,15 +65,17 @@ class View:
         return self.valid_until is None or self.now <= self.valid_until
 
 
-RELAYS_APART = timedelta(seconds=2)  # how far the clocks of relays may differ unnoticed; an old letter is far older
+RELAYS_APART = timedelta(
+    seconds=2
+)  # how far relay clocks may drift apart unnoticed; a requeued dead letter is far older
 UNDER_WAY = (State.CANCELLING, State.CLOSING)
 
 
 def decide(signal: Signal, view: View) -> Decision:
-    """Decide what one signal means for its symbol. The first rule that speaks wins.
+    """Decide what one signal means for its symbol. The first rule that applies wins.
 
     1. Reset releases the re-entry block, whatever else is going on.
-    2. On hold: an open is refused; a close waits, and the owner is told.
+    2. On hold: an open is refused; a close waits, and the owner is alerted.
     3. A close acts on the open trade, if that was opened by an earlier signal.
     4. An open on the trade's side is ignored: one trade per symbol.
     5. An open on the other side closes the trade first, even when it is too old to enter.
@@ -106,34 +108,34 @@ def _with_trade(signal: Signal, view: View, trade: Trade) -> Decision:
     if trade.state is State.HOLD:
         return _on_hold(signal, trade)
     if trade.is_ending:
-        return Wait(f"the trade in {trade.symbol} is just ending")
+        return Wait(f"the trade in {trade.symbol} is ending")
     if signal.action is Action.OPEN and signal.side is trade.side and trade.state not in UNDER_WAY:
         return Done(
             Outcome.IGNORED,
-            f"a {trade.side.value} trade in {trade.symbol} is already open since {trade.timestamp:%H:%M} UTC",
+            f"a {trade.side.value} trade in {trade.symbol} is already open (since {trade.timestamp:%H:%M} UTC)",
         )
     if trade.received_at - view.received_at > RELAYS_APART:
-        return Done(Outcome.IGNORED, f"the trade in {trade.symbol} was opened by a later signal than this one")
+        return Done(Outcome.IGNORED, f"the trade in {trade.symbol} was opened by a later signal")
     if trade.state in UNDER_WAY:
         return _while_closing(signal, view, trade)
     if trade.state is State.SENDING:
-        return Wait(f"what became of the entry in {trade.symbol} is being looked up")
+        return Wait(f"the status of the entry in {trade.symbol} is being looked up")
     return Close(CloseCause.SIGNAL if signal.action is Action.CLOSE else CloseCause.REVERSAL)
 
 
 def _after_its_close(signal: Signal, trade: Trade) -> Decision:
-    """What a signal closed is gone, and the owner made another trade since: that one is not its to touch."""
+    """The trade that a signal closed is gone, and the owner has adopted another since: the signal must not touch that one."""
     if signal.action is Action.CLOSE:
-        return Done(Outcome.CLOSED, f"the trade in {signal.symbol} was closed; the one that is open now came after it")
+        return Done(Outcome.CLOSED, f"the trade in {signal.symbol} was closed; the trade now open is a later one")
     return Done(
-        Outcome.REFUSED, f"the trade in {signal.symbol} was closed, and another one was adopted before this could enter"
+        Outcome.REFUSED, f"the trade in {signal.symbol} was closed, but you adopted another one before this could enter"
     )
 
 
 def _on_hold(signal: Signal, trade: Trade) -> Decision:
     if signal.action is Action.CLOSE:
         return Wait(f"{trade.symbol} is on hold: the close waits for your choice on the page", page=True)
-    return Done(Outcome.REFUSED, f"{trade.symbol} is on hold: choose on the page what to do with it first")
+    return Done(Outcome.REFUSED, f"{trade.symbol} is on hold: resolve it on the page first")
 
 
 def _while_closing(signal: Signal, view: View, trade: Trade) -> Decision:
@@ -146,8 +148,8 @@ def _while_closing(signal: Signal, view: View, trade: Trade) -> Decision:
 
 def _flat(signal: Signal, view: View) -> Decision:
     if not view.is_fresh:
-        after = "; the trade was closed, nothing was entered" if view.closed_here else ""
-        return Done(Outcome.EXPIRED, f"expired: received {_age(view)} s ago, an entry is good for less{after}")
+        after = "; the trade was closed and nothing was entered" if view.closed_here else ""
+        return Done(Outcome.EXPIRED, f"expired: received {_age(view)} s ago, longer than an entry stays valid{after}")
     if view.block is signal.side and signal.side is not None:
         return Done(
             Outcome.REFUSED,
@@ -158,18 +160,18 @@ def _flat(signal: Signal, view: View) -> Decision:
         return Done(
             Outcome.REFUSED,
             f"the account holds {view.unknown_position} {signal.symbol} that the journal does not know:"
-            " choose on the page to ignore or to adopt it",
+            " ignore or adopt it on the page first",
         )
     if view.opposed_holding:
         return Done(
             Outcome.REFUSED,
-            f"your own holding of {view.opposed_holding} {signal.symbol} points the other way, and IBKR would net the two",
+            f"your own position of {view.opposed_holding} {signal.symbol} is on the opposite side, and IBKR would net the two",
         )
     return Done(Outcome.REFUSED, view.objection) if view.objection else Enter()
 
 
 def _how_blocked(view: View) -> str:
-    return "took profit" if view.block_is_sure else "ended nobody can tell how, and may have taken profit"
+    return "took profit" if view.block_is_sure else "closed for an unknown reason and may have hit its take-profit"
 
 
 def _age(view: View) -> int:

@@ -12,9 +12,9 @@ from executor.core.policy import Policy
 from executor.core.ports import Kind, Status
 from executor.core.trades import EXITS, STOPS, ZERO, Leg, Order, OrderState, State, Trade, awaits_executions
 
-OCA_GRACE = timedelta(seconds=2)  # how long the broker may take to cancel the other exit by itself
+OCA_GRACE = timedelta(seconds=2)  # how long the broker may take to cancel the other exit on its own
 ASKED_ON_HOLD = timedelta(seconds=60)
-CANCEL_AGAIN = timedelta(seconds=10)  # a cancel without an answer is asked for again
+CANCEL_AGAIN = timedelta(seconds=10)  # an unanswered cancel is sent again
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class LookUp:
-    """Ask for a snapshot: something about this trade can only be told by complete evidence."""
+    """Ask for a snapshot: only complete evidence can settle something about this trade."""
 
     why: str
 
@@ -124,7 +124,7 @@ def seen_from(since: datetime, ready_since: datetime, now: datetime) -> datetime
 def next_step(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
     """Return the one thing that an unfinished trade needs now, or None. Called again until it says None."""
     if trade.state is State.HOLD and isinstance(cancel := _when_held(trade, moment, policy), Cancel):
-        return cancel  # what could only open a position waits for no look
+        return cancel  # what could only open a position does not wait for a snapshot
     missing = next((o for o in trade.orders if _is_overdue(o, moment, policy)), None)
     if missing is not None and not _is_settled_by_owner(trade, missing, moment):
         return LookUp(f"the {missing.leg.word} in {trade.symbol} went unanswered")
@@ -135,7 +135,7 @@ def next_step(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
 
 
 def _look_for_entry(trade: Trade, moment: Moment, policy: Policy) -> Step:
-    """Its exits have filled, and of the entry nothing is heard: its executions come, or nobody can know."""
+    """Its exits have filled, and nothing is heard of the entry: its executions arrive, or its fate is unknown."""
     why = f"the exits in {trade.symbol} filled more than the entry shows"
     sent_at = trade.entry.sent_at if trade.entry else None
     return Hold(why) if moment.lasted(sent_at, 2 * policy.inflight_seconds) else LookUp(f"{why} so far")
@@ -148,7 +148,7 @@ def _is_overdue(order: Order, moment: Moment, policy: Policy) -> bool:
 
 
 def _is_settled_by_owner(trade: Trade, missing: Order, moment: Moment) -> bool:
-    """On hold, what became of an order is asked for a minute; then it is the owner's to say."""
+    """On hold, an order is looked up for a minute; after that the owner decides."""
     return trade.state is State.HOLD and moment.lasted(missing.sent_at, ASKED_ON_HOLD.total_seconds())
 
 
@@ -159,12 +159,12 @@ def _when_sending(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
 def _when_working(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
     entry = trade.entry
     if entry is not None and entry.is_live and moment.passed(trade.valid_until) and _may_ask(entry, moment):
-        return Cancel(entry, "not wholly filled when it expired")
+        return Cancel(entry, "not fully filled when it expired")
     return _cancel_loose(trade, moment, "the entry never filled")
 
 
 def _cancel_loose(trade: Trade, moment: Moment, why: str) -> Step | None:
-    """Cancel what is live though nothing is held; the broker gets a moment to do it by itself."""
+    """Cancel what is live though nothing is held; the broker gets a moment to do it on its own."""
     return _cancel_one(trade, moment, why) if moment.lasted(trade.loose_at, OCA_GRACE.total_seconds()) else None
 
 
@@ -185,18 +185,18 @@ def _may_ask(order: Order, moment: Moment) -> bool:
 def _when_closing(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
     """Close what is held, once account and executions agree on it: nothing is closed on a position that is in doubt.
 
-    A close that waits at the broker, and is larger than what the owner has left of it, is taken back and sent anew.
+    A close that waits at the broker, and is larger than what the owner has left of it, is cancelled and replaced.
     """
     if trade.live:
         return _cancel_while_closing(trade, moment)
     if not moment.counted and any(o.filled for o in trade.legs(Leg.CLOSE)):
-        return LookUp(f"a part of {trade.symbol} was closed, and the account's position is not told since")
+        return LookUp(f"part of {trade.symbol} was closed, and TWS has not reported the position since")
     if moment.shows_less(trade):
         return LookUp(f"the account shows less {trade.symbol} than this trade holds")
     quantity = closable(trade, moment)
     if quantity <= 0:
         return Hold(
-            f"{trade.held} {trade.symbol} are to be closed, and beside your own {moment.beside} the account shows none"
+            f"{trade.held} {trade.symbol} should be closed, but the account shows none beyond your own {moment.beside}"
         )
     return Place(_exit(trade, Leg.CLOSE, quantity, Kind.MARKET, None))
 
@@ -219,18 +219,18 @@ def _when_open(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
     loose = (o for o in trade.live if (o.leg in (Leg.ENTRY, Leg.CLOSE) or o.cancel_asked_at) and _may_ask(o, moment))
     if order := next(loose, None):
         again = order.cancel_asked_at is not None
-        return Cancel(order, "its cancel was not answered" if again else "the trade was adopted as it stands")
+        return Cancel(order, "TWS did not answer the last cancel" if again else "the trade was adopted as it is")
     if trade.held == 0:
         return _cancel_loose(trade, moment, "the trade is flat")
     return _spare_stop(trade, moment) or _resize_one(trade, moment) or _protect(trade, moment, policy)
 
 
 def _spare_stop(trade: Trade, moment: Moment) -> Step | None:
-    """A stop that was called lost and shows up again beside the one that replaced it: one of them goes."""
+    """A stop believed lost shows up again next to its replacement: one of them is cancelled."""
     stops = trade.live_stops
     if len(stops) < 2 or sum((o.remaining for o in stops), ZERO) <= trade.held or not _may_ask(stops[-1], moment):
         return None
-    return Cancel(stops[-1], "the stop-loss that it replaced is alive")
+    return Cancel(stops[-1], "the stop-loss that it replaced is working again")
 
 
 def _resize_one(trade: Trade, moment: Moment) -> Step | None:
@@ -265,7 +265,7 @@ def _fits(order: Order, trade: Trade, moment: Moment) -> bool:
 
 
 def _protect(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
-    """Put a lost stop back once; after that, or where the owner took it away himself, tell him.
+    """Put a lost stop back once; after that, or if the owner cancelled it, alert the owner.
 
     An order that the broker calls finished, and whose executions are still to come, may have closed the trade: until
     they are here (or looked up, `_is_overdue`) nothing is missing.
@@ -276,17 +276,17 @@ def _protect(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
         return None
     stops = list(trade.legs(*STOPS))
     if any(o.is_live and o.said is Status.PENDING for o in stops):
-        why = "its stop-loss is unconfirmed or asleep at the broker, although the entry has filled"
+        why = "the stop-loss is not active at the broker although the entry has filled"
         return _still_unprotected(trade, moment, policy, why) or LookUp(why)
     if any(o.is_live for o in stops):
         return _with_live_stop(trade, moment, policy)
     if stops and taken_by_owner(stops[-1], trade):
         reason = f" ({stops[-1].reason})" if stops[-1].reason else ""
-        return Unprotected(f"its stop-loss was cancelled by hand in TWS, or by IBKR{reason}, and is not put back")
+        return Unprotected(f"its stop-loss was cancelled by hand in TWS, or by IBKR{reason}, and will not be put back")
     if len(list(trade.legs(Leg.PUT_BACK))) > trade.stops_forgiven or not stops or stops[-1].price is None:
         return _still_unprotected(trade, moment, policy, "its stop-loss was lost and could not be put back")
     if moment.shows_less(trade):
-        less = f"its stop-loss is gone, and the account shows less {trade.symbol} than it holds"
+        less = f"its stop-loss is gone, and the account shows less {trade.symbol} than the trade holds"
         return _still_unprotected(trade, moment, policy, less) or LookUp(less)
     return Place(_exit(trade, Leg.PUT_BACK, trade.held, Kind.STOP, stops[-1].price))
 
@@ -298,13 +298,13 @@ def _was_resized(order: Order, moment: Moment) -> bool:
 
 
 def _with_live_stop(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
-    """A stop that is live and does not protect: said in time; held only where a look can tell no more of it."""
+    """A stop that is live but does not protect: alarmed in time; held only if a snapshot cannot tell more."""
     if any(o.is_live and _was_resized(o, moment) for o in trade.legs(*STOPS)):
         return None  # the broker's answer to its new size is on the way
     unanswered = any(o.state is OrderState.SENDING for o in trade.legs(*STOPS))
     if not unanswered and not trade.lacks_executions:
-        return _still_unprotected(trade, moment, policy, "its stop-loss does not have the trade's size")
-    why = "its stop-loss went unanswered" if unanswered else "the broker counts more filled than its executions show"
+        return _still_unprotected(trade, moment, policy, "the size of its stop-loss does not match the trade")
+    why = "its stop-loss went unanswered" if unanswered else "the broker reports more filled than its executions show"
     late = moment.lasted(trade.unprotected_at, policy.alarm_seconds)
     return Unprotected(why) if late else LookUp(why)
 
@@ -317,7 +317,7 @@ def _still_unprotected(trade: Trade, moment: Moment, policy: Policy, why: str) -
 
 
 def _when_held(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
-    """On hold exits of nothing are cancelled, and after a refused close the stop goes back, once. Else nothing is sent."""
+    """On hold, exits with nothing left to close are cancelled, and a refused close puts the stop back, once; nothing else."""
     shown = moment.left_for(trade)
     if (shown < 0 or shown == 0 >= trade.held) and not _may_enter(trade):
         return _cancel_one(trade, moment, "nothing of the trade is left")

@@ -24,7 +24,7 @@ _OF_TRADE = frozenset((*OF_TRADE, AlarmKind.MISMATCH))  # what is over when the 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """An alarm that must stand."""
+    """An alarm that must be open."""
 
     kind: AlarmKind
     about: str
@@ -34,14 +34,14 @@ class Wanted:
 
 
 class Alarms:
-    """Keeps the alarms that stand in step with what is true."""
+    """Keeps open alarms in step with what is true."""
 
     def __init__(self, book: Book, clock: Clock) -> None:
         self._book, self._clock = book, clock
         self._look_at: datetime | None = None  # when an alarm that only tells something may be over
 
     def of_trade(self, trade: Trade, found: Mapping[AlarmKind, str]) -> None:
-        """Bring the alarms of an unfinished trade in step: kind → words, "" where one stays as it is if it stands."""
+        """Bring an unfinished trade's alarms in step: kind → words, "" leaves an open alarm as it is."""
         about = str(trade.id)
         stays = [a for kind, text in found.items() if not text and (a := self._book.alarm(kind, about))]
         wanted = [Wanted(kind, about, text, trade.symbol, trade.id) for kind, text in found.items() if text]
@@ -49,7 +49,7 @@ class Alarms:
         self._compare(standing, [*wanted, *map(_wanted, stays)])
 
     def trade_over(self, trade: Trade) -> None:
-        """End what was said of a trade that is finished."""
+        """End the alarms of a finished trade."""
         standing = [alarm for kind in _OF_TRADE if (alarm := self._book.alarm(kind, str(trade.id)))]
         self._compare(standing, (), f"{trade.symbol}: the trade is over")
 
@@ -61,13 +61,13 @@ class Alarms:
         self, kind: AlarmKind, text: str | None, about: str = "", *, symbol: str = "", trade_id: int | None = None,
         over: str | None = None,
     ) -> None:  # fmt: skip
-        """Say what is true of one thing now, in words; None: nothing is. `over` is the last word in its place."""
+        """Report what is true of one thing now, in words; None: nothing. `over` replaces the closing message."""
         standing = self._book.alarm(kind, about)
         wanted = [] if text is None else [Wanted(kind, about, text, symbol, trade_id)]
         self._compare([standing] if standing else [], wanted, over)
 
     def told(self, now: datetime) -> None:
-        """End the alarms that only tell of something, after their time."""
+        """End the alarms that only report something, after their time."""
         if self._look_at is not None and now < self._look_at:
             return
         self._look_at = None
@@ -84,7 +84,7 @@ class Alarms:
         self._compare(over, ())
 
     def _compare(self, standing: Collection[Alarm], wanted: Iterable[Wanted], over: str | None = None) -> None:
-        """The one comparison: what is wanted and does not stand is raised, what stands and is not wanted ends."""
+        """The one comparison: raise what is wanted and not open, end what is open and not wanted."""
         by_key = {alarm.key: alarm for alarm in standing}
         for want in wanted:
             known = by_key.pop(f"{want.kind.value}:{want.about}", None)

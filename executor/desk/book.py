@@ -321,7 +321,7 @@ class Book:
         return (foreign, None) if foreign else None
 
     def as_execution(self, fill: Fill, order_ref: str, known: Execution | None) -> Execution:
-        """Return what the broker told of an execution as a value; a correction keeps its place."""
+        """Return what the broker reported about an execution as a value; a correction keeps its place."""
         return Execution(
             at=known.at if known else fill.at, seq=known.seq if known else self._take("execution"), exec_root=fill.exec_root,
             exec_id=fill.exec_id, order_ref=order_ref, side=fill.side, quantity=fill.quantity, price=fill.price,
@@ -424,19 +424,19 @@ class Book:
         return bool(found)
 
     def release(self, symbol: str) -> bool:
-        """Release the re-entry block of a symbol by its owner's word, within a change; whether one was set."""
+        """Release a symbol's re-entry block at the owner's request, within a change; True if one was set."""
         if not self.release_block(self.contract_id(symbol) or 0, symbol):
             return False
         self.log("block released", f"re-entry into {symbol} is allowed again", symbol=symbol)
         return True
 
     def beside(self, con_id: int) -> Decimal:
-        """Return what the owner holds in a contract and told us to leave alone."""
+        """Return what the owner holds in a contract and chose to leave alone."""
         holding = self._holdings.get(con_id)
         return holding.quantity if holding else ZERO
 
     def holdings(self) -> dict[int, Decimal]:
-        """Return conId → what the owner told us to leave alone."""
+        """Return conId → what the owner chose to leave alone."""
         return {h.con_id: h.quantity for h in self._holdings.values()}
 
     def set_beside(self, con_id: int, symbol: str, quantity: Decimal) -> None:
@@ -444,7 +444,7 @@ class Book:
         self._holdings.put(Holding(con_id, symbol, quantity, self._clock.now()))
 
     def contracts(self) -> dict[int, str]:
-        """Return every contract that was traded, or in which the owner told us to leave his own alone, and its symbol."""
+        """Return every contract that was traded, or in which the owner left a holding alone, and its symbol."""
         return {h.con_id: h.symbol for h in self._holdings.values()} | self.traded
 
     def trades_in(self, con_id: int) -> bool:
@@ -480,11 +480,11 @@ class Book:
     # ---- alarms ----
 
     def alarm(self, kind: AlarmKind, about: str) -> Alarm | None:
-        """Return an alarm that stands."""
+        """Return an open alarm."""
         return self._alarms.get(f"{kind.value}:{about}")
 
     def alarms(self) -> list[Alarm]:
-        """Return the alarms that stand."""
+        """Return the open alarms."""
         return self._alarms.values()
 
     def put_alarm(self, alarm: Alarm) -> None:
@@ -499,7 +499,7 @@ class Book:
     # ---- the rest ----
 
     def bind_account(self, account: str) -> None:
-        """Remember for ever which account this journal belongs to. Bound to another, it raises JournalError."""
+        """Remember forever which account this journal belongs to. Bound to another, it raises JournalError."""
         self._journal.bind_account(account)
         self.account = self.bound_account = account
 

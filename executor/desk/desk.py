@@ -127,7 +127,7 @@ class Desk:
         }
 
     def disconnected(self, text: str) -> None:
-        """The broker is not to be seen: nothing is sent until a snapshot that begins after now has been worked through."""
+        """The broker is not visible: nothing is sent until a snapshot that begins after now has been processed."""
         self.gate.disconnected(text)
         self.sight.forget_questions()
 
@@ -136,9 +136,9 @@ class Desk:
         return any(o.state is OrderState.SENDING for t in self.book.unfinished() for o in t.orders)
 
     def stopped_by(self, exc: Exception) -> None:
-        """A journal that cannot be written, or a bug of ours: stop sending, and tell. A bug in one trade holds that one."""
+        """A journal that cannot be written, or a bug of ours: stop sending, and alert. A bug in one trade holds that one."""
         if isinstance(exc, IllegalTransition) and exc.trade_id is not None and self._held_back(exc):
-            self.gate.want_snapshot("a trade was put on hold by a bug")
+            self.gate.want_snapshot("a trade was put on hold because of a bug")
             return
         log.error("desk_stopped", reason=str(exc))
         storage = isinstance(exc, JournalError) and not isinstance(exc, JournalMisuse)
@@ -150,7 +150,7 @@ class Desk:
         """Put the one trade that a bug concerns on hold; False where that cannot be."""
         log.error("trade_stopped", trade_id=exc.trade_id, reason=str(exc))
         try:
-            return self.life.freeze(exc.trade_id or 0, f"a bug of this program: {exc}")
+            return self.life.freeze(exc.trade_id or 0, f"a bug in this program: {exc}")
         except JournalError:
             return False  # the caller stops everything
 
@@ -232,12 +232,12 @@ class Desk:
     @_guarded
     def on_connectivity(self, state: Connectivity, text: str) -> None:
         if state is Connectivity.LOST:
-            self.disconnected(f"TWS has lost IBKR: {text}")
+            self.disconnected(f"TWS has lost its connection to IBKR: {text}")
             self.gate.forbid(StopCause.LINK, self.gate.mode_text)
             return
         self.gate.forbid(StopCause.LINK, None)
-        self.disconnected(f"TWS has IBKR again, reading everything anew: {text}")
-        self.gate.want_snapshot(f"TWS has IBKR again: {text}")
+        self.disconnected(f"TWS is connected to IBKR again, rereading everything: {text}")
+        self.gate.want_snapshot(f"TWS is connected to IBKR again: {text}")
 
     @_guarded
     def on_contract(self, symbol: str, answer: Contract | str, con_id: int = 0) -> None:
@@ -246,7 +246,7 @@ class Desk:
             with self.book.change():
                 self.book.remember_contract(symbol, answer.con_id)
         if self.gate.resends:
-            self.gate.want_snapshot("an order waits to be sent again, and its contract may be known now")
+            self.gate.want_snapshot("an order waits to be resent, and its contract may be known now")
         self.agenda.symbols.add(symbol)
         self._touch(answer.con_id if isinstance(answer, Contract) else con_id)
         self.advance()
@@ -261,7 +261,7 @@ class Desk:
         if StopCause.LINK in self.gate.causes:
             return
         if (snapshot.begun_at or snapshot.taken_at) < self.gate.unseen_at:
-            self.gate.want_snapshot("the last one was begun before the connection was in doubt")
+            self.gate.want_snapshot("the last snapshot began before the connection was in doubt")
             return
         self.sight.read(snapshot, self.book.account)
         after = self.snapshots.apply(snapshot)
@@ -282,7 +282,7 @@ class Desk:
     def _opened(self) -> None:
         with self.book.change():
             self.watch.began()
-            self.book.log("ready", "TWS's orders, executions and positions have been read: trading may go on")
+            self.book.log("ready", "orders, executions and positions have been read from TWS; trading can continue")
         self.gate.opened()
 
     def _ask_ahead(self) -> None:
@@ -299,7 +299,7 @@ class Desk:
     # ---- one turn ----
 
     def _touch(self, con_id: int) -> None:
-        """Something happened in a contract: its trades, and the signals that mean it, are looked at."""
+        """Something happened in a contract: check its trades, and the signals that mean it."""
         self.watch.changed(con_id)
         for trade in self.book.in_contract(con_id):
             self.agenda.touch(trade)
@@ -314,7 +314,7 @@ class Desk:
     def advance(self) -> None:
         """Do all that can be done now for what was touched: what trades need, then what waiting signals mean."""
         if self._turning or self.book.is_changing:
-            return  # whoever turns, or changes the book, goes on with it
+            return  # the caller that is already working, or changing the book, goes on with it
         self.before_turn()
         for _ in range(MAX_TURNS):
             if not self.agenda.has_work:
@@ -383,7 +383,7 @@ class Desk:
             if not isinstance(exc, JournalError):
                 raise
             self.stopped_by(exc)
-            raise CommandRefused(f"nothing was done, since it could not be written down: {exc}") from exc
+            raise CommandRefused(f"nothing was done, because the journal could not be written: {exc}") from exc
         self._touch_all()
         self._flush()
         self.advance()

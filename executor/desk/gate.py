@@ -28,7 +28,7 @@ class Gate:
 
     @property
     def can_send(self) -> bool:
-        """Whether orders may go out: the broker is seen completely, and nothing forbids it."""
+        """True if orders may go out: the broker is completely visible, and nothing forbids it."""
         return self.ready_since is not None and all(cause.entries_only for cause in self._stops)
 
     @property
@@ -38,7 +38,7 @@ class Gate:
 
     @property
     def is_well(self) -> bool:
-        """Whether nothing of ours keeps orders from going out: journal, program, account."""
+        """True if nothing on our side keeps orders from going out: journal, program, account."""
         return not self._stops.keys() & {StopCause.STORAGE, StopCause.PROGRAM, StopCause.ACCOUNT}
 
     @property
@@ -75,19 +75,19 @@ class Gate:
         self.ready_since, self.mode_text = self._clock.now(), "ready"
 
     def disconnected(self, text: str) -> None:
-        """The broker is not to be seen: nothing is sent until a snapshot that begins after now has been worked through."""
+        """The broker is not visible: nothing is sent until a snapshot that begins after now has been processed."""
         self.ready_since, self.unseen_at, self.mode_text = None, self._clock.now(), text
 
     # ---- orders that are to be sent again ----
 
     @property
     def resends(self) -> bool:
-        """Whether an order is about to be sent again: a higher id before it, and TWS would refuse its own (code 103)."""
+        """True if an order is about to be resent: if a higher id went first, TWS would refuse this one (code 103)."""
         now = self._clock.now()
         return any(now - since < RESENT for since in self._resends.values())
 
     def begin_looking(self) -> dict[int, datetime]:
-        """A snapshot says anew what is to be sent again; what was to be, as of the one before, is returned."""
+        """Take from a new snapshot which orders to resend; the previous snapshot's list is returned."""
         before, self._resends = self._resends, {}
         return before
 

@@ -55,13 +55,13 @@ class Life:
         return True
 
     def hold(self, trade: Trade, why: str) -> None:
-        """Put a trade on hold: it is frozen, its owner told, the evidence kept."""
+        """Put a trade on hold: freeze it, alert the owner, keep the evidence."""
         if self._book.trade(trade.id).state is State.HOLD:
             return
         self.move(replace(trade, hold_reason=why, evidence=_seen(trade, self._sight.last)), Event.DOUBT)
 
     def end_again(self, trade: Trade) -> None:
-        """Say anew how a closed trade ended, since an execution that was missing has come."""
+        """Record again how a closed trade ended, since a missing execution has arrived."""
         trade = ended(replace(trade, exit_reason=None), self._clock.now())
         with self._book.change():
             self._closed(self._book.put(trade))
@@ -98,15 +98,15 @@ class Life:
     def _order_over(self, trade: Trade, news: OrderOver) -> None:
         order = news.order
         how = "rejected" if order.state is OrderState.REJECTED else "cancelled"
-        text = f"{order.leg.word} {how}" + (f": {order.reason}" if order.reason else "")
+        text = order.reason or f"{order.side.value} {order.quantity} {trade.symbol}"
         if order.state is OrderState.CANCELLED and not news.expected and not order.reason:
-            text += " at the broker, not by this program"
+            text += ", by hand in TWS or by IBKR, not by this program"
         self._say(trade, f"{order.leg.word} {how}", text, order.order_ref)
 
     def _opened(self, trade: Trade) -> None:
         part = "" if trade.entered == trade.asked else f" of {trade.asked}"
         price = _plain(trade.entry_price)
-        self._say(trade, "opened", f"{trade.side.value} {trade.entered}{part} {trade.symbol} entered at {price}")
+        self._say(trade, "opened", f"{trade.side.value} {trade.entered}{part} {trade.symbol} at {price}")
 
     def _void(self, trade: Trade) -> None:
         reason = next((o.reason for o in trade.orders if o.reason), None) or "cancelled before it filled"
@@ -121,11 +121,11 @@ class Life:
     def _closed(self, trade: Trade) -> None:
         reason = trade.exit_reason or ExitReason.UNKNOWN
         price = None if reason is ExitReason.UNKNOWN else trade.exit_price
-        result = f" at {_plain(price)}" if price is not None else "; the exit price is not known"
-        came = trade.entered or -trade.reduced  # by its executions, or by the owner's word
-        self._say(trade, "closed", f"{trade.side.value} {came} {trade.symbol} closed by {reason}{result}")
+        result = f"at {_plain(price)}" if price is not None else "at an unknown price"
+        came = trade.entered or -trade.reduced  # from its executions, or as the owner adopted it
+        self._say(trade, "closed", f"{trade.symbol} {trade.side.value} {came} closed {result} {_CLOSED[reason]}")
         if trade.tp_hit:
-            self._block(trade, "its last trade took profit", sure=True)
+            self._block(trade, "the last trade took profit", sure=True)
         elif reason is ExitReason.UNKNOWN:
             self._unknown_exit(trade)
 
@@ -137,7 +137,9 @@ class Life:
         what = f"the {trade.side.value} trade in {trade.symbol}"
         text = f"cannot tell how {what} closed: TWS no longer lists its executions. Check TWS"
         if self._policy.unknown_exit == "block":
-            self._block(trade, "how its last trade closed is not known; it may have hit its take-profit", sure=False)
+            self._block(
+                trade, "the last trade closed for an unknown reason and may have hit its take-profit", sure=False
+            )
             text += "; re-entry on that side is blocked until you release it"
         self._alarms.state(AlarmKind.UNKNOWN_EXIT, text, str(trade.id), symbol=trade.symbol, trade_id=trade.id)
 
@@ -149,6 +151,20 @@ class Life:
         self._book.put(trade)
         text = f"{trade.symbol} is on hold: {trade.hold_reason}. Choose on the page: adopt, flatten or dismiss"
         self._say(trade, "hold", text)
+
+
+_CLOSED = {
+    ExitReason.TAKE_PROFIT: "by take-profit",
+    ExitReason.STOP_LOSS: "by stop-loss",
+    ExitReason.SIGNAL: "by a close signal",
+    ExitReason.REVERSAL: "by a reversal",
+    ExitReason.OWNER: "by you, on the page",
+    ExitReason.UNPROTECTED: "because no stop-loss could be placed",
+    ExitReason.BY_HAND: "by hand in TWS",
+    ExitReason.LIQUIDATED: "by IBKR: liquidated",
+    ExitReason.UNKNOWN: "for an unknown reason",
+    ExitReason.NEVER_FILLED: "without a fill",
+}
 
 
 def _evidence(trade: Trade) -> str:

@@ -1,4 +1,4 @@
-"""Takes the steps that trades need, and is the only one who sends orders: each is committed as being sent, then sent."""
+"""Takes the steps that trades need; nothing else sends orders: each is committed as being sent, then sent."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ class Orders:
         """Ask to cancel one order, written down first."""
         with self._book.change():
             self._life.settle(trade.with_order(order.with_cancel(self._clock.now())))
-            text = f"cancel of the {order.leg.word} asked: {why}"
+            text = f"{order.leg.word}: {why}"
             self._book.log("cancel asked", text, symbol=trade.symbol, trade_id=trade.id, order_ref=order.order_ref)
             self._outbox.add(lambda: self._broker.cancel(order.order_id or 0))
 
@@ -142,7 +142,7 @@ class Orders:
         if contract is None:
             return False
         self._life.settle(trade.with_order(replace(order, resize_asked_at=self._clock.now())))
-        text = f"{order.leg.word} fitted to the {trade.held} that the trade holds"
+        text = f"{order.leg.word} set to {trade.held}, the quantity held"
         self._book.log("resized", text, symbol=trade.symbol, trade_id=trade.id, order_ref=order.order_ref)
         sized = replace(order, quantity=quantity)
         self._outbox.add(lambda: self._broker.send(self._ticket(trade, contract, sized, transmit=True)))
@@ -156,8 +156,8 @@ class Orders:
         (order,) = self._as_sending([order])
         self._life.settle(trade.with_order(order))
         kind = "close sent" if order.leg is Leg.CLOSE else "stop put back"
-        price = "" if order.price is None else f" at {order.price}"
-        text = f"{order.side.value} {order.quantity} {trade.symbol}{price} ({order.leg.word})"
+        price = "market" if order.price is None else order.price
+        text = f"{order.side.value} {order.quantity} {trade.symbol} at {price}"
         self._book.log(kind, text, symbol=trade.symbol, trade_id=trade.id, order_ref=order.order_ref)
         self._outbox.add(lambda: self.send(trade.id, contract, {order.order_ref}))
         return True
@@ -205,7 +205,7 @@ class Orders:
             for order in orders:
                 again = replace(order, resends=order.resends + 1, sent_at=now, sent_day=day)
                 trade = self._life.settle(trade.with_order(again))
-            text = f"{', '.join(o.leg.word for o in orders)} sent again under the same id: never arrived at the broker"
+            text = f"{', '.join(o.leg.word for o in orders)}: never arrived at the broker, resent under the same id"
             self._book.log("sent again", text, symbol=trade.symbol, trade_id=trade.id, signal_id=trade.signal_id)
             refs = {o.order_ref for o in orders}
             self._outbox.add(lambda: self.send(trade.id, contract, refs))

@@ -35,5 +35,5 @@ class Outbox:
             except BrokerUnavailable as exc:
                 self._waiting.clear()
                 log.warning("tws_gone", reason=str(exc))
-                self._gate.disconnected(f"TWS is gone: {exc}")
-                self._gate.want_snapshot("an order could not be written to TWS")
+                self._gate.disconnected(f"the connection to TWS is gone: {exc}")
+                self._gate.want_snapshot("an order could not be sent to TWS")

@@ -1,4 +1,4 @@
-"""The owner's wishes, from the buttons of the page: each is committed to the journal as an event before it acts."""
+"""The owner's commands, from the page's buttons: each is committed to the journal as an event before it acts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from executor.journal.rows import public_number
 
 
 class Owner:
-    """Carry out commands. What cannot be done now is refused with the reason, and nothing is changed."""
+    """Carry out commands. A command that cannot be done now is refused with the reason, and changes nothing."""
 
     def __init__(
         self,
@@ -72,9 +72,11 @@ class Owner:
                 f"the trade in {trade.symbol} is not on hold (it is {trade.state.value}): nothing to decide"
             )
         if snapshot is None or self._gate.ready_since is None:
-            raise CommandRefused("the broker is not to be seen now: decide when TWS is connected, on fresh evidence")
+            raise CommandRefused("TWS is not connected: decide when it is, on fresh evidence")
         if not self._sight.is_counted(trade.con_id):
-            self._gate.want_snapshot("the owner decides on a position that is not told since the last execution")
+            self._gate.want_snapshot(
+                "the owner decides on a position that TWS has not reported since the last execution"
+            )
             raise CommandRefused("the position after the last execution is being read: press again in a few seconds")
         return trade, snapshot
 
@@ -87,7 +89,7 @@ class Owner:
                 f"the trade in {trade.symbol} cannot be closed by this button: it is {trade.state.value}"
             )
         self._life.move(replace(trade, close_cause=CloseCause.OWNER), Event.CLOSE)
-        return f"close of the {trade.side.value} trade in {trade.symbol} asked on the page"
+        return f"close of the {trade.side.value} trade in {trade.symbol} requested on the page"
 
     def _reset(self, command: Command) -> str:
         symbol = command.symbol or ""
@@ -106,7 +108,7 @@ class Owner:
             return f"{trade.symbol} flipped to {decimal_text(turned)}; that is now a separate trade with no exits"
         trade, held = self._match(trade, snapshot)
         self._life.move(replace(trade, hold_reason=None), Event.ADOPT)
-        return f"{trade.symbol}: what the account shows ({decimal_text(held)}) is the trade; it goes on"
+        return f"{trade.symbol}: the trade continues with what the account shows ({decimal_text(held)})"
 
     def _flatten(self, command: Command) -> str:
         trade, snapshot = self._alone_on_hold(command)
@@ -125,7 +127,7 @@ class Owner:
         trade, snapshot = self._on_hold(command)
         if any(other.id != trade.id for other in self._book.in_contract(trade.con_id)):
             raise CommandRefused(
-                f"another trade in {trade.symbol} is open, and the position counts as its own: this one can only be dismissed"
+                f"another trade in {trade.symbol} is open and owns the position: this one can only be dismissed"
             )
         return trade, snapshot
 
@@ -144,7 +146,7 @@ class Owner:
             )
         trade = _with_held(self._forget_live(trade, snapshot), ZERO)
         self._life.move(replace(trade, hold_reason=None), Event.DISMISS)
-        return f"the trade in {trade.symbol} is closed in the journal: you have settled it yourself"
+        return f"the trade in {trade.symbol} is closed in the journal: you settled it yourself"
 
     def _turned_over(self, trade: Trade) -> Decimal:
         """Return the signed position that stands against the trade's side, 0 where none does."""
@@ -152,7 +154,7 @@ class Owner:
         return -against if trade.side is Side.BUY else against
 
     def _replace(self, trade: Trade, command: Command, turned: Decimal) -> Trade:
-        """End a trade whose position has turned over, and make what stands a trade of its own."""
+        """End a trade whose position has flipped, and make what is held now a separate trade."""
         self._dismiss(command)
         return self._take_over(trade.symbol, trade.con_id, turned)
 
@@ -206,7 +208,7 @@ class Owner:
     def _ignore_position(self, command: Command) -> str:
         con_id, unknown = self._unknown(command)
         self._book.set_beside(con_id, command.symbol or "", self._book.beside(con_id) + unknown)
-        return f"your own {decimal_text(unknown)} {command.symbol} are left alone; signals trade beside them"
+        return f"your own {decimal_text(unknown)} {command.symbol} are left alone; signals trade alongside them"
 
     def _adopt_position(self, command: Command) -> str:
         con_id, unknown = self._unknown(command)
@@ -214,7 +216,7 @@ class Owner:
             raise CommandRefused(f"a trade in {command.symbol} is open: only a whole position can be adopted")
         if unknown * self._sight.shown(con_id) <= 0:
             raise CommandRefused(
-                f"the account shows {decimal_text(self._sight.shown(con_id))} {command.symbol}, less than you told to leave "
+                f"the account shows {decimal_text(self._sight.shown(con_id))} {command.symbol}, less than you chose to leave "
                 "alone: there is nothing to adopt. Choose ignore: what is left is yours"
             )
         self._take_over(command.symbol or "", con_id, unknown)
@@ -236,6 +238,6 @@ class Owner:
 
 
 def _with_held(trade: Trade, held: Decimal) -> Trade:
-    """Return a trade whose quantity is what the owner's choice says; how the rest left it nobody can know."""
+    """Return a trade with the quantity that the owner chose; how the rest left it is unknown."""
     reason = ExitReason.UNKNOWN if held == 0 < trade.held else None
     return replace(trade, reduced=trade.entered - trade.exited - held, exit_reason=reason)

@@ -32,7 +32,7 @@ QUIET_CODES = frozenset({202, 10167, *range(2100, 2200)})
 
 
 class Recorder:
-    """Write down what the broker said of our orders and executions."""
+    """Record what the broker reports about our orders and executions."""
 
     def __init__(self, book: Book, alarms: Alarms, life: Life, clock: Clock, client_id: int) -> None:
         self._book, self._alarms, self._life, self._clock = book, alarms, life, clock
@@ -56,15 +56,15 @@ class Recorder:
         return report.status.is_live and not order.is_live and state.is_finished
 
     def _say_moved(self, trade: Trade, order: Order, report: OrderReport) -> None:
-        """A price that is no longer ours is the owner's, moved in TWS: it is followed."""
+        """A price that is no longer ours was moved by the owner in TWS: follow it."""
         before, after = order.price, report.price
         if order.state is OrderState.WORKING and before is not None and after is not None and before != after:
-            text = f"the {order.leg.word} was moved in TWS from {decimal_text(before)} to {decimal_text(after)}"
+            text = f"{order.leg.word} from {decimal_text(before)} to {decimal_text(after)}, by hand in TWS"
             self._book.log("moved", text, symbol=trade.symbol, trade_id=trade.id, order_ref=order.order_ref)
 
     def _say_held(self, trade: Trade, order: Order, report: OrderReport) -> None:
         if report.why_held not in (*USUAL_HOLDS, order.held):
-            text = f"the broker holds the {order.leg.word} back: {report.why_held}"
+            text = f"{order.leg.word}, by the broker: {report.why_held}"
             self._book.log("held", text, symbol=trade.symbol, trade_id=trade.id, order_ref=order.order_ref)
 
     # ---- executions ----
@@ -108,22 +108,22 @@ class Recorder:
             return Decimal(0)
         back = min(trade.reduced, fill.quantity)
         if back > 0:
-            text = f"the missing {decimal_text(back)} of {trade.symbol} are explained: {order.leg.word}"
+            text = f"the {order.leg.word} accounts for the missing {decimal_text(back)} {trade.symbol}"
             self._book.log("explained", text, symbol=trade.symbol, trade_id=trade.id, order_ref=order.order_ref)
         return max(back, Decimal(0))
 
     def _take_back_block(self, trade: Trade) -> None:
-        """How the trade ended is known now: what was done because it was not known is undone."""
+        """How the trade ended is known now: undo what was done because it was not."""
         block = self._book.block(trade.con_id, trade.symbol, trade.side)
         if block is not None and block.trade_id == trade.id:
             self._book.release_block(trade.con_id, trade.symbol, trade.side)
         self._alarms.state(
-            AlarmKind.UNKNOWN_EXIT, None, str(trade.id), over=f"{trade.symbol}: how it closed is known now"
+            AlarmKind.UNKNOWN_EXIT, None, str(trade.id), over=f"{trade.symbol}: TWS has now reported how it closed"
         )
 
     def _announce(self, fill: Fill, trade: Trade, order: Order) -> None:
         quantity, price = decimal_text(fill.quantity), decimal_text(fill.price)
-        text = f"{order.leg.word} filled: {fill.side.value} {quantity} {trade.symbol} at {price}"
+        text = f"{fill.side.value} {quantity} {trade.symbol} at {price}"
         self._book.log(
             f"{order.leg.word} filled", text, symbol=trade.symbol, trade_id=trade.id, signal_id=trade.signal_id,
             order_ref=order.order_ref,
@@ -134,7 +134,7 @@ class Recorder:
         """The first fill of an opposite entry releases the re-entry block."""
         side = trade.side.opposite
         if self._book.release_block(trade.con_id, trade.symbol, side):
-            text = f"re-entry block on {side.value} released: a {trade.side.value} entry filled"
+            text = f"{side.value} in {trade.symbol} is allowed again: a {trade.side.value} entry filled"
             self._book.log("block released", text, symbol=trade.symbol, trade_id=trade.id)
 
     def commission(self, exec_id: str, commission: Decimal) -> None:
@@ -157,7 +157,7 @@ class Recorder:
         if found is None or refusal.code in QUIET_CODES:
             return False
         trade, order = found
-        text = f"TWS on the {order.leg.word}: {refusal.text} (code {refusal.code})"
+        text = f"{order.leg.word}: {refusal.text} (code {refusal.code})"
         with self._book.change():
             self._book.log("TWS says", text, symbol=trade.symbol, trade_id=trade.id, order_ref=order.order_ref)
             if refusal.code in HELD_CODES:

@@ -29,7 +29,7 @@ class Sight:
         self._asked: set[tuple[str, int]] = set()  # questions: a symbol, and the conId where it is that one
         self._filled_at: dict[int, datetime] = {}  # conId → our last execution
         self._moved: dict[int, tuple[datetime, Decimal]] = {}  # conId → when its position last moved, and by how much
-        self._uncounted: dict[int, datetime] = {}  # conId → our last execution, until the position is told after it
+        self._uncounted: dict[int, datetime] = {}  # conId → our last execution, until the position is reported after it
 
     # ---- positions ----
 
@@ -70,7 +70,7 @@ class Sight:
         self._uncounted.pop(position.con_id, None)
 
     def filled(self, fill: Fill) -> None:
-        """Take note of an execution: until the position is told after it, the position does not count it."""
+        """Note an execution: until TWS reports the position after it, the position does not count it."""
         now = self._filled_at[fill.con_id] = self._clock.now()
         moved_at, by = self._moved.pop(fill.con_id, (None, ZERO))
         came_first = moved_at is not None and by == fill.signed and now - moved_at <= COUNTED
@@ -84,11 +84,11 @@ class Sight:
             del self._uncounted[con_id]
 
     def is_counted(self, con_id: int) -> bool:
-        """Whether the position was told after our last execution, so that it counts it."""
+        """True if the position was reported after our last execution, so that it counts it."""
         return con_id not in self._uncounted
 
     def counts_late(self) -> bool:
-        """Whether a position was not told for a while after an execution of ours, so that it must be asked for."""
+        """True if a position has not been reported for a while after an execution of ours, so that it must be requested."""
         now = self._clock.now()
         return any(now - at >= LATE_POSITION for at in self._uncounted.values())
 

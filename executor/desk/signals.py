@@ -29,7 +29,7 @@ from executor.journal.rows import InboxRow
 log = get_logger(__name__)
 
 STUCK = timedelta(seconds=60)  # how long beyond its validity a signal may go without an outcome
-_BEAT = timedelta(seconds=0.5)  # how soon a wait that no message ends is looked at again
+_BEAT = timedelta(seconds=0.5)  # how soon a wait that no message ends is checked again
 _BEING_LOOKED_UP = "the contract is being looked up in TWS"
 
 
@@ -68,7 +68,7 @@ class Signals:
         self._agenda.at(symbol, due)
 
     def _due(self, row: InboxRow) -> datetime | None:
-        """Return when a waiting signal must be looked at again though no fact comes; it is said if it waits too long."""
+        """Return when a waiting signal must be checked again even if no fact arrives; one that waits too long is an alarm."""
         now, dues = self._clock.now(), []
         if (valid_until := self._valid_until(row)) is not None and now <= valid_until:
             dues.append(valid_until + timedelta(microseconds=1))
@@ -94,7 +94,7 @@ class Signals:
             yield lag
 
     def _on_hold(self, symbol: str) -> bool:
-        """Whether the symbol's trade waits for the owner: a kept close must not hide what comes after it."""
+        """True if the symbol's trade waits for the owner: a kept close must not hide the signals behind it."""
         trade = self._open_trade(symbol)
         return trade is not None and trade.state is State.HOLD
 
@@ -166,14 +166,14 @@ class Signals:
         return own if row.expires_at is None else min(own, row.expires_at)
 
     def _obstacle(self, row: InboxRow, contract: Contract | None, trade: Trade | None, view: View) -> str | None:
-        """Say in words why this signal cannot be decided yet, or None."""
+        """Return why this signal cannot be decided yet, in words, or None."""
         action, symbol = row.signal.action, row.signal.symbol
         if action is Action.RESET or (trade is None and not view.is_fresh and contract is not None):
             return None
         if action is Action.OPEN and not view.is_fresh and self._book.contract_id(symbol) is None:
             return None
         if not self._gate.can_send:
-            return f"waits: {self._gate.why_not}"
+            return f"waiting: {self._gate.why_not}"
         if trade is not None:
             return None
         if action is Action.CLOSE:
@@ -184,16 +184,16 @@ class Signals:
         if contract is None:
             return _BEING_LOOKED_UP
         if self._gate.resends:
-            return "waits: an order that never arrived is sent again first"
+            return "waiting: an order that never arrived is resent first"
         if self._broker.is_paced:
-            return "waits: more messages are on their way to TWS than it takes at once"
+            return "waiting: too many messages are queued for TWS"
         told = self._sight.is_counted(contract.con_id)
         if not told or (view.unknown_position and self._sight.may_lag(contract.con_id)):
-            return "waits for TWS to show the position after the last execution"
+            return "waiting for TWS to report the position after the last execution"
         return None
 
     def _objection(self, row: InboxRow) -> str | None:
-        """Say in words why this entry may not be made now, or None."""
+        """Return why this entry may not be made now, in words, or None."""
         if (closed := self._gate.no_entries) is not None:
             return closed
         symbol, quantity = row.signal.symbol, row.signal.quantity or ZERO
@@ -260,7 +260,7 @@ class Signals:
             valid_until=self._valid_until(row) or now, timestamp=now, stop_wanted=bracket.stop_wanted,
         )  # fmt: skip
         trade = self._orders.enter(trade, bracket.orders, contract)
-        reason = f"{signal.side.value} {signal.quantity} {signal.symbol}: every rule allows it"
+        reason = f"{signal.side.value} {signal.quantity} {signal.symbol}: all rules allow it"
         self._book.finish_signal(row, Outcome.ENTERED, reason, trade.id)
         self._done(row)
 

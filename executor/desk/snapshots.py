@@ -42,8 +42,9 @@ from executor.desk.sight import Sight
 log = get_logger(__name__)
 
 SETTLE = timedelta(seconds=2)  # a difference must stand this long, equally, before something is made of it
-BELIEVE = timedelta(seconds=30)  # and this long, where nothing explains it: TWS tells positions late
-LATER = timedelta(seconds=5)  # between two looks at a difference that stands
+BELIEVE = timedelta(seconds=30)  # and this long, where nothing explains it: TWS reports positions late
+LATER = timedelta(seconds=5)  # between two checks of a difference that persists
+_REDUCED = {ExitReason.UNKNOWN: "in a way that TWS no longer shows", ExitReason.LIQUIDATED: "by IBKR: liquidated"}
 After = Callable[[], None]
 
 
@@ -134,7 +135,7 @@ class Snapshots:
         missing = [
             o.order_ref for t in trades for o in t.live if o.state is OrderState.WORKING and o.order_ref not in shown
         ]
-        if self._gate.ready_since is None:  # a new connection's first look is never the second one
+        if self._gate.ready_since is None:  # a new connection's first snapshot never confirms an older one
             self._missed = {ref: (now, day) for ref, (_, day) in self._missed.items()}
         self._missed = {ref: self._missed.get(ref, (now, seen_day)) for ref in missing}
         return {ref: day for ref, (since, day) in self._missed.items() if abs(now - since) >= SETTLE}
@@ -238,7 +239,7 @@ class Snapshots:
         self._orders.send_again(trade, orders, contract)
 
     def _reduced(self, found: Reduced) -> None:
-        """What the owner took out by hand (or nobody can name) leaves the trade; the rest goes on.
+        """What was closed by hand (or in an unknown way) leaves the trade; the rest goes on.
 
         Of a fraction the rest of its unit leaves too, and is the owner's: no exit could be sent for it.
         """
@@ -258,8 +259,8 @@ class Snapshots:
         elif trade.stop_wanted and trade.unprotected_at is None:  # too large a stop, since the difference was seen
             trade = replace(trade, unprotected_at=self._differs_since(trade.con_id) or now)
         self._book.put(trade)
-        how = "in a way that can no longer be read" if found.how is ExitReason.UNKNOWN else f"in TWS, {found.how}"
-        text = f"{quantity} of {held} {trade.symbol} were taken out {how}"
+        how = _REDUCED.get(found.how, "in TWS")
+        text = f"{quantity} of {held} {trade.symbol} closed {how}"
         self._book.log("reduced by hand" if by_hand else "reduced", text, symbol=trade.symbol, trade_id=trade.id)
 
     # ---- orders without a trade ----
@@ -288,7 +289,7 @@ def _mismatch(found: Resolution) -> Wanted | None:
     match found:
         case MoreThanKnown(trade, quantity):
             text = (
-                f"the account holds {decimal_text(quantity)} {trade.symbol} beside the trade that the journal does not know; "
+                f"besides the trade, the account holds {decimal_text(quantity)} {trade.symbol} that the journal does not know; "
                 "left alone"
             )
             return Wanted(AlarmKind.MISMATCH, str(trade.id), text, trade.symbol, trade.id)
@@ -301,7 +302,7 @@ def _mismatch(found: Resolution) -> Wanted | None:
         case Unknown(symbol, con_id, shown, known):
             text = (
                 f"the account shows {decimal_text(shown)} {symbol}, the journal knows of {decimal_text(known)}: entries in "
-                f"{symbol} are refused until you choose on the page to ignore or to adopt it"
+                f"{symbol} are refused until you ignore or adopt it on the page"
             )
             return Wanted(AlarmKind.MISMATCH, f"contract {con_id}", text, symbol)
     return None
@@ -313,7 +314,7 @@ def _orphan(found: Orphan) -> Wanted:
     text += (
         ": it is being cancelled"
         if found.known
-        else ", and this journal does not know it: cancel it in TWS, or use the journal that made it"
+        else ", and this journal does not know it: cancel it in TWS, or use the journal that sent it"
     )
     return Wanted(AlarmKind.ORPHAN, ref, text)
 

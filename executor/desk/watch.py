@@ -18,9 +18,9 @@ from executor.journal.journal import Journal
 
 BLIND = timedelta(seconds=60)  # how long the broker may be unseen while a position is held
 LOOK_ROUND = timedelta(minutes=10)  # a complete snapshot at least this often, whatever happens
-STEADY = timedelta(seconds=5)  # how long the broker must be seen again before it counts as seen
+STEADY = timedelta(seconds=5)  # how long the broker must be visible again before it counts as visible
 MISMATCH = timedelta(seconds=2)  # how long a position may disagree with the executions before it is looked up
-SHOWN = timedelta(minutes=15)  # how long an unknown exit is said at least
+SHOWN = timedelta(minutes=15)  # how long an unknown exit is reported at least
 _STOPS = {StopCause.STORAGE: AlarmKind.STORAGE, StopCause.PROGRAM: AlarmKind.PROGRAM}
 
 
@@ -55,7 +55,7 @@ class Watch:
     def _look_round(self, now: datetime) -> None:
         if self._looked_at is None or now - self._looked_at >= LOOK_ROUND:
             if self._looked_at is not None:
-                self._gate.want_snapshot("the regular look")
+                self._gate.want_snapshot("the regular check")
             self._looked_at = now
 
     # ---- positions ----
@@ -72,7 +72,7 @@ class Watch:
             self._stands[con_id] = unexplained, self._clock.now()
 
     def _positions(self, now: datetime, recheck_at: datetime | None) -> None:
-        """What changed in the account without an execution of ours is looked up, once: somebody traded, or TWS kept silent."""
+        """Look up, once, what changed in the account without an execution of ours: somebody traded, or TWS did not report it."""
         changed = {
             con_id: quantity
             for con_id, (quantity, since) in self._stands.items()
@@ -80,9 +80,9 @@ class Watch:
         }
         if changed and recheck_at is None:
             self._looked |= changed
-            self._gate.want_snapshot("the account shows what no execution of ours explains")
+            self._gate.want_snapshot("the account shows something that no execution of ours explains")
         elif self._sight.counts_late():
-            self._gate.want_snapshot("TWS has not told the position since an execution of ours")
+            self._gate.want_snapshot("TWS has not reported the position since our last execution")
 
     def stands_since(self, con_id: int) -> datetime | None:
         """Return since when the account shows what it shows unexplained in a contract, None where it shows nothing so."""
@@ -108,11 +108,11 @@ class Watch:
             return
         if held := [t.symbol for t in self._book.unfinished() if t.held]:
             since, symbols = f"{self._blind_since:%H:%M:%S} UTC", ", ".join(held)
-            text = f"TWS has not been visible since {since} while {symbols} are held: {self._gate.mode_text}"
+            text = f"no complete view of TWS since {since}, while holding {symbols}: {self._gate.mode_text}"
             self._alarms.state(AlarmKind.BROKER_BLIND, text)
 
     def _unknown_exits(self, now: datetime) -> None:
-        """An exit that nobody can name is said for a while, and for as long as it blocks re-entry."""
+        """An unknown exit is reported for a while, and for as long as it blocks re-entry."""
         for alarm in self._book.alarms():
             old = alarm.kind is AlarmKind.UNKNOWN_EXIT and now - alarm.raised_at >= SHOWN
             if old and self._book.block(0, alarm.symbol) is None:
@@ -121,13 +121,13 @@ class Watch:
     # ---- the program and its journal ----
 
     def began(self) -> None:
-        """Everything was read anew: what an earlier run of the program stumbled over is over, unless it still stands."""
+        """Everything has been read: an earlier run's failure is over, unless it persists."""
         for cause, kind in _STOPS.items():
             if cause not in self._gate.causes:
-                self._alarms.state(kind, None, over="the program runs again, and everything was read anew")
+                self._alarms.state(kind, None, over="the program is running again, and everything has been read")
 
     def _storage(self) -> None:
-        """Try to write after a failure; when it works again, everything is read anew before anything is sent."""
+        """Try to write after a failure; once it works, everything is read again before anything is sent."""
         if StopCause.STORAGE not in self._gate.causes:
             return
         try:
@@ -137,7 +137,7 @@ class Watch:
         self._gate.forbid(StopCause.STORAGE, None)
         self.unwritten = None
         self._alarms.state(AlarmKind.STORAGE, None)
-        self._gate.disconnected("the journal could not be written for a while: reading everything again")
+        self._gate.disconnected("the journal could not be written for a while: rereading everything")
         self._gate.want_snapshot("the journal can be written again")
 
     def tell_stop(self, cause: StopCause, text: str) -> None:
@@ -146,9 +146,9 @@ class Watch:
         try:
             self._alarms.state(_STOPS[cause], text)
         except JournalError:
-            self.unwritten = text  # the notifier tells it all the same; `_storage` tries again
+            self.unwritten = text  # the notifier sends it all the same; `_storage` retries
 
     def tell_page(self, what: str, words: str | None) -> None:
-        """Say that part of the status page fails, in words; None: it works again. No order stops for it."""
-        text = None if words is None else f"the status page fails at {what}, trading goes on: {words}"
+        """Report in words that part of the status page fails; None: it works again. No order stops for it."""
+        text = None if words is None else f"the status page fails at {what}; trading continues: {words}"
         self._alarms.state(AlarmKind.PROGRAM, text, f"page {what}", over=f"the status page works again at {what}")
