@@ -28,59 +28,59 @@ endif
 .DEFAULT_GOAL := help
 .PHONY: help run demo test test-all check fmt bench crash simulate mutants deploy-vps deploy-lambda deploy-executor lock clean
 
-help:  ## This list
+help:  ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: $(RUN)  ## Relay, paper TWS and executor on this machine, with a page to look at; Ctrl-C ends it
+run: $(RUN)  ## Run relay, paper TWS, executor and status page on this machine; Ctrl-C stops them
 	@$(PY) -m deploy.local
 
-demo: $(RUN)  ## Beside a running make run: a short story with prices that move
+demo: $(RUN)  ## While make run is running: a short demo in which prices move
 	@$(PY) -m deploy.demo
 
 # Six at once, on two cores too: they wait more than they compute.
-test: $(DEV)  ## All tests but the long proofs
+test: $(DEV)  ## Run all tests except the long proofs
 	$(PY) -m pytest -n 6 --dist loadscope $(TESTS)
 
-test-all: $(DEV)  ## The long proofs as well
+test-all: $(DEV)  ## Run all tests, with the long proofs
 	$(PY) -m pytest -n 6 --dist loadscope -m "slow or not slow" $(TESTS)
 
-check: $(DEV)  ## Lint, format, types, import contracts
+check: $(DEV)  ## Check lint, format, types, import contracts
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	$(VENV)/bin/lint-imports
 
-fmt: $(DEV)  ## Format, and mend what the linter can mend
+fmt: $(DEV)  ## Format, and fix what the linter can fix
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-bench: $(DEV)  ## How fast it is, beside the simplest thing that does the same; PARTS="order burst"; WRITE=1 puts it into docs/performance.md
+bench: $(DEV)  ## Measure speed against the simplest program that does the same; PARTS="order burst"; WRITE=1 writes docs/performance.md
 	@$(PY) -m bench $(PARTS) $(if $(JOURNAL),--journal "$(JOURNAL)") $(if $(WRITE),--write)
 
-crash: $(DEV)  ## Kill executor and relay at their boundaries, check both records; RUNS= (0: all) DOUBLE= RELAY= ENGINES= ONLY= SEED= JOBS=
+crash: $(DEV)  ## Kill executor and relay at their boundaries, check the records; RUNS= (0: all) DOUBLE= RELAY= ENGINES= ONLY= SEED= JOBS=
 	@$(PY) -m tests.crash $(if $(RUNS),--runs $(RUNS)) $(if $(DOUBLE),--double $(DOUBLE)) $(if $(RELAY),--relay $(RELAY)) $(if $(ENGINES),--engines "$(ENGINES)") \
 	    $(if $(ONLY),--only "$(ONLY)") $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS))
 
-simulate: $(DEV)  ## Trading days by seed under a virtual clock, checked after every step; SEEDS=17 or 1-400, DAYS=, SECONDS=, TRACE=1
+simulate: $(DEV)  ## Simulate trading days by seed under a virtual clock, checked after every step; SEEDS=17 or 1-400, DAYS=, SECONDS=, TRACE=1
 	@$(PY) -m tests.simulate $(if $(SEEDS),--seeds $(SEEDS)) $(if $(DAYS),--days $(DAYS)) $(if $(SECONDS),--seconds $(SECONDS)) \
 	    $(if $(TRACE),--trace)
 
-mutants: $(DEV)  ## Break each rule of the order protocol in a copy of the code: which test catches it? ONLY= limits it
+mutants: $(DEV)  ## Break each rule of the order protocol in a copy of the code, and see a test catch it; ONLY= limits it
 	@$(PY) -m tests.mutants $(if $(ONLY),--only "$(ONLY)")
 
-deploy-vps: $(DEV)  ## The relay on a server: HOST=user@server DOMAIN=relay.example.com; or into a folder: DESTDIR=folder
+deploy-vps: $(DEV)  ## Install the relay on a server: HOST=user@server DOMAIN=relay.example.com; or into a folder: DESTDIR=folder
 	@$(PY) -m deploy.vps $(if $(HOST),--host "$(HOST)") $(if $(DESTDIR),--destdir "$(DESTDIR)") $(if $(DOMAIN),--domain "$(DOMAIN)")
 
-deploy-lambda: $(DEV)  ## The relay as a function on AWS, by the SAM command line; its queue is PostgreSQL
+deploy-lambda: $(DEV)  ## Deploy the relay to AWS Lambda with the SAM command line; its queue is PostgreSQL
 	@$(PY) -m deploy.aws_lambda
 
-deploy-executor: $(RUN)  ## The executor as a service of this machine; FLAGS="--relay-url https://relay.example.com"
+deploy-executor: $(RUN)  ## Run the executor as a service on this machine; FLAGS="--relay-url https://relay.example.com"
 	@$(PY) -m deploy.executor_service $(FLAGS)
 
-lock: $(DEV)  ## Compile the locks anew from pyproject.toml
+lock: $(DEV)  ## Recompile the locks from pyproject.toml
 	$(PY) -m deploy.lock
 
-clean:  ## Remove environments and caches; databases and .env stay
+clean:  ## Remove environments and caches, but keep databases and .env
 	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 $(VENV)/.made:

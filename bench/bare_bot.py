@@ -95,7 +95,7 @@ async def connect(tws_port: int) -> tuple[IB, Contracts]:
 
 
 def run(loop: asyncio.AbstractEventLoop) -> None:
-    """Turn the loop for ever in this thread; the library asks for the thread's own."""
+    """Run the loop forever in this thread; the library asks for the thread's own."""
     asyncio.set_event_loop(loop)
     loop.run_forever()
 

@@ -42,7 +42,7 @@ def used(system: System) -> float:
 
 
 def measure_page(events: int = history.EVENTS, reads: int = READS) -> Iterator[Row]:
-    """Yield the rows of the page, rendered anew, and of the metrics, with a long journal, beside an empty one."""
+    """Yield the rows of the page, freshly rendered, and of the metrics, with a long journal, beside an empty one."""
     journal = history.ready_made(events)
     with (
         tempfile.TemporaryDirectory() as name,

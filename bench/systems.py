@@ -107,7 +107,7 @@ class Client:
         return made
 
     def prepare(self) -> None:
-        """Connect anew after a pause, before anything is timed."""
+        """Reconnect after a pause, before anything is timed."""
         if time.monotonic() - self._used_at > KEPT_ALIVE:
             self._socket.close()
             self._socket = self._connect()
@@ -260,7 +260,7 @@ class System:
 
 
 def is_at(entry: Entry, quantity: int) -> bool:
-    """Whether an entry of the log is about this quantity."""
+    """True if an entry of the log is about this quantity."""
     return Decimal(entry["quantity"]) == quantity
 
 

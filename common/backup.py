@@ -13,7 +13,7 @@ class BackupFailed(Exception):
 
 
 def copy_database(source: Path, target: Path) -> int:
-    """Copy a database as it is at this moment, whoever writes to it; return the copy's size in bytes.
+    """Copy a database as it is now, even while others write to it; return the copy's size in bytes.
 
     The copy is one file, complete without any `-wal` beside it, mode 0600, and was read through once.
 

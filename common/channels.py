@@ -17,7 +17,7 @@ _clock = SystemClock()
 
 
 class Channels:
-    """Where the owner is told what must not wait until he looks at a page. `setting` names it for him."""
+    """Notifies the owner of what must not wait until they look at a page. `setting` names its setting in messages."""
 
     def __init__(self, urls: Secret | None, setting: str) -> None:
         self._urls, self._setting = urls.items() if urls else (), setting

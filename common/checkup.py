@@ -1,4 +1,4 @@
-"""What a doctor finds: one line for each thing that was looked at, with the mend where it is wrong."""
+"""What a doctor finds: one line for each check, with the fix if something is wrong."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at: what was found, and what to do where that is wrong."""
+    """One check: what was found, and what to do if that is wrong."""
 
     state: State
     what: str
@@ -55,13 +55,13 @@ def not_checked(what: str, why: str) -> Finding:
 
 
 def tell(findings: Iterable[Finding]) -> bool:
-    """Print each finding as it comes, then the sum; return whether nothing is wrong."""
+    """Print each finding as it comes, then the totals; return whether nothing is wrong."""
     count = dict.fromkeys(State, 0)
     for each in findings:
         count[each.state] += 1
         click.echo(f"{each.state:<11}  {each.what}: {each.found}")
         if each.mend:
-            click.echo(f"{'':<11}  mend: {each.mend}")
+            click.echo(f"{'':<11}  fix: {each.mend}")
     click.echo(", ".join(f"{number} {state}" for state, number in count.items()))
     return not count[State.WRONG]
 
@@ -70,7 +70,7 @@ def tell(findings: Iterable[Finding]) -> bool:
 
 
 def secrets_of(settings: ProgramSettings, names: Iterable[str]) -> Iterable[Finding]:
-    """Look at secrets: long enough, no two alike, and their files closed to other users."""
+    """Check secrets: long enough, no two alike, and their files closed to other users."""
     seen: dict[str, str] = {}
     problems = []
     for name in names:
@@ -80,9 +80,11 @@ def secrets_of(settings: ProgramSettings, names: Iterable[str]) -> Iterable[Find
             if len(item) < SHORTEST_SECRET:
                 problems.append(f"an entry of {variable} has fewer than {SHORTEST_SECRET} characters")
             if seen.setdefault(item, variable) != variable:
-                problems.append(f"{variable} and {seen[item]} hold the same text")
+                problems.append(f"{variable} and {seen[item]} have the same value")
     if problems:
-        yield wrong("secrets", "; ".join(problems), "make each anew, long and random; .env.example names the command")
+        yield wrong(
+            "secrets", "; ".join(problems), "generate each one again, long and random; .env.example has the command"
+        )
     else:
         yield ok("secrets", "long enough, and no two alike")
     yield _closed(settings)
@@ -94,7 +96,7 @@ def _closed(settings: ProgramSettings) -> Finding:
     env = Path.cwd() / ".env"
     files |= {env} if env.is_file() else set()
     if os.name != "posix":
-        return not_checked(what, "who may read a file is not looked at on this system")
+        return not_checked(what, "file permissions are not checked on this system")
     if open_to_others := sorted(str(file) for file in files if file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)):
         names = " ".join(open_to_others)
         return wrong(what, f"other users may read {names}", f"chmod 600 {names}")
@@ -102,7 +104,7 @@ def _closed(settings: ProgramSettings) -> Finding:
 
 
 def port_is_free(host: str, port: int) -> bool:
-    """Tell whether a program could listen there now.
+    """True if a program could listen there now.
 
     Raises:
         OSError: It could not, and not because somebody else does.
@@ -120,7 +122,7 @@ def port_is_free(host: str, port: int) -> bool:
 
 
 def answers(host: str, port: int, seconds: float = 1.0) -> bool:
-    """Tell whether somebody listens there."""
+    """True if something is listening there."""
     near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not bound to, but asked
     try:
         socket.create_connection((near, port), seconds).close()
@@ -130,11 +132,11 @@ def answers(host: str, port: int, seconds: float = 1.0) -> bool:
 
 
 def certificate(url: str, now: datetime, ca: Path | None = None) -> Finding:
-    """Look at the certificate behind an https address: valid for its name, and for how many days yet."""
+    """Check the certificate behind an https address: valid for its name, and for how many more days."""
     parts = urlsplit(url)
     what, host, port = "TLS", parts.hostname or "", parts.port or 443
     if parts.scheme != "https":
-        return not_checked(what, f"{url} is plain http, which is used on this machine only")
+        return not_checked(what, f"{url} is plain http, which is for this machine only")
     context = ssl.create_default_context(cafile=str(ca) if ca else None)
     try:
         plain = socket.create_connection((host, port), _SECONDS)
@@ -143,14 +145,14 @@ def certificate(url: str, now: datetime, ca: Path | None = None) -> Finding:
     except ssl.SSLCertVerificationError as exc:
         return wrong(what, f"the certificate of {host} is not valid: {exc.verify_message}", _MEND_TLS)
     except OSError as exc:
-        return wrong(what, f"{host} port {port} gives no TLS connection: {exc.strerror or exc}", _MEND_TLS)
+        return wrong(what, f"{host} port {port} accepts no TLS connection: {exc.strerror or exc}", _MEND_TLS)
     days = (datetime.fromtimestamp(until, UTC) - now).days
     found = f"the certificate of {host} is valid for {days} more days"
     return ok(what, found) if days >= DAYS_WANTED else wrong(what, found, _MEND_RENEWAL)
 
 
 _MEND_TLS = (
-    "let Caddy get one (its name must lead to the relay, ports 80 and 443 must be open); for a private authority "
+    "let Caddy get one (its name must point to the relay, ports 80 and 443 must be open); for a private authority "
     "set EXECUTOR_RELAY_CA; set this machine's clock if it is wrong"
 )
-_MEND_RENEWAL = "renewing fails: look at Caddy's log on the relay's machine (journalctl -u caddy)"
+_MEND_RENEWAL = "renewal is failing: check Caddy's log on the relay's machine (journalctl -u caddy)"

@@ -20,7 +20,7 @@
     |  |- OrderRefused           TWS said no: journal it, the signal is finished
     |  `- OutcomeUnknown         sent, no answer: journal it, hold this symbol; NEVER send again blindly
     |- JournalError              without a journal there is no trading: stop entries
-    |  `- JournalMisuse          a bug of ours: stop, and say so; waiting mends nothing
+    |  `- JournalMisuse          a bug of ours: stop, and report it; waiting fixes nothing
     `- IllegalTransition         a bug of ours: hold this symbol, keep the evidence
 
 An alert that repeats another is no error (it is answered as a duplicate), nor is a signal that the rules
@@ -36,7 +36,7 @@ from typing import ClassVar
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong: where (a field's or setting's name, or "" for the whole), and the mend."""
+    """One problem: where (a field's or setting's name, or "" for the whole), and how to fix it."""
 
     field: str
     message: str
@@ -56,7 +56,7 @@ class BridgeError(Exception):
 
 
 class ConfigError(BridgeError):
-    """The configuration is wrong. The operator mends all of `problems`; the program ends with 2."""
+    """The configuration is wrong. The operator fixes all of `problems`; the program ends with 2."""
 
     code = "config"
 
@@ -74,7 +74,7 @@ class SignalError(BridgeError):
 
 
 class MalformedSignal(SignalError):
-    """The body is no signal. The sender mends all of `problems`."""
+    """The body is not a signal. The sender fixes all of `problems`."""
 
     code = "malformed"
     title = "The body is not a valid signal"
@@ -85,7 +85,7 @@ class MalformedSignal(SignalError):
 
 
 class UnauthenticSignal(SignalError):
-    """No credential, or a wrong one. It is answered in the same words whatever was wrong."""
+    """No credential, or a wrong one. The answer is the same whatever was wrong."""
 
     code = "unauthorized"
     status = 401
@@ -119,7 +119,7 @@ class QueueError(BridgeError):
 
 
 class QueueUnavailable(QueueError):
-    """The queue cannot be reached or does not answer in time. Nothing was stored; try again."""
+    """The queue cannot be reached or does not answer in time. Nothing was stored; retry."""
 
     code = "queue-unavailable"
 
@@ -169,7 +169,7 @@ class OrderRefused(BrokerError):
 
 
 class OutcomeUnknown(BrokerError):
-    """The order was sent and its fate is not known. Hold the symbol and look for evidence."""
+    """The order was sent and its fate is unknown. Hold the symbol and look for evidence."""
 
     code = "outcome-unknown"
 
@@ -181,7 +181,7 @@ class JournalError(BridgeError):
 
 
 class JournalMisuse(JournalError):
-    """The journal was asked for what its rules forbid: a bug of ours. Nothing was written; stop, and say so."""
+    """The journal was asked for what its rules forbid: a bug of ours. Nothing was written; stop, and report it."""
 
     code = "journal-misuse"
 

@@ -41,5 +41,5 @@ if hasattr(os, "register_at_fork"):
 
 
 def is_id(text: str) -> bool:
-    """Tell whether text has the form of an identifier of ours."""
+    """True if text has the form of an identifier of ours."""
     return ID_PATTERN.fullmatch(text) is not None

@@ -71,7 +71,7 @@ def setting(
         secret: The text may hold a secret (a URL with a password): never shown, and `NAME_FILE` works.
         env: False for a setting that only the command line may give.
         also_env: Further environment names, looked at after the own one.
-        check: Called with the value; raises ValueError (or ConfigError) with the mend.
+        check: Called with the value; raises ValueError (or ConfigError) that says how to fix it.
     """
     meta: dict[str, Any] = {"help": help, "flag": flag, "env": env, "also_env": also_env, "choices": choices}
     meta |= {"minimum": minimum, "maximum": maximum, "check": check, "secret": secret}
@@ -85,7 +85,7 @@ class ProgramSettings:
     env_prefix: ClassVar[str] = ""
 
     def problems(self) -> list[str]:
-        """Return what is wrong between settings that are each right; overridden by subclasses."""
+        """Return what is wrong with the combination of settings that are each valid; overridden by subclasses."""
         return []
 
     @classmethod
@@ -98,7 +98,7 @@ class ProgramSettings:
         """Return the settings from flags (by field name, None for not given), environment and `.env`.
 
         Raises:
-            ConfigError: Every mistake at once, each by its names and with the mend.
+            ConfigError: Every mistake at once, each by its names and with the fix.
         """
         environ = dict(os.environ if environ is None else environ)
         layers = [environ, _dotenv(directory or Path.cwd())]
@@ -180,7 +180,7 @@ def relay_address(url: str) -> None:
     if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
         raise ValueError(f"must begin with https:// (http only on this machine), was {url[:80]!r}")
     if parts.username or parts.query or parts.fragment:
-        raise ValueError("must be the relay's address only; the secret or token is a setting of its own")
+        raise ValueError("must be the relay's address only; the secret or token is a separate setting")
 
 
 # --- reading ----------------------------------------------------------------------------------------
@@ -220,7 +220,7 @@ def _collect(
 
 
 def _find(row: Row, flag: Any, layers: Sequence[Mapping[str, str]]) -> tuple[Any, Path | None] | None:
-    """Return a setting's raw value, and the file it came from if it did; None when nobody gave it."""
+    """Return a setting's raw value, and the file it came from, if any; None if it is not set."""
     if flag is not None:
         return flag, None
     for layer in layers:
@@ -330,7 +330,7 @@ def _names(row: Row) -> str:
 def _missing(row: Row, layers: Sequence[Mapping[str, str]]) -> str:
     given = [name for layer in layers for name in layer if name.startswith(row.env[0].split("_")[0])]
     near = [name for name in difflib.get_close_matches(row.env[0], given, 1) if name not in row.env]
-    hint = f" ({near[0]} is set: is that a slip of the pen?)" if near else ""
+    hint = f" ({near[0]} is set; did you mean {row.env[0]}?)" if near else ""
     file = f", or {row.env[0]}_FILE to a file that holds it" if row.secret else ""
     return f"{_names(row)} is not set{hint}: {row.help} Set it{file}."
 

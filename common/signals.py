@@ -83,7 +83,7 @@ class PrevPosition:
         return self.market_position + (f" {decimal_text(self.size)}" if self.size else "")
 
     def follows(self, position: str) -> bool:
-        """Tell whether this may be what `position`, told by the alert before, has become.
+        """True if this may be what `position`, told by the alert before, has become.
 
         >>> PrevPosition("long", Decimal(5)).follows("long 5"), PrevPosition("flat", None).follows("long 5")
         (True, False)
@@ -128,7 +128,7 @@ def parse_alert(body: bytes) -> Alert:
     """Return what a sender posted; a `strategy` alert has become the open or close that it means.
 
     Raises:
-        MalformedSignal: It is no signal; every problem is listed with its field and the mend.
+        MalformedSignal: It is not a signal; every problem is listed with its field and the fix.
     """
     fields = strict_json.loads(body)
     if not isinstance(fields, dict):
@@ -191,7 +191,7 @@ def _instant(key: str, value: object, problems: list[Problem]) -> datetime | Non
         return None
 
 
-# --- one field: a reader returns the canonical value, or raises ValueError with the mend ---------
+# --- one field: a reader returns the canonical value, or raises ValueError with the fix ----------
 
 
 def _text(value: object) -> str:

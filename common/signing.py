@@ -127,12 +127,12 @@ def verify(
 
 
 def same_secret(candidate: str | bytes, secrets: Iterable[str | bytes]) -> bool:
-    """Tell whether candidate is one of the secrets, in a time that tells nothing of where they differ."""
+    """True if candidate is one of the secrets, in a time that does not reveal where they differ."""
     return same_secret_any([candidate], secrets)
 
 
 def same_secret_any(candidates: Iterable[str | bytes], secrets: Iterable[str | bytes]) -> bool:
-    """Tell whether any candidate is one of the secrets; all are always compared."""
+    """True if any candidate is one of the secrets; all are always compared."""
     known = [_digest(secret) for secret in secrets]
     found = False
     for candidate in map(_digest, candidates):

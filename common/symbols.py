@@ -37,7 +37,7 @@ def canonical(symbol: str) -> str:
 
 
 def is_forex(symbol: str) -> bool:
-    """Tell whether a canonical symbol is a pair that IDEALPRO trades.
+    """True if a canonical symbol is a pair that IDEALPRO trades.
 
     >>> is_forex("EURUSD"), is_forex("AAPL"), is_forex("USDUSD")
     (True, False, False)

@@ -60,14 +60,14 @@ def make_bundle(folder: Path) -> None:
 
 
 def write_secrets(file: Path) -> None:
-    """Write new secrets in the form in which Secrets Manager takes them, for its owner's eyes only."""
+    """Write new secrets in the form that Secrets Manager expects, readable by the owner only."""
     fresh = fresh_secrets()
     value = {"queue_url": "postgresql://USER:PASSWORD@HOST/DATABASE?sslmode=require"}
     value |= {key: fresh[f"RELAY_{key.upper()}"] for key in ("webhook_secrets", "signing_secrets", "executor_tokens")}
     value["sender_signing_secrets"] = fresh_secrets()["RELAY_SIGNING_SECRETS"]  # for scripts that sign what they send
     with open(file, "x", encoding="utf-8", opener=partial(os.open, mode=0o600)) as out:
         json.dump(value, out, indent=2)
-    click.echo(f"{file}: put the database's address into queue_url, then:")
+    click.echo(f"{file}: put the database's address in queue_url, then:")
     click.echo(f"aws secretsmanager create-secret --name {STACK} --secret-string file://{file}")
 
 
@@ -90,7 +90,7 @@ def run_sam(folder: Path) -> str:
 
 
 def is_ready(url: str) -> bool:
-    """Tell whether the relay at an address takes alerts; say why not."""
+    """True if the relay at an address accepts alerts; otherwise the reason is printed."""
     try:
         with urlopen(f"{url}/readyz", timeout=30) as answer:  # noqa: S310 - SAM's own answer
             return bool(answer.status == 200)
@@ -109,10 +109,10 @@ def deploy(folder: Path, *, upload: bool) -> str:
 
 @click.command()
 @click.option(
-    "--build-only", type=click.Path(path_type=Path), help="Make the bundle and the template there; upload nothing."
+    "--build-only", type=click.Path(path_type=Path), help="Build the bundle and the template there; upload nothing."
 )
 @click.option(
-    "--new-secrets", type=click.Path(path_type=Path), help="Write new secrets into this file, and do no more."
+    "--new-secrets", type=click.Path(path_type=Path), help="Write new secrets to this file, and do nothing else."
 )
 def main(build_only: Path | None, new_secrets: Path | None) -> None:
     """Build the function from this checkout, and deploy it with SAM."""
@@ -127,9 +127,9 @@ def main(build_only: Path | None, new_secrets: Path | None) -> None:
         return click.echo(f"{build_only}: bundle and template")
     if not is_ready(url):
         sys.exit(
-            f"{url} is deployed and takes no alerts: look at its log (sam logs --stack-name {STACK}), then deploy again"
+            f"{url} is deployed but does not accept alerts: check its log (sam logs --stack-name {STACK}), then deploy again"
         )
-    click.echo(f"The relay takes alerts at {url}/webhook; executor: --relay-url {url}")
+    click.echo(f"The relay accepts alerts at {url}/webhook; executor: --relay-url {url}")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ WAIT_SECONDS = 20.0
 
 
 class Stage:
-    """The running system, as the story needs it."""
+    """The running system, as the demo needs it."""
 
     def __init__(self, state: dict[str, Any], secret: str, console: Console) -> None:
         self.relay, self.page = f"http://{HOST}:{state['relay']}", f"http://{HOST}:{state['page']}"
@@ -41,7 +41,7 @@ class Stage:
         self.http.trust_env = False
 
     def say(self, text: str) -> None:
-        """Tell the reader."""
+        """Print text for the reader."""
         self.console.print(text)
 
     def signal(self, action: str, **fields: object) -> dict[str, Any]:
@@ -89,7 +89,7 @@ class Stage:
         deadline = time.monotonic() + WAIT_SECONDS
         while not (answer := condition()):
             if time.monotonic() > deadline:
-                raise RunError(f"waited {WAIT_SECONDS:.0f} s in vain for {what}; look at {self.page}/")
+                raise RunError(f"waited {WAIT_SECONDS:.0f} s in vain for {what}; see {self.page}/")
             time.sleep(0.05)
         return answer
 
@@ -128,7 +128,7 @@ def bracket(side: str, price: Decimal) -> dict[str, object]:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One thing that happens, and what to look at on the page."""
+    """One scene, and what to watch on the page."""
 
     title: str
     play: Callable[[Stage], str]
@@ -233,17 +233,17 @@ def running() -> dict[str, Any]:
     except OSError:  # it is written when all run, and removed at the end
         state = {}
     if not state or not answers(f"http://{HOST}:{state['page']}/healthz"):
-        raise RunError("nothing runs here: start `make run` in another terminal first")
+        raise RunError("nothing is running here: start `make run` in another terminal first")
     return state
 
 
 def main() -> None:
-    """Tell the story; 1 with one line when something is wrong."""
+    """Play the demo; exit 1 with one line if something is wrong."""
     console = Console(width=None if sys.stdout.isatty() else 120)
     try:
         secret = secrets_of(ROOT / ".env")["RELAY_WEBHOOK_SECRETS"].split(",")[0].strip()
         stage = Stage(running(), secret, console)
-        stage.say(f"Keep {stage.page}/ in sight.")
+        stage.say(f"Keep {stage.page}/ open.")
         before = last_row(stage.journal)
         tell(stage)
         console.print()

@@ -54,7 +54,7 @@ class Kind:
 
 def systemd_unit(job: Job, home: Path) -> bytes:
     """Return a systemd user unit."""
-    return f"""# Written by `make deploy-executor`, and written anew by the next; changes of your own: systemctl --user edit {NAME}
+    return f"""# Written by `make deploy-executor`, which overwrites it; for your own changes: systemctl --user edit {NAME}
 [Unit]
 Description=Signal executor: fetches signals from the relay and trades them at TWS
 StartLimitIntervalSec=0
@@ -189,7 +189,7 @@ def this_user() -> str:
 
 
 def mistakes(flags: Sequence[str]) -> list[str]:
-    """Return what is wrong with the settings that the service will have: its flags and those of its folder."""
+    """Return what is wrong with the settings that the service will have: its flags and its folder's `.env`."""
     try:
         given = executor.make_context("executor", list(flags)).params
         load_choices(ExecutorSettings.load(given, {}, ROOT), ROOT)
@@ -201,7 +201,7 @@ def mistakes(flags: Sequence[str]) -> list[str]:
 
 
 def start_by_systemd() -> bool:
-    """Have the user's systemd run it; False where there is none, or it refuses, which it has then said itself."""
+    """Have the user's systemd run it; False if there is none, or if it refuses and has printed why."""
     if not shutil.which("systemctl") or not os.environ.get("XDG_RUNTIME_DIR"):
         return False
     for words in (["daemon-reload"], ["enable", "--quiet", NAME], ["restart", NAME]):
@@ -218,14 +218,14 @@ def tell(what: str, commands: Iterable[str]) -> None:
 
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.option(
-    "--for", "system", type=click.Choice(list(KINDS)), help="Another system than this one: the file is only written."
+    "--for", "system", type=click.Choice(list(KINDS)), help="A system other than this one: the file is only written."
 )
-@click.option("--to", type=click.Path(path_type=Path), help="Write the file there; nothing is started.")
+@click.option("--to", type=click.Path(path_type=Path), help="Write the file there, and start nothing.")
 @click.argument("flags", nargs=-1, type=click.UNPROCESSED)
 def main(system: str | None, to: Path | None, flags: tuple[str, ...]) -> None:
     """Keep the executor running, with FLAGS as in `python -m executor FLAGS`."""
     if not system and (problems := mistakes(flags)):
-        tell("Wrong:", [*problems, f"Nothing was written. {ROOT / '.env'} and the flags are what counts."])
+        tell("Wrong:", [*problems, f"Nothing was written. Only {ROOT / '.env'} and the flags count."])
         sys.exit(2)
     chosen = system or this_system()
     kind, home = KINDS[chosen], Path.home()
@@ -235,10 +235,10 @@ def main(system: str | None, to: Path | None, flags: tuple[str, ...]) -> None:
     file.write_bytes(kind.make(job, home))
     click.echo(f"Written: {file}")
     if chosen == "systemd" and not system and not to and start_by_systemd():
-        click.echo("It runs. To have it run before you log in as well: loginctl enable-linger")
+        click.echo("It is running. To start it before you log in: loginctl enable-linger")
     else:
         tell("To start it:", (line.format(file=file) for line in kind.start))
-    tell("To end it:", kind.stop)
+    tell("To stop it:", kind.stop)
     click.echo(f"Its log:      {kind.log}")
     click.echo(f"To check it:  {sys.executable} -m executor doctor {subprocess.list2cmdline(flags)}".rstrip())
 

@@ -37,7 +37,7 @@ open_url = build_opener(ProxyHandler({})).open  # loopback never goes through a 
 
 
 class RunError(Exception):
-    """What keeps the whole from running, in one line with the mend."""
+    """Why the system cannot run, in one line with the fix."""
 
 
 # --- secrets ----------------------------------------------------------------------------------------
@@ -70,10 +70,10 @@ def secrets_of(env_file: Path) -> dict[str, str]:
     try:
         found = {name: value for name, value in dotenv_values(env_file, interpolate=False).items() if value}
     except UnicodeDecodeError as exc:
-        raise RunError(f"{env_file} is no UTF-8 text: save it again with that encoding") from exc
+        raise RunError(f"{env_file} is not UTF-8 text: save it with that encoding") from exc
     missing = [name for name in fresh_secrets() if name not in found]
     if missing:
-        mend = "add them (.env.example says how), or move the file away"
+        mend = "add them (.env.example explains how), or move the file away"
         raise RunError(f"{env_file} lacks {', '.join(missing)}; {mend}")
     return {name: found[name] for name in fresh_secrets()}
 
@@ -102,7 +102,7 @@ def claim(port: int, user: str, name: str) -> int:
             probe.bind((HOST, port))
         except OSError as exc:
             raise RunError(
-                f"port {port}, for {user}, is already taken ({exc.strerror}): end what uses it"
+                f"port {port}, for {user}, is already in use ({exc.strerror}): stop the program that uses it"
                 f" (a `make run` in another terminal?), or name another: make run {name}={port + 1000}"
             ) from exc
     return port
@@ -143,7 +143,7 @@ class Part:
     def check_alive(self) -> None:
         """Raise RunError if the process has ended by itself."""
         if self.process is not None and (code := self.process.poll()) is not None:
-            raise RunError(f"the {self.name} ended with code {code}: see its last lines above. All is stopped")
+            raise RunError(f"the {self.name} exited with code {code}: see its last lines above. Everything is stopped")
 
     def ask_to_end(self) -> None:
         """Ask the process to end, if it runs."""
@@ -159,7 +159,7 @@ class Part:
         try:
             self.process.wait(max(0.1, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            print(f"the {self.name} did not end in time and was killed", file=sys.stderr)
+            print(f"the {self.name} did not stop in time and was killed", file=sys.stderr)
             self.process.kill()
             self.process.wait()
 
@@ -181,7 +181,7 @@ def child_environment(own: Mapping[str, str]) -> dict[str, str]:
 
 
 def answers(url: str, says: Callable[[bytes], bool] = bool) -> bool:
-    """Whether the address answers 200 with a body that `says` accepts."""
+    """True if the address answers 200 with a body that `says` accepts."""
     try:
         with open_url(url, timeout=2) as answer:
             return answer.status == 200 and says(answer.read())
@@ -190,7 +190,7 @@ def answers(url: str, says: Callable[[bytes], bool] = bool) -> bool:
 
 
 def accepts(port: int) -> bool:
-    """Whether somebody listens on the loopback port."""
+    """True if somebody listens on the loopback port."""
     try:
         socket.create_connection((HOST, port), 1).close()
     except OSError:  # nobody does
@@ -199,7 +199,7 @@ def accepts(port: int) -> bool:
 
 
 def is_connected(body: bytes) -> bool:
-    """Whether the page's status says that the executor is connected to its TWS."""
+    """True if the page's status says that the executor is connected to its TWS."""
     return str(json.loads(body).get("status", "")).startswith("connected")
 
 
@@ -307,12 +307,12 @@ class Run:
 
 
 def under_make() -> bool:
-    """Whether make started us (it says so to every recipe)."""
+    """True if make started us (it says so to every recipe)."""
     return "MAKELEVEL" in os.environ and os.name == "posix"
 
 
 def catches_interrupt(make: int) -> bool:
-    """Whether make catches SIGINT. Where it did and no longer does, it was interrupted alone and waits for us; in the
+    """True if make catches SIGINT. Where it did and no longer does, it was interrupted alone and waits for us; in the
     background of a shell it never did. Where that cannot be read (not on Linux), it counts as caught.
 
     GNU make passes SIGTERM on to its recipes but takes for granted that SIGINT came from the terminal, which
@@ -327,7 +327,7 @@ def catches_interrupt(make: int) -> bool:
 
 
 def banner(ports: Ports, secret: str) -> str:
-    """Return what a person reads when all are ready: where to look, and two lines to paste."""
+    """Return the message shown when everything is ready: where to look, and two commands to paste."""
     python = Path(sys.executable)
     shown = python.relative_to(ROOT) if python.is_relative_to(ROOT) else python
     relay = f"http://{HOST}:{ports.relay}"
@@ -339,23 +339,23 @@ def banner(ports: Ports, secret: str) -> str:
             "  Ready: relay, paper TWS and executor run on this machine, with play money.",
             "",
             f"  The page    http://{HOST}:{ports.page}/",
-            "  A trade     paste this line into another terminal:",
+            "  A trade     paste this command into another terminal:",
             "",
             f"curl -sS {relay}/webhook -d '{SAMPLE % secret}'",
             "",
-            "  or, where quoting bites:",
+            "  or, if quoting gets in the way:",
             "",
             send,
             "",
-            "  A story     make demo, in another terminal: prices move, and it says what to look at",
-            "  The end     Ctrl-C",
+            "  A demo      make demo, in another terminal: prices move, and it tells you what to watch",
+            "  Stop        Ctrl-C",
             "",
         ]
     )
 
 
 def handle_signals(stop: Callable[..., None]) -> None:
-    """Have every signal that means "end" call stop."""
+    """Let every signal that means "stop" call stop."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), stop)
@@ -374,7 +374,7 @@ def port_setting(name: str, default: int) -> int:
 
 
 def main() -> None:
-    """Run until Ctrl-C; 0 when stopped, 1 with one line when something is wrong."""
+    """Run until Ctrl-C; exit 0 when stopped, 1 with one line if something is wrong."""
     try:
         relay = claim(port_setting("RELAY_PORT", 8080), "the relay", "RELAY_PORT")
         page = claim(port_setting("EXECUTOR_FLASK_PORT", 5001), "the page", "EXECUTOR_FLASK_PORT")
@@ -383,7 +383,7 @@ def main() -> None:
         run.whole()
     except (RunError, OSError) as exc:
         sys.exit(f"make run: {exc}")
-    print("All stopped.")
+    print("Everything is stopped.")
 
 
 if __name__ == "__main__":

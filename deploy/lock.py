@@ -22,7 +22,7 @@ SWAP = ("ib_insync", "ib_async==2.1.0")
 
 
 def find_uv() -> str:
-    """Return the path of uv, or end with the mend: only who changes a dependency needs it."""
+    """Return the path of uv, or exit with the fix: only changing a dependency needs it."""
     found = shutil.which("uv", path=sysconfig.get_path("scripts")) or shutil.which("uv")
     return found or sys.exit(f"make lock needs uv: {sys.executable} -m pip install uv")
 

@@ -2,7 +2,7 @@
 # Make the virtual environment $1 with the first Python of 3.13, 3.12, 3.11, 3.14 that really runs: 3.14 comes last,
 # because the test suite has not yet run on it as a whole (docs/decisions/0001).
 # A command that exists but fails (a version manager's shim, a Python without venv) is passed over.
-# One that works already is kept, whoever made it.
+# One that already works is kept, however it was made.
 set -u
 "$1/bin/python" -c 'import sys, pip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' >/dev/null 2>&1 && exit 0
 probe='import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))'

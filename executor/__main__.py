@@ -46,7 +46,7 @@ def run(**flags: object) -> None:
     settings = _with_page_token(settings)
     _hide_secrets(settings)
     logs.write_in_background()  # no order waits for the console
-    from executor import app  # here: a mistake in the settings is told without loading the rest
+    from executor import app  # here: a mistake in the settings is reported without loading the rest
 
     try:
         app.run(settings, choices, _say_ready)
@@ -60,7 +60,7 @@ def run(**flags: object) -> None:
 
 
 def _say_ready(link: str) -> None:
-    """Tell the person at the console where the page is; the login token in it goes nowhere else."""
+    """Print the page's address on the console; the login token in it goes nowhere else."""
     click.echo(f"Status page: {link}")
 
 

@@ -64,7 +64,7 @@ class Parts:
 
 
 def run(settings: ExecutorSettings, choices: Choices, ready: Callable[[str], None]) -> None:
-    """Trade until told to stop. `ready` is told the page's address once the page answers.
+    """Trade until stopped. `ready` is called with the page's address once the page answers.
 
     Raises:
         AlreadyRunning: Another executor holds this journal.
@@ -100,7 +100,7 @@ async def _trade(
     ]
     try:
         await over.wait()
-        log.info("stopping", then="orders that are at the broker stay there, stops included")
+        log.info("stopping", then="orders at the broker stay there, stops included")
     finally:
         scheduler.shutdown(wait=False)
         for task in tasks:
@@ -153,7 +153,7 @@ def _serve_page(
     settings: ExecutorSettings, desk: Desk, loop: asyncio.AbstractEventLoop, ready: Callable[[str], None]
 ) -> PageServer:
     def submit(command: Command) -> str:
-        """Carry a wish from the page's thread to the loop, and its answer back."""
+        """Pass a command from the page's thread to the loop, and its answer back."""
 
         async def obey() -> str:
             return desk.command(command)
@@ -166,7 +166,7 @@ def _serve_page(
             raise TimeoutError("the trading loop did not answer in time") from None
 
     def tell(what: str, words: str | None) -> None:
-        """Carry what fails of the page from its thread to the loop, which raises the alarm or ends it."""
+        """Pass a failure of the page from its thread to the loop, which raises the alarm or ends it."""
         with contextlib.suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(_guard, desk, partial(desk.watch.tell_page, what, words))
 
@@ -218,14 +218,14 @@ def _schedule(parts: Parts, clock: Clock) -> AsyncIOScheduler:
 
 
 async def _watch_clock(parts: Parts, scheduler: AsyncIOScheduler, clock: Clock) -> None:
-    """Notice a sleep, and a clock that was set: the scheduler waits by that clock, so its jobs are told to go on."""
+    """Notice a sleep or a clock change: the scheduler waits by that clock, so its jobs must be woken."""
     sleep_watch = SleepWatch(clock)
 
     def look() -> None:
         if noticed := sleep_watch.look():
             for job in scheduler.get_jobs():
                 job.modify(next_run_time=clock.now())
-            parts.supervisor.drop(f"{noticed}; connecting anew")
+            parts.supervisor.drop(f"{noticed}; reconnecting")
 
     parts.desk.before_turn = look  # before any timer is held against a time in which nothing was seen
     while True:
@@ -270,7 +270,7 @@ async def _for_ever(name: str, task: Callable[[], Awaitable[None]]) -> None:
 
 
 def _stop_signals(loop: asyncio.AbstractEventLoop) -> asyncio.Event:
-    """Return an event that Ctrl-C, and the system's wish to end us, set."""
+    """Return an event that Ctrl-C or the system's request to stop sets."""
     over = asyncio.Event()
     names = ("SIGINT", "SIGTERM", "SIGBREAK")  # the last is Windows's own
     for number in [getattr(signal, name) for name in names if hasattr(signal, name)]:

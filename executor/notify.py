@@ -1,4 +1,4 @@
-"""Tells the owner: alarms go from the journal to the log and to the channels he chose, repeated until they are over.
+"""Notifies the owner: alarms go from the journal to the log and the configured channels, repeated until they are over.
 
 Nothing here holds up trading: a channel is spoken to in a thread, for a bounded time, and what it does is no
 condition for anything.
@@ -40,10 +40,12 @@ class Notifier:
         unwritten: tells an alarm that the journal could not take; such a one is delivered and repeated without it.
         """
         self._journal, self._channels, self._clock, self._unwritten = journal, channels, clock, unwritten
-        self._not_before: dict[object, datetime] = {}  # what was told → when again, whether or not the journal took it
+        self._not_before: dict[
+            object, datetime
+        ] = {}  # what was sent → when to send it again, whether or not the journal recorded it
 
     async def turn(self) -> None:
-        """Tell what is due: new alarms, those that stand for another quarter of an hour, and their end."""
+        """Send what is due: new alarms, reminders every quarter of an hour, and closing messages."""
         now = self._clock.now()
         self._not_before = {about: at for about, at in self._not_before.items() if now < at <= now + REPEAT}
         await self._tell_unwritten()
@@ -73,7 +75,7 @@ class Notifier:
         self._journal.mark_told(alarm["id"], delivered=delivered, try_after=again, closing=over)
 
     async def _send(self, title: str, text: str, *, failure: bool) -> bool:
-        """Whether the owner was told; log and page alone count where he chose no channel."""
+        """True if the owner was notified; log and page alone count if no channel is configured."""
         if not self._channels:
             return True
         send = lambda: self._channels.send(title, text, failure=failure)  # noqa: E731 - a thread takes a call
@@ -81,16 +83,16 @@ class Notifier:
             delivered = await in_thread(send, timeout=_SEND_SECONDS)
         except TimeoutError:
             delivered = False
-        except Exception as exc:  # whatever a plugin raises must not end the telling
+        except Exception as exc:  # whatever a plugin raises must not stop the notifications
             log.warning("channel_failed", error=type(exc).__name__)
             delivered = False
         if not delivered:
-            log.warning("alarm_not_delivered", title=title, then="trying again")
+            log.warning("alarm_not_delivered", title=title, then="retrying")
         return delivered
 
 
 class Heartbeat:
-    """Tells an outside watcher that the executor lives and fetches signals; silence is the watcher's alarm."""
+    """Tells an outside watcher that the executor is alive and fetches signals; silence is the watcher's alarm."""
 
     def __init__(self, url: Secret | None, clock: Clock) -> None:
         self._url, self._clock = url, clock

@@ -1,4 +1,4 @@
-"""What the page shows of the moment, written into the journal when it changes."""
+"""The current values that the page shows, written to the journal when they change."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Publisher:
         self._written_at = now
 
     def say_stopped(self) -> None:
-        """Write that the executor was stopped, for whoever looks at the journal later."""
+        """Write that the executor was stopped, for anyone who reads the journal later."""
         self._journal.publish("connection", {"status": "disconnected", "text": "the executor was stopped"})
 
     def _moment(self) -> Mapping[str, object]:

@@ -27,18 +27,16 @@ def _signing_keys(secret: Secret) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutorSettings(ProgramSettings):
-    """Everything that `python -m executor` can be told, `executor.toml` aside."""
+    """Every setting of `python -m executor`, `executor.toml` aside."""
 
     env_prefix = "EXECUTOR_"
 
     relay_url: str = setting("http://127.0.0.1:8080", help="The relay's address.", check=relay_address)
-    relay_token: Secret = setting(help="The token that the relay knows in RELAY_EXECUTOR_TOKENS.")
+    relay_token: Secret = setting(help="The executor's token, one of the relay's RELAY_EXECUTOR_TOKENS.")
     signing_secrets: Secret = setting(
         help="whsec_… keys shared with the relay, a list, newest first.", check=_signing_keys
     )
-    relay_ca: Path | None = setting(
-        None, help="Certificate authority of the relay, a PEM file, where it is a private one."
-    )
+    relay_ca: Path | None = setting(None, help="The relay's certificate authority, a PEM file, if it is a private one.")
     ib_host: str = setting("127.0.0.1", help="Where TWS or IB Gateway runs.")
     ib_port: int = setting(
         7497,
@@ -47,41 +45,39 @@ class ExecutorSettings(ProgramSettings):
         maximum=65535,
     )
     ib_client_id: int = setting(
-        1, help="Our client id at TWS; keep it, since orders belong to it.", minimum=0, maximum=2**31 - 1
+        1, help="The executor's client id at TWS; keep it, since orders belong to it.", minimum=0, maximum=2**31 - 1
     )
-    account: str | None = setting(None, help="Account to trade; needed when the login has several.")
+    account: str | None = setting(None, help="Account to trade; required if the login has several.")
     live: str | None = setting(
         None, help="The live account to trade with real money; only on the command line.", env=False
     )
     paper: bool = setting(False, help="Start the built-in paper TWS on a free port and trade on it.")
     db: Path | None = setting(
-        None, help="The journal; trade_state.db, or trade_state.paper.db with --paper, when not given."
+        None, help="The journal; by default trade_state.db, or trade_state.paper.db with --paper."
     )
     flask_host: str = setting("0.0.0.0", help="Address of the status page.")  # noqa: S104 - asked for; needs the token
     flask_port: int = setting(5001, help="Port of the status page; 0 takes a free one.", minimum=0, maximum=65535)
     page_token: Secret | None = setting(
         None,
-        help="Login token of the page. Where one is needed and none is set, one is made and put into .env.",
+        help="Login token of the page. If one is needed and not set, it is generated and saved in .env.",
     )
-    page_hosts: tuple[str, ...] = setting(
-        (), help="Further names under which browsers reach the page, comma-separated."
-    )
+    page_hosts: tuple[str, ...] = setting((), help="More names under which browsers reach the page, comma-separated.")
     templates: Path | None = setting(None, help="Folder whose index.html replaces the built-in page.")
     config: Path | None = setting(
-        None, help="executor.toml: contracts by symbol, limits, policies. Read by itself where it exists."
+        None, help="executor.toml: contracts by symbol, limits, policies. Read automatically if it exists."
     )
     signal_validity_seconds: int = setting(90, help="An entry older than this is not sent.", minimum=1, maximum=86400)
     notify_urls: Secret | None = setting(
-        None, help="Where alarms go besides log and page: Apprise addresses, a list (tgram://…, mailto://…)."
+        None, help="Where alarms go besides the log and the page: Apprise URLs, a list (tgram://…, mailto://…)."
     )
     heartbeat_url: Secret | None = setting(
-        None, help="Address to GET once a minute while all is well, for an outside watcher."
+        None, help="URL to GET once a minute while all is well, for an outside watcher."
     )
     log_json: bool = setting(False, help="Write logs as JSON objects.")
 
     @property
     def page_is_local(self) -> bool:
-        """Whether only this machine can reach the page."""
+        """True if only this machine can reach the page."""
         return self.flask_host in _LOOPBACK
 
     @property
@@ -90,12 +86,12 @@ class ExecutorSettings(ProgramSettings):
         return self.db or Path("trade_state.paper.db" if self.paper else "trade_state.db")
 
     def problems(self) -> list[str]:
-        """Return what is wrong between settings that are each right."""
+        """Return what is wrong with the combination of settings that are each valid."""
         problems = []
         if self.live and self.account and self.live != self.account:
-            problems.append(f"--live {self.live} and --account {self.account} name two accounts; name one")
+            problems.append(f"--live {self.live} and --account {self.account} name different accounts; name one")
         if self.live and self.paper:
-            problems.append("--live and --paper exclude each other")
+            problems.append("--live and --paper cannot be combined")
         return problems
 
 
@@ -167,7 +163,7 @@ def load_choices(settings: ExecutorSettings, directory: Path | None = None) -> C
     """Return what `executor.toml` says; the defaults where there is none.
 
     Raises:
-        ConfigError: It cannot be read, or some of it is wrong: every mistake with the mend.
+        ConfigError: It cannot be read, or some of it is wrong: every mistake with its fix.
     """
     base = Policy(validity_seconds=settings.signal_validity_seconds)
     path = settings.config or (directory or Path.cwd()) / "executor.toml"
@@ -178,7 +174,7 @@ def load_choices(settings: ExecutorSettings, directory: Path | None = None) -> C
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigError(f"--config {path} cannot be read: {exc}") from exc
     except tomllib.TOMLDecodeError as exc:
-        raise ConfigError(f"--config {path} is no TOML: {exc}") from exc
+        raise ConfigError(f"--config {path} is not valid TOML: {exc}") from exc
     return _choices(tables, base, str(path))
 
 
@@ -188,7 +184,7 @@ def _choices(tables: Mapping[str, Any], base: Policy, where: str) -> Choices:
     allowed = ("contracts", *_TABLES)
     for name, table in tables.items():
         if name not in allowed or not isinstance(table, dict):
-            problems.append(f"{name} is no table; allowed: {', '.join(f'[{each}]' for each in allowed)}")
+            problems.append(f"{name} is not a table; allowed: {', '.join(f'[{each}]' for each in allowed)}")
         elif name in _TABLES:
             found, wrong = _read_table(name, table)
             policy, problems = policy | found, problems + wrong
@@ -206,7 +202,7 @@ def _read_table(name: str, table: Mapping[str, Any]) -> tuple[dict[str, Any], li
         try:
             values[key] = readers[key](value)
         except KeyError:
-            problems.append(f"[{name}] {key} is no key; allowed: {', '.join(readers)}")
+            problems.append(f"[{name}] {key} is not a key; allowed: {', '.join(readers)}")
         except ValueError as exc:
             problems.append(f"[{name}] {key} {exc}")
     return values, problems

@@ -84,7 +84,7 @@ class Front:
         await send({"type": "http.response.body", "body": b""})
 
     async def prepare(self) -> None:
-        """Have Flask's part made, so that nobody waits for it."""
+        """Create the Flask part, so that nobody waits for it."""
         await self._ready_web()
 
     async def _ready_web(self) -> App:
@@ -93,7 +93,7 @@ class Front:
         return await asyncio.shield(self._web)
 
     async def _ask_web(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
-        """Have Flask answer; while it does, watch whether the client is still there."""
+        """Let Flask answer; meanwhile, watch whether the client is still there."""
         web, presence = await self._ready_web(), Presence()
         watch = asyncio.ensure_future(presence.watch(receive))
         try:
@@ -103,7 +103,7 @@ class Front:
 
 
 class Presence:
-    """Whether the client of one request is still there, as far as its socket shows; asked in any thread.
+    """True if the client of one request is still there, as far as its socket shows; asked in any thread.
 
     A client that vanished without a word (power, network) cannot be told from a silent one; its lease then
     runs out and the signal is given away again.
@@ -138,7 +138,7 @@ class Rounds:
         self._waking = False
 
     async def wait(self, call: Call) -> Any:
-        """Begin a work of the queue at the end of this round; return what it tells."""
+        """Begin a queue operation at the end of this round; return its outcome."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         if not self._calls:

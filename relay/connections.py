@@ -119,7 +119,7 @@ class Room:
             log.info("request_refused", code="bad-request", address=client and client[0])
 
     async def sweep(self) -> None:
-        """Drop who is late, for ever."""
+        """Drop late connections, forever."""
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             now = _clock.monotonic()

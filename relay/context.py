@@ -53,14 +53,14 @@ class Relay:
     closing: Event = field(default_factory=Event)  # set when the server stops: polls end at once
 
     def __post_init__(self) -> None:
-        self._seconds: dict[str, float] = {}  # refused executors -> monotonic, when they are told of again
+        self._seconds: dict[str, float] = {}  # refused executors -> monotonic, when they are reported again
         self._told: deque[tuple[float, dict[str, str]]] = deque(maxlen=MOST_NOTICES)  # until when, what
         hops = self.settings.proxy_hops or 0
         self.proxies = Proxies(hops, networks(self.settings.trusted_proxies))
         self.polls = BoundedSemaphore(self.settings.threads - THREADS_FOR_OTHERS)
 
     def notice_second(self, consumer: str, address: str) -> None:
-        """Tell the owner, through the executor that may poll, of another that may not; once in ten minutes for each."""
+        """Notify the owner, through the executor that may poll, of another that may not; once in ten minutes for each."""
         now = self.clock.monotonic()
         if now < self._seconds.get(consumer, now):
             return

@@ -74,15 +74,15 @@ class Credentials:
         self._signers = _Ring("RELAY_SENDER_SIGNING_SECRETS", signers, clock, _keys) if signers else None
 
     def is_sender(self, secret: str | None) -> bool:
-        """Tell whether this is one of the senders' secrets."""
+        """True if this is one of the senders' secrets."""
         return secret is not None and same_secret(secret, self._senders.now())
 
     def is_executor(self, token: str | None) -> bool:
-        """Tell whether this is one of the executor's tokens."""
+        """True if this is one of the executor's tokens."""
         return token is not None and same_secret(token, self._executors.now())
 
     def has_signed(self, headers: Mapping[str, str], body: bytes, now: datetime) -> bool:
-        """Tell whether a sender's signature fits these bytes and is at most 5 minutes old."""
+        """True if a sender's signature fits these bytes and is at most 5 minutes old."""
         if self._signers is None or "webhook-signature" not in headers:
             return False
         try:
@@ -148,6 +148,6 @@ def address_group(address: str) -> str:
     (True, '10.0.0.1')
     """
     found = parse_address(address)
-    if found is None:  # whoever hides their address is counted with all others who do
+    if found is None:  # all senders without an address are counted together
         return "unknown"
     return str(found) if found.version == 4 else str(ipaddress.ip_network((found, 64), strict=False))

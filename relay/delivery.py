@@ -36,7 +36,7 @@ class Poll:
     limit: int
     wait_seconds: float
     lease_seconds: float
-    consumer: str | None = None  # the executor's own id; who gives none is not told from others
+    consumer: str | None = None  # the executor's own id; callers without one cannot be told apart
 
 
 def blueprint(relay: Relay) -> Blueprint:
@@ -118,7 +118,7 @@ def _consumer(relay: Relay, poll: Poll) -> Consumer | None:
 
 
 def _connected(environ: dict[str, object]) -> Callable[[], bool]:
-    """Return what tells whether the client is still there, where the server in front knows (see relay.asgi)."""
+    """Return a check of whether the client is still there, if the server in front knows (see relay.asgi)."""
     scope = environ.get("asgi.scope")
     presence = scope["relay.presence"] if isinstance(scope, dict) else None
     return (lambda: True) if presence is None else (lambda: not presence.is_gone)

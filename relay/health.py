@@ -20,7 +20,7 @@ from relay.views import require_executor, response
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
-READY_FOR_SECONDS = 1.0  # an outsider may ask as often as he likes: the disk is not asked each time
+READY_FOR_SECONDS = 1.0  # outsiders may ask as often as they like: the disk is not tried each time
 
 
 def blueprint(relay: Relay) -> Blueprint:
@@ -86,7 +86,7 @@ def shown(stats: Stats) -> dict[str, object]:
 
 
 class _Readiness:
-    """Asks the queue at most once a second, one thread at a time; the others hear what that one was told."""
+    """Asks the queue at most once a second, one thread at a time; the others share its answer."""
 
     def __init__(self, relay: Relay) -> None:
         self._relay, self._lock, self._until = relay, Lock(), -1.0
@@ -122,7 +122,7 @@ def executor_state(relay: Relay, stats: Stats, now: datetime) -> str:
 
 
 def metrics_text(relay: Relay) -> bytes:
-    """Return all numbers in Prometheus' text format. A queue that is away is told, not raised."""
+    """Return all numbers in Prometheus' text format. An unreachable queue is reported, not raised."""
     from prometheus_client import CollectorRegistry, generate_latest
 
     registry = CollectorRegistry(auto_describe=False)
@@ -157,7 +157,7 @@ class _Collector:
         for name, help in (
             ("queued", "Signals accepted by this relay."),
             ("duplicate", "Alerts that repeated a signal."),
-            ("missed", "Times a strategy alert showed that one before it never came."),
+            ("missed", "Times a strategy alert showed that an earlier one never arrived."),
         ):
             yield CounterMetricFamily(f"relay_alerts_{name}", help, counts.get(name, 0))
         refused = CounterMetricFamily("relay_requests_refused", "Refused requests by code.", labels=["code"])
@@ -170,14 +170,14 @@ def _queue_metrics(stats: Stats, now: datetime) -> Iterator[Metric]:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
     yield _gauge("relay_queue_depth", "Signals accepted and not finished.", stats.depth)
-    yield _gauge("relay_queue_leased", "Signals on loan to an executor.", stats.leased)
+    yield _gauge("relay_queue_leased", "Signals leased to an executor.", stats.leased)
     yield _gauge("relay_queue_dead", "Dead letters.", stats.dead)
-    yield CounterMetricFamily("relay_queue_accepted", "Signals the queue ever took.", stats.accepted_total)
+    yield CounterMetricFamily("relay_queue_accepted", "Signals the queue ever accepted.", stats.accepted_total)
     age = (now - stats.oldest_at).total_seconds() if stats.oldest_at else 0.0
-    yield _gauge("relay_queue_oldest_seconds", "Age of the oldest that is not finished.", max(0.0, age))
+    yield _gauge("relay_queue_oldest_seconds", "Age of the oldest unfinished signal.", max(0.0, age))
     if stats.last_poll_at:
         at = stats.last_poll_at.timestamp()
-        yield _gauge("relay_last_poll_timestamp_seconds", "When an executor last asked.", at)
+        yield _gauge("relay_last_poll_timestamp_seconds", "When an executor last polled.", at)
     latency = GaugeMetricFamily(
         "relay_delivery_latency_seconds", "From acceptance to ack, newest 200.", labels=["quantile"]
     )

@@ -31,8 +31,8 @@ from relay.problems import AddressRefused, Answer, answer, code_of, reply
 log = get_logger(__name__)
 MAX_BODY_BYTES = 16 * 1024
 Outcome = TypeVar("Outcome")
-Call = Callable[[Told], None]  # the queue's work; it tells its outcome, or an error as a value
-Wait = Callable[[Call], Awaitable[Any]]  # begins such a work and waits for what it tells
+Call = Callable[[Told], None]  # the queue's work; it reports its outcome, or an error as a value
+Wait = Callable[[Call], Awaitable[Any]]  # begins such a work and waits for its outcome
 _SECRET_IN_TEXT = re.compile(r'("secret"\s*:\s*")((?:[^"\\]|\\.){1,512})')
 
 
@@ -59,7 +59,7 @@ class Posted:
 
     @property
     def secret(self) -> str | None:
-        """Return the secret in the body; from a body that is no JSON too, so that its sender is told why."""
+        """Return the secret in the body; also from a body that is not JSON, so that its sender learns why."""
         if self.error is None:
             found = self.fields.get("secret") if isinstance(self.fields, dict) else None
             return found if isinstance(found, str) else None
@@ -186,7 +186,7 @@ def _posted(request: Request) -> Posted:
 
 
 def _is_sender(relay: Relay, posted: Posted, now: datetime) -> bool:
-    """Tell whether any of the credentials that came with the request is right."""
+    """True if any of the credentials that came with the request is right."""
     known = relay.credentials
     if any(known.is_sender(secret) for secret in (*posted.beside, posted.secret)):
         return True
@@ -248,7 +248,7 @@ def fingerprint(signal: Signal) -> str:
 
 
 def _notice_missed(relay: Relay, alert: Alert, stored: Accepted, now: datetime) -> None:
-    """Tell that an alert was missed when a strategy's previous position is not where the last one left it."""
+    """Report a missed alert when a strategy's previous position is not where the last alert left it."""
     if alert.prev is None or stored.previous is None or alert.prev.follows(stored.previous):
         return
     symbol, before = alert.signal.symbol, str(alert.prev)

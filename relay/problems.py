@@ -29,29 +29,29 @@ class Kind:
 
     status: int
     title: str
-    mend: str  # who reads the documentation is told what to do
+    mend: str  # what the caller should do; shown in the documentation
 
 
 # code -> what it means
 PROBLEMS: dict[str, Kind] = {
-    "malformed": Kind(400, "The body is not valid", "Mend every listed field."),
+    "malformed": Kind(400, "The body is not valid", "Fix every listed field."),
     "unauthorized": Kind(401, "No valid credential", "Present one of the configured secrets or tokens."),
     "address-refused": Kind(403, "This address may not post alerts", "Add it to RELAY_ALLOWED_ADDRESSES."),
-    "not-found": Kind(404, "There is nothing at this path", "Look at /openapi.json."),
-    "method-not-allowed": Kind(405, "This path does not take this method", "Look at the Allow header."),
+    "not-found": Kind(404, "There is nothing at this path", "See /openapi.json."),
+    "method-not-allowed": Kind(405, "This path does not take this method", "See the Allow header."),
     "duplicate-conflict": Kind(409, "This id was used for another signal", "Use a new id for a new signal."),
-    "lease-lost": Kind(409, "The lease is not yours any more", "Do not act on it; poll again."),
+    "lease-lost": Kind(409, "The lease is no longer yours", "Do not act on it; poll again."),
     "another-consumer": Kind(409, "Another executor fetches from this queue", "Run one executor only."),
-    "length-required": Kind(411, "The body's length is not given", "Send Content-Length."),
+    "length-required": Kind(411, "The body's length is missing", "Send Content-Length."),
     "too-large": Kind(413, "The body is too large", "Send at most 16 KiB."),
     "too-many-failures": Kind(429, "Too many wrong credentials", "Wait, then send a right one."),
-    "internal": Kind(500, "The relay failed", "Look at its log; a repeated alert is taken once."),
-    "queue-full": Kind(503, "Too many signals wait", "Start the executor, or purge; then send again."),
+    "internal": Kind(500, "The relay failed", "Check its log; a retried alert is accepted once."),
+    "queue-full": Kind(503, "Too many signals are waiting", "Start the executor, or purge; then send again."),
     "queue-unavailable": Kind(503, "The queue cannot be reached", "Nothing was stored; send again."),
     "bad-request": Kind(400, "The request is not valid HTTP", "Send a well-formed request."),
     "header-too-large": Kind(431, "The headers are too large", "Send shorter headers."),
     "uri-too-long": Kind(414, "The path is too long", "Send a shorter path."),
-    "expectation-failed": Kind(417, "An expectation that is not met", "Send no Expect header."),
+    "expectation-failed": Kind(417, "The expectation cannot be met", "Send no Expect header."),
 }
 _RETRY = {"Retry-After": str(RETRY_SECONDS)}
 _CLOSE = {"Connection": "close"}  # where the next request begins is not known
@@ -84,7 +84,7 @@ class AddressRefused(SignalError):
 
 
 class RequestRefused(SignalError):
-    """A request that is refused before anybody looks at who sent it; `code` is one of the table."""
+    """A request that is refused before its sender is checked; `code` is one from the table."""
 
     def __init__(self, code: str, message: str = "") -> None:
         self.code = code  # type: ignore[misc]  # of this one, not of the class
@@ -156,7 +156,7 @@ def answer(error: Exception) -> Answer:
 
 
 def _detail(error: Exception, code: str) -> str:
-    """Return what may be told: nothing about a credential, nothing about the machine inside."""
+    """Return what may be disclosed: nothing about a credential, nothing about the machine inside."""
     return str(error) if code in ("duplicate-conflict", "another-consumer", "length-required") else ""
 
 

@@ -75,7 +75,7 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)
-        # In a thread: a signal may interrupt whoever holds the event's own lock.
+        # In a thread: a signal may interrupt the holder of the event's own lock.
         threading.Thread(target=self._relay.closing.set, daemon=True).start()
 
 
@@ -150,7 +150,7 @@ def _bound(settings: RelaySettings) -> socket.socket:
 
 
 def _inherited(number: int) -> socket.socket:
-    """Return the listening socket that whoever started us has opened; it stays open when we end."""
+    """Return the listening socket that our parent process opened; it stays open when we exit."""
     try:
         found = socket.socket(fileno=number)
         if found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):

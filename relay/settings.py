@@ -26,7 +26,7 @@ def _signing_keys(secret: Secret) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class RelaySettings(ProgramSettings):
-    """Everything that `python -m relay` can be told."""
+    """Every setting of `python -m relay`."""
 
     env_prefix = "RELAY_"
 
@@ -36,8 +36,8 @@ class RelaySettings(ProgramSettings):
     )
     listen_fd: int | None = setting(
         None,
-        help="An inherited listening socket in place of host and port: 3 under a systemd socket unit, which keeps "
-        "senders waiting over a restart.",
+        help="An inherited listening socket instead of host and port: 3 under a systemd socket unit, which keeps "
+        "senders waiting during a restart.",
         minimum=3,
     )
     queue_url: str = setting(
@@ -57,16 +57,16 @@ class RelaySettings(ProgramSettings):
     signal_validity_seconds: float = setting(
         90.0, help="How long an entry stays fresh after it was received.", minimum=1, maximum=86400
     )
-    max_depth: int = setting(100_000, help="Signals that may wait; beyond it senders are answered 503.", minimum=1)
+    max_depth: int = setting(100_000, help="How many signals may wait; beyond that, senders get 503.", minimum=1)
     allowed_addresses: tuple[str, ...] = setting(
         (),
         help='Addresses or ranges that may post alerts, or "tradingview"; empty allows all. '
-        "A filter beside the secret, never in its place.",
+        "A filter in addition to the secret, never instead of it.",
         check=networks,
     )
     proxy_hops: int | None = setting(
         None,
-        help="Proxies before the relay that add to X-Forwarded-For; 0 when senders connect directly.",
+        help="Proxies in front of the relay that add to X-Forwarded-For; 0 if senders connect directly.",
         minimum=0,
         maximum=10,
     )
@@ -76,12 +76,14 @@ class RelaySettings(ProgramSettings):
         check=networks,
     )
     executor_silent_seconds: float = setting(
-        120.0, help="After so long without a poll the executor counts as away; polls end within half of it.", minimum=15
+        120.0,
+        help="After this long without a poll the executor counts as away; polls end within half of it.",
+        minimum=15,
     )
-    alarm_urls: Secret | None = setting(None, help="Apprise URLs that are told when the executor is away, a list.")
+    alarm_urls: Secret | None = setting(None, help="Apprise URLs to notify when the executor is away, a list.")
     longest_wait_seconds: float = setting(
         55.0,
-        help="A poll is answered after so long at the latest, whatever the executor asks for.",
+        help="The longest a poll may wait, whatever the executor asks for.",
         minimum=1,
         maximum=55,
     )
@@ -103,11 +105,11 @@ class RelaySettings(ProgramSettings):
         if self.proxy_hops is None:
             return [
                 "--proxy-hops / RELAY_PROXY_HOPS must be set when RELAY_ALLOWED_ADDRESSES is: "
-                "0 when senders connect directly, 1 behind one proxy such as Caddy"
+                "0 if senders connect directly, 1 behind one proxy such as Caddy"
             ]
         if self.proxy_hops == 0 and is_loopback(self.host) and not any(net.is_loopback for net in allowed):
             return [
-                f"--allowed-addresses lets nobody in: {self.host} is reached from this machine only, and "
+                f"--allowed-addresses lets nobody in: {self.host} can be reached only from this machine, and "
                 "RELAY_PROXY_HOPS is 0; set it to the number of proxies"
             ]
         return []

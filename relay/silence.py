@@ -1,4 +1,4 @@
-"""The watch over the executor: when nobody fetches alerts any more, the owner is told.
+"""The watch over the executor: when no executor fetches alerts any more, the owner is alerted.
 
 Only the relay can notice that the machine at home is off. It runs in a thread of its own and touches
 nothing that an alert or a poll waits for.
@@ -20,37 +20,37 @@ log = get_logger(__name__)
 LOOK_EVERY_SECONDS = 5.0
 REPEAT_SECONDS = 3600.0
 RETRY_SECONDS = 60.0  # for what no channel took
-MOST_DEAD = 10_000  # dead letters that are told apart
-RECENT = timedelta(minutes=10)  # a letter so long dead at the start is old: the relay before told of it
+MOST_DEAD = 10_000  # dead letters that are reported one by one
+RECENT = timedelta(minutes=10)  # a letter so long dead at the start is old: an earlier run of the relay reported it
 
 
 class ExecutorWatch:
-    """Looks at the queue every few seconds; tells of silence, hourly while it lasts, of its end, and of dead letters."""
+    """Checks the queue every few seconds; reports silence, hourly while it lasts, its end, and dead letters."""
 
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
         self._channels = Channels(relay.settings.alarm_urls, "RELAY_ALARM_URLS")
         self._started_at = relay.clock.now()
-        self._next: float | None = None  # monotonic, when silence is told again; None while all is well
+        self._next: float | None = None  # monotonic, when silence is reported again; None while all is well
         self._dead: set[str] | None = None  # ids of the dead letters at the last look
         self._owed: dict[str, tuple[str, str, bool]] = {}  # subject -> title, text, failure: not delivered yet
         self._try_at = 0.0  # monotonic, when what is owed is tried again
 
     def start(self) -> None:
-        """Start looking, in the background, until the relay closes."""
+        """Start checking, in the background, until the relay closes."""
         Thread(target=self._run, name="executor-watch", daemon=True).start()
 
     def _run(self) -> None:
         while not self._relay.closing.wait(LOOK_EVERY_SECONDS):
             try:
                 self.look()
-            except QueueError as exc:  # the senders are told, and /readyz says so
+            except QueueError as exc:  # senders get 503, and /readyz says so
                 log.debug("executor_watch_blind", reason=exc.message)
             except Exception:  # a bug of ours must not end the watch
                 log.exception("executor_watch_failed")
 
     def look(self) -> None:
-        """Look once; tell the owner what is new, or has been bad for another hour.
+        """Check once; notify the owner of what is new, or has been bad for another hour.
 
         Raises:
             QueueError: The queue cannot be asked, so nothing is known.
@@ -68,12 +68,12 @@ class ExecutorWatch:
             if self._next is not None:
                 self._next = None
                 log.info("executor_polls_again")
-                self._tell("executor", "Executor is back", "It fetches alerts again.", failure=False)
+                self._tell("executor", "Executor is back", "It is fetching alerts again.", failure=False)
         elif self._next is None or self._relay.clock.monotonic() >= self._next:
             self._next = self._relay.clock.monotonic() + REPEAT_SECONDS
             log.error("executor_silent", seconds=round(silent), waiting=stats.depth)
             since = f"for {round(silent)} s" if seen_at else "since the relay started"
-            text = f"No executor fetched alerts {since}; {stats.depth} are waiting. Is the machine at home on?"
+            text = f"No executor has fetched alerts {since}; {stats.depth} are waiting. Is the machine at home on?"
             self._tell("executor", "Executor is away", text, failure=True)
 
     def _look_at_dead(self, count: int, now: datetime) -> None:
@@ -88,11 +88,11 @@ class ExecutorWatch:
             return
         log.error("signals_dead", fresh=len(fresh), dead=count)
         self._relay.notices.extend(map(_notice, fresh))
-        text = f"{len(fresh)} more will not be delivered, {count} in all. Look at: python -m relay dead"
+        text = f"{len(fresh)} more will not be delivered, {count} in all. List them: python -m relay dead"
         self._tell("dead letters", "Dead letters", text, failure=True)
 
     def _tell(self, subject: str, title: str, text: str, *, failure: bool) -> None:
-        """Tell the owner; what no channel takes is owed, until there is newer news of its subject."""
+        """Notify the owner; what no channel accepts is retried, until there is newer news on the subject."""
         self._owed[subject] = (title, text, failure)
         self._try_at = self._relay.clock.monotonic()
         self._pay()
@@ -120,7 +120,7 @@ class ExecutorWatch:
 
 
 def _notice(letter: DeadLetter) -> dict[str, str]:
-    """Return what the executor's owner hears of a dead letter."""
-    text = f"The relay gave up the {letter.action} for {letter.symbol}, received {utc_text(letter.received_at)}: "
+    """Return the message to the owner about a dead letter."""
+    text = f"The relay gave up on the {letter.action} for {letter.symbol}, received {utc_text(letter.received_at)}: "
     text += f"{letter.reason}. Bring it back with: python -m relay requeue {letter.id}"
     return {"kind": "dead-letter", "symbol": letter.symbol, "text": text, "at": utc_text(letter.dead_at)}

@@ -61,15 +61,17 @@ def install_there(bundle: Path, host: str, arguments: list[str]) -> int:
 
 @click.command()
 @click.option("--host", default="", help="user@server: install there, over ssh.")
-@click.option("--destdir", default="", help="Install into this folder in place of the whole machine.")
+@click.option("--destdir", default="", help="Install into this folder instead of the whole machine.")
 @click.option("--domain", default="relay.example.com", show_default=True, help="The relay's public name, for Caddy.")
-@click.option("--user", default="signal-relay", show_default=True, help="Who runs the relay and owns its data.")
-@click.option("--restart", default="", help="A command that restarts the relay where systemd does not.")
+@click.option(
+    "--user", default="signal-relay", show_default=True, help="The user that runs the relay and owns its data."
+)
+@click.option("--restart", default="", help="A command that restarts the relay if systemd does not.")
 @click.option("--health-seconds", default=30.0, show_default=True, help="How long it may take to become ready.")
 def main(host: str, destdir: str, domain: str, user: str, restart: str, health_seconds: float) -> None:
-    """Install this checkout's relay, or upgrade to it; it goes back by itself if the new one does not run."""
+    """Install this checkout's relay, or upgrade to it; it rolls back by itself if the new one does not run."""
     if not host and not destdir:
-        sys.exit("make deploy-vps needs HOST=user@server, or DESTDIR=folder to try it out")
+        sys.exit("make deploy-vps needs HOST=user@server, or DESTDIR=folder to try it")
     arguments = ["--domain", domain, "--user", user, "--restart", restart, "--health-seconds", str(health_seconds)]
     arguments += ["--root", destdir] if destdir else []
     with tempfile.TemporaryDirectory() as bundle:

@@ -107,7 +107,7 @@ class Installer:
 
     def _be_root(self) -> None:
         if os.geteuid() != 0:
-            raise InstallError("installing on this machine needs root: log in as root, or as somebody who may sudo")
+            raise InstallError("installing on this machine needs root: log in as root, or as a user with sudo")
         try:
             pwd.getpwnam(self.options.user)
         except KeyError:
@@ -136,7 +136,9 @@ class Installer:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                raise InstallError(f"another installation into {self.options.root} is under way; wait for it") from None
+                raise InstallError(
+                    f"another installation into {self.options.root} is in progress; wait for it"
+                ) from None
             yield
 
     # --- the new release, beside the old -------------------------------------------------------------
@@ -193,8 +195,8 @@ class Installer:
             )  # fmt: skip
         except PermissionError as exc:
             base = os.path.realpath(_python(release))
-            mend = "install the system's (apt install python3-venv), or name one: PYTHON=/usr/bin/python3.11"
-            raise InstallError(f"the user {self.options.user} may not run {base}; {mend}") from exc
+            mend = "install the system Python (apt install python3-venv), or name one: PYTHON=/usr/bin/python3.11"
+            raise InstallError(f"the user {self.options.user} cannot run {base}; {mend}") from exc
 
     def _settings(self) -> dict[str, str]:
         """Return the relay's environment; paths of the machine are those below our root."""
@@ -264,16 +266,18 @@ class Installer:
 
     def _go_back(self, release: Path, before: Path | None) -> None:
         """Run the release before again, and raise what happened."""
-        look = f"look at its log: journalctl -u {NAME} -n 50"
+        look = f"check its log: journalctl -u {NAME} -n 50"
         if before is None:
             if self.options.is_machine:
                 _run("systemctl", "disable", "--quiet", "--now", *UNITS)
-            raise InstallError(f"{release.name} does not run, and there is none before it to go back to; {look}")
-        _say(f"going back to {before.name}")
+            raise InstallError(f"{release.name} does not run, and there is no earlier release to roll back to; {look}")
+        _say(f"rolling back to {before.name}")
         self._activate(before)
         if not self._restarted_well():
-            raise InstallError(f"neither {release.name} nor {before.name} before it runs; {look}")
-        raise InstallError(f"{release.name} does not run; {before.name} before it runs again, with all alerts. {look}")
+            raise InstallError(f"neither {release.name} nor the previous {before.name} runs; {look}")
+        raise InstallError(
+            f"{release.name} does not run; the previous {before.name} runs again, with all alerts. {look}"
+        )
 
     def _forget_old(self, *used: Path | None) -> None:
         for release in sorted(self.at.releases.iterdir())[:-KEPT_RELEASES]:
@@ -282,7 +286,7 @@ class Installer:
 
     def _say_done(self, release: Path, before: Path | None) -> None:
         started = self.options.restart or self.options.is_machine
-        _say(f"{release.name} {'runs' if started else 'is installed; nothing is started in a folder'}")
+        _say(f"{release.name} {'is running' if started else 'is installed; nothing is started in a folder'}")
         if before is None and self.options.is_machine:
             _say(FIRST_STEPS % {"secrets": self.at.secrets, "config": self.at.config, "domain": self.options.domain})
 
@@ -347,7 +351,7 @@ def _write_new(path: Path, text: str, mode: int) -> bool:
 
 
 def _takes_alerts(process: subprocess.Popen[str], words: list[str]) -> bool:
-    """Tell whether a relay that was just started becomes ready; `words` gets what it said."""
+    """True if a relay that was just started becomes ready; `words` gets what it said."""
     assert process.stderr is not None  # noqa: S101 - asked for at its start
     for line in process.stderr:
         words.append(line.strip())
@@ -373,8 +377,10 @@ def parse(arguments: list[str] | None = None) -> Options:
     """Return the options of a command line."""
     parser = argparse.ArgumentParser(description="Install a release of the relay from the bundle this file lies in.")
     parser.add_argument("--root", type=Path, default=Path("/"), help="install below this folder (default: /)")
-    parser.add_argument("--user", default=NAME, help="in a folder: who runs the relay and owns its data and secrets")
-    parser.add_argument("--restart", default="", help="a command that restarts the relay in systemd's place")
+    parser.add_argument(
+        "--user", default=NAME, help="in a folder: the user that runs the relay and owns its data and secrets"
+    )
+    parser.add_argument("--restart", default="", help="a command that restarts the relay instead of systemd")
     parser.add_argument("--health-seconds", type=float, default=30.0, help="how long it may take to become ready")
     parser.add_argument("--domain", default="relay.example.com", help="the relay's public name, for Caddy")
     given = parser.parse_args(arguments)

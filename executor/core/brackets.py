@@ -17,7 +17,7 @@ from executor.core.trades import ZERO, Leg, Order
 
 
 def order_ref(signal_id: str, leg: Leg, attempt: int) -> str:
-    """Return the key of one leg and attempt of one signal: the same for ever, so that a rerun asks about the same order.
+    """Return the key of one leg and attempt of one signal: the same forever, so that a rerun asks about the same order.
 
     >>> order_ref("01J", Leg.ENTRY, 1)
     'sx1:LDLX73G2BWEHXY7BE1'
@@ -27,7 +27,7 @@ def order_ref(signal_id: str, leg: Leg, attempt: int) -> str:
 
 
 def is_ours(ref: str | None) -> bool:
-    """Whether an order reference at the broker is one that this program makes."""
+    """True if an order reference at the broker is one that this program makes."""
     return ref is not None and ref.startswith("sx1:")
 
 

@@ -100,7 +100,7 @@ def _spelling(symbol: str, table: Mapping[str, Any], where: str) -> list[str]:
 
 
 def canonical_of(sec_type: str, local: str, currency: str, fallback: str) -> str:
-    """Return the canonical symbol of a contract that the broker named, as far as its own words tell.
+    """Return the canonical symbol of a contract that the broker named, as far as its own data shows.
 
     >>> canonical_of("CASH", "EUR", "USD", "EUR.USD"), canonical_of("STK", "BRK B", "USD", "BRK B")
     ('EURUSD', 'BRK.B')

@@ -17,7 +17,7 @@ class Policy:
     validity_seconds: int = 90  # an entry older than this (by the relay's receipt) is not sent
     outside_rth: bool = False  # whether exits may fill outside regular trading hours
     unprotected: str = "hold"  # a stop that cannot be put back: "hold", or "flatten" at market
-    unknown_exit: str = "block"  # an exit that nobody can name: "block" re-entry on that side, or "allow"
+    unknown_exit: str = "block"  # an unknown exit: "block" re-entry on that side, or "allow"
     protect_seconds: int = 10  # a wanted stop may be missing this long before it is an alarm
     inflight_seconds: int = 10  # an order may go unanswered this long before it is looked up
     max_open_trades: int | None = None
@@ -25,7 +25,7 @@ class Policy:
 
     @property
     def alarm_seconds(self) -> float:
-        """After how long something missing is told: so early that the alarm is there within `protect_seconds`."""
+        """After how long something missing is an alarm: early enough for the alarm to be out within `protect_seconds`."""
         return self.protect_seconds - _BEAT
 
     @property

@@ -36,7 +36,7 @@ class Status(StrEnum):
 
     @property
     def is_live(self) -> bool:
-        """Whether an order in this status may still fill."""
+        """True if an order in this status may still fill."""
         return self in (Status.PENDING, Status.WORKING, Status.CANCELLING)
 
 
@@ -122,7 +122,7 @@ class OrderReport:
     oca_type: int | None = None
     why_held: str = ""
     completed: bool = False  # from completedOrder: it will not change any more
-    note: str = ""  # the broker's own words, where it said some
+    note: str = ""  # the broker's own text, if any
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ class Fill:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the execution itself, and no correction of it."""
+        """True if this is the execution itself, and no correction of it."""
         return self.exec_id.rpartition(".")[2].lstrip("0") in ("", "1")
 
     @property
@@ -203,7 +203,7 @@ class Snapshot:
     begun_at: datetime | None = None  # when it was asked for
 
     def may_lack(self, sent_at: datetime | None) -> bool:
-        """Whether an order sent at that time may be missing here though it is alive: its part may have been read before."""
+        """True if an order sent at that time may be missing here though it is alive: its part may have been read before."""
         return sent_at is not None and sent_at > (self.begun_at or self.taken_at)
 
     def position(self, account: str, con_id: int) -> Decimal:
@@ -239,7 +239,7 @@ class Broker(Protocol):
 
     @property
     def is_paced(self) -> bool:
-        """Whether messages wait to be sent, so that what is sent now would leave seconds later."""
+        """True if messages wait to be sent, so that what is sent now would leave seconds later."""
         ...
 
     @property

@@ -145,7 +145,7 @@ def _of_trade(trade: Trade, books: Books, snapshot: Snapshot) -> Iterator[Resolu
 
 
 def _is_under_way(order: Order, trade: Trade, books: Books, snapshot: Snapshot) -> bool:
-    """Whether an order may be missing only because it was sent a moment ago; a refused one is not."""
+    """True if an order may be missing only because it was sent a moment ago; a refused one is not."""
     if snapshot.may_lack(order.sent_at):
         return True
     young = books.arrived is not None and order.sent_at is not None and order.sent_at > books.arrived
@@ -218,7 +218,7 @@ def _refusal_of(trade: Trade) -> str | None:
 
 
 def _was_refused(order: Order, trade: Trade) -> bool:
-    """Whether this order is dead by a refusal: its own, or, while the entry was never seen, any leg's of its bracket."""
+    """True if this order is dead by a refusal: its own, or, while the entry was never seen, any leg's of its bracket."""
     if order.refusal_code is not None and order.state is OrderState.SENDING:
         return True
     unseen = trade.state is State.SENDING and order.state is OrderState.SENDING and order.filled == 0
@@ -232,7 +232,7 @@ def _dead_or_cancel_first(order: Order, why: str) -> tuple[Verdict, str]:
 
 
 def _is_in_sight(order: Order, books: Books, snapshot: Snapshot) -> bool:
-    """Whether the executions of an order would be shown: it was sent today, and none of today has gone since."""
+    """True if the executions of an order would be shown: it was sent today, and none of today has gone since."""
     hidden = books.hidden_before is not None and order.sent_at is not None and order.sent_at < books.hidden_before
     return order.sent_day == snapshot.day and not hidden
 
@@ -305,7 +305,7 @@ def _is_out_of_sight(trade: Trade, books: Books, snapshot: Snapshot) -> bool:
 
 
 def _shows_entry(trade: Trade, snapshot: Snapshot) -> bool:
-    """Whether TWS still shows the executions of an entry of today; by whose midnight it drops them is not documented."""
+    """True if TWS still shows the executions of an entry of today; by whose midnight it drops them is not documented."""
     entry = trade.entry
     if entry is None or entry.sent_day != snapshot.day or not entry.filled:
         return True

@@ -92,11 +92,11 @@ class Moment:
         return self.shown_for(trade) - self.beside_for(trade)
 
     def shows_less(self, trade: Trade) -> bool:
-        """Whether the account shows less of a trade than its executions say."""
+        """True if the account shows less of a trade than its executions say."""
         return self.left_for(trade) < trade.held
 
     def lasted(self, since: datetime | None, seconds: float) -> bool:
-        """Whether something has lasted so long while the broker was seen; if it has not, when it will have is noted.
+        """True if something has lasted so long while the broker was seen; if it has not, when it will have is noted.
 
         A clock that was set back loses the time before. What is None has not begun.
         """
@@ -105,14 +105,14 @@ class Moment:
         return self.reached(seen_from(since, self.ready_since, self.now) + timedelta(seconds=seconds))
 
     def reached(self, at: datetime) -> bool:
-        """Whether an instant has come; if it has not, it is noted."""
+        """True if an instant has come; if it has not, it is noted."""
         if self.now >= at:
             return True
         self.due = at if self.due is None else min(self.due, at)
         return False
 
     def passed(self, at: datetime) -> bool:
-        """Whether an instant is over; if it is not, the one after it is noted."""
+        """True if an instant is over; if it is not, the one after it is noted."""
         return self.reached(at + timedelta(microseconds=1))
 
 
@@ -255,7 +255,7 @@ def _has_settled(trade: Trade, moment: Moment) -> bool:
 
 
 def _fits(order: Order, trade: Trade, moment: Moment) -> bool:
-    """Whether an exit needs no new size: it has it, it is over or on its way out, or it was asked for a moment ago."""
+    """True if an exit needs no new size: it has it, it is over or on its way out, or it was asked for a moment ago."""
     if order.state is not OrderState.WORKING or order.cancel_asked_at is not None or order.remaining == trade.held:
         return True
     if awaits_executions(order):
@@ -292,7 +292,7 @@ def _protect(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
 
 
 def _was_resized(order: Order, moment: Moment) -> bool:
-    """Whether an order was sent a new size a moment ago."""
+    """True if an order was sent a new size a moment ago."""
     asked = order.resize_asked_at
     return asked is not None and not moment.lasted(asked, OCA_GRACE.total_seconds())
 
@@ -334,12 +334,12 @@ def _when_held(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
 
 
 def _may_enter(trade: Trade) -> bool:
-    """Whether the entry may fill yet, so that its exits must stay."""
+    """True if the entry may fill yet, so that its exits must stay."""
     return trade.entry is not None and trade.entry.is_live and not awaits_executions(trade.entry)
 
 
 def taken_by_owner(stop: Order, trade: Trade) -> bool:
-    """Whether a stop was cancelled by hand: cancelled, not by us, not refused, and nothing else explains it."""
+    """True if a stop was cancelled by hand: cancelled, not by us, not refused, and nothing else explains it."""
     if stop.state is not OrderState.CANCELLED or stop.cancel_asked_at is not None or stop.refusal_code is not None:
         return False
     if stop.ends_today:

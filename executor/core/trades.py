@@ -66,7 +66,7 @@ class Order:
     order_id: int | None = None
     perm_id: int = 0
     parent_ref: str | None = None
-    said: Status | None = None  # the last status that the broker said
+    said: Status | None = None  # the last status that the broker reported
     said_filled: Decimal | None = None
     refusal_code: int | None = None
     reason: str | None = None
@@ -74,8 +74,8 @@ class Order:
     sent_at: datetime | None = None
     sent_day: str | None = None
     resends: int = 0
-    tif: str | None = None  # how long the broker keeps it, as it said
-    oca_group: str | None = None  # the group that cancels it, as the broker said; None: it has not said yet
+    tif: str | None = None  # how long the broker keeps it, as reported
+    oca_group: str | None = None  # the group that cancels it, as the broker reported; None: not reported yet
     oca_type: int | None = None
     cancel_asked_at: datetime | None = None  # when its cancel was last asked for
     cancelling_since: datetime | None = None  # and when it was asked for first
@@ -89,7 +89,7 @@ class Order:
 
     @property
     def is_live(self) -> bool:
-        """Whether it may still fill, as far as we know."""
+        """True if it may still fill, as far as we know."""
         return self.state in (OrderState.SENDING, OrderState.WORKING)
 
     @property
@@ -98,7 +98,7 @@ class Order:
 
     @property
     def was_overtaken(self) -> bool:
-        """Whether TWS refused it, sent again, since a higher order id had been used meanwhile (code 103)."""
+        """True if TWS refused it, sent again, since a higher order id had been used meanwhile (code 103)."""
         return self.refusal_code == DUPLICATE_ID and self.resends > 0
 
     @property
@@ -108,7 +108,7 @@ class Order:
 
     @property
     def ends_today(self) -> bool:
-        """Whether the broker keeps it for the day only (TWS's presets can make it so)."""
+        """True if the broker keeps it for the day only (TWS's presets can make it so)."""
         return self.tif not in (None, "GTC")
 
     @property
@@ -240,7 +240,7 @@ class Trade:
     valid_until: datetime
     timestamp: datetime
     stop_wanted: bool = False
-    reduced: Decimal = ZERO  # taken out of it by the owner's own hand, or by an exit nobody can name
+    reduced: Decimal = ZERO  # closed by hand, or by an unknown exit
     missed_at: datetime | None = None  # when a quantity was found missing that nothing explains
     close_cause: CloseCause | None = None
     exit_reason: ExitReason | None = None
@@ -352,7 +352,7 @@ class Trade:
 
     @property
     def is_ending(self) -> bool:
-        """Whether an exit took it out already, and only the end of its other orders is awaited."""
+        """True if an exit took it out already, and only the end of its other orders is awaited."""
         return self.state is State.OPEN and self.held == 0
 
     @property
@@ -366,7 +366,7 @@ class Trade:
 
     @property
     def entry_is_untold(self) -> bool:
-        """Whether executions of the entry must be missing once an exit has filled: none was heard of, or not all."""
+        """True if executions of the entry must be missing once an exit has filled: none was heard of, or not all."""
         entry = self.entry
         return entry is not None and entry.is_live and (entry.filled == 0 or awaits_executions(entry))
 
@@ -392,12 +392,12 @@ class Trade:
 
     @property
     def lacks_executions(self) -> bool:
-        """Whether the broker counts more filled of a live order than its executions show."""
+        """True if the broker counts more filled of a live order than its executions show."""
         return any(o.filled_at_broker > o.filled for o in self.live)
 
     @property
     def is_protected(self) -> bool:
-        """Whether the stop that was asked for works at the broker in the trade's size (or none was asked for).
+        """True if the stop that was asked for works at the broker in the trade's size (or none was asked for).
 
         While the entry still fills, the stop may be as large as what it can become.
         """
@@ -477,7 +477,7 @@ def order_state(order: Order) -> OrderState:
 
 
 def awaits_executions(order: Order) -> bool:
-    """Whether the broker called an order finished while executions that it speaks of are still missing."""
+    """True if the broker called an order finished while executions that it speaks of are still missing."""
     return order.is_live and order.said is not None and not order.said.is_live
 
 

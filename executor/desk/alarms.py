@@ -38,7 +38,7 @@ class Alarms:
 
     def __init__(self, book: Book, clock: Clock) -> None:
         self._book, self._clock = book, clock
-        self._look_at: datetime | None = None  # when an alarm that only tells something may be over
+        self._look_at: datetime | None = None  # when an alarm that only reports something may be over
 
     def of_trade(self, trade: Trade, found: Mapping[AlarmKind, str]) -> None:
         """Bring an unfinished trade's alarms in step: kind → words, "" leaves an open alarm as it is."""

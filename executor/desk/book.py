@@ -50,7 +50,7 @@ class Book:
         self.on_trade: Callable[[Trade], None] = lambda trade: None  # hears of each change of a trade
         self._changing = False
         self._lines: list[Line] = []
-        self._after: list[Callable[[], None]] = []  # what is said once this change is committed
+        self._after: list[Callable[[], None]] = []  # what is reported once this change is committed
         self._last_words: dict[str, str] = {}  # of alarms that end in this change, by key
         self._writes: list[Callable[[], None]] = []  # what is written beside the shelves
         self._orders: dict[str, int] = {}  # order_ref → trade id
@@ -135,7 +135,7 @@ class Book:
 
     @property
     def is_changing(self) -> bool:
-        """Whether a change is being made, which is not committed yet: nothing may be sent."""
+        """True if a change is being made, which is not committed yet: nothing may be sent."""
         return self._changing
 
     @contextmanager
@@ -185,7 +185,7 @@ class Book:
         self._lines.append(Line(self._clock.now(), kind, details, symbol, trade_id, signal_id, order_ref))
 
     def after(self, act: Callable[[], None]) -> None:
-        """Have something said once the change is committed; not at all where it is not."""
+        """Call something once the change is committed; never if it is not."""
         self._after.append(act)
 
     # ---- trades ----
@@ -304,11 +304,11 @@ class Book:
     # ---- executions ----
 
     def knows(self, exec_root: str) -> bool:
-        """Whether an execution is written down, in whichever revision."""
+        """True if an execution is written down, in whichever revision."""
         return exec_root in self._owners or self._foreign.get(exec_root) is not None
 
     def is_attributed(self, exec_root: str) -> bool:
-        """Whether a trade accounts for an execution."""
+        """True if a trade accounts for an execution."""
         return exec_root in self._owners
 
     def execution(self, exec_root: str) -> tuple[Execution, Trade | None] | None:
@@ -448,7 +448,7 @@ class Book:
         return {h.con_id: h.symbol for h in self._holdings.values()} | self.traded
 
     def trades_in(self, con_id: int) -> bool:
-        """Whether a contract was traded, or its holding chosen to be left alone."""
+        """True if a contract was traded, or its holding chosen to be left alone."""
         return con_id in self.traded or self._holdings.get(con_id) is not None
 
     def contract_id(self, symbol: str) -> int | None:

@@ -108,7 +108,7 @@ class Desk:
 
     @property
     def can_send(self) -> bool:
-        """Whether orders may go out; see `Gate`."""
+        """True if orders may go out; see `Gate`."""
         return self.gate.can_send
 
     @property
@@ -132,7 +132,7 @@ class Desk:
         self.sight.forget_questions()
 
     def needs_settling(self) -> bool:
-        """Whether orders are in doubt, so that only two equal snapshots some seconds apart will do after a connect."""
+        """True if orders are in doubt, so that only two equal snapshots some seconds apart will do after a connect."""
         return any(o.state is OrderState.SENDING for t in self.book.unfinished() for o in t.orders)
 
     def stopped_by(self, exc: Exception) -> None:

@@ -237,7 +237,7 @@ class Orders:
 
 
 def _is_parent(entry: Order) -> bool:
-    """Whether exits may still name the entry; one that the broker called finished is none, executions or not.
+    """True if exits may still name the entry; one that the broker called finished is none, executions or not.
 
     Source: ib_insync issue 647: error 135 for a child whose parent has filled.
     """

@@ -19,7 +19,7 @@ class Outbox:
         self._waiting: list[Callable[[], None]] = []
 
     def add(self, write: Callable[[], None]) -> None:
-        """Have something written after the commit."""
+        """Write something after the commit."""
         self._waiting.append(write)
 
     def drop(self) -> None:

@@ -132,7 +132,7 @@ class Owner:
         return trade, snapshot
 
     def _cancel_live(self, trade: Trade, snapshot: Snapshot) -> bool:
-        """Have the orders cancelled that may still fill; whether there are any."""
+        """Cancel the orders that may still fill; True if there are any."""
         live = [o for o in trade.orders if may_be_live(o, snapshot)]
         for order in live:
             self._orders.cancel(self._book.trade(trade.id), order, "the owner ends the trade")

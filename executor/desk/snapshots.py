@@ -160,7 +160,7 @@ class Snapshots:
         return replace(books, settled=settled, believed=believed, agreed=days, hidden=hidden)
 
     def _again(self, delay: timedelta) -> None:
-        """Have everything read once more after a while, or sooner where that is wanted already."""
+        """Have everything read again after a while, or sooner if that is already due."""
         at = self._clock.now() + delay
         self.recheck_at = at if self.recheck_at is None else min(at, self.recheck_at)
 
@@ -280,12 +280,12 @@ class Snapshots:
 
 
 def _forgets(snapshot: Snapshot, before: Snapshot | None) -> bool:
-    """Whether executions that were shown before are not any more."""
+    """True if executions that were shown before are not any more."""
     return before is not None and not {f.exec_root for f in before.fills} <= {f.exec_root for f in snapshot.fills}
 
 
 def _mismatch(found: Resolution) -> Wanted | None:
-    """Return what is said of a position that is more or less than the journal knows, None for another resolution."""
+    """Return the alarm about a position larger or smaller than the journal knows, None for another resolution."""
     match found:
         case MoreThanKnown(trade, quantity):
             text = (
@@ -320,7 +320,7 @@ def _orphan(found: Orphan) -> Wanted:
 
 
 def may_be_live(order: Order, snapshot: Snapshot) -> bool:
-    """Whether an order may be alive at the broker: the snapshot shows it, or was begun before it was sent."""
+    """True if an order may be alive at the broker: the snapshot shows it, or was begun before it was sent."""
     if any(r.order_ref == order.order_ref and r.status.is_live for r in snapshot.open_orders):
         return True
     return order.is_live and snapshot.may_lack(order.sent_at)

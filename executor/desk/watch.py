@@ -37,7 +37,7 @@ class Watch:
         self._stands: dict[int, tuple[Decimal, datetime]] = {}  # conId → what is unexplained in it now, and since when
 
     def tick(self, recheck_at: datetime | None) -> bool:
-        """Look at everything that time alone can make wrong; whether the re-reading due at `recheck_at` was asked for."""
+        """Check everything that time alone can make wrong; True if the snapshot due at `recheck_at` was requested."""
         now = self._clock.now()
         self._storage()
         self._blindness(now)

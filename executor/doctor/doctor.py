@@ -1,4 +1,4 @@
-"""`python -m executor doctor`: everything a newcomer gets wrong at home, each with the mend.
+"""`python -m executor doctor`: everything a newcomer gets wrong at home, each with the fix.
 
 Run it where the executor runs, in the same directory and with the same flags. It trades nothing and changes
 nothing: at TWS it reads, and asks what an order would need, which places none; it leases no signal.
@@ -44,13 +44,13 @@ from executor.relay.client import RelayClient, RelayUnavailable, Status
 from executor.settings import ExecutorSettings, load_choices
 
 _SECRETS = ("relay_token", "signing_secrets", "page_token")
-_CLOCK_MEND = "set this computer's clock by the internet (and the relay's: timedatectl set-ntp true)"
+_CLOCK_MEND = "synchronise this computer's clock (and the relay's: timedatectl set-ntp true)"
 
 
 @click.command()
 @click_options(ExecutorSettings)
 def doctor(**flags: Any) -> None:
-    """Check settings, journal, page, relay, TWS and account, and say the mend of what is wrong.
+    """Check settings, journal, page, relay, TWS and account, and report how to fix what is wrong.
 
     Ends with 0 when nothing is wrong, else with 1.
     """
@@ -58,14 +58,14 @@ def doctor(**flags: Any) -> None:
 
 
 def findings(flags: Mapping[str, Any]) -> Iterator[Finding]:
-    """Look at one thing after the other."""
+    """Check one thing after the other."""
     try:
         settings = ExecutorSettings.load(flags)
         choices = load_choices(settings)
     except ConfigError as exc:
         for problem in exc.problems:
             yield Finding(State.WRONG, "settings", problem)
-        yield not_checked("everything else", "the settings come first")
+        yield not_checked("everything else", "fix the settings first")
         return
     yield ok("settings", "complete and valid")
     yield from secrets_of(settings, _SECRETS)
@@ -101,9 +101,9 @@ def _journal(path: Path, running: str) -> tuple[str | None, Finding]:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as exc:
         why = f"its folder {folder} cannot be written to ({exc.strerror})"
-        return None, wrong(what, why, "make the folder, or name another file by --db")
+        return None, wrong(what, why, "create the folder, or name another file with --db")
     if not path.exists():
-        return None, ok(what, f"{path} will be made at the first start")
+        return None, ok(what, f"{path} will be created at the first start")
     if not os.access(path, os.W_OK):
         return None, wrong(what, f"{path} cannot be written to", "give it to the user who runs the executor")
     try:
@@ -111,11 +111,11 @@ def _journal(path: Path, running: str) -> tuple[str | None, Finding]:
         if not running:
             _try_to_write(path)
     except (JournalError, sqlite3.Error) as exc:
-        mend = "end the program that has it open" if _is_locked(exc) else "restore it from a backup, or move it away"
+        mend = "stop the program that has it open" if _is_locked(exc) else "restore it from a backup, or move it away"
         return None, wrong(what, f"{path} cannot be used: {exc}", mend)
     owner = f"belongs to account {bound}" if bound else "belongs to no account yet"
-    used = "; the running executor holds it" if running else ""
-    return bound, ok(what, f"{path} is whole, writable, and {owner}{used}")
+    used = "; the running executor has it open" if running else ""
+    return bound, ok(what, f"{path} is intact, writable, and {owner}{used}")
 
 
 def _is_locked(error: Exception) -> bool:
@@ -149,26 +149,28 @@ def _try_to_write(path: Path) -> None:
 
 def _page(settings: ExecutorSettings, running: bool) -> Finding:
     what, where = "status page", f"{settings.flask_host} port {settings.flask_port}"
-    mend = "end the program that uses it, or choose another port (--flask-port)"
+    mend = "stop the program that uses it, or choose another port (--flask-port)"
     try:
         free = port_is_free(settings.flask_host, settings.flask_port)
     except OSError as exc:
         return wrong(what, f"{where} cannot be listened on ({exc.strerror})", "choose another --flask-host or port")
     if free:
         return ok(what, f"{where} is free")
-    return ok(what, f"{where} is in use, and an executor runs") if running else wrong(what, f"{where} is taken", mend)
+    return ok(what, f"{where} is in use by the running executor") if running else wrong(what, f"{where} is taken", mend)
 
 
 def _alarms(settings: ExecutorSettings) -> Finding:
     what = "alarms"
     if not settings.notify_urls:
-        return not_checked(what, "none go out: EXECUTOR_NOTIFY_URLS is not set, so only log and page tell of trouble")
+        return not_checked(
+            what, "none are sent: EXECUTOR_NOTIFY_URLS is not set, so only the log and the page show them"
+        )
     places = _unknown(settings.notify_urls)
     if places:
         which = ", ".join(map(str, places))
-        mend = "correct it; what Apprise knows: https://github.com/caronc/apprise/wiki"
-        return wrong(what, f"entry {which} of EXECUTOR_NOTIFY_URLS is none that Apprise knows", mend)
-    return ok(what, f"go to {len(settings.notify_urls.items())} channels (none was sent now)")
+        mend = "correct it; what Apprise supports: https://github.com/caronc/apprise/wiki"
+        return wrong(what, f"entry {which} of EXECUTOR_NOTIFY_URLS is not one that Apprise supports", mend)
+    return ok(what, f"go to {len(settings.notify_urls.items())} channels (nothing was sent now)")
 
 
 def _unknown(urls: Secret) -> list[int]:
@@ -190,11 +192,11 @@ def _relay(settings: ExecutorSettings) -> Iterator[Finding]:
         status = client.status()
     except RelayUnavailable as exc:
         yield Finding(State.WRONG, "relay", str(exc), "" if "EXECUTOR_" in str(exc) else _RELAY_MEND)
-        yield not_checked("keys, clock, queue", "the relay says nothing")
+        yield not_checked("keys, clock, queue", "the relay does not answer")
         return
     finally:
         client.close()
-    yield ok("relay", f"{settings.relay_url} answers and knows our token")
+    yield ok("relay", f"{settings.relay_url} answers and accepts our token")
     yield _keys(settings, status)
     yield _clock(status)
     yield _queue(status)
@@ -205,18 +207,18 @@ _RELAY_MEND = "start it (python -m relay; its own doctor: python -m relay doctor
 
 def _keys(settings: ExecutorSettings, status: Status) -> Finding:
     own = SigningKeys.parse(",".join(settings.signing_secrets.items())).fingerprints()
-    found = f"the relay signs with {', '.join(status.fingerprints)}; here are {', '.join(own)}"
+    found = f"the relay signs with {', '.join(status.fingerprints)}; this side has {', '.join(own)}"
     if set(own) & set(status.fingerprints):
         return ok("signing keys", found)
-    mend = "EXECUTOR_SIGNING_SECRETS must hold one of the relay's RELAY_SIGNING_SECRETS; else no signal is believed"
+    mend = "EXECUTOR_SIGNING_SECRETS must hold one of the relay's RELAY_SIGNING_SECRETS; otherwise every signal is rejected"
     return wrong("signing keys", found, mend)
 
 
 def _clock(status: Status) -> Finding:
     skew = status.skew_seconds
     if skew is None:
-        return not_checked("clock", "the relay does not tell its time")
-    found = f"the relay's is {abs(skew):.1f} s {'ahead of' if skew > 0 else 'behind'} ours"
+        return not_checked("clock", "the relay does not report its time")
+    found = f"the relay's clock is {abs(skew):.1f} s {'ahead of' if skew > 0 else 'behind'} ours"
     return ok("clock", found) if abs(skew) <= SKEW_SECONDS else wrong("clock", found, _CLOCK_MEND)
 
 
@@ -224,7 +226,7 @@ def _queue(status: Status) -> Finding:
     queue = status.queue
     if queue is None:
         return wrong("queue", "the relay cannot reach its queue", "on the relay's machine: python -m relay doctor")
-    found = f"{queue.get('depth')} signals wait, {queue.get('dead')} dead letters, delivery is {queue.get('mode')}"
+    found = f"{queue.get('depth')} signals waiting, {queue.get('dead')} dead letters, delivery is {queue.get('mode')}"
     if queue.get("mode") != "open":
         return wrong("queue", found, "on the relay's machine: python -m relay resume")
     if queue.get("dead") != "0":

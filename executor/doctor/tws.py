@@ -1,4 +1,4 @@
-"""What the executor's doctor asks of TWS: is its API on, may it write, which account, is our client id free."""
+"""The executor doctor's checks of TWS: is its API on, may it write, which account, is our client id free."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PORTS = {7497: "TWS, paper", 7496: "TWS, live", 4002: "IB Gateway, paper", 4001
 _READ_ONLY = 321
 _ANSWER_SECONDS = 10.0
 _ROUND_TRIP_SECONDS = 1.5  # TWS tells whole seconds
-_LINK_MEND = "look at TWS: is it logged in, is the internet there; it reconnects by itself"
+_LINK_MEND = "check TWS: is it logged in, is the internet up? It reconnects on its own"
 _WRITE_MEND = "in TWS: Global Configuration, API, Settings: untick Read-Only API"
 _ACCOUNTS = "accounts, orders, Read-Only API"
 
@@ -59,7 +59,7 @@ async def look_at_tws(settings: ExecutorSettings, choices: Choices, bound: str |
         running: Who trades with this journal now: then our client id is in use, as it should be.
     """
     if settings.paper:
-        return [not_checked("TWS", "--paper brings its own")]
+        return [not_checked("TWS", "--paper starts its own")]
     tws = Tws(SystemClock(), choices.contracts, patience=_ANSWER_SECONDS)
     try:
         found = [await _client_id(tws, settings, running)]
@@ -71,10 +71,10 @@ async def look_at_tws(settings: ExecutorSettings, choices: Choices, bound: str |
 
 
 def _no_connection(settings: ExecutorSettings, error: BrokerUnavailable) -> Finding:
-    """Say why TWS cannot be spoken to, and at which of its usual ports somebody listens instead."""
+    """Report why TWS cannot be reached, and which of its usual ports has a listener instead."""
     others = [port for port in _PORTS if port != settings.ib_port and answers(settings.ib_host, port, 0.5)]
     named = ", ".join(f"--ib-port {port} ({_PORTS[port]})" for port in others)
-    return Finding(State.WRONG, "TWS", str(error), f"somebody listens elsewhere: {named}" if named else "")
+    return Finding(State.WRONG, "TWS", str(error), f"something is listening on another port: {named}" if named else "")
 
 
 async def _client_id(tws: Tws, settings: ExecutorSettings, running: str) -> Finding:
@@ -85,7 +85,7 @@ async def _client_id(tws: Tws, settings: ExecutorSettings, running: str) -> Find
     try:
         await tws.connect(settings.ib_host, settings.ib_port, number)
     except ClientIdInUse as exc:
-        mend = "end the other program that uses it (TWS may hold it for a minute after a crash), or give --ib-client-id"
+        mend = "stop the other program that uses it (TWS may hold it for a minute after a crash), or set --ib-client-id"
         return wrong(what, f"{number} is in use at TWS ({exc})", mend)
     return ok(what, f"{number} is free at TWS")
 
@@ -102,7 +102,7 @@ async def _connected(tws: Tws, settings: ExecutorSettings, bound: str | None) ->
     try:
         account = rules.choose(tws.accounts, bound)
     except AccountRefused as exc:
-        return [*found, Finding(State.WRONG, "account", str(exc)), not_checked("orders", "the account comes first")]
+        return [*found, Finding(State.WRONG, "account", str(exc)), not_checked("orders", "fix the account first")]
     found.append(ok("account", f"{account}, {rules.mode(account)}; the login shows {', '.join(tws.accounts)}"))
     ear = _Ear()
     tws.use_account(account, ear)
@@ -115,14 +115,14 @@ async def _time(tws: Tws) -> Finding:
     behind = (await tws.probe(_ANSWER_SECONDS) - SystemClock().now()).total_seconds()
     if abs(behind) <= SKEW_SECONDS + _ROUND_TRIP_SECONDS:
         return ok("TWS clock", "agrees with ours")
-    return wrong("TWS clock", f"is {behind:+.0f} s from ours", "set both computers' clocks by the internet")
+    return wrong("TWS clock", f"is {behind:+.0f} s from ours", "synchronise both computers' clocks")
 
 
 async def _reading(tws: Tws) -> Finding:
     try:
         seen = await tws.snapshot()
     except BrokerUnavailable as exc:
-        return wrong("orders", str(exc), "look at TWS: a dialog may wait there, perhaps behind other windows")
+        return wrong("orders", str(exc), "check TWS: a dialog may be waiting there, perhaps behind other windows")
     positions = sum(1 for position in seen.positions if position.quantity)
     return ok("orders", f"can be read: {len(seen.open_orders)} working, {positions} positions")
 
@@ -138,9 +138,9 @@ async def _writing(tws: Tws, account: str, ear: _Ear) -> Finding:
     try:
         refusal = await within(_ANSWER_SECONDS, ear.answer)
     except TimeoutError:
-        return not_checked(what, "TWS did not say what an order would need; a dialog may wait there")
+        return not_checked(what, "TWS did not answer a what-if order; a dialog may be waiting there")
     if refusal is None:
-        return ok(what, "off: TWS said what an order would need (none was placed)")
+        return ok(what, "off: TWS answered a what-if order (none was placed)")
     if refusal.code == _READ_ONLY:  # by the code: the words are in TWS's language
         return wrong(what, f"on: TWS refuses every order ({refusal.text})", _WRITE_MEND)
     return ok(what, f"off; but TWS would refuse this order: {refusal.code} {refusal.text}")

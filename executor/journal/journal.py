@@ -186,7 +186,7 @@ class Journal(Storage):
     # ---- writing what the book has become ----
 
     def bind_account(self, account: str) -> None:
-        """Remember for ever which account this journal belongs to. Bound again to another, it raises JournalError."""
+        """Remember forever which account this journal belongs to. Bound again to another, it raises JournalError."""
         bound = self.account()
         if bound not in (None, account):
             raise JournalError(
@@ -311,11 +311,11 @@ class Journal(Storage):
         return [dict(r) for r in self._rows(_STANDING)]
 
     def alarms_to_tell(self, now: datetime) -> list[dict[str, Any]]:
-        """Return the alarms whose owner must be told now: raised or due again, and those that ended untold."""
+        """Return the alarms to notify the owner of now: raised or due again, and those that ended without a closing message."""
         return [dict(r) for r in self._rows(_TO_TELL, utc_text(now))]
 
     def mark_told(self, alarm_id: int, *, delivered: bool, try_after: datetime, closing: bool = False) -> None:
-        """Note one try to tell the owner; the next is at `try_after`. A delivered closing word is the last."""
+        """Note one attempt to notify the owner; the next is at `try_after`. A delivered closing message is the last."""
         told = self._now() if delivered else None
         sql = """UPDATE alarms SET tries = tries + 1, told_at = coalesce(?, told_at), clear_told = ?,
                  try_after = iif(cleared_at IS NULL OR ?, ?, NULL) WHERE id = ?"""

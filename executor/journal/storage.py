@@ -20,7 +20,7 @@ def open_file(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
     Commits are durable (WAL, synchronous=FULL). A reader's connection changes nothing, its tables included.
 
     Raises:
-        JournalError: It cannot be opened, is damaged, or was made by a newer version. The text says the mend.
+        JournalError: It cannot be opened, is damaged, or was made by a newer version. The text says how to fix it.
     """
     try:
         db = _connect(path, readonly)
@@ -103,7 +103,7 @@ class Storage:
             self._depth -= 1
 
     def _rollback(self) -> None:
-        with suppress(sqlite3.Error):  # what led here is told
+        with suppress(sqlite3.Error):  # the original error is reported
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
 

@@ -1,7 +1,7 @@
 """The instruments that can be traded, and how a client's description of a contract finds them.
 
 EURUSD (12087792), AAPL (265598), MSFT (272093), AMZN (3691937) and QQQ, SPY carry IBKR's own conIds; the
-others keep the number written here for ever, so that journals stay valid.
+others keep the number written here forever, so that journals stay valid.
 """
 
 from __future__ import annotations

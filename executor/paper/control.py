@@ -54,7 +54,7 @@ class ControlServer:
                 writer.write(self._attempt(line))
                 await writer.drain()
         except (ConnectionError, asyncio.CancelledError):
-            pass  # whoever asked is gone, or the server ends
+            pass  # the client is gone, or the server is stopping
         finally:
             self._writers.discard(writer)
             writer.close()

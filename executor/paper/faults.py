@@ -212,7 +212,7 @@ class Faults:
         return reached
 
     def take_end(self, name: str, kind: str) -> bool:
-        """Tell whether a `missing_end` or an `empty_answer` meets the answer that ends with this message."""
+        """True if a `missing_end` or an `empty_answer` meets the answer that ends with this message."""
         return self._use(name, lambda one: one.params["kind"] == kind) is not None
 
     def armed(self) -> list[dict[str, Any]]:

@@ -166,7 +166,7 @@ class Gateway:
         self.exchange.floor.look_away()
 
     def forget_events(self) -> None:
-        """Lose what was kept back, as a restart of TWS does; it asks IB's servers anew."""
+        """Lose what was kept back, as a restart of TWS does; it asks IB's servers again."""
         self._quiet = self.exchange.floor.stale = None
 
     def lose_order_events(self) -> None:

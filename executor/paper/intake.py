@@ -29,7 +29,7 @@ class Intake:
 
     @property
     def connected(self) -> bool:
-        """Tell whether TWS has IB's servers."""
+        """True if TWS has IB's servers."""
         return self._link.up
 
     # -- placing ----------------------------------------------------------------------------------------------
@@ -273,7 +273,7 @@ class Intake:
 
     def _modify(self, order: Order, form: OrderForm) -> Order:
         floor = self._floor
-        again = order.held or order.lost or order.status == "Inactive"  # TWS transmits an inactive order anew
+        again = order.held or order.lost or order.status == "Inactive"  # TWS transmits an inactive order again
         order.form = replace(form, parent_id=order.form.parent_id)
         order.quantity = form.quantity or order.quantity
         order.rested = order.triggered = False

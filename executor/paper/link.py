@@ -11,7 +11,7 @@ Send = Callable[[], None]
 
 
 class Link:
-    """Whether IB's servers are there, and what waits for them."""
+    """True if IB's servers are there, and what waits for them."""
 
     def __init__(self) -> None:
         self.up = True
@@ -19,7 +19,7 @@ class Link:
         self._cancelling: list[Order] = []  # whose cancel is among that
 
     def reaches(self, order: Order) -> bool:
-        """Tell whether a change takes effect now: IB's servers are there, or the order lives in TWS only."""
+        """True if a change takes effect now: IB's servers are there, or the order lives in TWS only."""
         return self.up or order.held or "queued" in order.flags
 
     def wait(self, send: Send, *, cancels: Order | None = None) -> None:

@@ -30,7 +30,7 @@ class Matcher:
             pass
 
     def is_open(self, order: Order) -> bool:
-        """Tell whether the order's market trades now (the knob `closed_market` closes it)."""
+        """True if the order's market trades now (the knob `closed_market` closes it)."""
         fault = self._floor.faults.standing("closed_market")
         if not fault:
             return True
@@ -302,7 +302,7 @@ def rest(order: Order) -> None:
 
 
 def _triggers(order: Order, quote: Quote, forex: bool) -> bool:
-    """Tell whether a stop's price is reached: by the last price, in forex by the side it would trade at."""
+    """True if a stop's price is reached: by the last price, in forex by the side it would trade at."""
     stop = order.form.aux_price
     seen = (quote.ask if order.form.action == "BUY" else quote.bid) if forex else quote.last
     return stop is not None and (seen - stop) * order.form.sign >= 0

@@ -87,7 +87,7 @@ class Order:
 
     @property
     def done(self) -> bool:
-        """Tell whether it is at its end. An Inactive order that waits for shares to borrow is not."""
+        """True if it is at its end. An Inactive order that waits for shares to borrow is not."""
         return self.status in DONE and self.why_held != "locate"
 
     @property
@@ -96,7 +96,7 @@ class Order:
 
     @property
     def at_market(self) -> bool:
-        """Tell whether IB has it and could fill it, were the price right."""
+        """True if IB has it and could fill it, were the price right."""
         return self.working and self.why_held != "child" and "queued" not in self.flags
 
     @property

@@ -89,7 +89,7 @@ class Session:
         self.gateway.pump()
 
     def is_paused(self) -> bool:
-        """Tell whether a freeze keeps this session from reading and writing."""
+        """True if a freeze keeps this session from reading and writing."""
         return self.paused
 
     def handle_next(self) -> bool:

@@ -25,7 +25,7 @@ _UNSET = {"", UNSET_INTEGER, UNSET_DOUBLE, "1.7976931348623157e+308", "1.7976931
 
 
 class WireError(Exception):
-    """The client sent bytes that are no message; whoever reads them closes the connection."""
+    """The client sent bytes that are not a message; the reader closes the connection."""
 
 
 def text(value: object) -> str:

@@ -1,7 +1,7 @@
 """The relay, seen from home: lease, ack and nack over HTTPS, outward only; every signal's signature verified.
 
 Whatever the other side answers (a login page, endless bytes, a redirect), the outcome is signals or
-RelayUnavailable. A signal counts only with the relay's signature over its exact text, so that whoever can write
+RelayUnavailable. A signal counts only with the relay's signature over its exact text, so that anyone who can write
 to the relay's database, or sits on the way, cannot make an order.
 """
 
@@ -40,7 +40,7 @@ _LONGEST_PAUSE = 60.0
 
 
 class RelayUnavailable(BridgeError):
-    """The relay gave no usable answer; nothing is lost, it keeps what it has. Try again after a pause."""
+    """The relay gave no usable answer; nothing is lost, it keeps its signals. Retry after a pause."""
 
     code = "relay-unavailable"
 
@@ -50,7 +50,7 @@ class RelayUnavailable(BridgeError):
 
 
 class SecondExecutor(RelayUnavailable):
-    """Another executor fetches from this relay, so this one may not. The owner ends one of them."""
+    """Another executor fetches from this relay, so this one may not. The owner stops one of them."""
 
     code = "second-executor"
 
@@ -69,7 +69,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What the relay has to tell the owner. It may come several times; `key` is the same each time."""
+    """A notice from the relay to the owner. It may come several times; `key` is the same each time."""
 
     kind: str
     key: str
@@ -88,7 +88,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What the relay says of itself: the fingerprints of its keys, newest first; its queue, None while that is away."""
+    """The relay's own status: fingerprints of its keys, newest first; its queue, None while that is unreachable."""
 
     fingerprints: tuple[str, ...]
     queue: Mapping[str, Any] | None
@@ -137,7 +137,7 @@ class RelayClient:
         return Answer(deliveries, self._skew(headers), _notices(body.get("notices")))
 
     def ack(self, deliveries: list[Delivery]) -> list[str]:
-        """Say that these are committed here; the ids whose lease was over are returned (they come again)."""
+        """Report that these are committed here; returns the ids whose lease had expired (they will come again)."""
         acks = [{"id": delivery.id, "lease": delivery.lease} for delivery in deliveries]
         body, _ = self._post("/v1/ack", {"acks": acks})
         stale = body.get("stale")
@@ -173,7 +173,7 @@ class RelayClient:
 
     def _delivery(self, signal: Any, keys: SigningKeys) -> Delivery:
         if not isinstance(signal, dict):
-            raise RelayUnavailable(f"{self._url} answered with a signal that is no object; is this the relay?")
+            raise RelayUnavailable(f"{self._url} answered with a signal that is not an object; is this the relay?")
         id, lease, payload = (str(signal.get(name, "")) for name in ("id", "lease", "payload"))
         headers = signal.get("headers")
         try:
@@ -225,9 +225,9 @@ class RelayClient:
                 if len(found) > _LARGEST_ANSWER:
                     raise RelayUnavailable(f"{self._url} answered with more than {_LARGEST_ANSWER} bytes")
                 if self._clock.monotonic() > deadline:
-                    raise RelayUnavailable(f"{self._url} took too long over its answer")
+                    raise RelayUnavailable(f"{self._url} took too long to answer")
         except (OSError, ValueError, HTTPError) as exc:
-            raise RelayUnavailable(f"the answer of {self._url} broke off: {type(exc).__name__}") from exc
+            raise RelayUnavailable(f"the answer from {self._url} was cut off: {type(exc).__name__}") from exc
         return bytes(found)
 
     def _check(self, response: requests.Response, raw: bytes) -> None:
@@ -242,22 +242,22 @@ class RelayClient:
     def _refused(self, status: int, location: str) -> str:
         if status in (401, 403):
             return (
-                f"the relay {self._url} does not know our token ({status}); EXECUTOR_RELAY_TOKEN must be one of "
+                f"the relay {self._url} rejects our token ({status}); EXECUTOR_RELAY_TOKEN must be one of "
                 "its RELAY_EXECUTOR_TOKENS"
             )
         if 300 <= status < 400:
             return f"{self._url} redirects to {location[:200]!r}, which is not followed; set --relay-url to it"
         if status == 404:
-            return f"{self._url} is no relay (404); correct --relay-url"
+            return f"{self._url} is not a relay (404); correct --relay-url"
         return f"the relay {self._url} answered {status}"
 
     def _object(self, raw: bytes) -> dict[str, Any]:
         try:
             body = strict_json.loads(raw)
         except MalformedSignal as exc:
-            raise RelayUnavailable(f"{self._url} answered 200 but no JSON ({exc}); is this the relay?") from exc
+            raise RelayUnavailable(f"{self._url} answered 200 without JSON ({exc}); is this the relay?") from exc
         if not isinstance(body, dict):
-            raise RelayUnavailable(f"{self._url} answered 200 but no JSON object; is this the relay?")
+            raise RelayUnavailable(f"{self._url} answered 200 without a JSON object; is this the relay?")
         return body
 
     def _skew(self, headers: Mapping[str, str]) -> float | None:
@@ -356,7 +356,7 @@ def _why(error: requests.RequestException) -> str:
 
 
 _SIGNS = {
-    "refused": "nothing listens there",
+    "refused": "nothing is listening there",
     "Name or service": "its name is not known",
     "getaddrinfo": "its name is not known",
     "NameResolution": "its name is not known",

@@ -1,4 +1,4 @@
-"""One turn of polling: lease, verify, commit to the inbox, act, and only then tell the relay that we have it.
+"""One turn of polling: lease, verify, commit to the inbox, act, and only then ack to the relay.
 
 The order is the safety: an ack before the commit could lose a signal. A signal is acted on when it arrives, before
 the ack is on its way, since a second delivery finds it in the inbox.
@@ -99,14 +99,14 @@ class Poller:
         try:
             await in_thread(self._client.ack, good, timeout=_LONGEST_TURN)
         except (RelayUnavailable, TimeoutError) as exc:
-            log.warning("ack_failed", reason=str(exc), then="the relay sends them again; they are known here")
+            log.warning("ack_failed", reason=str(exc), then="the relay sends them again; the inbox will recognise them")
 
     async def _refuse(self, delivery: Delivery) -> None:
-        """A signal that may not be acted on: said once, and never acked."""
+        """A signal that may not be acted on: reported once, and never acked."""
         if delivery.forged:
             text = (
-                f"the relay delivered a signal ({delivery.id}) that was not signed with our key; it is not acted on: "
-                "either EXECUTOR_SIGNING_SECRETS and RELAY_SIGNING_SECRETS differ, or somebody wrote into the queue"
+                f"the relay delivered a signal ({delivery.id}) that is not signed with our key; it is not acted on: "
+                "either EXECUTOR_SIGNING_SECRETS and RELAY_SIGNING_SECRETS differ, or somebody wrote to the queue"
             )
             self._alarms.state(AlarmKind.FORGED_SIGNAL, text, delivery.id)
             return
@@ -118,7 +118,7 @@ class Poller:
             log.warning("nack_failed", reason=str(exc))
 
     def _hear(self, notices: Sequence[Notice]) -> None:
-        """Tell the owner what the relay noticed, such as that an alert never came; once, however often it is told."""
+        """Report to the owner what the relay noticed, such as an alert that never arrived; once, however often it is repeated."""
         for notice in notices:
             kind = _NOTICES.get(notice.kind)
             if kind is None:
@@ -134,7 +134,7 @@ class Poller:
         text = str(error) or "the relay did not answer in time"
         if self._away_since is None:
             self._away_since = now
-            log.warning("relay_away", reason=text, then="trying on; alerts wait at the relay")
+            log.warning("relay_away", reason=text, then="retrying; alerts wait at the relay")
         elif now - self._away_since > _AWAY_ALARM:
             self._alarm(AlarmKind.RELAY, f"signals cannot be fetched for over a minute: {text}")
         self._failures += 1
@@ -169,7 +169,7 @@ class Poller:
             ahead = "behind" if least > 0 else "ahead of"
             text = f"this computer's clock is {abs(least):.1f} s {ahead} the relay's; set the clock (NTP)"
             self._alarms.state(AlarmKind.CLOCK, text)
-            self._stop_entries(f"{text}; no entry above {_SKEW_STOP:.0f} s" if abs(least) > _SKEW_STOP else None)
+            self._stop_entries(f"{text}; no entries above {_SKEW_STOP:.0f} s" if abs(least) > _SKEW_STOP else None)
         elif abs(least) <= _SKEW_ALARM:
             self._alarms.state(AlarmKind.CLOCK, None)
             self._stop_entries(None)

@@ -62,7 +62,7 @@ def create_app(
 def _check(settings: PageSettings) -> None:
     problems = []
     if not settings.is_local and not settings.login_token:
-        problems.append(f"the page at {settings.host} can be reached from outside and needs a login token: "
+        problems.append(f"the page at {settings.host} can be reached from other machines and needs a login token: "
                         "set EXECUTOR_PAGE_TOKEN, or bind it to this machine with --flask-host 127.0.0.1")  # fmt: skip
     if settings.templates and not (Path(settings.templates) / "index.html").is_file():
         problems.append(f"--templates {settings.templates}: expected a folder with an index.html, found none")

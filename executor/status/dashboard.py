@@ -31,7 +31,7 @@ class Position:
     market_price: Decimal | None = None
     unrealized: Decimal | None = None
     traded: Decimal = ZERO  # the part that belongs to our trade
-    ignored: Decimal = ZERO  # the part that the owner told us to leave alone
+    ignored: Decimal = ZERO  # the part that the owner chose to leave alone
     trade_id: int | None = None
     is_elsewhere: bool = False  # in another account of the same login: no business of ours
 
@@ -43,7 +43,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Protection:
-    """Whether a trade has the stop that was asked for; level "good", "none", "wait" or "bad"."""
+    """True if a trade has the stop that was asked for; level "good", "none", "wait" or "bad"."""
 
     level: str
     words: str
@@ -77,7 +77,7 @@ class Shown:
     result: Decimal | None = None  # of a closed trade, before commissions
     per_unit: bool = False  # the two results above are for one unit: the contract's multiplier is not known
     currency: str = ""
-    at_broker: Decimal = ZERO  # what the broker shows of the contract, signed, without what is to be left alone
+    at_broker: Decimal = ZERO  # what the broker shows of the contract, signed, without what the owner chose to leave alone
     held_since: datetime | None = None  # since when it waits for the owner's choice
 
     @property
@@ -122,7 +122,7 @@ class Connection:
 
     @property
     def is_paper(self) -> bool:
-        """Whether no real money moves (source: IBKR, paper accounts are named DU… and DF…)."""
+        """True if no real money moves (source: IBKR, paper accounts are named DU… and DF…)."""
         return self.account.startswith(("DU", "DF"))
 
 
@@ -177,10 +177,10 @@ class Dashboard:
         unknown = len(self.unknown_positions)
         counts = (
             ("bad", levels["bad"], "NOT PROTECTED"),
-            ("wait", len(self.held), "on hold: your choice"),
-            ("wait", unknown, f"position{'s' * (unknown > 1)} not in the journal: your choice"),
-            ("wait", levels["wait"], "whose stop is not confirmed"),
-            ("none", levels["none"], "without a stop, as asked"),
+            ("wait", len(self.held), "on hold: your decision"),
+            ("wait", unknown, f"position{'s' * (unknown > 1)} not in the journal: your decision"),
+            ("wait", levels["wait"], "stop not confirmed"),
+            ("none", levels["none"], "without a stop, as requested"),
             ("good", levels["good"], "protected by a stop"),
         )
         return tuple((tone, f"{count} {text}") for tone, count, text in counts if count)
@@ -234,7 +234,7 @@ def last_report(content: Content) -> datetime | None:
 
 
 def is_silent(content: Content, now: datetime) -> bool:
-    """Whether the executor published before, and not lately."""
+    """True if the executor published before, and not lately."""
     reported_at = last_report(content)
     return reported_at is not None and now - reported_at > SILENT_AFTER
 
@@ -246,7 +246,7 @@ def _status(look: Look, reported_at: datetime | None, now: datetime) -> tuple[bo
     if reported_at is None:
         return False, "disconnected: the executor is starting and has not reported yet"
     if is_silent(look.content, now):
-        why = "it hangs, or cannot write the journal (is the disk full?): see its log"
+        why = "it is hanging, or cannot write the journal (is the disk full?): check its log"
         return False, f"disconnected: the executor has not reported since {reported_at:%H:%M:%S} UTC; {why}"
     said = _mapping(look.content.live.get("connection"))
     connected = str(said.get("status", "")).startswith("connected")
@@ -383,20 +383,20 @@ def protection(trade: Trade, *, is_alarmed: bool, is_seen: bool) -> Protection:
     seen, nothing is claimed of the present.
     """
     if is_alarmed:
-        return Protection("bad", "NOT PROTECTED: no working stop", trade.unprotected_at)
+        return Protection("bad", "UNPROTECTED: no working stop-loss", trade.unprotected_at)
     if not trade.stop_wanted:
-        return Protection("none", "no stop-loss was asked for")
+        return Protection("none", "no stop-loss requested")
     working = sum((stop.remaining for stop in trade.live_stops), ZERO)
     if working and trade.held > 0 and trade.is_protected:
-        verb = "works at the broker" if is_seen else "worked at the broker when it was last seen"
-        return Protection("good" if is_seen else "wait", f"stop-loss of {working:,f} {verb}")
+        verb = "working at the broker" if is_seen else "was working at the broker when last seen"
+        return Protection("good" if is_seen else "wait", f"stop-loss for {working:,f} {verb}")
     if trade.state in (State.CANCELLING, State.CLOSING):
-        return Protection("wait", "its exits are cancelled so that it can be closed")
+        return Protection("wait", "its exits are being cancelled so that it can be closed")
     if not trade.held:
         return Protection("wait", "the stop-loss goes out with the entry")
     if working:
         return Protection("wait", f"the stop-loss covers {working:,f} of {trade.held:,f}; it is being resized")
-    none = ": none works" if trade.unprotected_at else ""
+    none = ": none is working" if trade.unprotected_at else ""
     return Protection("wait", f"the broker has not confirmed the stop-loss yet{none}", trade.unprotected_at)
 
 

@@ -1,4 +1,4 @@
-"""What of the page fails now: logged with its traceback, told to the trading loop, over when it works again."""
+"""What fails on the page now: logged with its traceback, reported to the trading loop, over when it works again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from common.logs import get_logger
 log = get_logger(__name__)
 
 LOG_AGAIN_SECONDS = 300.0  # how often a fault that lasts is logged
-PRESS_SECONDS = 900.0  # how long the fault of a button is reported: nobody presses it again to see
+PRESS_SECONDS = 900.0  # how long a failed button is reported: nobody presses it again to check
 _LONGEST = 300
 
 
@@ -31,7 +31,7 @@ class _Fault:
 
 
 class Faults:
-    """Keeps what fails now; safe to use from several threads.
+    """Keeps track of what fails now; safe to use from several threads.
 
     `tell(what, words)` is called once when something begins to fail, and with None when it works again, or works
     for the first time since the start: an alarm of an earlier run ends so. It must not block or raise.
@@ -53,7 +53,7 @@ class Faults:
             return tuple(self._standing)
 
     def failed(self, what: str, error: Exception, *, is_press: bool = False) -> str:
-        """Note the exception that is being handled, log it at most every five minutes, return it in words."""
+        """Note the exception being handled, log it at most every five minutes, and return it in words."""
         words, now = in_words(error, self._templates), self._clock.monotonic()
         with self._lock:
             known = self._standing.get(what)
@@ -71,7 +71,7 @@ class Faults:
         return words
 
     def fine(self, what: str) -> None:
-        """Take note that something works; it is told where it failed before."""
+        """Note that something works; reported if it failed before."""
         with self._lock:
             self._end_presses()
             if what not in self._working:
@@ -107,8 +107,8 @@ def in_words(error: Exception, templates: str | None = None) -> str:
         return f"your own template {Path(file).name}, line {line}: {said}"
     if places:
         file, line = places[-1]
-        return f"a bug of this program in {Path(file).name}, line {line}: {said}"
-    return f"a bug of this program: {said}"
+        return f"a bug in this program, {Path(file).name} line {line}: {said}"
+    return f"a bug in this program: {said}"
 
 
 def _places(error: Exception) -> list[tuple[str, int]]:

@@ -27,7 +27,7 @@ class Look:
 
     number: int
     content: queries.Content
-    problem: str = ""  # in words, with the mend; "" when the journal could be read
+    problem: str = ""  # in words, with the fix; "" when the journal could be read
 
 
 class JournalView:

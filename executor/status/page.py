@@ -1,4 +1,4 @@
-"""The page itself: one rendering for all its readers, made anew only when something changed."""
+"""The page itself: one rendering for all readers, refreshed only when something changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pages without a template: what is left when rendering fails. They ask for as little as can be, and keep the buttons."""
+"""Pages without a template, for when rendering fails. They depend on as little as possible, and keep the buttons."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FORM = Markup(
 )
 _CONFIRMED = Markup('<input type="hidden" name="confirm" value="yes">')
 _TOKEN = Markup('<input name="token" type="password" autocomplete="current-password" required>')
-_HOME = Markup('<p><a href="/">To the status page</a></p>')
+_HOME = Markup('<p><a href="/">Back to the status page</a></p>')
 _ON_HOLD = (CommandKind.ADOPT, CommandKind.FLATTEN, CommandKind.DISMISS)
 _SHOWN = 200  # rows of each kind; there is one open trade for each contract
 
@@ -40,28 +40,28 @@ class Buttons:
 
 
 def page(journal: JournalView, csrf: str, said: str) -> str:
-    """Return the status page as it can be made without rendering: why it is plain, and every button."""
+    """Return the status page without a template: why it is plain, and every button."""
     head = Markup(
-        "<p><strong>The status page could not be made</strong> ({}). Trading goes on as before. The executor's log "
-        "has the details. The buttons below work, and one that does not apply is refused with the reason.</p>"
+        "<p><strong>The status page could not be rendered</strong> ({}). Trading continues. The executor's log "
+        "has the details. The buttons below work; one that does not apply is refused with the reason.</p>"
     ).format(said)
     try:
         with journal.transaction() as db:
             lines = list(_lines(db))
     except (sqlite3.Error, OSError) as error:
         return _page("Status", head + Markup("<p>The journal cannot be read: {}</p>").format(error), refresh=True)
-    rows = [_row(line, csrf) for line in lines] or [Markup("<li>No trade is open and no side is blocked.</li>")]
+    rows = [_row(line, csrf) for line in lines] or [Markup("<li>No open trades, no blocked sides.</li>")]
     return _page("Status", head + Markup("<ul>{}</ul>").format(Markup("").join(rows)), refresh=True)
 
 
 def confirm(question: str, consequence: str, label: str, csrf: str) -> str:
-    """Return the page that asks once more; its form posts to the address that was asked for."""
+    """Return the confirmation page; its form posts to the requested address."""
     form = _FORM.format(action="", csrf=csrf, fields=_CONFIRMED, step="do", label=label)
     return _page(question, Markup("<p>{}</p>").format(consequence) + form + _HOME)
 
 
 def notice(title: str, text: str) -> str:
-    """Return a page that says something and leads back."""
+    """Return a page with a message and a link back."""
     return _page(title, Markup("<p>{}</p>").format(text) + _HOME)
 
 
@@ -88,10 +88,10 @@ def _lines(db: sqlite3.Connection) -> Iterator[Buttons]:
         forms = tuple((f"/trades/{row['id']}/{wish}", wish.capitalize()) for wish in wishes)
         yield Buttons(text + why, forms)
     for row in db.execute("SELECT * FROM blocks LIMIT ?", (_SHOWN,)):
-        text = f"{row['symbol']}: {row['side']} is blocked after a take-profit"
+        text = f"{row['symbol']}: {row['side']} is blocked from re-entry"
         yield Buttons(text, ((_of_symbol(row["symbol"], "reset"), "Release"),))
     for symbol, quantity in _positions(db):
-        text = f"{symbol}: the broker shows {quantity}. Only if the journal does not know it:"
+        text = f"{symbol}: the broker shows {quantity}. If the journal does not know it:"
         forms = ((_of_symbol(symbol, "ignore"), "Ignore"), (_of_symbol(symbol, "adopt"), "Adopt as a trade"))
         yield Buttons(text, forms)
 

@@ -100,7 +100,7 @@ class BlockRow:
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """The executor's newest word on one subject, and when it was said (the same word again is no news)."""
+    """The executor's latest value on one subject, and when it was published (the same value again is no news)."""
 
     value: Any
     at: datetime | None = field(compare=False)

@@ -1,4 +1,4 @@
-"""How the page says no: a page for people, problem+json (RFC 9457) for programs."""
+"""How the page refuses: a page for people, problem+json (RFC 9457) for programs."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class Refusal(BridgeError):
 
 
 def wants_json() -> bool:
-    """Whether a program asks: under /api, or one that names JSON before HTML."""
+    """True if the client is a program: under /api, or one that prefers JSON to HTML."""
     if request.path.startswith(("/api/", "/metrics", "/healthz", "/webhook")):
         return True
     return request.accept_mimetypes.best_match(["text/html", "application/json"]) == "application/json"
 
 
 def answer(refusal: Refusal) -> Response:
-    """Return the refusal as a response in the form that the asker reads."""
+    """Return the refusal as a response in the format that the client reads."""
     body: dict[str, Any] = {"type": "about:blank", "title": refusal.title, "status": refusal.status,
                             "code": refusal.kind, "detail": refusal.detail}  # fmt: skip
     if wants_json():
@@ -60,11 +60,13 @@ def from_http(error: HTTPException) -> Refusal:
 
 
 def from_bug(error: Exception) -> Refusal:
-    """Return the refusal for an error of ours, which is logged and told; the log has where it happened."""
+    """Return the refusal for a bug of ours, which is logged and raises an alarm; the log has the location."""
     is_press = request.method == "POST"
     current_faults().failed(asked_for(), error, is_press=is_press)
     if is_press:
         return Refusal(500, "internal", "The button failed",
-                       "it may have acted all the same, so look at the trade log before you press it again; "
+                       "it may have acted all the same: check the trade log before you press it again; "
                        "the executor's log says why")  # fmt: skip
-    return Refusal(500, "internal", "This could not be made", "the executor's log says why; trading is not affected")
+    return Refusal(
+        500, "internal", "The page could not be rendered", "the executor's log says why; trading is not affected"
+    )

@@ -74,7 +74,7 @@ class Guard:
             raise Refusal(
                 421,
                 "unknown-host",
-                "This page is not known under that name",
+                "This page does not answer to that name",
                 f"open it as {self._settings.address}, or allow this name with EXECUTOR_PAGE_HOSTS",
             )
 
@@ -90,13 +90,13 @@ class Guard:
         if bearer and self.is_login(bearer):
             return
         raise Refusal(401, "login-required", "Please log in",
-                      "open the link that the executor printed when it started, or type its login token")  # fmt: skip
+                      "open the link that the executor printed when it started, or enter its login token")  # fmt: skip
 
     def is_logged_in(self) -> bool:
         return same_secret(request.cookies.get(self.cookie, ""), [self.session])
 
     def is_login(self, token: str) -> bool:
-        """Tell whether a login token is right; a wrong one counts as a guess.
+        """True if a login token is right; a wrong one counts as a guess.
 
         Raises:
             Refusal: 429: this address guessed too often; it is not even compared.
@@ -126,8 +126,8 @@ class Guard:
             raise Refusal(
                 403,
                 "csrf",
-                "This button was not pressed on this page",
-                "reload the page and press it again: the executor was started anew meanwhile",
+                "This button is from an old page",
+                "reload the page and press it again: the executor has been restarted since",
             )
 
     def log_in(self, response: Response) -> None:
@@ -145,7 +145,7 @@ class Guard:
         return address.is_loopback or not self._settings.is_local  # a number cannot be rebound by anybody's DNS
 
     def _guesses(self, address: str) -> deque[float]:
-        """Return the times of this address's recent wrong logins; memory stays bounded whoever comes."""
+        """Return the times of this address's recent wrong logins; memory stays bounded."""
         if len(self._wrong) >= _MOST_ADDRESSES and address not in self._wrong:
             self._wrong.pop(next(iter(self._wrong)))
         wrong = self._wrong.setdefault(address, deque(maxlen=GUESSES))

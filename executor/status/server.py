@@ -64,7 +64,7 @@ def serve(app: Flask, host: str, port: int) -> PageServer:
     """Serve the page in a background thread and return the server; port 0 takes a free one.
 
     Raises:
-        ConfigError: The address cannot be used; the message names the mend.
+        ConfigError: The address cannot be used; the message says how to fix it.
     """
     server = PageServer(app, host, port)
     server.start()
@@ -79,5 +79,5 @@ def _listen(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         raise ConfigError(
             f"the page cannot listen on {host}:{port} ({error}): is another executor running? "
-            "Choose another place with --flask-port or --flask-host"
+            "Choose another address with --flask-port or --flask-host"
         ) from error

@@ -27,7 +27,7 @@ class PageSettings:
 
     @property
     def is_local(self) -> bool:
-        """Whether only this machine can reach the page."""
+        """True if only this machine can reach the page."""
         if self.host.lower() == "localhost":
             return True
         try:

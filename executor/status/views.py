@@ -62,7 +62,7 @@ def health() -> Response:
     body = {"status": "ok" if is_well else "failing"}
     if not is_well:
         body["reason"] = (
-            "journal" if look.problem else "the executor does not report" if silent else f"failing: {failing}"
+            "journal" if look.problem else "the executor has stopped reporting" if silent else f"failing: {failing}"
         )
     return Response(json.dumps(body), 200 if is_well else 503, content_type="application/json")
 
@@ -85,7 +85,7 @@ def gone(_rest: str = "") -> Response:
     """Answer 410 to alerts that were sent here instead of to the relay."""
     relay = current_page().settings.relay_url
     where = urljoin(relay.rstrip("/") + "/", "webhook") if relay else "the relay's /webhook"
-    raise Refusal(410, "gone", "Alerts are not taken here", f"send them to {where}")
+    raise Refusal(410, "gone", "Alerts are not accepted here", f"send them to {where}")
 
 
 def login() -> BaseResponse:
@@ -93,10 +93,10 @@ def login() -> BaseResponse:
     guard = current_page().guard
     token = request.args.get("token") or request.form.get("token", "")
     if not token:
-        words = "Please log in", "type the login token; it stands in the executor's .env file"
+        words = "Please log in", "enter the login token from the executor's .env file"
         return Response(render("login.html", lambda: plain.login(*words), refusal=None))
     if not guard.is_login(token):
-        raise Refusal(401, "login-required", "That login token is not right",
+        raise Refusal(401, "login-required", "Wrong login token",
                       "open the link that the executor printed when it started")  # fmt: skip
     response = Response(status=303, headers={"Location": "/"})
     guard.log_in(response)
@@ -145,8 +145,8 @@ def _submit(command: Command) -> str:
     except CommandRefused as refused:
         raise Refusal(409, "command-refused", "That cannot be done now", refused.message) from refused
     except TimeoutError as late:
-        raise Refusal(504, "no-answer", "The executor has not answered in time",
-                      "it may still be done: look at the trade log before you press again") from late  # fmt: skip
+        raise Refusal(504, "no-answer", "The executor did not answer in time",
+                      "it may still act: check the trade log before you press again") from late  # fmt: skip
 
 
 def _symbol_of(trade_id: int) -> str:

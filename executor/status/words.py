@@ -1,4 +1,4 @@
-"""The page's words and numbers: what each button asks, and how amounts and instants are written."""
+"""The page's words and numbers: what each button asks, and how amounts and times are written."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MINUS = "\N{MINUS SIGN}"
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """One button: its label, and what is asked before it acts. `{symbol}` and `{trade_id}` are filled in."""
+    """One button: its label, and the confirmation before it acts. `{symbol}` and `{trade_id}` are filled in."""
 
     label: str
     question: str
@@ -35,41 +35,41 @@ class Wish:
 WISHES: dict[CommandKind, Wish] = {
     CommandKind.CLOSE: Wish(
         "Close", "Close the {symbol} trade?",
-        "Its exits are cancelled first, then what trade {trade_id} holds is closed at market. "
-        "What you hold beside it is not touched.",
+        "The executor cancels the exits of trade {trade_id}, then closes what it holds at market. "
+        "Your own position in {symbol} is not touched.",
         "Close at market", always_asks=False),
     CommandKind.RESET: Wish(
         "Release", "Release the re-entry block on {symbol}?",
-        "The next signal on the side that took profit is traded again.",
+        "The next signal on the blocked side will be traded again.",
         "Release the block", is_grave=False, always_asks=False),
     CommandKind.ADOPT: Wish(
-        "Adopt", "Go on with what the broker shows for {symbol}?",
-        "What the broker holds now becomes the quantity of trade {trade_id}, and trading goes on. "
+        "Adopt", "Continue with what the broker shows for {symbol}?",
+        "The broker's current position becomes the quantity of trade {trade_id}, and trading continues. "
         "Check in TWS that this is what you want.",
-        "Adopt and go on", is_grave=False),
+        "Adopt and continue", is_grave=False),
     CommandKind.FLATTEN: Wish(
-        "Flatten", "Close everything of the {symbol} trade?",
-        "The orders of trade {trade_id} are cancelled, and what the broker shows of it is closed at market.",
+        "Flatten", "Close everything in the {symbol} trade?",
+        "The executor cancels the orders of trade {trade_id} and closes its position at market.",
         "Flatten at market"),
     CommandKind.DISMISS: Wish(
         "Dismiss", "Have you settled the {symbol} trade yourself?",
         "Trade {trade_id} is closed in the journal. No order is sent and none is cancelled: "
-        "see in TWS that no order of it still works.",
+        "check in TWS that none of its orders is still working.",
         "I have settled it"),
     CommandKind.IGNORE_POSITION: Wish(
         "Ignore", "Leave your {symbol} position alone?",
-        "Signals in {symbol} are traded beside it; what you hold is never closed or protected here.",
+        "Signals in {symbol} are traded alongside it; the executor never closes or protects your own position.",
         "Ignore the position", is_grave=False),
     CommandKind.ADOPT_POSITION: Wish(
         "Adopt", "Make your {symbol} position a trade?",
-        "From now on signals close it like a trade that was opened here. "
+        "From now on signals close it like any other trade. "
         "It has no stop-loss unless you set one in TWS.",
         "Adopt as a trade", is_grave=False),
 }  # fmt: skip
 
 STATES = {
-    "sending": "sent, not confirmed yet",
-    "working": "entry is working",
+    "sending": "sent, not confirmed",
+    "working": "entry working",
     "open": "open",
     "cancelling": "cancelling its orders",
     "closing": "closing",
@@ -78,7 +78,7 @@ STATES = {
     "void": "never filled",
 }
 
-ORDER_STATES = {"sending": "sent, not confirmed"}  # the others say it themselves
+ORDER_STATES = {"sending": "sent, not confirmed"}  # the others need no translation
 
 # An order's leg → its word, in the order in which they are shown.
 LEGS = {"E": "entry", "T": "take-profit", "S": "stop-loss", "R": "stop-loss put back", "C": "close order"}

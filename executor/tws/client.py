@@ -114,7 +114,7 @@ class Tws:
 
     @property
     def connected(self) -> bool:
-        """Whether orders can be written to the connection now; it says nothing of TWS's own link to IBKR."""
+        """True if orders can be written to the connection now; it says nothing of TWS's own link to IBKR."""
         return self._transport() is not None
 
     @property
@@ -202,7 +202,7 @@ class Tws:
     # --- the snapshot -------------------------------------------------------------------------------
 
     def use_account(self, account: str, listener: Listener) -> None:
-        """Say which account is traded, and who hears the facts from now on.
+        """Set which account is traded, and which listener gets the facts from now on.
 
         Not before the account is known to be the right one: another account's order ids may be the same.
         """
@@ -271,7 +271,7 @@ class Tws:
         return AccountView(self._account, dict(self._wire.values) if self._wire else {})
 
     def positions(self) -> tuple[Position, ...]:
-        """Return the account's open positions as last told, for the page."""
+        """Return the account's open positions as last reported, for the page."""
         shown = self._wire.shown_positions() if self._wire else ()
         return tuple(position for position in shown if position.account == self._account)
 
@@ -279,7 +279,7 @@ class Tws:
 
     @property
     def is_paced(self) -> bool:
-        """Whether messages wait to be sent; see `broker.Broker.is_paced`."""
+        """True if messages wait to be sent; see `broker.Broker.is_paced`."""
         return self._paced
 
     @property
@@ -367,7 +367,7 @@ class Tws:
 
 
 class _Decoder(library.decoder.Decoder):  # type: ignore[misc]
-    """The library's decoder for the messages we use; what it cannot read is told, not just logged."""
+    """The library's decoder for the messages we use; what it cannot read is reported, not just logged."""
 
     def __init__(self, wire: Wire) -> None:
         super().__init__(wire, 0)
@@ -386,7 +386,7 @@ class _Decoder(library.decoder.Decoder):  # type: ignore[misc]
 
 
 def _quiet_library() -> None:
-    """Silence the library's own loggers: each line is said again by the executor, in words, once."""
+    """Silence the library's own loggers: the executor reports each line itself, in words, once."""
     logging.getLogger(library.__name__).setLevel(logging.CRITICAL + 1)
 
 

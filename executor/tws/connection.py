@@ -67,12 +67,12 @@ class SleepWatch:
         self._now, self._elapsed = clock.now(), clock.monotonic()
 
     def look(self) -> str | None:
-        """Return what happened since the last look, in words; None where nothing did."""
+        """Return what happened since the last call, in words; None if nothing did."""
         now, elapsed = self._clock.now(), self._clock.monotonic()
         wall, run = (now - self._now).total_seconds(), elapsed - self._elapsed
         self._now, self._elapsed = now, elapsed
         if max(wall, run) > _SLEPT_SECONDS:
-            return f"this computer, or this program, stood still for {max(wall, run):.0f} s"
+            return f"this computer, or this program, was suspended for {max(wall, run):.0f} s"
         if wall < -_SLEPT_SECONDS:
             return f"this computer's clock was set back by {-wall:.0f} s"
         return None
@@ -103,18 +103,18 @@ class Supervisor:
         self.refused: str | None = None  # why the account may not be traded; signals are not fetched meanwhile
 
     def want_snapshot(self, why: str) -> None:
-        """Have a complete snapshot read soon; asked for often, it is read once."""
+        """Request a complete snapshot soon; several requests are one snapshot."""
         log.debug("snapshot_wanted", why=why)
         self._wanted.set()
 
     def drop(self, why: str) -> None:
-        """Give the present connection up, at once, and connect anew."""
+        """Drop the current connection at once, and reconnect."""
         if self._trouble is not None and not self._trouble.done():
             self._desk.disconnected(why)
             self._trouble.set_result(why)
 
     async def run(self) -> None:
-        """Keep a connection for ever: each failure is followed by a pause and another try."""
+        """Keep a connection forever: retry after each failure, with a pause."""
         failures = 0
         while True:
             try:
@@ -122,9 +122,9 @@ class Supervisor:
             except BridgeError as exc:
                 failures = 1 if self.connection.status == "connected" else failures + 1
                 self._over(exc, failures)
-            except Exception as exc:  # a bug of ours: nothing is sent any more, and the owner is told
+            except Exception as exc:  # a bug of ours: nothing more is sent, and the owner is alerted
                 log.exception("connection_failed")
-                self._set_down(f"a bug of this program: {exc!r}")
+                self._set_down(f"a bug in this program: {exc!r}")
                 self._desk.stopped_by(exc)
             finally:
                 self._tws.disconnect()
@@ -175,7 +175,7 @@ class Supervisor:
             await self._tws.probe(PROBE_SECONDS)
             lost_at = (lost_at or self._clock.monotonic()) if self._tws.wire.link_lost else None
             if lost_at is not None and self._clock.monotonic() - lost_at > _LINK_LOST_SECONDS:
-                raise BrokerUnavailable("TWS has been without IBKR for two minutes; connecting anew to learn more")
+                raise BrokerUnavailable("TWS has been without IBKR for two minutes; reconnecting")
 
     async def _snapshots(self) -> None:
         """Hand the desk a snapshot now, and whenever one is wanted."""
@@ -192,7 +192,7 @@ class Supervisor:
         return self._desk.ready_since is None and self._desk.needs_settling()
 
     async def _settled(self) -> Snapshot:
-        """Return a snapshot that an earlier one, some seconds before, agreed with: nothing is still under way."""
+        """Return a snapshot that agrees with one some seconds older: nothing is still in flight."""
         before = await self._tws.snapshot()
         while True:
             await asyncio.sleep(SETTLE_SECONDS)
@@ -201,7 +201,7 @@ class Supervisor:
                 return after
             before = after
 
-    # --- what is said -------------------------------------------------------------------------------
+    # --- reporting ----------------------------------------------------------------------------------
 
     def _accept(self, account: str, host: str, port: int) -> None:
         self._desk.book.bind_account(account)
@@ -209,7 +209,9 @@ class Supervisor:
             self._desk.gate.forbid(StopCause.ACCOUNT, None)
             self.refused = None
         self._desk.alarms.state(AlarmKind.ACCOUNT, None, over=f"account {account} may be traded")
-        self._desk.gate.forbid(StopCause.LINK, None)  # what the last connection said of IBKR; this one says anew
+        self._desk.gate.forbid(
+            StopCause.LINK, None
+        )  # what the last connection reported about IBKR; this one reports again
         self._watch_wire()
         self._tws.use_account(account, self._desk)
         self.connection.account, self.connection.mode = account, self._rules.mode(account)
@@ -224,11 +226,11 @@ class Supervisor:
         (log.debug if quiet else log.warning)("tws_said", code=code, text=text)
 
     def _wire_trouble(self, error: BaseException | None, text: str, ours: bool) -> None:
-        """A message that could not be read or taken in: read everything again; a bug of ours stops the desk."""
+        """A message that could not be read or processed: read everything again; a bug of ours stops the desk."""
         log.error("message_not_taken_in", text=text, error=repr(error) if error else None)
         if ours and isinstance(error, Exception):
             self._desk.stopped_by(error)
-        self.want_snapshot("a message of TWS could not be taken in")
+        self.want_snapshot("a message from TWS could not be processed")
 
     def _up(self) -> None:
         self._stood = True
@@ -244,14 +246,14 @@ class Supervisor:
         if isinstance(error, ClientIdInUse):
             text = (
                 f"client id {self._client_id} is in use at TWS ({text}); waiting until it is free, since our orders "
-                "belong to it. End the other program that uses it"
+                "belong to it. Stop the other program that uses it"
             )
         self._set_down(text)
         if not self._stood and failures <= FIRST_TRIES:
-            more = f"next try in {_FIRST_PAUSE:.0f} s" if failures < FIRST_TRIES else "trying on in the background"
+            more = f"next try in {_FIRST_PAUSE:.0f} s" if failures < FIRST_TRIES else "retrying in the background"
             log.error("tws_not_connected", attempt=f"{failures} of {FIRST_TRIES}", reason=text, then=more)
         elif text != self._said:
-            log.warning("tws_disconnected", reason=text, then="trying on in the background")
+            log.warning("tws_disconnected", reason=text, then="retrying in the background")
         self._said = text
 
     def _refuse(self, text: str) -> None:
@@ -261,7 +263,7 @@ class Supervisor:
         self.refused = text
         self._desk.gate.forbid(StopCause.ACCOUNT, text)
         self._set_down(text)
-        with contextlib.suppress(JournalError):  # said above; the desk says what is wrong with the journal
+        with contextlib.suppress(JournalError):  # logged above; the desk reports what is wrong with the journal
             self._desk.alarms.state(AlarmKind.ACCOUNT, text)
 
     def _set_down(self, text: str) -> None:

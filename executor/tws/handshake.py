@@ -1,4 +1,4 @@
-"""What TWS says first on a connection, and in words why a connection came to nothing."""
+"""TWS's first message on a connection, and in words why a connection failed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Greeting:
 
 
 def why_not(outcome: object, host: str, port: int, timeout: float) -> str:
-    """Return why a connect came to nothing, and what to do."""
+    """Return why a connect failed, and what to do."""
     where = f"{host}:{port}"
     if isinstance(outcome, ConnectionRefusedError):
         return (
@@ -37,7 +37,7 @@ def why_not(outcome: object, host: str, port: int, timeout: float) -> str:
             "(Configuration, API, Settings: Enable ActiveX and Socket Clients), or correct --ib-host and --ib-port"
         )
     if isinstance(outcome, TimeoutError):
-        return f"{where} did not answer as TWS within {timeout:g} s; a dialog may wait there to be accepted"
+        return f"{where} did not answer as TWS within {timeout:g} s; a dialog may be waiting there to be accepted"
     if isinstance(outcome, OSError):
         return f"{where} cannot be reached: {outcome.strerror or outcome}"
     return f"{where} closed the connection at once; TWS may not trust this address (API, Settings, Trusted IPs)"
@@ -45,7 +45,7 @@ def why_not(outcome: object, host: str, port: int, timeout: float) -> str:
 
 def incomplete(missing: list[str], problems: list[str], codes: Container[int], seconds: float) -> str:
     """Return which parts of a snapshot did not end, and what may be the cause."""
-    text = f"TWS did not finish telling its {', '.join(missing)} within {seconds:g} s"
+    text = f"TWS did not finish sending its {', '.join(missing)} within {seconds:g} s"
     if _READ_ONLY in codes:
         text += "; its API may be set to Read-Only (Configuration, API, Settings: untick Read-Only API)"
     return "; ".join([text, *problems[-3:]])

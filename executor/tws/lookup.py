@@ -108,9 +108,9 @@ class Lookup:
         except BrokerUnavailable:
             self._asked[question] = None  # asked again on the next connection
             return
-        except Exception as exc:  # a bug of ours, or an answer like none before: the question must not hang for ever
+        except Exception as exc:  # a bug of ours, or an answer like none before: the question must not hang forever
             log.exception("lookup_failed", symbol=question[0])
-            answer = f"what TWS says of {question[0]} could not be taken in ({exc!r}); send the signal again"
+            answer = f"TWS's answer about {question[0]} could not be processed ({exc!r}); send the signal again"
         del self._asked[question]
         if self._tws.listener:
             symbol, con_id = question
@@ -128,7 +128,7 @@ class Lookup:
         except RequestRefused as exc:
             return await self._refused(symbol, exc)
         except TimeoutError:
-            return f"TWS did not say in time what {symbol} is; send the signal again"
+            return f"TWS did not identify {symbol} in time; send the signal again"
         if len(found) != 1:
             return f'{symbol} is ambiguous: {_choices(found)}. Name one in executor.toml: [contracts."{symbol}"]'
         contract = await self._made(spec, found[0])
@@ -156,7 +156,7 @@ class Lookup:
 
     async def _refused(self, symbol: str, error: RequestRefused) -> str:
         if error.number != _NO_SUCH_CONTRACT:
-            return f"TWS did not say what {symbol} is: {error} ({error.number})"
+            return f"TWS could not look up {symbol}: {error} ({error.number})"
         return f"TWS knows no contract for {symbol}: {error}" + await self._similar(symbol)
 
     async def _similar(self, symbol: str) -> str:
@@ -183,7 +183,7 @@ class Lookup:
         )
 
     async def _steps(self, details: Any, exchange: str) -> tuple[PriceStep, ...]:
-        """Return the contract's price steps on an exchange; its smallest tick where TWS tells no rule."""
+        """Return the contract's price steps on an exchange; its smallest tick if TWS gives no rule."""
         rule = _market_rule(details, exchange)
         if rule not in self._rules:
             try:
@@ -214,7 +214,7 @@ class Lookup:
             waiting.set()
 
     def _no_live_data(self, con_id: int, text: str) -> None:
-        """Ask for delayed prices where TWS refuses live ones; where it refuses both, nobody waits for any."""
+        """Ask for delayed prices if TWS refuses live ones; if it refuses both, nothing waits for a price."""
         contract = next((known for known in self._known.values() if known.con_id == con_id), None)
         if contract and con_id not in self._delayed:
             self._delayed.add(con_id)

@@ -74,9 +74,9 @@ class Gathering:
         self._changed.set()
 
     def fail(self, code: int, text: str) -> None:
-        """Note a complaint of TWS; it is told if a part does not end."""
+        """Note an error from TWS; it is reported if a part does not end."""
         self.codes.add(code)
-        self.problems.append(f"TWS said {code}: {text}")
+        self.problems.append(f"TWS reported {code}: {text}")
 
     def damage(self, text: str) -> None:
         """Note a message that could not be read: without it the snapshot cannot be whole."""
@@ -121,12 +121,12 @@ class Gathering:
 
 
 def same_picture(one: Snapshot, other: Snapshot, contracts: Container[int]) -> bool:
-    """Tell whether two snapshots show the same orders and executions of ours, and positions in these contracts."""
+    """True if two snapshots show the same orders and executions of ours, and positions in these contracts."""
     return _picture(one, contracts) == _picture(other, contracts)
 
 
 def _picture(snapshot: Snapshot, contracts: Container[int]) -> tuple[object, ...]:
-    """What others do meanwhile elsewhere is no part of it: on a busy account no two readings would ever agree."""
+    """What others do meanwhile elsewhere is no part of it: on a busy account no two snapshots would ever agree."""
     orders, over = snapshot.open_orders, snapshot.completed_orders
     return (
         snapshot.day,

@@ -22,7 +22,7 @@ from executor.tws import decode, reading
 from executor.tws.prices import Prices
 from executor.tws.reading import Gathering
 
-# Ids of our requests start here, far above any order id, so that an error's id tells what it is about.
+# Ids of our requests start here, far above any order id, so that an error's id shows what it is about.
 REQUEST_IDS = 2_000_000_000
 _CONNECTIVITY = {
     1100: Connectivity.LOST, 2110: Connectivity.LOST,
@@ -82,7 +82,7 @@ class Wire:
         self.time_text = ""  # the time of the execution that is being read, as TWS wrote it
         self.accounts: tuple[str, ...] = ()
         self.id_floor = 0
-        self.values: dict[str, str] = {}  # tag → text; the total over all currencies where TWS tells one
+        self.values: dict[str, str] = {}  # tag → text; the total over all currencies if TWS reports one
         self._totals: set[str] = set()  # tags whose value is such a total
         self.positions: dict[tuple[str, int], Position] = {}
         self._portfolio: dict[tuple[str, int], tuple[Decimal | None, Decimal | None]] = {}
@@ -132,7 +132,7 @@ class Wire:
         return request_id
 
     def trouble(self, error: BaseException | None, text: str) -> None:
-        """Say that a message could not be read or taken in: whatever is being read is incomplete."""
+        """Report that a message could not be read or processed: the snapshot in progress is incomplete."""
         if self.gathering:
             self.gathering.damage(text)
         ours, self._telling = self._telling, False
@@ -154,7 +154,7 @@ class Wire:
         for future in waiting:
             if not future.done():
                 future.set_exception(gone)
-                future.exception()  # marked as seen: whoever waited may be gone
+                future.exception()  # marked as seen: the waiter may be gone
         self._probes.clear()
         self._replies.clear()
 

@@ -63,7 +63,7 @@ _PRICE = _Text(
 @click.option("--quantity", type=_NUMBER, default="10000", show_default=True)
 @click.option("--tp", type=_PRICE, help="Take-profit: a price, or a placeholder such as {{plot_0}}.")
 @click.option("--sl", type=_PRICE, help="Stop-loss: a price, or a placeholder such as {{plot_1}}.")
-@click.option("--with-secret", is_flag=True, help="Put in the place of the secret, for a URL without one.")
+@click.option("--with-secret", is_flag=True, help="Include a placeholder for the secret, for a URL without one.")
 def alert_message(kind: str, name: str, side: str, quantity: str, with_secret: bool, **exits: str | None) -> None:
     """Print the message to paste into a TradingView alert: open, close, strategy, or all.
 

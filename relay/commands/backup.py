@@ -17,7 +17,7 @@ from relay.pending import sqlite_file
 @click_options(QueueSettings)
 @speaking
 def backup(file: Path, queue_url: str | None) -> None:
-    """Copy the queue into FILE, whole, while the relay runs (SQLite; for PostgreSQL use pg_dump)."""
+    """Copy the whole queue into FILE while the relay runs (SQLite; for PostgreSQL use pg_dump)."""
     url = QueueSettings.load({"queue_url": queue_url}).queue_url
     source = sqlite_file(url)
     if not source:
@@ -26,4 +26,4 @@ def backup(file: Path, queue_url: str | None) -> None:
         size = copy_database(Path(source), file)
     except BackupFailed as exc:
         raise click.ClickException(str(exc)) from exc
-    click.echo(f"{file}: {size} bytes, read through and whole")
+    click.echo(f"{file}: {size} bytes, checked and intact")

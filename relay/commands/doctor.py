@@ -1,4 +1,4 @@
-"""`python -m relay doctor`: everything a newcomer gets wrong on the relay's side, each with the mend.
+"""`python -m relay doctor`: everything a newcomer gets wrong on the relay's side, each with the fix.
 
 Run it where the relay runs, in the same directory and environment. It changes nothing, save that the queue is
 proved by one durable write of its own.
@@ -58,13 +58,13 @@ def _public(url: str) -> None:
 class DoctorSettings(RelaySettings):
     """The relay's settings, and where the world sees it."""
 
-    public_url: str | None = setting(None, help="The relay's public address, to be looked at as well.", check=_public)
+    public_url: str | None = setting(None, help="The relay's public address, to check it as well.", check=_public)
 
 
 @click.command()
 @click_options(DoctorSettings)
 def doctor(**flags: Any) -> None:
-    """Check settings, port, queue, clock and TLS, and say the mend of what is wrong.
+    """Check settings, port, queue, clock and TLS, and report how to fix what is wrong.
 
     Ends with 0 when nothing is wrong, else with 1.
     """
@@ -72,13 +72,13 @@ def doctor(**flags: Any) -> None:
 
 
 def findings(flags: Mapping[str, Any]) -> Iterator[Finding]:
-    """Look at one thing after the other."""
+    """Check one thing after the other."""
     try:
         settings = DoctorSettings.load(flags)
     except ConfigError as exc:
         for problem in exc.problems:
             yield Finding(State.WRONG, "settings", problem)
-        yield not_checked("everything else", "the settings come first")
+        yield not_checked("everything else", "fix the settings first")
         return
     yield ok("settings", "complete and valid")
     yield from secrets_of(settings, _SECRETS)
@@ -93,10 +93,10 @@ def findings(flags: Mapping[str, Any]) -> Iterator[Finding]:
 
 def _port(settings: DoctorSettings) -> Finding:
     what, where = "port", f"{settings.host} port {settings.port}"
-    another = "end that program, or choose another port (--port / RELAY_PORT)"
+    another = "stop that program, or choose another port (--port / RELAY_PORT)"
     try:
         if port_is_free(settings.host, settings.port):
-            return ok(what, f"{where} is free; the relay does not run now")
+            return ok(what, f"{where} is free; the relay is not running")
     except OSError as exc:
         return wrong(what, f"{where} cannot be listened on: {exc.strerror}", "choose another --host or --port")
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - asked, not bound
@@ -106,19 +106,19 @@ def _port(settings: DoctorSettings) -> Finding:
 def _is_ours(
     what: str, settings: DoctorSettings, connection: http.client.HTTPConnection, where: str, mend: str
 ) -> Finding:
-    """Ask whoever answers there whether it is a relay with these secrets; a stranger is not shown the token."""
+    """Check whether the listener there is a relay with these secrets; never show a stranger the token."""
     try:
         status, value = _get(connection, "/openapi.json")
         if _title(value) != DOCUMENT_TITLE:
-            return wrong(what, f"{where} is used by a program that is no relay (it answered {status})", mend)
+            return wrong(what, f"{where} is used by a program that is not a relay (it answered {status})", mend)
         status, value = _get(connection, "/v1/status", settings.executor_tokens.items()[0])
     except (OSError, http.client.HTTPException) as exc:
-        return wrong(what, f"{where} is used by a program that is no relay ({type(exc).__name__})", mend)
+        return wrong(what, f"{where} is used by a program that is not a relay ({type(exc).__name__})", mend)
     if status == 401:
-        found = f"the relay at {where} runs with another RELAY_EXECUTOR_TOKENS"
+        found = f"the relay at {where} runs with a different RELAY_EXECUTOR_TOKENS"
         return wrong(what, found, "restart it, or run the doctor with its environment and in its directory")
     if status != 200 or not isinstance(value.get("signing_keys"), list):
-        return wrong(what, f"the relay at {where} is of another version (it answered {status})", "bring it up to date")
+        return wrong(what, f"the relay at {where} is a different version (it answered {status})", "upgrade it")
     own = SigningKeys.parse(",".join(settings.signing_secrets.items())).fingerprints()
     if value["signing_keys"] != own:
         found = f"the relay at {where} signs with {_list(value['signing_keys'])}; the settings say {_list(own)}"
@@ -152,7 +152,7 @@ def _queue(settings: DoctorSettings) -> Iterator[Finding]:
         yield ok("queue", f"{ready.engine} takes durable writes ({ready.detail}; wake-ups: {ready.wakeups})")
         yield from _waiting(settings, pending)
     except QueueError as exc:
-        mend = "start the database or mount the disk; the user of the relay must be able to write (RELAY_QUEUE_URL)"
+        mend = "start the database or mount the disk; the relay's user must be able to write (RELAY_QUEUE_URL)"
         yield wrong("queue", exc.message, mend)
         yield not_checked("queue depth, executor", "the queue cannot be reached")
     finally:
@@ -173,16 +173,16 @@ def _waiting(settings: DoctorSettings, pending: Pending) -> Iterator[Finding]:
 
 def _executor(settings: DoctorSettings, stats: Stats, now: datetime) -> Finding:
     if stats.last_poll_at is None:
-        return not_checked("executor", "none has asked for signals yet")
+        return not_checked("executor", "none has polled yet")
     seconds = max(0.0, (now - stats.last_poll_at).total_seconds())
-    found = f"asked for signals {seconds:.0f} s ago"
+    found = f"polled {seconds:.0f} s ago"
     if seconds <= settings.executor_silent_seconds:
         return ok("executor", found)
     return wrong("executor", found, "on its machine: python -m executor doctor")
 
 
 def _depth(settings: DoctorSettings, stats: Stats) -> Finding:
-    found = f"{stats.depth} signals wait, {stats.leased} of them leased; at most {settings.max_depth} may"
+    found = f"{stats.depth} signals waiting, {stats.leased} of them leased; the limit is {settings.max_depth}"
     if stats.depth < settings.max_depth:
         return ok("queue depth", found)
     return wrong("queue depth", found, "start the executor, or python -m relay purge --pending")
@@ -192,11 +192,11 @@ def _clock() -> Finding:
     """Ask the kernel whether its clock is kept by a time server."""
     state = _kernel_clock()
     if state is None:
-        return not_checked("clock", "this system does not say; the executor's doctor compares both ends")
+        return not_checked("clock", "this system does not report it; the executor's doctor compares both ends")
     if state == _UNSYNCHRONISED:
-        found = "its kernel knows of no time server that keeps it (sudo timedatectl set-ntp true); the executor's "
+        found = "the kernel reports no time server (sudo timedatectl set-ntp true); the executor's "
         return not_checked("clock", f"{found}doctor compares both ends")
-    return ok("clock", "kept by a time server")
+    return ok("clock", "synchronised with a time server")
 
 
 def _kernel_clock() -> int | None:
@@ -220,21 +220,21 @@ def _outside(settings: DoctorSettings) -> Iterator[Finding]:
         return
     host, port = urlsplit(url).hostname or "", urlsplit(url).port or 443
     if port != 443:
-        found = f"{url} has a port of its own, and TradingView reaches 80 and 443 only"
-        yield wrong("public port", found, "have the web server listen on 443")
+        found = f"{url} uses another port, and TradingView reaches only 80 and 443"
+        yield wrong("public port", found, "let the web server listen on 443")
     if why := _unreachable(host, port):
-        mend = "point the name's A record (TradingView knows IPv4 only) here, and open port 443 in every firewall"
+        mend = "point the name's A record (TradingView supports only IPv4) here, and open port 443 in every firewall"
         yield wrong("public address", why, mend)
         yield not_checked("TLS", "the address does not answer")
         return
     tls = certificate(url, SystemClock().now())
     yield tls
     if tls.state is State.WRONG:
-        yield not_checked("public address", "its certificate comes first")
+        yield not_checked("public address", "fix the certificate first")
         return
     context = ssl.create_default_context()
     connection = http.client.HTTPSConnection(host, port, timeout=_SECONDS, context=context)
-    mend = "let the web server pass everything on to the relay (deploy/vps/Caddyfile)"
+    mend = "let the web server forward everything to the relay (deploy/vps/Caddyfile)"
     yield _is_ours("public address", settings, connection, url, mend)
 
 

@@ -37,7 +37,7 @@ class QueueSettings(ProgramSettings):
 
 @contextmanager
 def opened(flags: dict[str, Any]) -> Iterator[Pending]:
-    """Open the queue for one command; that it cannot be reached ends the command with one line."""
+    """Open the queue for one command; an unreachable queue ends the command with one line."""
     url = QueueSettings.load(flags).queue_url
     _must_exist(url)
     pending = open_pending(url)
@@ -50,7 +50,7 @@ def opened(flags: dict[str, Any]) -> Iterator[Pending]:
 
 
 def _must_exist(url: str) -> None:
-    """End the command where it would make a new queue: pausing that one would stop nothing."""
+    """End the command if it would create a new queue: pausing that one would stop nothing."""
     path = sqlite_file(url)
     if path and not Path(path).is_file():
         raise click.ClickException(
@@ -86,9 +86,9 @@ def refused(pending: Pending, limit: int) -> None:
 
 
 @queue_command("dead")
-@click.option("--limit", type=LIMIT, default=20, show_default=True, help="How many, the longest dead first.")
+@click.option("--limit", type=LIMIT, default=20, show_default=True, help="How many, oldest first.")
 def dead(pending: Pending, limit: int) -> None:
-    """List dead letters: signals that are not delivered any more, and why."""
+    """List dead letters: signals that are no longer delivered, and why."""
     found = pending.dead(limit)
     for each in found:
         times = f"received {utc_text(each.received_at)}, dead since {utc_text(each.dead_at)}"
@@ -110,11 +110,11 @@ def requeue(pending: Pending, ids: tuple[str, ...]) -> None:
 
 @queue_command("purge")
 @click.option("--dead", "state", flag_value="dead", default="dead", help="Dead letters (the default).")
-@click.option("--pending", "state", flag_value="pending", help="Signals that wait: they will not be traded.")
-@click.option("--older-than", type=HOURS, default=0, metavar="HOURS", help="Only what was accepted so long ago.")
+@click.option("--pending", "state", flag_value="pending", help="Waiting signals: they will not be traded.")
+@click.option("--older-than", type=HOURS, default=0, metavar="HOURS", help="Only those accepted longer ago than this.")
 @click.confirmation_option(prompt="Discard them for good?")
 def purge(pending: Pending, state: Any, older_than: int) -> None:
-    """Discard dead letters, or what waits."""
+    """Discard dead letters, or waiting signals."""
     now = SystemClock().now()
     click.echo(f"{pending.purge(state, now - timedelta(hours=older_than), now)} discarded")
 
@@ -129,13 +129,13 @@ def _switch(name: str, mode: Mode, help: str, said: str) -> click.Command:
 
 
 pause = _switch(
-    "pause", "paused", "Accept alerts and hold them: nothing is delivered.", "Paused: alerts wait. To go on: resume"
+    "pause", "paused", "Accept alerts and hold them: nothing is delivered.", "Paused: alerts wait. To continue: resume"
 )
 close_only = _switch(
     "close-only",
     "close-only",
     "Deliver closes and resets only; entries are held.",
-    "Close-only: entries wait, everything else is delivered. To go on: resume",
+    "Close-only: entries wait, everything else is delivered. To continue: resume",
 )
 resume = _switch("resume", "open", "Deliver everything again.", "Open: everything is delivered.")
 

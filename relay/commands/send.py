@@ -27,7 +27,7 @@ class SendSettings(ProgramSettings):
 
     env_prefix = "RELAY_"
     url: str | None = setting(
-        None, help="The relay's address; without it the one on this machine.", check=relay_address
+        None, help="The relay's address; by default the one on this machine.", check=relay_address
     )
     port: int = setting(RelaySettings.port, help="The relay's port on this machine.", also_env=("PORT",))
     webhook_secrets: Secret = setting(help="The sender's secret; the first of a list is used.")
@@ -39,8 +39,8 @@ class SendSettings(ProgramSettings):
 @click.argument("rest", nargs=-1, metavar="[SIDE QUANTITY]")
 @click.option("--tp", help="Take-profit price.")
 @click.option("--sl", help="Stop-loss price.")
-@click.option("--id", help="Duplicate key: the same id is taken once.")
-@click.option("--note", help="Shown beside the signal.")
+@click.option("--id", help="Duplicate key: the same id is accepted once.")
+@click.option("--note", help="Shown with the signal.")
 @click_options(SendSettings)
 @speaking
 def send(action: str, symbol: str, rest: tuple[str, ...], url: str | None, port: str | None, **options: str) -> None:
@@ -81,20 +81,22 @@ def _why(error: requests.RequestException) -> str:
     if isinstance(error, requests.exceptions.SSLError):
         return "its certificate is not trusted"
     if isinstance(error, requests.Timeout):
-        return "it took longer than 10 s; sent again with the same --id, the signal is taken once"
-    return "nothing listens there. Is the relay running, and are --url or --port right?"
+        return "it took longer than 10 s; if you retry with the same --id, the signal is accepted once"
+    return "nothing is listening there. Is the relay running, and is --url or --port right?"
 
 
 def _answer(url: str, response: requests.Response) -> dict[str, Any]:
     """Return what a relay answered; anything else ends the command."""
     if response.is_redirect:
-        raise click.ClickException(f"{url} redirects to {response.headers['Location'][:200]}: set --url to that place")
+        raise click.ClickException(
+            f"{url} redirects to {response.headers['Location'][:200]}: set --url to that address"
+        )
     try:
         answer = response.json()
     except ValueError:  # no JSON: see below
         answer = None
     if not isinstance(answer, dict):
-        raise click.ClickException(f"{url} answered {response.status_code}, but it is no relay of ours")
+        raise click.ClickException(f"{url} answered {response.status_code}, but it is not a signal relay")
     return answer
 
 

@@ -18,7 +18,7 @@ def open_pending(url: str, *, max_depth: int = DEFAULT_MAX_DEPTH) -> Pending:
 
     Raises:
         ValueError: The URL names no engine we have, or the engine's library is
-            not installed; the message says the mend.
+            not installed; the message says how to fix it.
     """
     if path := sqlite_file(url):
         from relay.pending.sqlite import SqlitePending

@@ -276,7 +276,7 @@ class Pending(Protocol):
 
 
 def is_storable(text: str | None) -> bool:
-    """Say whether every engine can keep this text.
+    """True if every engine can keep this text.
 
     >>> is_storable("long 5"), is_storable("a\\0b"), is_storable("\\ud800")
     (True, False, False)

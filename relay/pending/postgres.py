@@ -382,13 +382,13 @@ def _commit(connection: psycopg.Connection[Any]) -> None:
 
 
 def _describe(error: BaseException | None, unknown: bool) -> str:
-    """Say what happened in one line; the driver's text holds host and database, never the password."""
+    """Return what happened in one line; the driver's text holds host and database, never the password."""
     text = " ".join(str(error).split())
     return f"PostgreSQL: {text}; " + ("send it again" if unknown else "nothing was stored")
 
 
 def _migrate(connection: psycopg.Connection[Any]) -> None:
-    """Bring the schema to the version of this program, once, whoever comes first."""
+    """Bring the schema to this program's version, once, whichever process comes first."""
     scripts = migrations("postgres")
     if _schema_version(connection) == len(scripts):
         return

@@ -31,7 +31,7 @@ CREATE INDEX pending_signals_closing ON pending_signals (seq) WHERE done_at IS N
 CREATE INDEX pending_signals_held ON pending_signals (symbol, seq) WHERE held_until IS NOT NULL;
 CREATE INDEX pending_signals_done ON pending_signals (state, done_at) WHERE done_at IS NOT NULL;
 
--- One row a symbol: its first unfinished signal, and what duplicates are compared with. Whoever changes a
+-- One row a symbol: its first unfinished signal, and what duplicates are compared with. A transaction that changes a
 -- symbol's signals locks its row first, in the order of the names.
 CREATE TABLE pending_symbols (
     symbol             text PRIMARY KEY,

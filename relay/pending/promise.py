@@ -1,4 +1,4 @@
-"""Tickets whose caller does not wait: the outcome is told to a function, in time whatever the writer does."""
+"""Tickets whose caller does not wait: a function gets the outcome, in time whatever the writer does."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _clock = SystemClock()
 
 
 class Promise(Ticket[Job]):
-    """Work whose outcome is told once: by the writer, or by Patience when it takes too long."""
+    """Work whose outcome is reported once: by the writer, or by Patience when it takes too long."""
 
     __slots__ = ("_hear", "_told", "until")
 
@@ -33,7 +33,7 @@ class Promise(Ticket[Job]):
             self.tell(outcome)
 
     def tell(self, outcome: object) -> None:
-        """Tell the outcome, unless one was told before."""
+        """Report the outcome, unless one was reported before."""
         if self._told.acquire(blocking=False):
             self._hear(outcome)
 

@@ -19,7 +19,7 @@ EXHAUSTED = "leased 5 times and never acked"
 OVERTAKEN = "held by close-only mode, then overtaken by a later signal of its symbol"
 PURGE_CHUNK = 2000  # signals of one transaction, so that accepting goes on meanwhile
 HOUSEKEEP_STEP = timedelta(days=1)
-CLAIM_EVERY = timedelta(seconds=5)  # how often a consumer's claim is written anew
+CLAIM_EVERY = timedelta(seconds=5)  # how often a consumer's claim is renewed
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Picked:
 
 
 def is_held(until: datetime | None, now: datetime) -> bool:
-    """Say whether a lease or a retry still holds a signal back.
+    """True if a lease or a retry still holds a signal back.
 
     An end further away than any hold may last was written by a clock that
     has since gone back, and holds nothing.
@@ -116,7 +116,7 @@ def claim(before: str | None, consumer: Consumer, now: datetime) -> str | None:
 
 
 def may_ack(state: str, holder: str | None, lease: str) -> bool:
-    """Say whether this lease finishes a signal: it is finished, or the lease is its last one.
+    """True if this lease finishes a signal: it is finished, or the lease is its last one.
 
     That its time is over does not matter while nobody else has it.
     """
@@ -124,7 +124,7 @@ def may_ack(state: str, holder: str | None, lease: str) -> bool:
 
 
 def exhausted_reason(row: Waiting) -> str:
-    """Say why a signal is dead, with what the executor said last."""
+    """Return why a signal is dead, with the executor's last reason."""
     return f"{EXHAUSTED}; last given back because: {row.reason}" if row.reason else EXHAUSTED
 
 
@@ -159,6 +159,6 @@ def percentile(sorted_seconds: list[float], part: float) -> float | None:
 
 
 def as_mode(text: str) -> Mode:
-    """Return the stored mode; what nobody can have stored counts as paused, the careful one."""
+    """Return the stored mode; an impossible value counts as paused, the careful one."""
     modes: dict[str, Mode] = {"open": "open", "close-only": "close-only"}
     return modes.get(text, "paused")

@@ -116,7 +116,7 @@ class SqlitePending(Front):
         """Do the work of all tickets in one transaction, commit, then answer.
 
         Polls that stay take part where something may have become leasable.
-        Whoever withdrew while the work was done costs a second round without
+        A caller that withdrew while the work was done costs a second round without
         it, so that "nothing was stored" stays true.
         """
         waiting = [ticket for ticket in tickets if not ticket.withdrawn]
@@ -180,7 +180,7 @@ class SqlitePending(Front):
         return []
 
     def _has_changed(self) -> bool:
-        """Tell whether another process committed since the last look."""
+        """True if another process committed since the last look."""
         before = self._version
         with contextlib.suppress(sqlite3.Error):  # the next write says what is wrong
             (self._version,) = self._connection.execute("PRAGMA data_version").fetchone()  # type: ignore[union-attr]
@@ -278,7 +278,7 @@ def _settle(connection: sqlite3.Connection) -> None:
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
-    """Bring the schema to the version of this program, once, whoever comes first."""
+    """Bring the schema to this program's version, once, whichever process comes first."""
     scripts = migrations("sqlite")
     if _schema_version(connection) == len(scripts):
         return

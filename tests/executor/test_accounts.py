@@ -18,12 +18,12 @@ ALLOWED = [
 ]
 REFUSED = [
     (["DU1", "DU2"],      None,      None,    None,      "several accounts .DU1, DU2.; name one with --account"),
-    (["DU1"],             "DU9",     None,    None,      "TWS shows DU1 and not DU9"),
+    (["DU1"],             "DU9",     None,    None,      "TWS shows DU1, not DU9"),
     (["U1"],              None,      None,    None,      "start with --live U1"),
     (["U1"],              "U1",      None,    None,      "start with --live U1"),
-    (["DU1"],             None,      "U1",    None,      "TWS shows DU1 and not U1"),
+    (["DU1"],             None,      "U1",    None,      "TWS shows DU1, not U1"),
     (["U1", "U2"],        "U2",      "U1",    None,      "start with --live U2"),
-    (["DU1"],             None,      None,    "DU2",     "belongs to account DU2, and TWS would trade DU1"),
+    (["DU1"],             None,      None,    "DU2",     "belongs to account DU2, but TWS is logged in to DU1"),
     (["U1"],              None,      "U1",    "DU1",     "belongs to account DU1"),
     ([],                  None,      None,    None,      "no account"),
 ]

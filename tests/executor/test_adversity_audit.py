@@ -133,7 +133,7 @@ def test_price_that_the_owner_moved_is_in_the_trade_log(house: House) -> None:
     )
     house.broker._report(3, Status.WORKING)
     moved = house.journal._rows("SELECT details FROM events WHERE kind = 'moved'")
-    assert [row["details"] for row in moved] == ["the stop-loss was moved in TWS from 1.18 to 1.185"]
+    assert [row["details"] for row in moved] == ["stop-loss from 1.18 to 1.185, by hand in TWS"]
 
 
 def test_refusal_after_an_exit_that_nobody_saw_does_not_claim_a_profit(house: House) -> None:
@@ -142,7 +142,7 @@ def test_refusal_after_an_exit_that_nobody_saw_does_not_claim_a_profit(house: Ho
         house.desk.book.set_block(house.desk.book.trade(1), "how its last trade ended is not known", sure=False)
     house.broker.hit("S")
     reason = str(house.outcome(entered(house))[1])
-    assert "re-entry blocked" in reason and "may have taken profit" in reason
+    assert "re-entry blocked" in reason and "may have hit its take-profit" in reason
     assert house.desk.book.block(EURUSD.con_id, "EURUSD") is not None
 
 

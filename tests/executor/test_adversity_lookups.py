@@ -92,7 +92,7 @@ def test_two_names_of_one_contract_are_both_answered() -> None:
 def test_answer_that_cannot_be_taken_in_is_an_answer() -> None:
     """The question died of it and was never asked again: its signals waited until they expired."""
     heard = answers(Asked(said(validExchanges=None)), {"ES": ES}, ("ES", 0))
-    assert "could not be taken in" in str(heard["ES"])
+    assert "could not be processed" in str(heard["ES"])
 
 
 def test_two_questions_for_one_market_rule_are_both_answered() -> None:

@@ -167,7 +167,7 @@ def test_entry_that_filled_unseen_before_midnight_is_held_though_its_cancel_was_
     house.desk.disconnected("midnight")
     house.connect()
     house.pass_time(3)  # a second look agrees
-    assert house.trades()[0]["state"] == "hold" and "its cancel was asked" in house.trades()[0]["hold_reason"]
+    assert house.trades()[0]["state"] == "hold" and "its cancel was requested" in house.trades()[0]["hold_reason"]
 
 
 def test_stop_too_large_since_the_owner_reduced_is_told_ten_seconds_after_that_was_seen() -> None:
@@ -196,7 +196,7 @@ def test_button_on_a_full_disk_is_refused_in_words() -> None:
     house = House.build().connect()
     buy(house)
     house.journal._db.execute("PRAGMA query_only = ON")
-    with pytest.raises(CommandRefused, match="could not be written down"):
+    with pytest.raises(CommandRefused, match="the journal could not be written"):
         house.desk.command(Command(CommandKind.CLOSE, trade_id=1))
     assert not house.desk.can_send
     house.journal._db.execute("PRAGMA query_only = OFF")

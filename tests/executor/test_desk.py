@@ -35,7 +35,7 @@ def test_entry_goes_out_as_a_bracket_with_the_stop_last(house):
 def test_same_side_is_ignored_and_says_why(house):
     entered(house)
     outcome, reason = house.outcome(entered(house))
-    assert outcome == "ignored" and "already open since 15:00" in reason
+    assert outcome == "ignored" and "already open (since 15:00" in reason
     assert len(house.broker.sent) == 3
 
 
@@ -105,7 +105,7 @@ def test_expired_opposite_signal_closes_and_enters_nothing(house):
 def test_signal_waits_for_tws_and_expires(house):
     house.desk.disconnected("TWS is away")
     signal = entered(house)
-    assert house.outcome(signal) == (None, "waits: TWS is away")
+    assert house.outcome(signal) == (None, "waiting: TWS is away")
     house.clock.advance(91)
     house.connect()
     assert house.outcome(signal)[0] == "expired" and not house.broker.sent
@@ -116,7 +116,7 @@ def test_signal_waits_for_tws_and_expires(house):
     [
         ({"tp": "1.18"}, "wrong side of the market"),
         ({"sl": "1.20"}, "wrong side of the market"),
-        ({"tp": "1.19004", "sl": "1.19001"}, "no longer stand apart"),
+        ({"tp": "1.19004", "sl": "1.19001"}, "coincide or cross"),
     ],
 )
 def test_exits_that_cannot_stand_refuse_the_whole_entry(house, prices, words):

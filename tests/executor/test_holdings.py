@@ -103,7 +103,10 @@ def test_exit_larger_than_what_is_left_is_said_while_tws_does_not_answer(house: 
     house.pass_time(2, look=False)
     assert house.alarms() == ["exit too large"]
     text = house.journal.standing_alarms()[0]["text"]
-    assert "take-profit and the stop-loss would trade more than the 6000" in text and "trade's 10000" in text
+    assert (
+        "take-profit and the stop-loss would trade more than the account shows (6000" in text
+        and "trade's 10000" in text
+    )
     house.connect()
     house.pass_time(6)
     assert house.alarms() == []

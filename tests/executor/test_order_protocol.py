@@ -136,7 +136,7 @@ def test_signal_delivered_again_when_its_trade_is_over_is_not_acted_on(house: Ho
 def test_entry_that_waited_for_its_turn_is_given_up_when_too_old(house: House, path: str) -> None:
     house.broker.is_paced = True
     signal = buy(house)
-    assert not house.trades() and "more messages are on their way" in str(house.outcome(signal)[1])
+    assert not house.trades() and "too many messages are queued" in str(house.outcome(signal)[1])
     house.clock.advance(91)
     later = house.restart(path).connect()
     later.pass_time(2)
@@ -474,7 +474,7 @@ def test_nothing_is_sent_while_tws_has_lost_ibkr(house: House) -> None:
     house.desk.on_connectivity(Connectivity.LOST, "Connectivity between IBKR and TWS has been lost.")
     signal = buy(house)
     house.pass_time(5)
-    assert not house.broker.sent and "TWS has lost IBKR" in str(house.outcome(signal)[1])
+    assert not house.broker.sent and "TWS has lost its connection to IBKR" in str(house.outcome(signal)[1])
     house.desk.on_connectivity(Connectivity.RESTORED, "restored")
     assert not house.broker.sent and house.wanted  # first everything is read
     house.pass_time(1)

@@ -159,14 +159,14 @@ def test_keys_rotate_without_a_gap(relay: responses.RequestsMock, tmp_path: Path
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        ({"status": 401}, "does not know our token .401.; EXECUTOR_RELAY_TOKEN"),
-        ({"status": 404}, "is no relay"),
+        ({"status": 401}, "rejects our token .401.; EXECUTOR_RELAY_TOKEN"),
+        ({"status": 404}, "is not a relay"),
         ({"status": 503, "headers": {"Retry-After": "7"}}, "answered 503"),
         ({"status": 302, "headers": {"Location": "https://evil.example/"}}, "redirects to 'https://evil.example/'"),
-        ({"body": "<html>Please log in</html>"}, "answered 200 but no JSON"),
-        ({"body": "[]"}, "no JSON object"),
+        ({"body": "<html>Please log in</html>"}, "answered 200 without JSON"),
+        ({"body": "[]"}, "without a JSON object"),
         ({"json": {"hello": 1}}, "answered without signals"),
-        ({"json": {"signals": [1]}}, "a signal that is no object"),
+        ({"json": {"signals": [1]}}, "a signal that is not an object"),
         ({"body": '{"signals":[],"signals":[]}'}, "there twice"),
         ({"body": b"\xff\xfe"}, "not UTF-8"),
         ({"body": module.requests.Timeout()}, "no answer in time"),
@@ -263,14 +263,14 @@ FAULTS: dict[str, tuple[Callable[[socket.socket], None], str]] = {
     "closes": (lambda connection: None, "closed the connection"),
     "breaks off": (
         lambda c: c.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"sig'),
-        "broke off|answered 200 but",
+        "was cut off|answered 200 without",
     ),
     "is no HTTP": (lambda c: c.sendall(b"SSH-2.0-OpenSSH_9.6\r\n"), "closed the connection|cannot be reached"),
     "drips": (drip, "took too long"),
     "floods": (flood, "more than 2097152 bytes"),
     "lies about gzip": (
         lambda c: c.sendall(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nabcd"),
-        "broke off",
+        "was cut off",
     ),
 }
 
@@ -290,7 +290,7 @@ def test_fault_is_unavailable_in_bounded_time(
 
 
 def test_nobody_there_is_said(free_port: Callable[[], int]) -> None:
-    with pytest.raises(RelayUnavailable, match="cannot be reached: nothing listens there"):
+    with pytest.raises(RelayUnavailable, match="cannot be reached: nothing is listening there"):
         client(f"http://127.0.0.1:{free_port()}").lease(0)
 
 

@@ -45,11 +45,11 @@ def test_live_comes_from_the_command_line_only(load: Callable[..., ExecutorSetti
     [
         ({"relay_url": "http://relay.example.com"}, "must begin with https://"),
         ({"relay_url": "relay.example.com"}, "must be an address like https://"),
-        ({"relay_url": "https://u:p@relay.example.com"}, "the secret or token is a setting of its own"),
+        ({"relay_url": "https://u:p@relay.example.com"}, "the secret or token is a separate setting"),
         ({"relay_url": "http://127.0.0.1:8080.evil.example"}, "Port could not be cast"),
         ({"ib_port": "70000"}, "--ib-port / EXECUTOR_IB_PORT must be at most 65535"),
-        ({"live": "U1", "account": "U2"}, "name two accounts"),
-        ({"live": "U1", "paper": True}, "exclude each other"),
+        ({"live": "U1", "account": "U2"}, "name different accounts"),
+        ({"live": "U1", "paper": True}, "cannot be combined"),
     ],
 )
 def test_mistakes_are_named(load: Callable[..., ExecutorSettings], wrong: dict[str, Any], words: str) -> None:
@@ -114,7 +114,7 @@ def test_every_mistake_of_executor_toml_is_listed(load: Callable[..., ExecutorSe
         choices(load, tmp_path, text)
     said = "\n".join(caught.value.problems)
     for words in (
-        "speed is no table", "unprotected must be one of hold, flatten", "outside_rth must be true or false",
+        "speed is not a table", "unprotected must be one of hold, flatten", "outside_rth must be true or false",
         "protect_seconds must be whole seconds", "[policies] colour is no key", "max_open_trades must be",
         "the size of EURUSD must be", "exchange is missing", "currency is missing", "sec_type must be one of",
         "expiry must be YYYYMM", '[contracts."ES"] colour is no field', "con_id must be a whole number",
@@ -125,7 +125,7 @@ def test_every_mistake_of_executor_toml_is_listed(load: Callable[..., ExecutorSe
 
 @pytest.mark.parametrize("text", ["[policies", "\x00"])
 def test_what_is_no_toml_is_said(load: Callable[..., ExecutorSettings], tmp_path: Path, text: str) -> None:
-    with pytest.raises(ConfigError, match="is no TOML"):
+    with pytest.raises(ConfigError, match="is not valid TOML"):
         choices(load, tmp_path, text)
 
 

@@ -103,7 +103,7 @@
     const lost = byId("lost");
     if (!lost || !lost.hidden || Date.now() - heardAt < LOST_MS) return;
     lost.textContent = `This page has lost the executor. What you see is from ${clock.format(new Date(heardAt))}; nothing here is current. ` +
-      "It keeps trying; if it stays so, see whether the executor is running.";
+      "It keeps retrying; if this persists, check that the executor is running.";
     lost.hidden = false;
     document.documentElement.classList.add("lost");
     document.title = "LOST · " + document.title.replace(/^LOST · /, "");
@@ -136,7 +136,7 @@
     try {
       await send(form);
     } catch {
-      say("The executor did not answer. Look at the trade log before you press again.", true);
+      say("The executor did not answer. Check the trade log before you press again.", true);
     } finally {
       button.disabled = false;
       if (button.isConnected) button.focus();
