@@ -176,7 +176,7 @@ class Dashboard:
         levels = Counter(trade.protection.level for trade in self.open_trades)
         unknown = len(self.unknown_positions)
         counts = (
-            ("bad", levels["bad"], "NOT PROTECTED"),
+            ("bad", levels["bad"], "UNPROTECTED"),
             ("wait", len(self.held), "on hold: your decision"),
             ("wait", unknown, f"position{'s' * (unknown > 1)} not in the journal: your decision"),
             ("wait", levels["wait"], "stop not confirmed"),

@@ -111,7 +111,7 @@ def test_a_mistake_in_executor_toml(look: Look, here: Path) -> None:
 def test_no_relay(look: Look, free_port: Callable[[], int]) -> None:
     found = look("--relay-url", f"http://127.0.0.1:{free_port()}")
     assert found.wrong == ["relay"]
-    assert "nothing listens there" in found.found("relay")
+    assert "nothing is listening there" in found.found("relay")
     assert "python -m relay" in found.found("relay")
 
 
@@ -262,7 +262,7 @@ def test_a_journal_that_another_program_keeps_locked(look: Look, here: Path) -> 
         browser.execute("BEGIN IMMEDIATE")
         found = look()
     assert found.wrong == ["journal"]
-    assert "end the program that has it open" in found.found("journal")
+    assert "stop the program that has it open" in found.found("journal")
 
 
 def test_a_journal_of_a_newer_version(look: Look, here: Path) -> None:
@@ -275,7 +275,7 @@ def test_a_journal_of_a_newer_version(look: Look, here: Path) -> None:
 def test_a_folder_that_is_not_there(look: Look, here: Path) -> None:
     found = look("--db", str(here / "missing" / "trade_state.db"))
     assert found.wrong == ["journal"]
-    assert "make the folder" in found.found("journal")
+    assert "create the folder" in found.found("journal")
 
 
 def test_a_running_executor_is_not_disturbed(look: Look, here: Path, paper: Paper) -> None:

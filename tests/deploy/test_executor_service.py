@@ -90,7 +90,7 @@ def test_it_is_started_where_a_user_systemd_exists(tmp_path: Path, checkout: Pat
     assert done.exit_code == 0, done.output
     wanted = ["--user daemon-reload", f"--user enable --quiet {NAME}", f"--user restart {NAME}"]
     assert calls.read_text().splitlines() == wanted
-    assert "It runs." in done.output
+    assert "It is running." in done.output
     unit = (tmp_path / f".config/systemd/user/{NAME}.service").read_text()
     assert unit_words(unit, "ExecStart")[1:] == ["-m", "executor", "--ib-port", "4002"]
     systemctl.write_text("#!/bin/sh\nexit 1\n")

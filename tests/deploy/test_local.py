@@ -15,7 +15,7 @@ def test_secrets_in_another_encoding_are_one_clear_mistake(tmp_path: Path) -> No
     """As a redirection in Windows PowerShell 5 writes them."""
     text = "\n".join(f"{name}={value}" for name, value in fresh_secrets().items())
     (tmp_path / ".env").write_text(text, "utf-16")
-    with pytest.raises(RunError, match="is no UTF-8 text"):
+    with pytest.raises(RunError, match="is not UTF-8 text"):
         secrets_of(tmp_path / ".env")
     (tmp_path / ".env").write_text(text, "utf-8")
     assert set(secrets_of(tmp_path / ".env")) == set(fresh_secrets())

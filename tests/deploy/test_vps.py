@@ -106,7 +106,7 @@ def test_the_owners_command_has_the_services_settings(server: Machine, bundle: P
     ready = f"http://127.0.0.1:{server.port}/readyz"
     eventually(lambda: requests.get(ready, timeout=5).json()["mode"] == "paused")
     backup = server.path(f"/var/lib/{NAME}/backups/today.db")
-    assert "read through and whole" in owner("backup", str(backup)).stdout
+    assert "checked and intact" in owner("backup", str(backup)).stdout
     assert backup.stat().st_uid == pwd.getpwnam("nobody").pw_uid
 
 
@@ -146,7 +146,7 @@ def test_failing_releases_under_load(
         failing = changed(bundle, tmp_path / "failing", "relay/server.py", fails)
         assert deploy(server, failing, seconds=5) == 1
         assert (server.starts[0], server.starts[-1], len(server.starts)) == (good, good, 3)
-        assert f"{good} before it runs again" in capsys.readouterr().out
+        assert f"the previous {good} runs again" in capsys.readouterr().out
         senders.wait_for(20, eventually)
     assert senders.others == []
     assert sorted(server.lease_all()) == sorted(senders.accepted)

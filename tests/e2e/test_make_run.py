@@ -144,7 +144,7 @@ def test_part_that_dies_ends_all_and_is_named(make_run: Start) -> None:
     (victim,) = [process for process, arguments in run.command_lines().items() if "executor.paper" in arguments]
     victim.kill()
     assert run.ended() != 0
-    assert "the paper TWS ended with code" in run.text
+    assert "the paper TWS exited with code" in run.text
 
 
 def test_incomplete_env_file_is_said_with_the_mend(make_run: Start, checkout: Path) -> None:

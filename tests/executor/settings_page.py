@@ -1,4 +1,4 @@
-"""The settings' reference page, made from the fields; `python -m tests.executor.settings_page` writes it anew."""
+"""The settings' reference page, generated from the fields; `python -m tests.executor.settings_page` rewrites it."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from relay.settings import RelaySettings
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "settings.md"
 HEAD = """# Settings
 
-Made from the code by `python -m tests.executor.settings_page`; a test keeps it true.
+Generated from the code by `python -m tests.executor.settings_page`; a test keeps it current.
 
-A flag wins over the environment, the environment over a file named by `NAME_FILE` (secrets only), that over the
-default. A `.env` file in the working directory is read as environment of lower rank. Every mistake is reported at
-once, and ends the program with code 2. Lists are comma-separated; lists of secrets have the newest first. A required
-setting has no default.
+A flag wins over the environment, the environment over a file named by `NAME_FILE` (secrets only), and that over the
+default. A `.env` file in the working directory counts as environment with lower priority. All mistakes are reported
+together, and the program exits with code 2. Lists are comma-separated; lists of secrets have the newest first. A
+required setting has no default.
 """
 TOML = """
 ## executor.toml
 
-Read from the working directory where it exists, or from `--config`.
+Read from the working directory if it exists, or from `--config`.
 
 ```toml
 [policies]
 outside_rth = false        # whether exits may fill outside regular trading hours
 unprotected = "hold"       # a stop that cannot be put back: "hold" the trade, or "flatten" it at market
-unknown_exit = "block"     # an exit that nobody can name: "block" re-entry on that side, or "allow"
-protect_seconds = 10       # a wanted stop may be missing this long before it is an alarm
+unknown_exit = "block"     # an unknown exit: "block" re-entry on that side, or "allow"
+protect_seconds = 10       # how long a stop may be missing before it is an alarm
 inflight_seconds = 10      # an order may go unanswered this long before it is looked up
 
 [limits]
@@ -38,7 +38,7 @@ max_open_trades = 3
 EURUSD = 50000
 AAPL = 100
 
-[contracts.ES]             # what its spelling does not tell: anything but forex pairs and US shares
+[contracts.ES]             # symbols that need a contract: anything but forex pairs and US shares
 sec_type = "FUT"
 exchange = "CME"
 currency = "USD"

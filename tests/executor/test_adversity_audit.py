@@ -139,7 +139,7 @@ def test_price_that_the_owner_moved_is_in_the_trade_log(house: House) -> None:
 def test_refusal_after_an_exit_that_nobody_saw_does_not_claim_a_profit(house: House) -> None:
     entered(house)
     with house.desk.book.change():
-        house.desk.book.set_block(house.desk.book.trade(1), "how its last trade ended is not known", sure=False)
+        house.desk.book.set_block(house.desk.book.trade(1), "the last trade closed for an unknown reason", sure=False)
     house.broker.hit("S")
     reason = str(house.outcome(entered(house))[1])
     assert "re-entry blocked" in reason and "may have hit its take-profit" in reason
@@ -160,7 +160,7 @@ def test_block_of_one_side_outlives_the_end_of_a_trade_on_the_other(house: House
     house.broker.hit("T")
     with house.desk.book.change():
         sold = replace(house.desk.book.trade(1), side=Side.SELL)
-        house.desk.book.set_block(sold, "how its last trade ended is not known", sure=False)
+        house.desk.book.set_block(sold, "the last trade closed for an unknown reason", sure=False)
     assert house.outcome(entered(house))[0] == "refused"
     assert house.outcome(entered(house, side="sell", tp="1.18", sl="1.20"))[0] == "refused"
     house.signal("reset")

@@ -105,7 +105,7 @@ def test_entry_that_filled_without_a_trace_is_adopted_or_flattened(path: str, ki
 
 
 def test_adopted_entry_without_a_trace_gets_its_stop_and_closes(path: str) -> None:
-    """Its stop never arrived: "cancelled by hand" it stayed away, and its close was "a bug of this program"."""
+    """Its stop never arrived: "cancelled by hand" it stayed away, and its close was "a bug in this program"."""
     house = House.build(path).connect()
     house.clock.advance(1)
     house.broker.deaf = True
@@ -123,7 +123,7 @@ def test_adopted_entry_without_a_trace_gets_its_stop_and_closes(path: str) -> No
 
 
 def test_adopted_entry_that_the_owner_sells_while_its_close_waits_is_over(path: str) -> None:
-    """Nothing came by an execution and nothing is left: that was "a bug of this program", and a hold."""
+    """Nothing came by an execution and nothing is left: that was "a bug in this program", and a hold."""
     house = House.build(path).connect()
     house.clock.advance(1)
     house.broker.deaf = True

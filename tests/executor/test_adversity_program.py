@@ -293,7 +293,7 @@ def test_missing_stop_is_said_though_the_clock_was_set_back(house: House) -> Non
     house.broker.cancel_by_hand("S")
     house.pass_time(1)
     house.clock.advance(-3600)
-    house.desk.disconnected("the clock was set back; connecting anew")
+    house.desk.disconnected("the clock was set back; reconnecting")
     house.connect()
     house.pass_time(12)
     assert "unprotected" in house.alarms()

@@ -103,8 +103,8 @@ def test_bug_of_ours_is_over_when_the_program_runs_again(tmp_path: Path) -> None
 
 def test_page_that_fails_is_an_alarm_until_it_works_and_stops_no_order(house: House) -> None:
     for _ in range(2):
-        house.desk.watch.tell_page("/", "a bug of this program: KeyError: 7")
-    house.desk.watch.tell_page("/metrics", "a bug of this program: KeyError: 8")
+        house.desk.watch.tell_page("/", "a bug in this program: KeyError: 7")
+    house.desk.watch.tell_page("/metrics", "a bug in this program: KeyError: 8")
     assert house.alarms() == ["program", "program"] and house.desk.can_send
     assert "KeyError: 7" in house.journal.standing_alarms()[0]["text"]
     house.desk.watch.tell_page("/", None)

@@ -163,7 +163,7 @@ def morning(path: Path, now: datetime = NOW, troubled: bool = True) -> None:
     ])
     seed.row("ignored_holdings", account=ACCOUNT, con_id=MSFT, symbol="MSFT", quantity="15", chosen_at=seed.ago(90000))
     seed.row("blocks", account=ACCOUNT, con_id=GBPUSD, symbol="GBPUSD", side="buy", since=seed.ago(3980),
-             reason="its last trade took profit")
+             reason="the last trade took profit")
     seed.write()
     seed.db.close()
 
@@ -194,10 +194,10 @@ def _euro_log(seed: Seed, trade: int) -> None:
     seed.event(1519.996, "EURUSD", "signal received", "buy 10,000 with take-profit 1.20 and stop-loss 1.18", trade)
     seed.event(1519.993, "EURUSD", "entry sent", "buy 10,000 at market; take-profit 1.20, stop-loss 1.18", trade)
     seed.event(1519.945, "EURUSD", "entry filled", "bought 10,000 at 1.18912", trade)
-    seed.event(1519.9, "EURUSD", "protected", "the stop-loss of 10,000 at 1.18 works at the broker", trade)
+    seed.event(1519.9, "EURUSD", "protected", "the stop-loss for 10,000 at 1.18 is working at the broker", trade)
     seed.signal("EURUSD", 610, side="buy", quantity="10000", outcome="ignored",
-                reason="a buy trade in EURUSD is already open since 14:06 UTC")
-    seed.event(610, "EURUSD", "ignored", "a buy trade in EURUSD is already open since 14:06 UTC")
+                reason="a buy trade in EURUSD is already open (since 14:06 UTC)")
+    seed.event(610, "EURUSD", "ignored", "a buy trade in EURUSD is already open (since 14:06 UTC)")
 
 
 def _reversed_yen(seed: Seed) -> None:

@@ -95,7 +95,7 @@ def reader(busy, chromium, eventually) -> Iterator[Reader]:
 
 def test_page_loads_without_a_complaint_of_the_browser(reader):
     reader.open()
-    assert reader.sees("stop-loss of 10,000 works at the broker")
+    assert reader.sees("stop-loss for 10,000 working at the broker")
     assert reader.driver.get_log("browser") == []
 
 
@@ -177,13 +177,13 @@ def test_forged_token_is_refused(reader, busy):
     reader.js("document.querySelector('#close-4').form.elements.csrf_token.value = 'forged'")
     reader.find("#close-4").click()
     reader.find("#ask-yes").click()
-    assert reader.sees("This button was not pressed on this page")
+    assert reader.sees("This button is from an old page")
     assert busy.desk.commands == []
 
 
 def test_page_is_not_served_under_a_name_that_was_bent_here(reader):
     reader.open(host="evil.example")
-    assert reader.sees("This page is not known under that name")
+    assert reader.sees("This page does not answer to that name")
     assert "DU1234567" not in reader.driver.page_source
 
 

@@ -65,7 +65,7 @@ def test_a_page_that_cannot_be_made_keeps_its_buttons(busy, broken):
 
 def test_nothing_is_blamed_on_a_template_of_ones_own_where_there_is_none(busy, broken):
     html = busy.client().get("/").text
-    assert "a bug of this program" in html and "planted" in html
+    assert "a bug in this program" in html and "planted" in html
     assert "your own template" not in html
 
 

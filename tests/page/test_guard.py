@@ -188,7 +188,7 @@ def test_programs_close_and_release_in_one_request(busy, csrf):
 # fmt: off
 @pytest.mark.parametrize(("raised", "status", "code", "words"), [
     (CommandRefused("trade 4 is closing already"), 409, "command-refused", "trade 4 is closing already"),
-    (TimeoutError(),                               504, "no-answer",       "look at the trade log"),
+    (TimeoutError(),                               504, "no-answer",       "check the trade log"),
     (RuntimeError("secret inside"),                500, "internal",        "the executor's log says why"),
 ])
 # fmt: on

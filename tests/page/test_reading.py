@@ -27,13 +27,13 @@ def api(bench):
 def test_page_shows_the_bracket_of_an_open_trade(busy):
     html = text_of(busy.client())
     assert all(shown in html for shown in ("1.18912", "1.18", "1.20", "1.19243", "+33.10"))
-    assert "stop-loss of 10,000 works at the broker" in html
+    assert "stop-loss for 10,000 working at the broker" in html
 
 
 def test_page_shows_every_kind_of_verdict_with_its_reason(busy):
     html = text_of(busy.client())
     assert all(f">{word}</span>" in html for word in ("entered", "ignored", "refused", "expired", "closing"))
-    assert "a buy trade in EURUSD is already open since 14:06 UTC" in html
+    assert "a buy trade in EURUSD is already open (since 14:06 UTC)" in html
 
 
 def test_hostile_text_stays_text(busy):
@@ -107,12 +107,12 @@ SINCE = "2026-11-23T14:32:00.000000Z"
 
 # fmt: off
 @pytest.mark.parametrize(("more", "stop", "level", "words"), [
-    ({"stop_wanted": 0},                 None,        "none", "no stop-loss was asked for"),
-    ({"stop_wanted": 1},                 "working",   "good", "works at the broker"),
+    ({"stop_wanted": 0},                 None,        "none", "no stop-loss requested"),
+    ({"stop_wanted": 1},                 "working",   "good", "working at the broker"),
     ({"stop_wanted": 1},                 "sending",   "wait", "has not confirmed"),
     ({"stop_wanted": 1},                 "cancelled", "wait", "has not confirmed"),
     ({"stop_wanted": 1, "state": "closing"}, "cancelled", "wait", "so that it can be closed"),
-    ({"stop_wanted": 1, "unprotected_at": SINCE}, "cancelled", "wait", "none works since 14:32:00 UTC"),
+    ({"stop_wanted": 1, "unprotected_at": SINCE}, "cancelled", "wait", "none is working since 14:32:00 UTC"),
 ])
 # fmt: on
 def test_protection_in_words(bench, more, stop, level, words):
@@ -133,19 +133,19 @@ def test_why_an_order_is_held_back_is_said_until_it_is_done(bench, state, said):
     connected(seed)
     trade = seed.trade("EURUSD", EURUSD, "buy", "10000", 60)
     seed.order(trade, "E", "buy", "10000", state, held="not before the market opens")
-    assert ("TWS says of the entry: not before the market opens" in bench.client().get("/").text) is said
+    assert ("TWS on the entry: not before the market opens" in bench.client().get("/").text) is said
 
 
 def test_missing_stop_is_shouted_while_its_alarm_stands(busy):
     [apple] = (trade for trade in api(busy)["open_trades"] if trade["symbol"] == "AAPL")
-    assert apple["protection"] == {"level": "bad", "text": "NOT PROTECTED: no working stop since 14:30:57 UTC"}
+    assert apple["protection"] == {"level": "bad", "text": "UNPROTECTED: no working stop-loss since 14:30:57 UTC"}
 
 
 def test_nothing_is_claimed_of_a_stop_while_the_broker_is_away(busy):
     busy.seed().live("connection", {"status": "disconnected", "text": "TWS restarts"})
     euro = next(trade for trade in api(busy)["open_trades"] if trade["symbol"] == "EURUSD")
     assert euro["protection"]["level"] == "wait"
-    assert euro["protection"]["text"] == "stop-loss of 10,000 worked at the broker when it was last seen"
+    assert euro["protection"]["text"] == "stop-loss for 10,000 was working at the broker when last seen"
 
 
 def test_stop_of_another_size_is_not_called_protection(bench):
@@ -189,14 +189,14 @@ def test_hold_says_what_journal_and_broker_hold_and_why_an_order_failed(busy):
     seed.live("positions", [position("AAPL", AAPL, "-5", "231.4125", "234.19", "0")])
     words = " ".join(text_of(busy.client()).replace("<b>", "").replace("</b>", "").split())
     assert "The journal holds 40; the broker shows −5 AAPL." in words
-    assert "waits: after Adopt it is carried out at once" in words
+    assert "is waiting: after Adopt it is carried out at once" in words
     assert "close order: sell 40 at market, rejected: Order rejected - reason: no margin" in words
 
 
 def test_what_is_held_and_protected_is_told_at_a_glance(busy):
     html = text_of(busy.client())
-    assert html.index("1 NOT PROTECTED") < html.index("1 on hold: your choice") < html.index("2 protected by a stop")
-    assert "1 position not in the journal: your choice" in html
+    assert html.index("1 UNPROTECTED") < html.index("1 on hold: your decision") < html.index("2 protected by a stop")
+    assert "1 position not in the journal: your decision" in html
 
 
 def test_a_trade_whose_position_is_gone_shows_none(bench):
@@ -242,7 +242,7 @@ def test_silent_executor_is_called_disconnected(busy):
     before = client.get("/").headers["ETag"]
     busy.clock.advance(16)
     status = client.get("/api/status").json["status"]
-    assert status.startswith("disconnected: the executor has not reported since 14:32:07 UTC; it hangs, or cannot write")
+    assert status.startswith("disconnected: the executor has not reported since 14:32:07 UTC; it is hanging, or cannot write")
     assert client.get("/").headers["ETag"] != before
     assert client.get("/healthz").status_code == 503
 
@@ -271,7 +271,7 @@ def test_page_is_compressed_for_who_can_read_it(busy):
 def test_empty_journal_says_that_nothing_happened_yet(bench):
     connected(bench.seed())
     html = text_of(bench.client())
-    for words in ("No trade is open", "No signal has arrived yet", "The broker shows no position"):
+    for words in ("No open trades", "No signals yet", "No positions at the broker"):
         assert words in html
 
 

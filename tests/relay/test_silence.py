@@ -92,7 +92,7 @@ def test_silence_is_told_with_what_waits_and_its_end(web: Watched, inbox: Inbox)
     assert inbox.got == []
     web.look(2)
     assert inbox.titles == ["Relay: Executor is away"] and inbox.got[0]["type"] == "failure"
-    assert "No executor fetched alerts for 121 s; 1 are waiting" in inbox.got[0]["message"]
+    assert "No executor has fetched alerts for 121 s; 1 are waiting" in inbox.got[0]["message"]
     web.look(10)
     assert len(inbox.got) == 1
     polls(web)
@@ -166,7 +166,7 @@ def test_a_dead_letter_is_told_once(web: Watched, inbox: Inbox) -> None:
     assert inbox.titles == ["Relay: Dead letters"] and "python -m relay dead" in inbox.got[0]["message"]
     (notice,) = web.call("lease", wait_seconds=0).json["notices"]
     assert (notice["kind"], notice["symbol"]) == ("dead-letter", "EURUSD"), "the executor's owner hears it too"
-    assert notice["text"].startswith("The relay gave up the open for EURUSD, received 2026-11-23T09:15:00")
+    assert notice["text"].startswith("The relay gave up on the open for EURUSD, received 2026-11-23T09:15:00")
 
 
 def test_a_clock_set_back_is_no_silence(web: Watched, inbox: Inbox) -> None:

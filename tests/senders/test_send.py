@@ -64,7 +64,7 @@ MISTAKES = {
     "an address without https": ((*OPEN, "--url", "relay.example.com"), "must be an address like https://"),
     "a secret in clear over the net": ((*OPEN, "--url", "http://relay.example.com"), "must begin with https://"),
     "a secret in the address": ((*OPEN, "--url", "https://u:p@relay.example.com"), "the relay's address only"),
-    "nothing listens": ((*OPEN, "--port", "1"), "Is the relay running, and are --url or --port right?"),
+    "nothing listens": ((*OPEN, "--port", "1"), "Is the relay running, and is --url or --port right?"),
     "a port that is none": ((*OPEN, "--port", "x"), "--port / RELAY_PORT / PORT must be a whole number"),
     "a side that is none": (("open", "EURUSD", "up", "1", "--url", "{url}"), "side: must be one of buy, sell"),
     "a quantity of nothing": (("open", "EURUSD", "buy", "0", "--url", "{url}"), "quantity: must be greater than 0"),
@@ -134,7 +134,7 @@ def elsewhere() -> Iterator[str]:
 
 def test_what_is_no_relay_is_said(send: Command, elsewhere: str) -> None:
     found = send(*OPEN, "--url", elsewhere)
-    assert found.exit_code == 1 and "answered 200, but it is no relay of ours" in found.output
+    assert found.exit_code == 1 and "answered 200, but it is not a signal relay" in found.output
 
 
 def test_a_redirect_is_not_followed_with_the_secret(send: Command, elsewhere: str) -> None:

@@ -127,7 +127,7 @@ class Bot:
     async def _tick(self) -> None:
         while True:
             if slept := self.sleep_watch.look():
-                self.supervisor.drop(f"{slept}; connecting anew")
+                self.supervisor.drop(f"{slept}; reconnecting")
             self.desk.tick()
             await asyncio.sleep(TICK_SECONDS)
 

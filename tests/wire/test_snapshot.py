@@ -36,7 +36,7 @@ async def test_empty_account_is_a_snapshot() -> None:
 async def test_missing_end_is_no_snapshot_and_names_the_part(kind: str) -> None:
     async with paper() as server, client(server, patience=0.2) as (tws, _):
         server.fault("missing_end", kind=kind)
-        with pytest.raises(SnapshotIncomplete, match=f"finish telling its {ENDS[kind]} within"):
+        with pytest.raises(SnapshotIncomplete, match=f"finish sending its {ENDS[kind]} within"):
             await tws.snapshot()
         await tws.snapshot()  # the next one is whole
 

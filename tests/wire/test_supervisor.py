@@ -125,7 +125,7 @@ async def test_first_three_tries_are_said_and_it_goes_on(
         await until(lambda: len(found.tries) >= 5)
         said = lines("tws_not_connected")
         assert [line["attempt"] for line in said] == ["1 of 3", "2 of 3", "3 of 3"]
-        assert [line["then"] for line in said] == ["next try in 5 s"] * 2 + ["trying on in the background"]
+        assert [line["then"] for line in said] == ["next try in 5 s"] * 2 + ["retrying in the background"]
         gaps = [later - earlier for earlier, later in zip(found.tries, found.tries[1:], strict=False)]
         assert gaps[0] == pytest.approx(0.25, abs=0.15) and gaps[3] > gaps[0]
         assert found.status == "disconnected" and "nothing listens" in found.text
@@ -173,7 +173,7 @@ async def test_nothing_is_sent_on_a_snapshot_that_is_not_whole(tmp_path: Path, k
     async with paper() as server:
         server.fault("missing_end", kind=kind)
         async with house(tmp_path, server) as found:
-            await until(lambda: "did not finish telling" in found.text)
+            await until(lambda: "did not finish sending" in found.text)
             assert found.snapshots == 0 and not found.desk.can_send
             await found.ready()
 
@@ -241,7 +241,7 @@ async def test_unequal_snapshots_do_not_settle(tmp_path: Path) -> None:
 async def test_sleep_of_the_computer_gives_the_connection_up(tmp_path: Path) -> None:
     async with paper() as server, house(tmp_path, server) as found:
         await found.ready()
-        found.supervisor.drop("this computer stood still for 600 s; connecting anew")
+        found.supervisor.drop("this computer was suspended for 600 s; reconnecting")
         assert not found.desk.can_send
         await until(lambda: len(found.tries) == 2)
         await found.ready()
@@ -265,8 +265,8 @@ def test_sleep_watch_compares_two_clocks() -> None:
         return watch.look()
 
     assert after(0.5, 0.5) is None
-    assert "stood still for 600 s" in str(after(600, 0.5))  # Linux: the monotonic clock stands while asleep
-    assert "stood still for 600 s" in str(after(600, 600))  # Windows, macOS, or a stopped process
+    assert "was suspended for 600 s" in str(after(600, 0.5))  # Linux: the monotonic clock stands while asleep
+    assert "was suspended for 600 s" in str(after(600, 600))  # Windows, macOS, or a stopped process
     assert "set back by 3600 s" in str(after(-3600, 0.5))
     assert after(0.5, 0.5) is None
 
@@ -319,5 +319,5 @@ async def test_journal_of_another_account_stops_and_its_facts_are_not_heard(tmp_
             heard: list[Any] = []
             found.desk.on_order = heard.append  # type: ignore[method-assign]
             await until(lambda: found.supervisor.refused)
-            assert f"this journal belongs to account {ACCOUNT}, and TWS would trade DU9" in found.text
+            assert f"this journal belongs to account {ACCOUNT}, but TWS is logged in to DU9" in found.text
             assert heard == [] and found.desk.book.account != "DU9"
