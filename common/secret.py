@@ -69,7 +69,7 @@ class Rotating:
             if self._check:
                 self._check(fresh)
         except (OSError, ValueError, ConfigError) as exc:
-            self.problem = f"{file}: {exc}; the secret read before stays in force"
+            self.problem = f"{file}: {exc}; the previous secret stays in force"
         else:
             self._secret, self.problem = fresh, None
 

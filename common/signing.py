@@ -157,7 +157,7 @@ def _headers(headers: Mapping[str, str]) -> tuple[str, str, str]:
     if not (isinstance(id, str) and isinstance(timestamp, str) and isinstance(signature, str)):
         raise UnauthenticSignal(f"needs the headers {', '.join(HEADERS)}")
     if not _ID.fullmatch(id) or not _TIMESTAMP.fullmatch(timestamp):
-        raise UnauthenticSignal("webhook-id or webhook-timestamp is out of form, or there twice")
+        raise UnauthenticSignal("webhook-id or webhook-timestamp is malformed, or present twice")
     return id, timestamp, signature
 
 

@@ -71,12 +71,12 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(found) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise MalformedSignal(f"the key {twice[:40]!r} is there twice; send it once")
+        raise MalformedSignal(f"the key {twice[:40]!r} appears twice; send it once")
     return found
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise MalformedSignal(f"{name} is no JSON number; send digits, or leave the field out")
+    raise MalformedSignal(f"{name} is not a JSON number; send digits, or leave the field out")
 
 
 _DECODER = json.JSONDecoder(
@@ -94,4 +94,4 @@ def _refuse_hidden_characters(value: object) -> None:
         for item in value:
             _refuse_hidden_characters(item)
     elif isinstance(value, str) and _SURROGATE_OR_CONTROL.search(value):
-        raise MalformedSignal("a string holds a control character or half a surrogate pair")
+        raise MalformedSignal("a string contains a control character or half a surrogate pair")

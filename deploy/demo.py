@@ -138,7 +138,7 @@ def enter(stage: Stage) -> str:
     stage.signal("open", **bracket("buy", stage.price()))
     trade = stage.wait_open("buy")
     return (
-        f"Open positions: {SIZE} {SYMBOL} at {trade['entry_price']}, take-profit {trade['tp_price']},"
+        f"Positions at the broker: {SIZE} {SYMBOL} at {trade['entry_price']}, take-profit {trade['tp_price']},"
         f" stop-loss {trade['sl_price']}."
     )
 
@@ -161,7 +161,7 @@ def blocked(stage: Stage) -> str:
 def opposite(stage: Stage) -> str:
     stage.signal("open", **bracket("sell", stage.price()))
     stage.wait_open("sell")
-    return "A short trade, with its exits the other way round. Its first fill released the block."
+    return "A short trade, with its exits reversed. Its first fill released the block."
 
 
 def reverse(stage: Stage) -> str:
@@ -173,7 +173,7 @@ def reverse(stage: Stage) -> str:
 def close(stage: Stage) -> str:
     stage.signal("close")
     stage.wait_flat()
-    return "No position, no order left behind."
+    return "No position and no order is left behind."
 
 
 def _verdict(signal: dict[str, Any]) -> str:
@@ -186,7 +186,7 @@ STORY = (
     Scene("The price rises to the take-profit", take_profit),
     Scene("The same side, right after a take-profit", blocked),
     Scene("The opposite side", opposite),
-    Scene("The opposite side of that: a reversal", reverse),
+    Scene("The opposite side once more: a reversal", reverse),
     Scene("A close", close),
 )
 

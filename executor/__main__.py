@@ -70,12 +70,12 @@ def _with_page_token(settings: ExecutorSettings) -> ExecutorSettings:
         return settings
     token = secrets.token_urlsafe(24)
     path = Path.cwd() / ".env"
-    line = f"\n# Login token of the status page, made at the first start.\n{_TOKEN}={token}\n"
+    line = f"\n# Login token of the status page, generated at the first start.\n{_TOKEN}={token}\n"
     try:
         with open(path, "a", encoding="utf-8", opener=partial(os.open, mode=0o600)) as file:
             file.write(line)
     except OSError as exc:
-        click.echo(f"{path} cannot be written ({exc.strerror}): the page's login token is new at each start", err=True)
+        click.echo(f"{path} cannot be written ({exc.strerror}): the page's login token changes at each start", err=True)
     return replace(settings, page_token=Secret(token))
 
 

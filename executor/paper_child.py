@@ -72,7 +72,7 @@ class PaperChild:
                 threading.Thread(target=_drain, args=(self._process,), daemon=True).start()
                 return port
             words.append(line.strip())
-        raise BrokerUnavailable(f"the paper TWS ended at its start: {' '.join(words[-3:])[-300:]}")
+        raise BrokerUnavailable(f"the paper TWS exited at start: {' '.join(words[-3:])[-300:]}")
 
 
 def _own_group() -> dict[str, Any]:

@@ -67,7 +67,7 @@ class Relay:
         if len(self._seconds) > MOST_NOTICES:
             self._seconds.clear()
         self._seconds[consumer] = now + SECOND_AGAIN_SECONDS
-        text = f"A second executor ({consumer}, from {address or 'an unknown address'}) asks this relay for signals. It is "
+        text = f"A second executor ({consumer}, from {address or 'an unknown address'}) is polling this relay for signals. It is "
         text += "refused: stop it, or stop this one. Both would trade the same signals."
         self.notices.append({"kind": "second-executor", "symbol": "", "text": text, "at": utc_text(self.clock.now())})
 

@@ -82,7 +82,7 @@ def nack(relay: Relay) -> Response:
     """Take one signal back, to be delivered again."""
     id, token, reason, retry_seconds = read_nack(_fields())
     if not relay.pending.nack(id, token, reason, retry_seconds, relay.clock.now()):
-        raise LeaseLost(f"{id} is leased to somebody else, finished, or unknown")
+        raise LeaseLost(f"{id} is leased to another executor, finished, or unknown")
     log.info("signal_given_back", id=id, reason=reason, retry_seconds=retry_seconds)
     return _dated(relay, {"status": "returned", "id": id})
 
@@ -200,7 +200,7 @@ class _Reading:
         self._prefix, self._known = prefix, set[str]()
         self._fields: dict[str, object] = fields if isinstance(fields, dict) else {}
         if not isinstance(fields, dict):
-            self.problems.append(Problem(prefix.rstrip("."), "must hold objects"))
+            self.problems.append(Problem(prefix.rstrip("."), "must contain objects"))
 
     def number(self, name: str, default: float, low: float, high: float, whole: bool = False) -> float:
         value = self._take(name, strict_json.Number(default))

@@ -207,7 +207,7 @@ def _alert(posted: Posted) -> Alert:
         if text and any(secret in text for secret in secrets)
     ]
     if told:
-        raise MalformedSignal([Problem(field, "must not hold the secret") for field in told])
+        raise MalformedSignal([Problem(field, "must not contain the secret") for field in told])
     return alert
 
 
@@ -252,7 +252,7 @@ def _notice_missed(relay: Relay, alert: Alert, stored: Accepted, now: datetime) 
     if alert.prev is None or stored.previous is None or alert.prev.follows(stored.previous):
         return
     symbol, before = alert.signal.symbol, str(alert.prev)
-    text = f"An alert for {symbol} was missed: the strategy held {before}, its last alert told {stored.previous}."
+    text = f"An alert for {symbol} was missed: the strategy held {before}, but its previous alert reported {stored.previous}."
     relay.accepted.add("missed")
     relay.notices.append({"kind": "alert-missed", "symbol": symbol, "text": text, "at": utc_text(now)})
     log.warning("alert_missed", id=stored.id, symbol=symbol, held=before, told=stored.previous)

@@ -31,7 +31,7 @@ _NUMBER: Schema = {
     ],
 }
 _SIZE: Schema = {
-    "description": "As every number, and it may be 0.",
+    "description": "Like other numbers, but may be 0.",
     "oneOf": [
         {"type": "number", "minimum": 0, "maximum": 999_999_999_999},
         {"type": "string", "pattern": f"^{NUMBER_PATTERN}$"},
@@ -50,7 +50,7 @@ _COMMON: Schema = {
         "description": "The sender's duplicate key, good for 30 days.",
     },
     "note": {
-        "type": "string", "maxLength": NOTE_LIMIT, "pattern": _NO_CONTROLS, "description": "Shown beside the signal.",
+        "type": "string", "maxLength": NOTE_LIMIT, "pattern": _NO_CONTROLS, "description": "Shown with the signal.",
     },
     "secret": {
         "type": "string", "maxLength": SECRET_LIMIT, "pattern": _NO_CONTROLS, "format": "password", "writeOnly": True,
@@ -93,7 +93,7 @@ _SCHEMAS: dict[str, Schema] = {
             "lease_seconds": {"type": "number", "minimum": 1, "maximum": MAX_LEASE_SECONDS, "default": 30},
             "consumer": {
                 "type": "string", "pattern": f"^{delivery.CONSUMER_PATTERN}$",
-                "description": "The executor's own id; its leases are then its own, and another one is refused.",
+                "description": "The executor's own id; it then owns its leases, and another executor is refused.",
             },
         },
         [],
@@ -116,7 +116,7 @@ _SCHEMAS: dict[str, Schema] = {
     "Leases": _object(
         {
             "signals": {"type": "array", "items": _ref("Leased")},
-            "notices": {"type": "array", "items": _ref("Notice"), "description": "What the owner should hear."},
+            "notices": {"type": "array", "items": _ref("Notice"), "description": "Messages for the owner."},
         },
         ["signals"],
     ),
@@ -226,7 +226,7 @@ def _paths() -> Schema:
         "/v1/lease": {"post": _operation("Fetch signals", "Poll", _answers({200: "Leases"}, [*_CALLED, 409]), bearer)},
         "/v1/ack": {"post": _operation("Finish signals", "Acks", _answers({200: "Acked"}, _CALLED), bearer)},
         "/v1/nack": {
-            "post": _operation("Give one back", "Nack", _answers({200: "Returned"}, [*_CALLED, 409]), bearer)
+            "post": _operation("Give a signal back", "Nack", _answers({200: "Returned"}, [*_CALLED, 409]), bearer)
         },
         "/v1/status": {
             "get": _operation(
@@ -234,7 +234,7 @@ def _paths() -> Schema:
             )
         },
         "/healthz": {"get": _operation("Is the process alive", None, _answers({200: "Health"}, []), [])},
-        "/readyz": {"get": _operation("Can it take alerts", None, _answers({200: "Ready"}, [503]), [])},
+        "/readyz": {"get": _operation("Can it accept alerts", None, _answers({200: "Ready"}, [503]), [])},
         "/metrics": {
             "get": _operation("Numbers for Prometheus", None, {
                 "200": {"description": "text format", "content": {"text/plain": {"schema": {"type": "string"}}}},

@@ -128,7 +128,7 @@ def listening(settings: RelaySettings) -> socket.socket:
             taken = exc.errno == errno.EADDRINUSE
             if not taken or clock.monotonic() >= deadline:
                 where = f"{settings.host} port {settings.port}"
-                why = "is in use by another program" if taken else f"cannot be had ({exc.strerror})"
+                why = "is in use by another program" if taken else f"is not available ({exc.strerror})"
                 text = f"--host, --port / RELAY_HOST, RELAY_PORT: {where} {why}; choose another"
                 raise ConfigError(text) from exc
         threading.Event().wait(0.2)
@@ -155,9 +155,9 @@ def _inherited(number: int) -> socket.socket:
         found = socket.socket(fileno=number)
         if found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             return found
-        why = "it does not listen"
+        why = "it is not listening"
     except OSError as exc:
         why = exc.strerror or str(exc)
     raise ConfigError(
-        f"--listen-fd / RELAY_LISTEN_FD: {number} is no listening socket ({why}); is there a socket unit?"
+        f"--listen-fd / RELAY_LISTEN_FD: {number} is not a listening socket ({why}); is there a socket unit?"
     )

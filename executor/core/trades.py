@@ -220,7 +220,7 @@ def following(state: State, event: Event) -> State:
     """
     after = LIFE[state, event]
     if after is None:
-        raise IllegalTransition(f"a trade that is {state.value} cannot meet the event '{event.value}'")
+        raise IllegalTransition(f"a trade that is {state.value} cannot take the event '{event.value}'")
     return after
 
 

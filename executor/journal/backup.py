@@ -18,4 +18,4 @@ def backup(file: Path, db: Path) -> None:
         size = copy_database(db, file)
     except BackupFailed as exc:
         raise click.ClickException(str(exc)) from exc
-    click.echo(f"{file}: {size} bytes, read through and whole")
+    click.echo(f"{file}: {size} bytes, checked and intact")

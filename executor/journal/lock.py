@@ -88,4 +88,4 @@ class JournalLock:
             who = f"process {holder['pid']} on {holder['host']}, started {holder['since']}"
         except (OSError, ValueError, KeyError, TypeError):
             who = "an unnamed process"
-        return f"another executor trades with this journal: {who} holds {self.path}; end it first"
+        return f"another executor trades with this journal: {who} holds {self.path}; stop it first"

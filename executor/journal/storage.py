@@ -124,4 +124,4 @@ def _error(exc: sqlite3.Error) -> JournalError:
     """A file that cannot be written may be written later; a rule that was broken is a bug of ours."""
     if isinstance(exc, sqlite3.OperationalError) or type(exc) is sqlite3.DatabaseError:
         return JournalError(f"the journal cannot be written: {exc}")
-    return JournalMisuse(f"the journal refuses what was to be written: {exc}")
+    return JournalMisuse(f"the journal rejects this write: {exc}")

@@ -61,10 +61,10 @@ def _names(context: click.Context, option: click.Parameter, text: str) -> list[s
     default=0.3,
     show_default=True,
     type=click.FloatRange(0, 1),
-    help="Chance of a move by one tick in a second; 0: still.",
+    help="Chance of a one-tick move per second; 0: prices stand still.",
 )
-@click.option("--quiet", is_flag=True, help="Print the ready line only.")
-@click.option("--state", type=_FILE, help="Keep orders, positions and ids in this file, over restarts.")
+@click.option("--quiet", is_flag=True, help="Print only the ready line.")
+@click.option("--state", type=_FILE, help="Keep orders, positions and ids in this file, across restarts.")
 @click.option("--truth", type=_FILE, help="Append what was accepted and filled to this file, as JSON lines.")
 @click.option("--scenario", type=_FILE, help="Steps to play: triggers and faults (TOML or JSON).")
 @click.option("--contracts", type=_FILE, help="More instruments, such as futures (TOML or JSON).")
@@ -86,7 +86,7 @@ def main(**options: object) -> None:
     except OSError as error:
         sys.exit(f"paper TWS: cannot start: {_reason(error, options['port'])}")
     if failure:
-        sys.exit(f"paper TWS: ended, for nothing could be kept or told any more: {failure}")
+        sys.exit(f"paper TWS: ended, because it can no longer save or report anything: {failure}")
 
 
 def _reason(error: OSError, port: object) -> str:

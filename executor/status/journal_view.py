@@ -114,10 +114,10 @@ def _read(db: sqlite3.Connection, kept: Kept) -> queries.Content:
 # What SQLite's message begins with → what the owner reads.
 _PROBLEMS = {
     "unable to open": "the journal {path} cannot be opened: is the executor running, and is --db right?",
-    "no such table": "the journal {path} has other tables than this version reads: start its executor",
-    "no such column": "the journal {path} has other columns than this version reads: start its executor",
-    "database is locked": "the journal {path} is locked by another: close what holds it (this is its last state)",
-    "file is not a database": "the journal {path} is damaged or no journal: stop the executor and restore a backup",
+    "no such table": "the journal {path} has different tables than this version expects: start its executor",
+    "no such column": "the journal {path} has different columns than this version expects: start its executor",
+    "database is locked": "the journal {path} is locked by another program: close that program (this is its last state)",
+    "file is not a database": "the journal {path} is damaged or not a journal: stop the executor and restore a backup",
     "database disk image": "the journal {path} is damaged: stop the executor and restore a backup",
     "attempt to write a readonly": "the journal {path} cannot be read without its executor: start the executor",
 }
@@ -125,7 +125,7 @@ _PROBLEMS = {
 
 def _in_words(error: Exception, path: Path) -> str:
     if isinstance(error, FileNotFoundError):
-        return f"there is no journal {path.name} yet: the executor makes it when it starts"
+        return f"there is no journal {path.name} yet: the executor creates it when it starts"
     text = str(error)
     for beginning, words in _PROBLEMS.items():
         if text.startswith(beginning):

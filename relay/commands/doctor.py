@@ -149,7 +149,7 @@ def _queue(settings: DoctorSettings) -> Iterator[Finding]:
     pending = open_pending(settings.queue_url, max_depth=settings.max_depth)
     try:
         ready = pending.ready()
-        yield ok("queue", f"{ready.engine} takes durable writes ({ready.detail}; wake-ups: {ready.wakeups})")
+        yield ok("queue", f"{ready.engine} accepts durable writes ({ready.detail}; wake-ups: {ready.wakeups})")
         yield from _waiting(settings, pending)
     except QueueError as exc:
         mend = "start the database or mount the disk; the relay's user must be able to write (RELAY_QUEUE_URL)"

@@ -296,10 +296,10 @@ class Wakeups:
     @property
     def detail(self) -> str:
         if self._is_proved():
-            return "PostgreSQL took a durable write; LISTEN works"
+            return "PostgreSQL accepted a durable write; LISTEN works"
         return (
-            "PostgreSQL took a durable write; LISTEN does not get through (a transaction pooler?), "
-            f"so signals of other relays are looked for every {POLLING_SECONDS} s"
+            "PostgreSQL accepted a durable write; LISTEN does not get through (a transaction pooler?), "
+            f"so the relay polls for other relays' signals every {POLLING_SECONDS} s"
         )
 
     def start(self) -> None:

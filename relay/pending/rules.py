@@ -106,8 +106,8 @@ def claim(before: str | None, consumer: Consumer, now: datetime) -> str | None:
     if holder != consumer.id and abs(since) < consumer.silence:
         left = math.ceil((consumer.silence - since).total_seconds())
         raise AnotherConsumer(
-            f"executor {holder} fetched from this queue {since.total_seconds():.0f} s ago, this is {consumer.id}: run one "
-            "executor only. If that one has ended, this one takes over by itself.",
+            f"executor {holder} fetched from this queue {since.total_seconds():.0f} s ago, and this is {consumer.id}: run one "
+            "executor only. If that one has stopped, this one takes over automatically.",
             max(1, left),
         )
     if holder == consumer.id and timedelta(0) <= since < CLAIM_EVERY:

@@ -95,7 +95,7 @@ class SqlitePending(Front):
 
     def ready(self) -> Readiness:
         version = self._do(self._prove_writable)
-        return Readiness("sqlite", "in-process", f"SQLite {version} took a durable write")
+        return Readiness("sqlite", "in-process", f"SQLite {version} accepted a durable write")
 
     def _prove_writable(self, ledger: Ledger) -> str:
         ledger.set("proved", str(int(ledger.get("proved") or "0") + 1))

@@ -95,7 +95,7 @@ def test_expired_signal_is_said_for_a_while(house: House) -> None:
 def test_bug_of_ours_is_over_when_the_program_runs_again(tmp_path: Path) -> None:
     path = str(tmp_path / "trade_state.db")
     house = House.build(path).connect()
-    house.desk.stopped_by(IllegalTransition("a trade that is void cannot meet the event 'close'"))
+    house.desk.stopped_by(IllegalTransition("a trade that is void cannot take the event 'close'"))
     house.connect()
     assert house.alarms() == ["program"] and not house.desk.can_send
     assert house.restart(path).connect().alarms() == []

@@ -33,7 +33,7 @@ def test_second_is_refused_at_once_and_the_holder_named(tmp_path: Path) -> None:
         assert holder.stdout and holder.stdout.readline() == "held\n"
         with (
             in_time(1),
-            pytest.raises(AlreadyRunning, match=f"process {holder.pid} on .*trade_state.db.lock; end it first"),
+            pytest.raises(AlreadyRunning, match=f"process {holder.pid} on .*trade_state.db.lock; stop it first"),
         ):
             JournalLock(journal).take(SystemClock())
     finally:

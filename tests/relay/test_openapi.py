@@ -33,7 +33,7 @@ OPERATIONS = {f"{found.ok().method.upper()} {found.ok().path}": found.ok() for f
 # A refusal of what the description allows; it cannot say these.
 BEYOND_SCHEMA = re.compile(
     "needs tp (above|below) sl|without sign or exponent|printable characters|must be greater than 0 when market_position"
-    "|must not hold the secret"
+    "|must not contain the secret"
 )
 
 

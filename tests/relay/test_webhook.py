@@ -217,7 +217,7 @@ def test_what_nobody_vouched_for_is_not_kept(web):
 @pytest.mark.parametrize("field", ["note", "id"])
 def test_a_secret_in_another_field_is_refused_and_not_repeated(web, field):
     answer = web.send(**{field: f"my {SECRET}!"})
-    assert answer.json["problems"] == [{"field": field, "message": "must not hold the secret"}]
+    assert answer.json["problems"] == [{"field": field, "message": "must not contain the secret"}]
     assert SECRET not in repr(web.pending.refused(1)) and web.lease() == []
 
 

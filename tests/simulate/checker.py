@@ -139,7 +139,9 @@ class Checker:
             self.say("flip", f"{entry['orderRef']} closes {entry['quantity']} of {held}")
         own = abs(self.ends.net(trade["id"])) if trade else ZERO
         raced = self._by_hand_lately(con_id, at) or str(trade.get("signal_id", "")).startswith("adopted")
-        raced = raced or trade.get("id") in self.ends.doubtful  # adopted with what the account showed, by his choice
+        raced = (
+            raced or trade.get("id") in self.ends.doubtful
+        )  # adopted with what the account showed, by the owner's choice
         if Decimal(entry["quantity"]) > own and not raced:
             self.say("owner", f"{entry['orderRef']} closes {entry['quantity']}, the trade's own executions hold {own}")
 
