@@ -74,7 +74,7 @@ class Signal:
 
 @dataclass(frozen=True, slots=True)
 class PrevPosition:
-    """What a strategy alert says of the position before it: "long", "short" or "flat", and its size."""
+    """A strategy alert's previous position: "long", "short" or "flat", and its size."""
 
     market_position: str
     size: Decimal | None
@@ -83,7 +83,7 @@ class PrevPosition:
         return self.market_position + (f" {decimal_text(self.size)}" if self.size else "")
 
     def follows(self, position: str) -> bool:
-        """True if this may be what `position`, told by the alert before, has become.
+        """True if this may be what `position`, reported by the previous alert, has become.
 
         >>> PrevPosition("long", Decimal(5)).follows("long 5"), PrevPosition("flat", None).follows("long 5")
         (True, False)
@@ -95,7 +95,7 @@ class PrevPosition:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """What a sender posted: the signal, the secret beside it, a strategy's position before and after it."""
+    """What a sender posted: the signal, its secret, a strategy's position before and after it."""
 
     signal: Signal
     secret: str | None

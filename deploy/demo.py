@@ -1,4 +1,4 @@
-"""`make demo`: a short story with prices that move, played beside a running `make run`.
+"""`make demo`: a short demo in which prices move, played while `make run` is running.
 
 It posts signals to the relay like any sender, moves the paper market through its control port, and reads what
 became of it from the status page. It ends with the journal's rows, and leaves no trade open.
@@ -223,7 +223,7 @@ def table(rows: list[tuple[Any, ...]]) -> Table:
 
 
 def running() -> dict[str, Any]:
-    """Return what `make run` says of itself.
+    """Return what `make run` recorded about itself.
 
     Raises:
         RunError: None is running from this folder.

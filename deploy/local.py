@@ -248,7 +248,7 @@ class Run:
         self.stopping.set()
 
     def whole(self) -> None:
-        """Start all, say where, watch until told to stop or one ends; whatever happens, leave none behind.
+        """Start all, say where, watch until asked to stop or one ends; whatever happens, leave none behind.
 
         Raises:
             RunError: A part ended by itself or was not ready in time.
@@ -262,7 +262,7 @@ class Run:
             self.end()
 
     def start(self) -> bool:
-        """Start part after part, each when the one before is ready; False when told to stop meanwhile."""
+        """Start part after part, each when the one before is ready; False if asked to stop meanwhile."""
         self.folder.mkdir(mode=0o700, exist_ok=True)
         environment = child_environment(self.own)
         for part in self.parts:

@@ -1,4 +1,4 @@
-"""The built-in paper TWS beside the executor, as a process of its own that ends with it.
+"""The built-in paper TWS next to the executor, as a separate process that ends with it.
 
 It is started by module name and spoken to by TCP only, so that nothing here knows more of it than of a real TWS. Its
 state lies beside the journal: a restart of the executor finds the same orders and positions.
@@ -83,7 +83,7 @@ def _own_group() -> dict[str, Any]:
 
 
 def _drain(process: subprocess.Popen[str]) -> None:
-    """Pass on what it says, so that it never waits for us to read."""
+    """Pass on its output, so that it never waits for us to read."""
     assert process.stdout is not None  # noqa: S101 - asked for above
     for line in process.stdout:
         log.info("paper_tws_said", text=line.strip()[:300])

@@ -97,7 +97,7 @@ class ExecutorSettings(ProgramSettings):
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What `executor.toml` says."""
+    """The contents of `executor.toml`."""
 
     policy: Policy = field(default_factory=Policy)
     contracts: Mapping[str, ContractSpec] = field(default_factory=dict)  # canonical symbol → contract
@@ -160,7 +160,7 @@ _TABLES: dict[str, dict[str, Callable[[Any], Any]]] = {
 
 
 def load_choices(settings: ExecutorSettings, directory: Path | None = None) -> Choices:
-    """Return what `executor.toml` says; the defaults where there is none.
+    """Return the contents of `executor.toml`; the defaults if there is none.
 
     Raises:
         ConfigError: It cannot be read, or some of it is wrong: every mistake with its fix.

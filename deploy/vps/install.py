@@ -131,7 +131,7 @@ class Installer:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        """Refuse to run beside another installation."""
+        """Refuse to run at the same time as another installation."""
         with open(self.at.app / ".installing", "w", encoding="ascii") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -166,7 +166,7 @@ class Installer:
         return release
 
     def _rehearse(self, release: Path) -> None:
-        """Start the release beside the old one, with our settings, a free port and an empty queue of its own.
+        """Start the release next to the old one, with our settings, a free port and its own empty queue.
 
         InstallError if it does not run: nothing was changed, and nobody who sends noticed anything.
         """
@@ -351,7 +351,7 @@ def _write_new(path: Path, text: str, mode: int) -> bool:
 
 
 def _takes_alerts(process: subprocess.Popen[str], words: list[str]) -> bool:
-    """True if a relay that was just started becomes ready; `words` gets what it said."""
+    """True if a relay that was just started becomes ready; `words` gets its output."""
     assert process.stderr is not None  # noqa: S101 - asked for at its start
     for line in process.stderr:
         words.append(line.strip())

@@ -28,6 +28,6 @@ class Command:
 
 
 class CommandRefused(BridgeError):
-    """The wish cannot be carried out now; the text says why and what to do. Nothing was changed."""
+    """The command cannot be carried out now; the text says why and what to do. Nothing was changed."""
 
     code = "command_refused"

@@ -18,7 +18,7 @@ class Outcome(StrEnum):
 
 
 class SignalState(StrEnum):
-    """Where a signal stands in the inbox."""
+    """A signal's progress in the inbox."""
 
     WAITING = "waiting"
     CLOSING = "closing"  # the close that it needs was asked for; it is decided again when that is done

@@ -25,7 +25,7 @@ class Kind(StrEnum):
 
 
 class Status(StrEnum):
-    """What the broker says of an order; TWS's nine status words are mapped to these in one table."""
+    """The broker's status of an order; TWS's nine status words are mapped to these in one table."""
 
     PENDING = "pending"  # not confirmed by IBKR yet, or asleep as the child of an order that has not filled
     WORKING = "working"  # live at the broker, or held there (stops, children, closed market, locate)
@@ -101,7 +101,7 @@ class Ticket:
 
 @dataclass(frozen=True, slots=True)
 class OrderReport:
-    """What one message (openOrder, orderStatus, completedOrder) said about an order."""
+    """What one message (openOrder, orderStatus, completedOrder) reports about an order."""
 
     order_id: int  # 0 where TWS does not tell (completed orders, other clients)
     status: Status
@@ -256,7 +256,7 @@ class Broker(Protocol):
         ...
 
     def cancel(self, order_id: int) -> None:
-        """Ask to cancel one of our orders. Only a report or a snapshot says whether it was.
+        """Ask to cancel one of our orders. Only a report or a snapshot shows whether it was.
 
         Raises:
             BrokerUnavailable: As for `send`.

@@ -77,7 +77,7 @@ class LessThanKnown:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """In a contract of ours, without a trade now, the account shows what neither we nor the owner explained."""
+    """In a contract without an open trade, the account shows a position that neither the journal nor the owner explains."""
 
     symbol: str
     con_id: int
@@ -98,7 +98,7 @@ Resolution = OrderResolution | Reduced | Unexplained | MoreThanKnown | LessThanK
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """What the journal says, as of the snapshot; the executions of the snapshot are already in it."""
+    """The journal's view as of the snapshot; the snapshot's executions are already in it."""
 
     now: datetime
     trades: tuple[Trade, ...]  # every unfinished trade

@@ -47,7 +47,7 @@ Decision = Enter | Close | Wait | Done
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What the rules may look at, as of `now`."""
+    """What the rules may use, as of `now`."""
 
     now: datetime
     received_at: datetime  # the signal, by the relay

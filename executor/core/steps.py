@@ -122,7 +122,7 @@ def seen_from(since: datetime, ready_since: datetime, now: datetime) -> datetime
 
 
 def next_step(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
-    """Return the one thing that an unfinished trade needs now, or None. Called again until it says None."""
+    """Return the one thing that an unfinished trade needs now, or None. Called again until it returns None."""
     if trade.state is State.HOLD and isinstance(cancel := _when_held(trade, moment, policy), Cancel):
         return cancel  # what could only open a position does not wait for a snapshot
     missing = next((o for o in trade.orders if _is_overdue(o, moment, policy)), None)

@@ -41,7 +41,7 @@ EXITS = (Leg.TAKE_PROFIT, *STOPS)
 
 
 class OrderState(StrEnum):
-    """How far an order of ours got, by the broker's evidence alone."""
+    """How far one of our orders got, by the broker's evidence alone."""
 
     SENDING = "sending"  # written down; may or may not exist at the broker
     WORKING = "working"  # the broker showed it alive
@@ -141,7 +141,7 @@ class Execution:
 
 
 class State(StrEnum):
-    """Where a trade stands. Flat is no state: it is the absence of an unfinished trade."""
+    """A trade's progress. Flat is not a state: it is the absence of an unfinished trade."""
 
     SENDING = "sending"  # the entry may or may not exist at the broker
     WORKING = "working"  # the entry is at the broker, not wholly filled
@@ -408,7 +408,7 @@ class Trade:
 
 
 def observed(trade: Trade) -> Event | None:
-    """Read the next event off a trade's facts, or None when its state already says it all."""
+    """Read the next event off a trade's facts, or None if its state already reflects them."""
     if trade.state is State.HOLD:
         return None
     if trade.state.is_finished:

@@ -1,4 +1,4 @@
-"""What is to be worked on: whatever a fact touched, now; and what time alone will change, when it is due."""
+"""What to work on: whatever a fact touched, now; and what only time will change, when it is due."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Subject = int | str  # a trade by its id, or the waiting signals of a symbol
 
 @dataclass(slots=True)
 class Agenda:
-    """Trades and symbols to be worked on. Nothing here grows with what is at rest: only what is touched is looked at."""
+    """Trades and symbols to be worked on. Idle ones cost nothing: only what is touched is checked."""
 
     trades: set[int] = field(default_factory=set)
     symbols: set[str] = field(default_factory=set)

@@ -1,4 +1,4 @@
-"""The one place that raises and clears alarms: by one comparison of what stands with what is true.
+"""The one place that raises and clears alarms: by one comparison of open alarms with what is true.
 
 An alarm is a row in the journal first; `notify` delivers it afterwards.
 """

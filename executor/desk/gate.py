@@ -61,7 +61,7 @@ class Gate:
         return self._stops.get(cause)
 
     def forbid(self, cause: StopCause, reason: str | None) -> None:
-        """Stop sending (or entries alone, by the cause) while a reason stands; None lifts it."""
+        """Stop sending (or entries only, depending on the cause) while a reason holds; None lifts it."""
         if reason is None:
             self._stops.pop(cause, None)
         else:
@@ -71,7 +71,7 @@ class Gate:
         self.mode_text = text
 
     def opened(self) -> None:
-        """A complete snapshot has been worked through: the broker is seen from now on."""
+        """A complete snapshot has been processed: the broker is visible from now on."""
         self.ready_since, self.mode_text = self._clock.now(), "ready"
 
     def disconnected(self, text: str) -> None:

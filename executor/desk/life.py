@@ -1,4 +1,4 @@
-"""A trade's facts into the book: `core.life` says what they make of it, and what is news is acted on and logged here.
+"""A trade's facts into the book: `core.life` decides what they change; news is acted on and logged here.
 
 Nothing is sent from here. Every call may be repeated: the book stays the same.
 """

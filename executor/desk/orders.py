@@ -45,7 +45,7 @@ class Orders:
         self._amiss: dict[int, datetime] = {}  # trade id → since when its exits are too large, or its stop missing
 
     def work(self, trade_id: int) -> None:
-        """Take every step that a trade needs now, say what is wrong with it, and note when to look at it again.
+        """Take every step that a trade needs now, report what is wrong with it, and note when to check it again.
 
         Raises:
             IllegalTransition: A bug of ours in this trade. Nothing of this turn may be sent; hold the trade.

@@ -149,7 +149,7 @@ class Owner:
         return f"the trade in {trade.symbol} is closed in the journal: you settled it yourself"
 
     def _turned_over(self, trade: Trade) -> Decimal:
-        """Return the signed position that stands against the trade's side, 0 where none does."""
+        """Return the signed position against the trade's side, 0 if there is none."""
         against = max(-self._sight.shown_of(trade), ZERO)
         return -against if trade.side is Side.BUY else against
 

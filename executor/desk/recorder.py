@@ -1,4 +1,4 @@
-"""Facts into the book: what the broker said of our orders and executions is written down, one change for each.
+"""Facts into the book: the broker's reports on our orders and executions are recorded, one change for each.
 
 Nothing is sent from here. Every call may be repeated with the same fact: the book stays the same.
 """
@@ -152,7 +152,7 @@ class Recorder:
     # ---- errors ----
 
     def refusal(self, refusal: Refusal) -> bool:
-        """Record an error message about an order of ours; whether the truth must now be looked up."""
+        """Record an error message about an order of ours; True if a snapshot must now settle the facts."""
         found = self._book.find_order(None, self._client_id, refusal.order_id)
         if found is None or refusal.code in QUIET_CODES:
             return False
@@ -181,7 +181,7 @@ def _completed(report: OrderReport, order: Order) -> OrderReport:
 
 
 def _as_reported(order: Order, report: OrderReport) -> Order:
-    """Return an order with what the broker said of it. What it did not say stays as it was."""
+    """Return an order updated by the broker's report. What it did not report stays as it was."""
     now = replace(
         order, said=report.status, said_filled=_newer(report.filled, order.said_filled), perm_id=report.perm_id or order.perm_id,
         quantity=order.quantity if report.quantity is None else report.quantity, price=_newer(report.price, order.price),

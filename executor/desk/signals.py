@@ -53,7 +53,7 @@ class Signals:
         self._orders, self._agenda, self._broker, self._clock, self._policy = orders, agenda, broker, clock, policy
 
     def work(self, symbol: str) -> None:
-        """Decide what can be decided of a symbol's signals, within a change, and note when to look at the rest again."""
+        """Decide those of a symbol's signals that can be decided, within a change, and note when to check the rest again."""
         ahead: set[Action] = set()
         due: datetime | None = None
         for row in self._book.waiting(symbol):

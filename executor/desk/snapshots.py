@@ -141,7 +141,7 @@ class Snapshots:
         return {ref: day for ref, (since, day) in self._missed.items() if abs(now - since) >= SETTLE}
 
     def _with_looks(self, books: Books, snapshot: Snapshot) -> Books:
-        """Add what was seen before: how long each difference stands, and ask for another look where it is not believed."""
+        """Add what was seen before: how long each difference has lasted; request another snapshot if it needs confirming."""
         now, current = books.now, differing(books, snapshot)
         self._seen = {d: min(self._seen.get(d, now), now) for d in current}
         apart = {con_id for con_id, _ in current}

@@ -288,7 +288,7 @@ class Journal(Storage):
     # ---- alarms ----
 
     def raise_alarm(self, alarm: Alarm) -> None:
-        """Write an alarm that stands from now on."""
+        """Write a newly opened alarm."""
         sql = "INSERT INTO alarms (key, kind, level, symbol, text, trade_id, raised_at) VALUES (?, ?, ?, ?, ?, ?, ?)"
         self._write(
             sql, alarm.key, alarm.kind.value, alarm.level.value, alarm.symbol, alarm.text, alarm.trade_id,
@@ -296,7 +296,7 @@ class Journal(Storage):
         )  # fmt: skip
 
     def reword_alarm(self, alarm: Alarm) -> None:
-        """Bring the text of an alarm that stands up to date."""
+        """Update the text of an open alarm."""
         self._write("UPDATE alarms SET text = ? WHERE key = ? AND cleared_at IS NULL", alarm.text, alarm.key)
 
     def clear_alarm(self, key: str, text: str) -> None:

@@ -1,4 +1,4 @@
-"""One executor per journal: a lock file beside it, which the system gives back when its holder dies."""
+"""One executor per journal: a lock file next to it, which the system releases when its holder dies."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What the owner holds in a contract and told us to leave alone."""
+    """What the owner holds in a contract and chose to leave alone."""
 
     con_id: int
     symbol: str
@@ -72,7 +72,7 @@ class Meaning:
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """One alarm that stands; `about` is its object, "" where there is only one of its kind."""
+    """One open alarm; `about` is its object, "" where there is only one of its kind."""
 
     kind: AlarmKind
     about: str

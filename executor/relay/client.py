@@ -149,7 +149,7 @@ class RelayClient:
         self._post("/v1/nack", given)
 
     def status(self) -> Status:
-        """Return what the relay says of itself, for the doctor.
+        """Return the relay's own status, for the doctor.
 
         Raises:
             RelayUnavailable: No usable answer.

@@ -38,7 +38,7 @@ _NOTICES = {
 
 
 class Poller:
-    """Fetches signals. `held_back` says why none are to be fetched now, or None."""
+    """Fetches signals. `held_back` returns why none may be fetched now, or None."""
 
     def __init__(
         self,

@@ -193,7 +193,7 @@ class Dashboard:
 
 
 def build(look: Look, now: datetime) -> Dashboard:
-    """Return the dashboard of one look at the journal."""
+    """Return the dashboard for one reading of the journal."""
     content = look.content
     connection = _connection(content)
     positions = _positions(content, connection.account)
@@ -326,7 +326,7 @@ def _shown(trade: Trade, positions: tuple[Position, ...], contracts: Mapping[str
 
 
 def _unrealized(trade: Trade, position: Position | None, multiplier: Decimal | None) -> tuple[Decimal | None, bool]:
-    """Return the result so far, and whether it is the broker's own figure (nothing is held beside the trade)."""
+    """Return the result so far, and whether it is the broker's own figure (nothing else is held in the contract)."""
     if position is None or not trade.held:
         return None, False
     if position.position == trade.signed and position.unrealized is not None:
@@ -376,7 +376,7 @@ def gauge(shown: Shown) -> Gauge | None:
 
 
 def protection(trade: Trade, *, is_alarmed: bool, is_seen: bool) -> Protection:
-    """Return whether the stop that was asked for stands at the broker, in words.
+    """Return whether the stop that was asked for is working at the broker, in words.
 
     The first that speaks wins: the alarm of a missing stop outranks everything, and a trade that holds nothing
     needs none. A stop that is missing for less than the alarm's time is on its way. While the broker is not

@@ -42,7 +42,7 @@ class JournalView:
         self._kept = Kept()
 
     def look(self) -> Look:
-        """Return the journal's present content, or the last one that could be read with the problem beside it."""
+        """Return the journal's current content, or the last readable one together with the problem."""
         with self._lock:
             try:
                 self._read_if_new()

@@ -124,7 +124,7 @@ def _packed(version: str, html: str, *, is_whole: bool = True) -> Rendering:
 
 
 def index() -> BaseResponse:
-    """Answer GET /: the page, 304 where the reader has this version already, or 500 and a page that stands in."""
+    """Answer GET /: the page, 304 where the reader has this version already, or 500 and a substitute page."""
     found = current_page().rendered()
     packed = request.accept_encodings["gzip"] > 0
     response = Response(found.packed if packed else found.plain, mimetype="text/html")

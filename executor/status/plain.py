@@ -33,7 +33,7 @@ _SHOWN = 200  # rows of each kind; there is one open trade for each contract
 
 @dataclass(frozen=True, slots=True)
 class Buttons:
-    """A line of text and the forms beside it: pairs of an address and a label."""
+    """A line of text and its buttons: pairs of an address and a label."""
 
     text: str
     forms: tuple[tuple[str, str], ...]

@@ -1,4 +1,4 @@
-"""What the journal says, read and nothing more: one SQL text for each list, one dataclass for each row.
+"""The journal's contents, read only: one SQL text for each list, one dataclass for each row.
 
 Every function reads inside the caller's transaction, so that all lists of one page show the same moment.
 """

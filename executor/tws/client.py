@@ -114,7 +114,7 @@ class Tws:
 
     @property
     def connected(self) -> bool:
-        """True if orders can be written to the connection now; it says nothing of TWS's own link to IBKR."""
+        """True if orders can be written to the connection now; TWS's own link to IBKR is another matter."""
         return self._transport() is not None
 
     @property
@@ -325,7 +325,7 @@ class Tws:
     # --- what `lookup` asks -------------------------------------------------------------------------
 
     async def details(self, spec: ContractSpec) -> list[Any]:
-        """Return TWS's details of every contract that fits; RequestRefused where it says there is none."""
+        """Return TWS's details of every contract that fits; RequestRefused if TWS reports none."""
         wanted = library.Contract(
             conId=spec.con_id, symbol="" if spec.con_id else spec.local, secType=spec.sec_type,
             exchange=spec.exchange, currency=spec.currency, primaryExchange=spec.primary_exchange,

@@ -40,7 +40,7 @@ _PRICE_FIELD = {"LMT": "lmtPrice", "STP": "auxPrice"}
 
 
 def exact(value: Any) -> Decimal | None:
-    """Return a number of the library as an exact decimal, None where TWS said nothing.
+    """Return a number of the library as an exact decimal, None if TWS sent nothing.
 
     >>> exact(1.18), exact(1.7976931348623157e308), exact(""), exact(100.0)
     (Decimal('1.18'), None, None, Decimal('100'))
@@ -53,7 +53,7 @@ def exact(value: Any) -> Decimal | None:
 
 
 def whole(value: Any) -> int:
-    """Return an id as a whole number, 0 where TWS said nothing or the sentinel."""
+    """Return an id as a whole number, 0 if TWS sent nothing or the sentinel."""
     return 0 if value in (None, "", _UNSET_INTEGER) else int(value)
 
 
@@ -76,7 +76,7 @@ def status_of(word: str, why_held: str = "") -> Status:
 
 
 def from_open_order(order: Any, contract: Any, state: Any) -> OrderReport:
-    """Return what an openOrder message says."""
+    """Return the content of an openOrder message."""
     return OrderReport(
         order_id=whole(order.orderId),
         status=status_of(state.status),
@@ -91,7 +91,7 @@ def from_open_order(order: Any, contract: Any, state: Any) -> OrderReport:
 
 
 def from_completed_order(order: Any, contract: Any, state: Any) -> OrderReport:
-    """Return what a completedOrder message says; it carries neither order id nor client id.
+    """Return the content of a completedOrder message; it carries neither order id nor client id.
 
     Its total quantity is 0 once the order has filled (source: recorded messages), so the order's size is not told.
     """
@@ -123,7 +123,7 @@ def _common(order: Any, contract: Any) -> dict[str, Any]:
 def from_order_status(
     order_id: int, word: str, filled: float, remaining: float, perm_id: int, client_id: int, why_held: str
 ) -> OrderReport:
-    """Return what an orderStatus message says."""
+    """Return the content of an orderStatus message."""
     return OrderReport(
         order_id=whole(order_id),
         status=status_of(word, why_held),
@@ -136,7 +136,7 @@ def from_order_status(
 
 
 def from_execution(contract: Any, execution: Any, at: datetime) -> Fill:
-    """Return what an execDetails message says; `at` is its time, read by `execution_time`."""
+    """Return the content of an execDetails message; `at` is its time, read by `execution_time`."""
     return Fill(
         exec_id=execution.execId,
         order_ref=execution.orderRef or "",
@@ -155,7 +155,7 @@ def from_execution(contract: Any, execution: Any, at: datetime) -> Fill:
 
 
 def from_position(account: str, contract: Any, quantity: float, avg_cost: float) -> Position:
-    """Return what a position message says."""
+    """Return the content of a position message."""
     return Position(
         account,
         whole(contract.conId),

@@ -90,7 +90,7 @@ class Lookup:
             self.ask(*question)
 
     def _watch_anew(self) -> None:
-        """Subscribe to every known contract's prices; what was quoted before says nothing now.
+        """Subscribe to every known contract's prices; earlier quotes no longer count.
 
         Source: IBKR, Message Codes, 1101: market data has to be asked for again.
         """
@@ -245,7 +245,7 @@ def _market_rule(details: Any, exchange: str) -> int:
 
 
 def _size_step(sec_type: str, details: Any) -> Decimal:
-    """Return the step of quantities: whole units, but what TWS says for crypto currencies and the like."""
+    """Return the step of quantities: whole units, except what TWS gives for crypto currencies and the like."""
     if sec_type in _WHOLE_UNITS:
         return Decimal(1)
     step = decode.exact(details.sizeIncrement)

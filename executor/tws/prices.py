@@ -50,5 +50,5 @@ class Prices:
         return said.get("last", said.get("close"))
 
     def forget(self) -> None:
-        """Drop everything: the connection is gone, and what was quoted before it says nothing now."""
+        """Drop everything: the connection is gone, and earlier quotes no longer count."""
         self._quotes.clear()

@@ -1,4 +1,4 @@
-"""One snapshot while it is being read: what TWS has said so far, and which parts have ended.
+"""One snapshot while it is being read: what TWS has reported so far, and which parts have ended.
 
 Whatever arrives until the snapshot is taken, as a reply or of its own accord, goes in, the newest word winning:
 so the snapshot describes one moment, its last, and not a mixture of moments.
@@ -39,7 +39,7 @@ class Gathering:
         self._positions: dict[tuple[str, int], Position] = {}
 
     def order(self, report: OrderReport) -> None:
-        """Take in an openOrder or an orderStatus; what the newer one does not say, the older one said."""
+        """Record an openOrder or an orderStatus; what the newer one leaves out is kept from the older one."""
         key = (report.client_id, report.order_id) if report.order_id > 0 else ("perm", report.perm_id)
         known = self._orders.get(key)
         if known is None:
@@ -101,7 +101,7 @@ class Gathering:
         return True
 
     def snapshot(self, taken_at: datetime, day: str) -> Snapshot:
-        """Return the whole as it stands now."""
+        """Return the snapshot as read so far."""
         known = {report.perm_id for report in self._completed if report.perm_id}
         over = [
             replace(report, completed=True)

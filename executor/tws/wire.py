@@ -1,4 +1,4 @@
-"""What TWS says on one connection: each message as the decoder hands it over becomes a fact for the listener.
+"""TWS's messages on one connection: each one that the decoder passes on becomes a fact for the listener.
 
 One `Wire` lives as long as one connection and keeps nothing beyond it. It believes the messages only: no order
 state is ever inferred from an error, and a message that cannot be read is reported, not passed over.
@@ -264,7 +264,7 @@ class Wire:
         self._end(reading.ACCOUNT)
 
     def shown_positions(self) -> tuple[Position, ...]:
-        """Return the open positions with their market price and unrealised result, where TWS told them."""
+        """Return the open positions with their market price and unrealised result, if TWS reported them."""
         nothing = (None, None)
         return tuple(
             replace(position, market_price=price, unrealized=unrealized)

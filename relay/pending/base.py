@@ -142,7 +142,7 @@ class Stats:
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """The queue took a durable write just now. `wakeups` says how waiting polls learn of a signal."""
+    """The queue has just accepted a durable write. `wakeups` is how waiting polls learn of a signal."""
 
     engine: str  # sqlite, postgresql
     wakeups: str  # in-process, notify, polling

@@ -40,7 +40,7 @@ class Waiting:
 
 @dataclass(slots=True)
 class Picked:
-    """Which signals to lease; or, first, what stands at the head of a line and must not."""
+    """Which signals to lease; or, first, what blocks the head of a line and must go."""
 
     leased: list[Waiting] = field(default_factory=list)
     exhausted: list[Waiting] = field(default_factory=list)

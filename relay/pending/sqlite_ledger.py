@@ -62,7 +62,7 @@ class Ledger:
     # accepting
 
     def put_all(self, puts: list[Put]) -> list[Accepted | BridgeError]:
-        """Decide and store a batch; return one outcome a put, an error of ours as a value.
+        """Decide and store a batch; return one outcome per put, our own errors as values.
 
         A handful of statements for the whole batch: each statement makes this thread wait for all others
         that run Python, which costs more than what it does.
