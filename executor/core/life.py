@@ -1,4 +1,4 @@
-"""What a fact makes of a trade: its orders and its state brought up to its executions and the broker's words. Pure.
+"""How a fact changes a trade: its orders and state follow its executions and the broker's reports. Pure.
 
 `settled` and `moved` return the trade as it is afterwards and the news: what happened on the way, for the trade log
 and for the code that acts on it. Both may be repeated with the same facts: then there is no news.

@@ -68,15 +68,15 @@ Step = Cancel | Resize | Place | LookUp | Unprotected | Hold
 
 @dataclass(slots=True)
 class Moment:
-    """What the steps of a trade depend on besides the trade itself, and a notebook of when they must be asked for again."""
+    """What a trade's steps depend on besides the trade itself, and a note of when to ask for them again."""
 
     now: datetime
     shown: Decimal  # the account's net position in this contract, as the broker last showed it
-    beside: Decimal = ZERO  # what of it is known to be the owner's own
-    ready_since: datetime | None = None  # since when the broker is seen completely
+    beside: Decimal = ZERO  # the part known to be the owner's own
+    ready_since: datetime | None = None  # since when the broker has been completely visible
     counted: bool = True  # whether the position was shown after our last execution in this contract
     lacking_since: datetime | None = None  # since when executions of live orders are missing
-    amiss_since: datetime | None = None  # since when exits and position do not fit, or the stop is missing
+    amiss_since: datetime | None = None  # since when exits and position have not matched, or the stop has been missing
     due: datetime | None = None  # the first instant at which an answer given here becomes another
 
     def shown_for(self, trade: Trade) -> Decimal:

@@ -1,8 +1,8 @@
-"""The book: what the journal holds of the trade now, in memory, as one object.
+"""The book: the journal's current state, in memory, as one object.
 
-It is loaded once, at start. A change is made within `change()`: what is put into the book there is seen there at once,
-and counts when it has been committed; a commit that fails takes all of it back. Nothing is sent from within a change,
-so nobody acts on what is not committed. After a restart the book that is loaded equals the one that was lost.
+It is loaded once, at start. A change is made inside `change()`: it is visible there at once, and counts once it has been
+committed; a commit that fails rolls all of it back. Nothing is sent from inside a change, so nothing acts on what is not
+committed. After a restart the loaded book equals the one that was lost.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from executor.desk.shelf import Shelf
 from executor.journal.journal import Journal
 from executor.journal.rows import Alarm, Block, Holding, InboxRow, Line, Meaning, describe
 
-# A trade that ended, and an execution, stay in the book so long: TWS speaks of them until its day is over.
+# How long a finished trade and an execution stay in the book: TWS reports on them until its day is over.
 KEPT = timedelta(hours=48)
 
 

@@ -1,9 +1,9 @@
-"""The desk: hears facts, and lets all that follows from them be done, in an order that a crash cannot hurt.
+"""The desk: receives facts, and does everything that follows from them, in an order that a crash cannot hurt.
 
-The order of the steps is the safety: what a signal means, the orders that it asks for and their ids are committed
-together; then the bytes leave; then what the broker says of them is committed. A restart finds every one of these
-steps. `recorder` writes facts down, `signals` decides, `orders` takes the steps of trades, `snapshots` brings book and
-broker together, `owner` does what the page's buttons ask.
+The order of the steps is what makes it safe: a signal's decision, its orders and their ids are committed together; then
+the bytes leave; then the broker's reports are committed. A restart finds each of these steps. `recorder` records facts,
+`signals` decides, `orders` takes the steps of trades, `snapshots` compares book and broker, `owner` carries out the
+page's buttons.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is to be written to the broker once it is committed that it is: orders and cancels, in their order."""
+"""What is sent to the broker after the commit: orders and cancels, in sequence."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ log = get_logger(__name__)
 
 
 class Outbox:
-    """Bytes that wait for a commit. Where TWS is gone the rest stays unsent: what was noted is looked up by evidence."""
+    """Bytes that wait for a commit. If TWS is gone the rest stays unsent: evidence settles what became of it."""
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate

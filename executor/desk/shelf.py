@@ -1,4 +1,4 @@
-"""One kind of thing in the book, by key: changed at once, written when that is committed, taken back when it is not."""
+"""One kind of thing in the book, by key: changed at once, written on commit, rolled back if the commit fails."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ V = TypeVar("V")
 
 
 class Shelf(Generic[K, V]):
-    """One kind of thing in the book, by key, with what it was before the change that is being made."""
+    """One kind of thing in the book, by key, with its values from before the current change."""
 
     def __init__(
         self, key: Callable[[V], K], save: Callable[[V | None, V | None], None],
@@ -18,15 +18,15 @@ class Shelf(Generic[K, V]):
     ) -> None:  # fmt: skip
         """Args:
         key: of a thing, its key.
-        save: writes into the journal what a thing was and what it is; None: it is not there.
-        moved: hears of every change, so that an index follows it.
+        save: writes a thing's old and new value to the journal; None: it does not exist.
+        moved: is called for every change, so that an index can follow.
         """
         self._now: dict[K, V] = {}
         self._before: dict[K, V | None] = {}
         self._key, self._save, self._moved = key, save, moved
 
     def load(self, values: Iterable[V]) -> None:
-        """Take in what the journal holds; it is no change."""
+        """Load the journal's rows; this is not a change."""
         for value in values:
             self._now[self._key(value)] = value
             self._moved(None, value)
@@ -42,7 +42,7 @@ class Shelf(Generic[K, V]):
         self._change(self._key(value), value)
 
     def take_off(self, key: K) -> None:
-        """One thing is there no longer."""
+        """Remove one thing."""
         if key in self._now:
             self._change(key, None)
 
@@ -52,7 +52,7 @@ class Shelf(Generic[K, V]):
         self._set(key, before, value)
 
     def forget(self, key: K) -> None:
-        """Let go of what the journal keeps; it is no change."""
+        """Forget what the journal keeps; this is not a change."""
         self._set(key, self._now.get(key), None)
 
     def _set(self, key: K, before: V | None, value: V | None) -> None:
@@ -63,22 +63,22 @@ class Shelf(Generic[K, V]):
         self._moved(before, value)
 
     def save(self) -> None:
-        """Write what is changed, in the order of the first change."""
+        """Write the changes, in the order of the first change."""
         for key, before in self._before.items():
             after = self._now.get(key)
             if before is not after and before != after:
                 self._save(before, after)
 
     def changed(self) -> list[V]:
-        """Return what is changed and still there."""
+        """Return what has changed and still exists."""
         return [self._now[key] for key in self._before if key in self._now]
 
     def settle(self) -> None:
-        """What was changed is committed."""
+        """Note that the change is committed."""
         self._before.clear()
 
     def take_back(self) -> None:
-        """What was changed was not committed: everything is as it was."""
+        """Roll the change back: everything is as it was before."""
         for key, before in self._before.items():
             self._set(key, self._now.get(key), before)
         self._before.clear()

@@ -1,4 +1,4 @@
-"""Gives every waiting signal its outcome: the rules decide on what the book and the broker show, this carries it out."""
+"""Gives every waiting signal its outcome: the rules decide from what book and broker show, this module carries it out."""
 
 from __future__ import annotations
 

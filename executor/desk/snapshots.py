@@ -1,4 +1,4 @@
-"""A complete snapshot into the book: its facts, then what `reconcile` makes of book and broker, in one change."""
+"""A complete snapshot into the book: its facts, then the resolutions of `reconcile`, in one change."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from executor.desk.sight import Sight
 
 log = get_logger(__name__)
 
-SETTLE = timedelta(seconds=2)  # a difference must stand this long, equally, before something is made of it
+SETTLE = timedelta(seconds=2)  # a difference must persist this long, unchanged, before it is acted on
 BELIEVE = timedelta(seconds=30)  # and this long, where nothing explains it: TWS reports positions late
 LATER = timedelta(seconds=5)  # between two checks of a difference that persists
 _REDUCED = {ExitReason.UNKNOWN: "in a way that TWS no longer shows", ExitReason.LIQUIDATED: "by IBKR: liquidated"}
@@ -49,7 +49,7 @@ After = Callable[[], None]
 
 
 class Snapshots:
-    """Apply snapshots. What must be sent because of one is returned, to be done once orders may go out."""
+    """Applies snapshots. Returns what must be sent because of one, to be done once orders may go out."""
 
     def __init__(
         self, book: Book, gate: Gate, sight: Sight, life: Life, alarms: Alarms, recorder: Recorder, orders: Orders,

@@ -1,4 +1,4 @@
-"""The watch: what must be noticed by the clock, because no message announces it, and is about no single trade."""
+"""The watch: what only the clock can reveal, because no message announces it, and that is not about a single trade."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from executor.desk.sight import Sight
 from executor.journal.journal import Journal
 
 BLIND = timedelta(seconds=60)  # how long the broker may be unseen while a position is held
-LOOK_ROUND = timedelta(minutes=10)  # a complete snapshot at least this often, whatever happens
+LOOK_ROUND = timedelta(minutes=10)  # take a complete snapshot at least this often
 STEADY = timedelta(seconds=5)  # how long the broker must be visible again before it counts as visible
 MISMATCH = timedelta(seconds=2)  # how long a position may disagree with the executions before it is looked up
 SHOWN = timedelta(minutes=15)  # how long an unknown exit is reported at least
@@ -25,7 +25,7 @@ _STOPS = {StopCause.STORAGE: AlarmKind.STORAGE, StopCause.PROGRAM: AlarmKind.PRO
 
 
 class Watch:
-    """Called by the desk's tick: what is held against the clock is one thing each, however many trades are open."""
+    """Called by the desk's tick: each check costs the same, however many trades are open."""
 
     def __init__(self, book: Book, gate: Gate, sight: Sight, alarms: Alarms, journal: Journal, clock: Clock) -> None:
         self._book, self._gate, self._sight, self._alarms = book, gate, sight, alarms
