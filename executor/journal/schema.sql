@@ -143,7 +143,7 @@ CREATE TABLE blocks (
     PRIMARY KEY (account, con_id, side)
 ) STRICT;
 
--- What the owner holds beside us and told us to leave alone.
+-- What the owner holds besides our trades and chose to leave alone.
 CREATE TABLE ignored_holdings (
     account TEXT NOT NULL, con_id INTEGER NOT NULL, symbol TEXT NOT NULL, quantity TEXT NOT NULL, chosen_at TEXT NOT NULL,
     PRIMARY KEY (account, con_id)

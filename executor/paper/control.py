@@ -1,6 +1,6 @@
 """The control port: one JSON object a line, `{"do": "set_price", "symbol": "EURUSD", "price": "1.2005"}`.
 
-The answer is `{"ok": true, "result": …}` or `{"ok": false, "error": "…"}`. It listens on loopback only: whoever
+The answer is `{"ok": true, "result": …}` or `{"ok": false, "error": "…"}`. It listens on loopback only: anyone who
 reaches it owns the market. For people: `python -m executor.paper.control PORT set-price EURUSD 1.2005`.
 """
 
