@@ -115,9 +115,9 @@ def test_every_mistake_of_executor_toml_is_listed(load: Callable[..., ExecutorSe
     said = "\n".join(caught.value.problems)
     for words in (
         "speed is not a table", "unprotected must be one of hold, flatten", "outside_rth must be true or false",
-        "protect_seconds must be whole seconds", "[policies] colour is no key", "max_open_trades must be",
+        "protect_seconds must be whole seconds", "[policies] colour is not a key", "max_open_trades must be",
         "the size of EURUSD must be", "exchange is missing", "currency is missing", "sec_type must be one of",
-        "expiry must be YYYYMM", '[contracts."ES"] colour is no field', "con_id must be a whole number",
+        "expiry must be YYYYMM", '[contracts."ES"] colour is not a field', "con_id must be a whole number",
         "described above already",
     ):  # fmt: skip
         assert words in said, words

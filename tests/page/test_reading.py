@@ -278,8 +278,8 @@ def test_empty_journal_says_that_nothing_happened_yet(bench):
 # fmt: off
 BROKEN = {
     "missing":        (lambda path: None,                                              "there is no journal"),
-    "not a database": (lambda path: path.write_bytes(b"not a journal" * 100),          "damaged or no journal"),
-    "empty":          (lambda path: path.write_bytes(b""),                             "other tables"),
+    "not a database": (lambda path: path.write_bytes(b"not a journal" * 100),          "damaged or not a journal"),
+    "empty":          (lambda path: path.write_bytes(b""),                             "different tables"),
     "a folder":       (lambda path: path.mkdir(),                                      "cannot be read"),
 }
 # fmt: on
