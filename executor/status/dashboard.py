@@ -77,7 +77,9 @@ class Shown:
     result: Decimal | None = None  # of a closed trade, before commissions
     per_unit: bool = False  # the two results above are for one unit: the contract's multiplier is not known
     currency: str = ""
-    at_broker: Decimal = ZERO  # what the broker shows of the contract, signed, without what the owner chose to leave alone
+    at_broker: Decimal = (
+        ZERO  # what the broker shows of the contract, signed, without what the owner chose to leave alone
+    )
     held_since: datetime | None = None  # since when it waits for the owner's choice
 
     @property
