@@ -46,7 +46,8 @@ def arrives(world: World, letter: Letter, reject: bool) -> World:
     if known is not None and not known.lives:
         return tell(world, (letter.order_id, 104 if known.status == "filled" else 103))
     if known is not None and known.status != "held":
-        return changed(world, replace(known, size=ticket.quantity))
+        whole = ticket.quantity <= known.filled  # nothing of it is left: it counts as filled
+        return changed(world, replace(known, size=ticket.quantity, status="filled" if whole else known.status))
     parent = _order(world, ticket.parent_id)
     if ticket.parent_id and (parent is None or not parent.lives):
         return tell(world, (letter.order_id, 10006 if parent is None else 135))

@@ -115,7 +115,7 @@ class Kept:
 @hashed_once
 @dataclass(frozen=True)
 class Memory:
-    """What a living executor has in memory beside its book; `shell` takes it out of a desk and puts it back."""
+    """What a living executor has in memory beside its book."""
 
     values: tuple[object, ...]
     ready: bool
