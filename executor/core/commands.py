@@ -14,7 +14,7 @@ class CommandKind(StrEnum):
     ADOPT = "adopt"  # a trade on hold: take what the broker shows as the trade and go on
     FLATTEN = "flatten"  # a trade on hold: cancel its orders and close what the broker shows of it
     DISMISS = "dismiss"  # a trade on hold: the owner has settled it; close the row
-    IGNORE_POSITION = "ignore-position"  # a symbol: leave the owner's position alone and trade beside it
+    IGNORE_POSITION = "ignore-position"  # a symbol: leave the owner's position alone and trade alongside it
     ADOPT_POSITION = "adopt-position"  # a symbol: make the owner's position a trade of the journal
 
 

@@ -29,7 +29,7 @@ class Found:
         """Return them as a value.
 
         Raises:
-            JournalError: A column holds what was never written there. The text says the mend.
+            JournalError: A column holds what was never written there. The text says how to fix it.
         """
         try:
             return trade_of(self.row, map(order_of, self.orders), map(execution_of, self.executions))

@@ -275,7 +275,7 @@ class RelayClient:
 
 
 def consumer_of(journal: Path) -> str:
-    """Return the id by which the executor of a journal names itself to the relay: made once, kept in a file beside it.
+    """Return the id by which the executor of a journal identifies itself to the relay: created once, kept in a file next to it.
 
     The file is no part of a backup, so that a journal that is restored elsewhere makes another executor.
 

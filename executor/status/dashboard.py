@@ -148,7 +148,7 @@ class Dashboard:
     is_connected: bool = False
     connection: Connection = Connection()
     reported_at: datetime | None = None  # when the executor last published
-    problem: str = ""  # why the journal, or a trade of it, cannot be read
+    problem: str = ""  # why the journal, or one of its trades, cannot be read
     open_trades: tuple[Shown, ...] = ()
     closed_trades: tuple[Shown, ...] = ()
     unreadable: tuple[Unreadable, ...] = ()

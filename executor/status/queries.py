@@ -27,7 +27,7 @@ CLOSED_SHOWN, SIGNALS_SHOWN, LOG_SHOWN = 40, 60, 150
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A trade of which a value cannot be read: what its buttons need, and what is wrong with it."""
+    """A trade with an unreadable value: what its buttons need, and what is wrong with it."""
 
     id: int
     symbol: str
@@ -169,7 +169,7 @@ def trade_symbol(db: sqlite3.Connection, trade_id: int) -> str | None:
 
 
 def _trades(db: sqlite3.Connection, kept: Kept, which: str, *values: object) -> tuple[list[Trade], list[Unreadable]]:
-    """Return the trades that a query names, and beside them those that cannot be read, in words."""
+    """Return the trades that a query selects, and separately those that cannot be read, in words."""
     read: list[Trade] = []
     lost: list[Unreadable] = []
     for found in found_trades(lambda sql, *given: db.execute(sql, given).fetchall(), which, *values):
