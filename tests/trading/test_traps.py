@@ -371,7 +371,9 @@ async def test_stop_that_sleeps_although_its_entry_has_filled_is_no_stop(house: 
     fault(house, "hold_children", role="stop_loss")
     house.buy(**LONG)
     await house.until(lambda: "unprotected" in house.alarms())
-    assert house.position() == 10000 and "asleep" in str(house.rows("SELECT text FROM alarms"))
+    assert house.position() == 10000 and "the stop-loss is not active at the broker" in str(
+        house.rows("SELECT text FROM alarms")
+    )
 
 
 @pytest.mark.house(policy=Policy(protect_seconds=3600))
