@@ -8,6 +8,7 @@ from common.clock import Clock, SystemClock
 from relay.asgi import App, Front
 from relay.context import Relay
 from relay.credentials import Credentials
+from relay.delivery import Delivery
 from relay.intake import Intake
 from relay.pending.base import Pending
 from relay.settings import RelaySettings
@@ -23,17 +24,17 @@ def make_relay(settings: RelaySettings, pending: Pending, clock: Clock | None = 
 
 
 def make_front(relay: Relay) -> Front:
-    """Return the relay as an ASGI application. Flask is imported when it is needed: alerts are taken before that."""
-    intake = Intake(relay)
+    """Return the relay as an ASGI application. Flask is imported when it is needed: alerts and polls are taken before that."""
+    intake, delivery = Intake(relay), Delivery(relay)
 
     def web() -> App:
         from a2wsgi import WSGIMiddleware
 
         from relay.web import make_web
 
-        return WSGIMiddleware(make_web(relay, intake), workers=relay.settings.threads)  # type: ignore[arg-type, return-value]
+        return WSGIMiddleware(make_web(relay, intake, delivery), workers=relay.settings.threads)  # type: ignore[arg-type, return-value]
 
-    return Front(relay, intake, web)
+    return Front(relay, intake, delivery, web)
 
 
 def create_app(settings: RelaySettings, pending: Pending, clock: Clock | None = None) -> Flask:
@@ -44,4 +45,4 @@ def create_app(settings: RelaySettings, pending: Pending, clock: Clock | None = 
     from relay.web import make_web
 
     relay = make_relay(settings, pending, clock)
-    return make_web(relay, Intake(relay))
+    return make_web(relay, Intake(relay), Delivery(relay))

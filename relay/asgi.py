@@ -1,7 +1,8 @@
-"""The relay as an ASGI application: alerts are answered in the event loop, everything else by Flask in a thread.
+"""The relay as an ASGI application: alerts and the executor's calls are answered in the event loop, the rest by Flask.
 
-No thread waits for a socket. Whatever a request is for, its body is read here, up to 16 KiB; an alert then goes to the
-queue's writer and is answered after its commit, while Flask gets requests that are whole.
+No thread waits for a socket, or for a signal. Whatever a request is for, its body is read here, up to 16 KiB; an alert
+or a poll then goes to the queue's writer and is answered after its commit. Flask gets requests that are whole, in a
+thread each.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from typing import Any
 
 from common.errors import SignalTooLarge
 from common.logs import get_logger
+from relay.calls import Call, Request
 from relay.context import Relay
 from relay.credentials import LineLimit
-from relay.intake import MAX_BODY_BYTES, Call, Intake, Request
+from relay.delivery import Delivery
+from relay.intake import MAX_BODY_BYTES, Intake
 from relay.problems import Answer, RequestRefused, answer, code_of
 
 Scope = MutableMapping[str, Any]
@@ -27,7 +30,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MOST_TARGET_BYTES, MOST_FIELD_BYTES, MOST_FIELDS = 2048, 8190, 64
 PART_SECONDS, MOST_IGNORED = 1.0, 256 * 1024  # what is read and thrown away after a last answer, at most
-MOST_TOGETHER = 64  # alerts; those that came first do not wait for more
+MOST_TOGETHER = 64  # works of the queue; those that came first do not wait for more
 log = get_logger(__name__)
 
 
@@ -38,8 +41,10 @@ class ClientGone(Exception):
 class Front:
     """The application. `make_web` returns Flask's part; it is called in a thread, at the first request for it."""
 
-    def __init__(self, relay: Relay, intake: Intake, make_web: Callable[[], App]) -> None:
-        self._relay, self._intake, self._make_web = relay, intake, make_web
+    def __init__(self, relay: Relay, intake: Intake, delivery: Delivery, make_web: Callable[[], App]) -> None:
+        self._relay, self._intake, self._delivery, self._make_web = relay, intake, delivery, make_web
+        # Flask takes a path with and without a slash at its end, and so must who answers in its place.
+        self._deliveries = {path + slash: path for path in delivery.paths for slash in ("", "/")}
         self._web: asyncio.Future[App] | None = None
         self._rounds = Rounds()
         self._lines = LineLimit()  # of requests that are not even valid
@@ -55,11 +60,24 @@ class Front:
             await self._refuse(exc, receive, send)
             return
         secret = alert_secret(scope)
-        if secret is None:
-            await self._ask_web(scope, body, receive, send)
+        delivery = self._deliveries.get(scope["path"]) if scope["method"] == "POST" else None
+        if secret is None and delivery is None:
+            await self._ask_web(scope, body, send)
             return
         request = Request(headers, body, self._sender(scope, headers), scope["path"], secret or None)
-        await give(send, await self._intake.accept(request, self._rounds.wait))
+        if delivery is None:
+            await give(send, await self._intake.accept(request, self._rounds.wait))
+        else:
+            await give(send, await self._deliver(delivery, request, receive))
+
+    async def _deliver(self, path: str, request: Request, receive: Receive) -> Answer:
+        """Answer one of the executor's calls; while it waits, watch whether the client is still there."""
+        presence = Presence()
+        watch = asyncio.ensure_future(presence.watch(receive))
+        try:
+            return await self._delivery.accept(path, request, self._rounds.wait, presence.is_there)
+        finally:
+            watch.cancel()
 
     def _sender(self, scope: Scope, headers: dict[str, str]) -> str:
         client = scope.get("client")
@@ -92,14 +110,11 @@ class Front:
             self._web = asyncio.ensure_future(asyncio.to_thread(self._make_web))
         return await asyncio.shield(self._web)
 
-    async def _ask_web(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
-        """Let Flask answer; meanwhile, watch whether the client is still there."""
-        web, presence = await self._ready_web(), Presence()
-        watch = asyncio.ensure_future(presence.watch(receive))
-        try:
-            await web(whole(scope, len(body), presence), presence.reader(body), send)
-        finally:
-            watch.cancel()
+    async def _ask_web(self, scope: Scope, body: bytes, send: Send) -> None:
+        async def receive() -> MutableMapping[str, Any]:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        await (await self._ready_web())(whole(scope, len(body)), receive, send)
 
 
 class Presence:
@@ -110,20 +125,15 @@ class Presence:
     """
 
     def __init__(self) -> None:
-        self.is_gone = False
+        self._is_gone = False
+
+    def is_there(self) -> bool:
+        return not self._is_gone
 
     async def watch(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
-        self.is_gone = True
-
-    def reader(self, body: bytes) -> Receive:
-        """Return what Flask's adapter reads: the whole body, at once."""
-
-        async def receive() -> MutableMapping[str, Any]:
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        return receive
+        self._is_gone = True
 
 
 class Rounds:
@@ -233,7 +243,7 @@ def alert_secret(scope: Scope) -> str | None:
     return secret if secret and secret != path and "/" not in secret else None
 
 
-def whole(scope: Scope, length: int, presence: Presence) -> Scope:
+def whole(scope: Scope, length: int) -> Scope:
     """Return a request for Flask: its body is whole, and no header of it can pass for another's."""
     headers = [
         (name, value)
@@ -241,7 +251,7 @@ def whole(scope: Scope, length: int, presence: Presence) -> Scope:
         if b"_" not in name and name not in (b"content-length", b"transfer-encoding")
     ]
     headers.append((b"content-length", b"%d" % length))
-    return {**scope, "headers": headers, "relay.presence": presence}
+    return {**scope, "headers": headers}
 
 
 async def give(send: Send, found: Answer, more: bool = False) -> None:

@@ -17,7 +17,7 @@ from relay.problems import TooManyFailures
 from relay.settings import RelaySettings
 
 log = get_logger(__name__)
-THREADS_FOR_OTHERS = 16  # long polls never take these
+MOST_POLLS = 48  # that wait at the same time; each takes part in every commit that stores a signal
 MOST_NOTICES, TOLD_SECONDS, SECOND_AGAIN_SECONDS = 100, 60.0, 600.0
 
 
@@ -57,7 +57,7 @@ class Relay:
         self._told: deque[tuple[float, dict[str, str]]] = deque(maxlen=MOST_NOTICES)  # until when, what
         hops = self.settings.proxy_hops or 0
         self.proxies = Proxies(hops, networks(self.settings.trusted_proxies))
-        self.polls = BoundedSemaphore(self.settings.threads - THREADS_FOR_OTHERS)
+        self.polls = BoundedSemaphore(MOST_POLLS)
 
     def notice_second(self, consumer: str, address: str) -> None:
         """Notify the owner, through the executor that may poll, of another that may not; once in ten minutes for each."""
@@ -81,6 +81,11 @@ class Relay:
             while True:
                 self._told.append((now + TOLD_SECONDS, self.notices.popleft()))
         return [notice for until, notice in self._told if until > now]
+
+    def require_executor(self, authorization: str | None, address: str, path: str) -> None:
+        """Raise UnauthenticSignal or TooManyFailures unless the request carries an executor's token."""
+        if not self.credentials.is_executor(bearer(authorization)):
+            raise self.unauthentic(address, path)
 
     def unauthentic(self, address: str, path: str) -> UnauthenticSignal | TooManyFailures:
         """Count a wrong or missing credential; return the error to answer with."""

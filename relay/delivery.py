@@ -1,27 +1,25 @@
 """What the executor calls: lease, ack, nack.
 
-A poll holds one thread; so many threads are kept free of polls that nothing else waits for one. Just before
-leasing it is checked that the client is still there: a signal is not lent to nobody.
+A poll waits in the queue and holds no thread. Just before leasing it is checked that the client is still there: a
+signal is not lent to nobody.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-
-from flask import Blueprint, Response, request
 
 from common import strict_json
 from common.clock import utc_text
 from common.errors import AnotherConsumer, LeaseLost, MalformedSignal, Problem
 from common.logs import get_logger
+from relay.calls import Request, Wait, blocking, result_of, to_the_end
 from relay.context import Relay
-from relay.pending.base import MAX_LEASE_SECONDS, MAX_RETRY_SECONDS, Consumer, Leased
-from relay.problems import reply
-from relay.views import body, require_executor, response
+from relay.pending.base import MAX_LEASE_SECONDS, MAX_RETRY_SECONDS, AckResult, Consumer, Leased, Wish
+from relay.problems import Answer, answer, code_of, reply
 
 log = get_logger(__name__)
 MOST_LEASED, LONGEST_WAIT_SECONDS, MOST_ACKS = 100, 55.0, 200
@@ -39,89 +37,105 @@ class Poll:
     consumer: str | None = None  # the executor's own id; callers without one cannot be told apart
 
 
-def blueprint(relay: Relay) -> Blueprint:
-    """Return the endpoints of the executor."""
-    web = Blueprint("delivery", __name__, url_prefix="/v1")
+class Delivery:
+    """The endpoints of the executor: from a request to its answer."""
 
-    @web.before_request
-    def executor_only() -> None:
-        require_executor(relay)
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+        self._endpoints: dict[str, Callable[[Request, Wait, Callable[[], bool]], Awaitable[Answer]]] = {
+            "/v1/lease": self._lease, "/v1/ack": self._ack, "/v1/nack": self._nack,
+        }  # fmt: skip
 
-    for endpoint in (lease, ack, nack):
-        view = partial(endpoint, relay)
-        web.add_url_rule(
-            f"/{endpoint.__name__}", endpoint.__name__, view, methods=["POST"], provide_automatic_options=False
-        )
-    return web
+    @property
+    def paths(self) -> list[str]:
+        """Return the paths that are answered here, to POST."""
+        return list(self._endpoints)
 
+    async def accept(self, path: str, request: Request, wait: Wait, is_there: Callable[[], bool]) -> Answer:
+        """Answer a request to one of `paths`, whole or refused. Never raises.
 
-def lease(relay: Relay) -> Response:
-    """Answer a poll: with signals, with what the owner should hear, or with nothing when the time is up."""
-    poll = read_poll(_fields())
-    try:
-        signals = _wait_for_signals(relay, poll, _connected(request.environ))
-    except AnotherConsumer as exc:
-        relay.notice_second(poll.consumer or "", request.remote_addr or "")
-        log.error("second_executor_refused", reason=exc.message)
-        raise
-    value: dict[str, object] = {"signals": [_signal(each) for each in signals]}
-    notices = relay.take_notices()
-    if notices:
-        value["notices"] = notices
-    return _dated(relay, value)
+        `is_there` tells whether the client still is, as far as its socket shows; asked in any thread.
+        """
+        relay = self._relay
+        try:
+            relay.require_executor(request.headers.get("authorization"), request.address, request.path)
+            return await self._endpoints[path](request, wait, is_there)
+        except Exception as exc:
+            relay.refused.add(code_of(exc))
+            return answer(exc)
 
+    def answer(self, path: str, request: Request) -> Answer:
+        """Do the same in the caller's thread, which waits; nobody tells whether the client is still there."""
+        return to_the_end(self.accept(path, request, blocking, lambda: True))
 
-def ack(relay: Relay) -> Response:
-    """Finish signals that the executor has committed."""
-    result = relay.pending.ack(read_acks(_fields()), relay.clock.now())
-    log.info("signals_acked", acked=",".join(result.acked), stale=",".join(result.stale))
-    return _dated(relay, {"acked": result.acked, "stale": result.stale})
+    async def _lease(self, request: Request, wait: Wait, is_there: Callable[[], bool]) -> Answer:
+        """Answer a poll: with signals, with what the owner should hear, or with nothing when the time is up."""
+        relay, poll = self._relay, read_poll(_fields(request.body))
+        try:
+            signals = await self._wait_for_signals(poll, wait, is_there)
+        except AnotherConsumer as exc:
+            relay.notice_second(poll.consumer or "", request.address)
+            log.error("second_executor_refused", reason=exc.message)
+            raise
+        value: dict[str, object] = {"signals": [_signal(each) for each in signals]}
+        notices = relay.take_notices()
+        if notices:
+            value["notices"] = notices
+        return self._dated(value)
 
+    async def _ack(self, request: Request, wait: Wait, is_there: Callable[[], bool]) -> Answer:
+        """Finish signals that the executor has committed."""
+        acks = read_acks(_fields(request.body))
+        result: AckResult = await result_of(wait, partial(self._relay.pending.finish, acks, self._relay.clock.now()))
+        log.info("signals_acked", acked=",".join(result.acked), stale=",".join(result.stale))
+        return self._dated({"acked": result.acked, "stale": result.stale})
 
-def nack(relay: Relay) -> Response:
-    """Take one signal back, to be delivered again."""
-    id, token, reason, retry_seconds = read_nack(_fields())
-    if not relay.pending.nack(id, token, reason, retry_seconds, relay.clock.now()):
-        raise LeaseLost(f"{id} is leased to another executor, finished, or unknown")
-    log.info("signal_given_back", id=id, reason=reason, retry_seconds=retry_seconds)
-    return _dated(relay, {"status": "returned", "id": id})
+    async def _nack(self, request: Request, wait: Wait, is_there: Callable[[], bool]) -> Answer:
+        """Take one signal back, to be delivered again."""
+        id, token, reason, retry_seconds = read_nack(_fields(request.body))
+        now = self._relay.clock.now()
+        if not await result_of(wait, partial(self._relay.pending.give_back, id, token, reason, retry_seconds, now)):
+            raise LeaseLost(f"{id} is leased to somebody else, finished, or unknown")
+        log.info("signal_given_back", id=id, reason=reason, retry_seconds=retry_seconds)
+        return self._dated({"status": "returned", "id": id})
 
+    async def _wait_for_signals(self, poll: Poll, wait: Wait, is_there: Callable[[], bool]) -> list[Leased]:
+        """Return the next signals, waiting for the first as long as asked, or [].
 
-def _wait_for_signals(relay: Relay, poll: Poll, connected: Callable[[], bool]) -> list[Leased]:
-    """Return the next signals, waiting for the first as long as asked, or [].
+        Ends early when the client is gone, when the server stops, and without waiting at all when as many
+        polls wait as may wait.
+        """
+        relay = self._relay
+        waits = poll.wait_seconds > 0 and relay.polls.acquire(blocking=False)
 
-    Ends early when the client is gone, when the server stops, and without waiting at all when as many
-    polls wait as may wait.
-    """
-    waits = poll.wait_seconds > 0 and relay.polls.acquire(blocking=False)
-    try:
-        consumer, is_noted = _consumer(relay, poll), False
-        until = relay.clock.monotonic() + (min(poll.wait_seconds, relay.settings.longest_poll_seconds) if waits else 0)
-        while not relay.closing.is_set():
-            left = max(0.0, until - relay.clock.monotonic())
-            found = relay.pending.take(poll.limit, poll.lease_seconds, relay.clock.now, left, connected, consumer)
-            if not is_noted:  # not before: a second executor that is refused must not hide that the first is silent
-                relay.pending.note_poll(relay.clock.now())
-                is_noted = True
-            if found or not left or not connected():
-                return found
-        return []
-    finally:
-        if waits:
-            relay.polls.release()
+        def is_wanted() -> bool:
+            return is_there() and not relay.closing.is_set()
 
+        try:
+            is_noted = False
+            longest = min(poll.wait_seconds, relay.settings.longest_poll_seconds) if waits else 0
+            until = relay.clock.monotonic() + longest
+            while True:
+                left = max(0.0, until - relay.clock.monotonic())
+                wish = Wish(poll.limit, poll.lease_seconds, relay.clock.now, left, is_wanted, self._consumer(poll))
+                found: list[Leased] = await result_of(wait, partial(relay.pending.poll, wish))
+                if not is_noted:  # not before: a second executor that is refused must not hide that the first is silent
+                    relay.pending.note_poll(relay.clock.now())
+                    is_noted = True
+                if found or not left or not is_wanted():
+                    return found
+        finally:
+            if waits:
+                relay.polls.release()
 
-def _consumer(relay: Relay, poll: Poll) -> Consumer | None:
-    if poll.consumer is None:
-        return None
-    return Consumer(poll.consumer, timedelta(seconds=relay.settings.executor_silent_seconds))
+    def _consumer(self, poll: Poll) -> Consumer | None:
+        if poll.consumer is None:
+            return None
+        return Consumer(poll.consumer, timedelta(seconds=self._relay.settings.executor_silent_seconds))
 
-
-def _connected(environ: dict[str, object]) -> Callable[[], bool]:
-    """Return a check of whether the client is still there, if the server in front knows (see relay.asgi)."""
-    scope = environ.get("asgi.scope")
-    presence = scope["relay.presence"] if isinstance(scope, dict) else None
-    return (lambda: True) if presence is None else (lambda: not presence.is_gone)
+    def _dated(self, value: dict[str, object]) -> Answer:
+        """Return an answer that carries the relay's clock to the millisecond, for measuring the skew."""
+        return reply(200, value, {"X-Relay-Time": utc_text(self._relay.clock.now())})
 
 
 def _signal(leased: Leased) -> dict[str, object]:
@@ -135,16 +149,11 @@ def _signal(leased: Leased) -> dict[str, object]:
     }
 
 
-def _dated(relay: Relay, value: dict[str, object]) -> Response:
-    """Return an answer that carries the relay's clock to the millisecond, for measuring the skew."""
-    return response(reply(200, value, {"X-Relay-Time": utc_text(relay.clock.now())}))
-
-
 # --- reading what the executor sends ----------------------------------------------------------------
 
 
-def _fields() -> dict[str, object]:
-    value = strict_json.loads(body())
+def _fields(body: bytes) -> dict[str, object]:
+    value = strict_json.loads(body)
     if not isinstance(value, dict):
         raise MalformedSignal("must be one JSON object")
     return value

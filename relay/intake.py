@@ -9,11 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, TypeVar
 
 from common import strict_json
 from common.clock import utc_text
@@ -23,28 +21,14 @@ from common.logs import HIDDEN, get_logger, scrub
 from common.signals import ID_LIMIT, Action, Alert, Envelope, Signal, alert_from, payload_text
 from common.signing import HEADERS, sign
 from relay.addresses import is_within, networks
+from relay.calls import Request, Wait, blocking, result_of, to_the_end
 from relay.context import Relay, bearer
-from relay.pending import outcome_of
-from relay.pending.base import Accepted, NewSignal, Refused, Told, storable
+from relay.pending.base import Accepted, NewSignal, Refused, storable
 from relay.problems import AddressRefused, Answer, answer, code_of, reply
 
 log = get_logger(__name__)
 MAX_BODY_BYTES = 16 * 1024
-Outcome = TypeVar("Outcome")
-Call = Callable[[Told], None]  # the queue's work; it reports its outcome, or an error as a value
-Wait = Callable[[Call], Awaitable[Any]]  # begins such a work and waits for its outcome
 _SECRET_IN_TEXT = re.compile(r'("secret"\s*:\s*")((?:[^"\\]|\\.){1,512})')
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A request for this endpoint, all of it here: whichever server took it."""
-
-    headers: Mapping[str, str]  # names in lower case
-    body: bytes
-    address: str  # the sender's, "" if unknown
-    path: str
-    path_secret: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +88,7 @@ class Intake:
         case = Case(self._relay.clock.now())
         try:
             new = self._receive(case, request)
-            stored = await wait(partial(self._relay.pending.put, new, case.now))
-            if isinstance(stored, Exception):
-                raise stored
-            return self._accepted(case, stored)
+            return self._accepted(case, await result_of(wait, partial(self._relay.pending.put, new, case.now)))
         except Exception as exc:
             if case.posted and isinstance(exc, MalformedSignal | DuplicateConflict):
                 await self._keep(case.posted, exc, case.now, wait)
@@ -116,7 +97,7 @@ class Intake:
 
     def answer(self, request: Request) -> Answer:
         """Do the same in the caller's thread, which waits for the commit."""
-        return _to_the_end(self.accept(request, _blocking))
+        return to_the_end(self.accept(request, blocking))
 
     def _receive(self, case: Case, request: Request) -> NewSignal:
         """Authenticate, validate and sign; return what is to be stored."""
@@ -153,26 +134,9 @@ class Intake:
         log.warning("alert_refused", code=error.code, reason=reason)
         refused = Refused(now, error.code, storable(reason), storable(body))
         try:
-            failure = await wait(partial(self._relay.pending.refuse, refused))
+            await result_of(wait, partial(self._relay.pending.refuse, refused))
         except Exception as exc:  # whatever it is, the sender waits for an answer
-            failure = exc
-        if isinstance(failure, Exception):
-            log.warning("refused_alert_not_kept", error=type(failure).__name__, reason=str(failure))
-
-
-async def _blocking(call: Call) -> Any:
-    """Begin a work of the queue and wait for it in this thread: nothing here is ever suspended."""
-    return outcome_of(call)
-
-
-def _to_the_end(steps: Coroutine[Any, Any, Outcome]) -> Outcome:
-    """Run what is never suspended; return its result."""
-    try:
-        steps.send(None)
-    except StopIteration as end:
-        result: Outcome = end.value
-        return result
-    raise RuntimeError("it waits for an event loop")
+            log.warning("refused_alert_not_kept", error=type(exc).__name__, reason=str(exc))
 
 
 def _posted(request: Request) -> Posted:

@@ -88,7 +88,10 @@ class RelaySettings(ProgramSettings):
         maximum=55,
     )
     threads: int = setting(
-        64, help="Polls and other requests handled at the same time; alerts need no thread.", minimum=20, maximum=1000
+        64,
+        help="Other requests handled at the same time; alerts and the executor's calls need no thread.",
+        minimum=20,
+        maximum=1000,
     )
     log_json: bool = setting(False, help="Write the log as JSON lines.")
 

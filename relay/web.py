@@ -1,21 +1,24 @@
 """The relay's endpoints in Flask: all of them, so that any WSGI server can be in front (AWS Lambda, the tests).
 
-Under `python -m relay` alerts never come here: relay.asgi answers them before, by the same Intake.
+Under `python -m relay` neither alerts nor the executor's calls come here: relay.asgi answers them before, by the same
+Intake and Delivery.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
-from flask import Blueprint, Flask, Response, request
+from flask import Blueprint, Flask, Response
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from relay import delivery, health
+from relay import health
 from relay.context import Relay
-from relay.intake import MAX_BODY_BYTES, Intake, Request
+from relay.delivery import Delivery
+from relay.intake import MAX_BODY_BYTES, Intake
 from relay.problems import NoSuchMethod, RequestRefused, answer, code_of
-from relay.views import body, response
+from relay.views import response, whole_request
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -24,14 +27,14 @@ if TYPE_CHECKING:
 _BY_STATUS = {400: "bad-request", 404: "not-found", 413: "too-large"}
 
 
-def make_web(relay: Relay, intake: Intake) -> Flask:
+def make_web(relay: Relay, intake: Intake, delivery: Delivery) -> Flask:
     """Return the Flask application. It starts no thread and asks nothing of the queue."""
     app = Flask("relay", static_folder=None, template_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.extensions["relay"] = relay
-    for part in (_alerts(intake), delivery.blueprint(relay), health.blueprint(relay)):
+    for part in (_alerts(intake), _deliveries(delivery), health.blueprint(relay)):
         app.register_blueprint(part)
 
     def translate(error: Exception) -> Response:
@@ -48,12 +51,23 @@ def _alerts(intake: Intake) -> Blueprint:
     web = Blueprint("intake", __name__)
 
     def receive(path_secret: str | None = None) -> Response:
-        headers = {name.lower(): value for name, value in request.headers.items()}
-        found = Request(headers, body(), request.remote_addr or "", request.path, path_secret)
-        return response(intake.answer(found))
+        return response(intake.answer(whole_request(path_secret)))
 
     for path in ("/webhook", "/webhook/<path_secret>"):
         web.add_url_rule(path, path, receive, methods=["POST"], provide_automatic_options=False)
+    return web
+
+
+def _deliveries(delivery: Delivery) -> Blueprint:
+    web = Blueprint("delivery", __name__)
+
+    def deliver(path: str) -> Response:
+        return response(delivery.answer(path, whole_request()))
+
+    for path in delivery.paths:
+        web.add_url_rule(
+            path, path.replace("/", "_"), partial(deliver, path), methods=["POST"], provide_automatic_options=False
+        )
     return web
 
 

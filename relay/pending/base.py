@@ -94,6 +94,18 @@ class Consumer:
 
 
 @dataclass(frozen=True, slots=True)
+class Wish:
+    """What a poll asks of the queue."""
+
+    limit: int
+    lease_seconds: float
+    clock: Now
+    wait_seconds: float  # for the first signal; 0 does not wait
+    is_wanted: Callable[[], bool]  # asked just before leasing, in any thread: must not block
+    consumer: Consumer | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class AckResult:
     """Which ids are finished, and which were refused because the lease is not theirs."""
 
@@ -177,16 +189,8 @@ class Pending(Protocol):
           landed after all, the resend is answered as a duplicate.
         """
 
-    def take(
-        self,
-        limit: int,
-        lease_seconds: float,
-        clock: Now,
-        timeout: float,
-        is_wanted: Callable[[], bool],
-        consumer: Consumer | None = None,
-    ) -> list[Leased]:
-        """Lease up to `limit` signals in order of acceptance, waiting up to `timeout` seconds for the first.
+    def poll(self, wish: Wish, told: Told) -> None:
+        """Lease up to `limit` signals in order of acceptance, once there are any, without a thread that waits.
 
         Per symbol the order holds: while an earlier signal is leased or waits
         for a retry, later ones wait; several may come in one answer, in
@@ -196,34 +200,54 @@ class Pending(Protocol):
         to deliver. Nothing is delivered while paused, nothing but closes and
         resets in close-only mode.
 
+        `told` hears once, in any thread: the Leased, or an error as a value.
         [] comes at least once a second, since a wake-up may get lost: ask
-        again. `is_wanted` is asked just before leasing, in any thread and
-        without blocking: nothing is leased where it says no.
+        again. Nothing is leased where `is_wanted` says no just before; a
+        poll that waits then hears [] soon.
 
         A lease belongs to the consumer that took it. One that asks again
         while it holds leases has not got their answer: it is given the same
         leases at once, which neither count as further attempts nor last
         longer. A caller without a name is given nothing twice.
 
-        Raises:
-            AnotherConsumer: The last one that named itself is another, and
-                not silent yet. Nothing is leased.
+        - AnotherConsumer: The last one that named itself is another, and
+          not silent yet. Nothing is leased.
+        - QueueUnavailable: The database cannot be reached. If it is a
+          MaybeStored, something may be leased; ask again.
         """
 
-    def ack(self, acks: Sequence[tuple[str, str]], now: datetime) -> AckResult:
-        """Finish signals by (id, lease); durable when it returns.
+    def take(
+        self,
+        limit: int,
+        lease_seconds: float,
+        clock: Now,
+        timeout: float,
+        is_wanted: Callable[[], bool],
+        consumer: Consumer | None = None,
+    ) -> list[Leased]:
+        """Poll, wait in this thread, and return what is told; an error is raised."""
+
+    def finish(self, acks: Sequence[tuple[str, str]], now: datetime, told: Told) -> None:
+        """Finish signals by (id, lease). `told` hears an AckResult after the commit, else as with `put`.
 
         Idempotent: an id acked before is acked, whatever the lease. A lease
         that ran out still counts as long as nobody leased the signal since.
         """
 
-    def nack(self, id: str, lease: str, reason: str, retry_seconds: float, now: datetime) -> bool:
+    def ack(self, acks: Sequence[tuple[str, str]], now: datetime) -> AckResult:
+        """Do the same, wait in this thread, and return what is told; an error is raised."""
+
+    def give_back(self, id: str, lease: str, reason: str, retry_seconds: float, now: datetime, told: Told) -> None:
         """Give one signal back, to be leased again after retry_seconds (at most 600).
 
         The fifth nack makes it a dead letter with `reason`. Later signals of
         its symbol wait for it; those already leased together with it may
-        still be acked. False: the lease is not the caller's any more.
+        still be acked. `told` hears True, or False if the lease is not the
+        caller's any more, else as with `put`.
         """
+
+    def nack(self, id: str, lease: str, reason: str, retry_seconds: float, now: datetime) -> bool:
+        """Do the same, wait in this thread, and return what is told; an error is raised."""
 
     def stats(self, now: datetime) -> Stats:
         """Return the queue in numbers."""

@@ -1,7 +1,7 @@
 """The half of the port that both engines share: each call is work for a ledger, done in a transaction.
 
-An engine adds how work is done (`_do`), how a signal is stored, and how to
-prove that it can be.
+An engine adds how work is done (`_begin`, `_do`), how a signal is stored, how
+a poll waits, and how to prove that signals can be stored.
 """
 
 from __future__ import annotations
@@ -9,18 +9,24 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Literal
 
 from common.clock import utc_text
 from common.errors import QueueUnavailable
+from relay.pending import outcome_of
 from relay.pending.base import (
     MODES,
     AckResult,
+    Consumer,
     DeadLetter,
+    Leased,
     Mode,
+    Now,
     Refused,
     Stats,
     Told,
+    Wish,
 )
 from relay.pending.promise import Patience, Promise
 from relay.pending.writer import GroupWriter
@@ -34,7 +40,7 @@ Job = tuple[Any, bool]  # the work, or what an engine does in its place; whether
 
 
 class Front:
-    """The Pending port, but for put, take, refuse, ready and close; see relay.pending.base for what it promises."""
+    """The Pending port, but for put, poll, ready and close; see relay.pending.base for what it promises."""
 
     def __init__(self) -> None:
         self._patience = Patience()
@@ -45,26 +51,56 @@ class Front:
         """Do the work in a transaction and return its result after the commit."""
         raise NotImplementedError
 
+    def _begin(self, work: Work, told: Told, *, wakes: bool = False) -> None:
+        """Have the work done in a transaction; its result or error is told after the commit, in time."""
+        raise NotImplementedError
+
     def _post(self, work: Work) -> None:
         """Have the work done some time."""
         raise NotImplementedError
 
+    def poll(self, wish: Wish, told: Told) -> None:
+        """Lease; see relay.pending.base.Pending."""
+        raise NotImplementedError
+
     def _promise(self, writer: GroupWriter[Any], job: Any, told: Told) -> None:
         """Have a writer do a job without waiting for it; `told` hears in time, whatever happens."""
-        promise: Promise[Any] = Promise(job, told)
+        self._hand_in(writer, Promise(job, told), self._patience)
+
+    def _hand_in(self, writer: GroupWriter[Any], promise: Promise[Any], patience: Patience) -> None:
         try:
             writer.hand_in(promise)
         except QueueUnavailable as exc:
             promise.tell(exc)
         else:
-            self._patience.watch(promise)
+            patience.watch(promise)
+
+    def take(
+        self,
+        limit: int,
+        lease_seconds: float,
+        clock: Now,
+        timeout: float,
+        is_wanted: Callable[[], bool],
+        consumer: Consumer | None = None,
+    ) -> list[Leased]:
+        return list(_result_of(partial(self.poll, Wish(limit, lease_seconds, clock, timeout, is_wanted, consumer))))
+
+    def finish(self, acks: Sequence[tuple[str, str]], now: datetime, told: Told) -> None:
+        self._begin(lambda ledger: ledger.ack(acks, now), told, wakes=True)
 
     def ack(self, acks: Sequence[tuple[str, str]], now: datetime) -> AckResult:
-        result: AckResult = self._do(lambda ledger: ledger.ack(acks, now), wakes=True)
+        result: AckResult = _result_of(partial(self.finish, acks, now))
         return result
 
+    def give_back(self, id: str, lease: str, reason: str, retry_seconds: float, now: datetime, told: Told) -> None:
+        self._begin(lambda ledger: ledger.nack(id, lease, reason, retry_seconds, now), told, wakes=True)
+
     def nack(self, id: str, lease: str, reason: str, retry_seconds: float, now: datetime) -> bool:
-        return bool(self._do(lambda ledger: ledger.nack(id, lease, reason, retry_seconds, now), wakes=True))
+        return bool(_result_of(partial(self.give_back, id, lease, reason, retry_seconds, now)))
+
+    def refuse(self, refused: Refused, told: Told) -> None:
+        self._begin(lambda ledger: ledger.refuse(refused), told)
 
     def stats(self, now: datetime) -> Stats:
         stats: Stats = self._do(lambda ledger: ledger.stats(now))
@@ -96,3 +132,11 @@ class Front:
 
     def purge(self, state: Literal["pending", "dead"], before: datetime, now: datetime) -> int:
         return sum(iter(lambda: self._do(lambda ledger: ledger.purge(state, before, now)), 0))
+
+
+def _result_of(call: Callable[[Told], None]) -> Any:
+    """Wait for what a work tells, in this thread; an error is raised."""
+    outcome = outcome_of(call)
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome

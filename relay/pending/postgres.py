@@ -26,16 +26,14 @@ from common.errors import BridgeError, QueueUnavailable
 from common.ids import new_id
 from relay.pending.base import (
     DEFAULT_MAX_DEPTH,
-    Consumer,
     Leased,
     MaybeStored,
     NewSignal,
-    Now,
     Readiness,
-    Refused,
     Told,
+    Wish,
 )
-from relay.pending.bell import RECHECK_SECONDS, Bell
+from relay.pending.bell import LEAST_SECONDS, RECHECK_SECONDS, Bell
 from relay.pending.front import Front, Job, Work
 from relay.pending.postgres_ledger import QUERIES, Ledger, Put, UnknownSymbols
 from relay.pending.queries import migrations
@@ -78,30 +76,19 @@ class PostgresPending(Front):
     def put(self, new: NewSignal, now: datetime, told: Told) -> None:
         self._promise(self._writer, (new, now), told)
 
-    def refuse(self, refused: Refused, told: Told) -> None:
-        self._promise(self._courier, (lambda ledger: ledger.refuse(refused), False), told)
-
-    def take(
-        self,
-        limit: int,
-        lease_seconds: float,
-        clock: Now,
-        timeout: float,
-        is_wanted: Callable[[], bool],
-        consumer: Consumer | None = None,
-    ) -> list[Leased]:
+    def poll(self, wish: Wish, told: Told) -> None:
         """Lease; who finds nothing waits for a bell that is rung when something may have become leasable."""
-        self._bell.look()
-        found: list[Leased] = []
-        if limit > 0 and is_wanted():
-            now = clock()
-            found, due = self._do(lambda ledger: ledger.lease(limit, lease_seconds, now, consumer))
-            if due is not None:
-                self._bell.expect((due - now).total_seconds())
-        if not found and timeout > 0:
+        seen = self._bell.look()
+
+        def heard(outcome: Any) -> None:
+            found, seconds = ([], 0.0) if isinstance(outcome, Exception) else outcome
+            if isinstance(outcome, Exception) or found or seconds <= 0:
+                told(outcome if isinstance(outcome, Exception) else found)
+                return
             self._wakeups.start()
-            self._bell.wait(timeout)
-        return found
+            self._bell.wait(seen, seconds, lambda: told([]))
+
+        self._begin(lambda ledger: _lend(ledger, wish), heard)
 
     def ready(self) -> Readiness:
         self._wakeups.start()
@@ -111,11 +98,15 @@ class PostgresPending(Front):
     def close(self) -> None:
         self._writer.close()
         self._courier.close()
+        self._bell.close()
         self._wakeups.close()
         self._database.close()
 
     def _do(self, work: Work, *, wakes: bool = False) -> Any:
         return self._courier.submit((work, wakes))
+
+    def _begin(self, work: Work, told: Told, *, wakes: bool = False) -> None:
+        self._promise(self._courier, (work, wakes), told)
 
     def _post(self, work: Work) -> None:
         self._courier.post((work, False))
@@ -182,6 +173,16 @@ class PostgresPending(Front):
     def _wake(self) -> None:
         self._bell.ring()
         self._wakeups.tell()
+
+
+def _lend(ledger: Ledger, wish: Wish) -> tuple[list[Leased], float]:
+    """Return what is leased; and, where that is nothing, after how many seconds to look again."""
+    if wish.limit < 1 or not wish.is_wanted():
+        return [], 0.0
+    now = wish.clock()
+    found, due = ledger.lease(wish.limit, wish.lease_seconds, now, wish.consumer)
+    left = wish.wait_seconds
+    return found, left if due is None else min(left, max(LEAST_SECONDS, (due - now).total_seconds()))
 
 
 class Withdrawn(Exception):

@@ -22,10 +22,10 @@ class Promise(Ticket[Job]):
 
     __slots__ = ("_hear", "_told", "until")
 
-    def __init__(self, job: Job, hear: Told) -> None:
+    def __init__(self, job: Job, hear: Told, seconds: float = PATIENCE_SECONDS) -> None:
         super().__init__(job)
         self._hear, self._told = hear, threading.Lock()
-        self.until = _clock.monotonic() + PATIENCE_SECONDS
+        self.until = _clock.monotonic() + seconds
 
     def answer(self, outcome: object) -> None:
         if self.seal():
@@ -39,9 +39,10 @@ class Promise(Ticket[Job]):
 
 
 class Patience:
-    """Watches over promises, in a thread of its own that rests while there are none."""
+    """Watches over promises that are given the same time, in a thread of its own that rests while there are none."""
 
-    def __init__(self) -> None:
+    def __init__(self, look_seconds: float = LOOK_SECONDS) -> None:
+        self._look_seconds = look_seconds
         self._open: deque[Promise[object]] = deque()  # in the order of their ends
         self._committing: deque[Promise[object]] = deque()  # given up, but already part of a commit
         self._some = threading.Event()
@@ -60,7 +61,7 @@ class Patience:
     def _run(self) -> None:
         pause = threading.Event()
         while self._some.wait():
-            pause.wait(LOOK_SECONDS)
+            pause.wait(self._look_seconds)
             self.look()
             if not self._open and not self._committing:
                 self._some.clear()

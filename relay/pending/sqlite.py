@@ -18,27 +18,25 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any
 
+from common.clock import SystemClock
 from common.errors import BridgeError, QueueUnavailable
 from relay.pending.base import (
     DEFAULT_MAX_DEPTH,
-    PUT_SECONDS,
-    Consumer,
-    Leased,
     MaybeStored,
     NewSignal,
-    Now,
     Readiness,
-    Refused,
     Told,
+    Wish,
 )
 from relay.pending.bell import RECHECK_SECONDS
 from relay.pending.front import Front, Job, Work
+from relay.pending.promise import PATIENCE_SECONDS, Patience, Promise
 from relay.pending.queries import migrations
 from relay.pending.sqlite_ledger import Ledger, Put
 from relay.pending.writer import GroupWriter, Ticket, fail_all, seal_all
 
 LOCK_SECONDS = 1.0  # how long another process may hold the write lock before we give up
-WATCH_SECONDS = 0.02  # how often another process's commits are looked for while a poll waits
+WATCH_SECONDS = 0.02  # how often another process's commits, and polls that end, are looked for while any wait
 PRAGMAS = (
     f"PRAGMA busy_timeout = {int(LOCK_SECONDS * 1000)}",
     "PRAGMA journal_mode = WAL",
@@ -50,6 +48,7 @@ PRAGMAS = (
 
 
 STAYS = object()  # the outcome of a poll that found nothing and waits on
+_clock = SystemClock()
 
 
 class SqlitePending(Front):
@@ -65,33 +64,22 @@ class SqlitePending(Front):
         self._version = 0  # of the data, as far as other processes changed it
         self._writer: GroupWriter[Job] = GroupWriter(
             "pending-writer", self._commit_together, again=self._watch,
-            idle_seconds=lambda: WATCH_SECONDS if self._polls else None, finish=self._disconnect,
+            idle_seconds=lambda: WATCH_SECONDS if self._polls else None, finish=self._end,
         )  # fmt: skip
         self._polls: list[Ticket[Job]] = []  # those that found nothing and stay, the oldest first
+        self._long_patience = Patience(WATCH_SECONDS * 25)  # with polls that wait
 
     def put(self, new: NewSignal, now: datetime, told: Told) -> None:
         self._promise(self._writer, (Put(new, now), True), told)
 
-    def refuse(self, refused: Refused, told: Told) -> None:
-        self._promise(self._writer, (lambda ledger: ledger.refuse(refused), False), told)
-
-    def take(
-        self,
-        limit: int,
-        lease_seconds: float,
-        clock: Now,
-        timeout: float,
-        is_wanted: Callable[[], bool],
-        consumer: Consumer | None = None,
-    ) -> list[Leased]:
+    def poll(self, wish: Wish, told: Told) -> None:
         """Lease; a poll that finds nothing stays with the writer, and gets a signal in the commit that stores it."""
-        poll = Poll(limit, lease_seconds, clock, is_wanted, consumer, stays=timeout > 0)
-        if not poll.stays:
-            return list(self._do(poll))
-        ticket = self._writer.post((poll, False))
-        with contextlib.suppress(TimeoutError):  # nothing came
-            return list(ticket.result(min(timeout, RECHECK_SECONDS)))
-        return [] if ticket.withdraw() else list(ticket.committed(PUT_SECONDS))
+        if wish.wait_seconds <= 0:
+            self._promise(self._writer, (Poll(wish), False), told)
+            return
+        poll = Poll(wish, _clock.monotonic() + min(wish.wait_seconds, RECHECK_SECONDS))
+        promise: Promise[Job] = Promise((poll, False), told, RECHECK_SECONDS + PATIENCE_SECONDS)
+        self._hand_in(self._writer, promise, self._long_patience)
 
     def ready(self) -> Readiness:
         version = self._do(self._prove_writable)
@@ -106,6 +94,9 @@ class SqlitePending(Front):
 
     def _do(self, work: Any, *, wakes: bool = False) -> Any:
         return self._writer.submit((work, wakes))
+
+    def _begin(self, work: Work, told: Told, *, wakes: bool = False) -> None:
+        self._promise(self._writer, (work, wakes), told)
 
     def _post(self, work: Work) -> None:
         self._writer.post((work, False))
@@ -170,10 +161,14 @@ class SqlitePending(Front):
             ticket.answer(outcome)
 
     def _watch(self) -> list[Ticket[Job]]:
-        """Return the polls that stay if another process committed, or if a hold has ended."""
-        if self._connection is None or not self._polls:
+        """Answer the polls that are over; return those that stay if another process committed, or a hold has ended."""
+        tickets, self._polls = self._polls, []
+        for ticket in tickets:
+            if ticket.job[0].is_over():
+                ticket.answer([])
+        tickets = [ticket for ticket in tickets if not ticket.withdrawn and not ticket.is_answered]
+        if not tickets:
             return []
-        tickets, self._polls = [ticket for ticket in self._polls if not ticket.withdrawn], []
         if self._has_changed() or any(ticket.job[0].is_due() for ticket in tickets):
             return tickets
         self._polls = tickets
@@ -182,8 +177,9 @@ class SqlitePending(Front):
     def _has_changed(self) -> bool:
         """True if another process committed since the last look."""
         before = self._version
-        with contextlib.suppress(sqlite3.Error):  # the next write says what is wrong
-            (self._version,) = self._connection.execute("PRAGMA data_version").fetchone()  # type: ignore[union-attr]
+        if self._connection is not None:
+            with contextlib.suppress(sqlite3.Error):  # the next write says what is wrong
+                (self._version,) = self._connection.execute("PRAGMA data_version").fetchone()
         return self._version != before
 
     def _connected(self) -> sqlite3.Connection:
@@ -194,6 +190,12 @@ class SqlitePending(Front):
         self._connection = self._open(self._path)
         self._file = _identity(self._path)
         return self._connection
+
+    def _end(self) -> None:
+        polls, self._polls = self._polls, []
+        for ticket in polls:
+            ticket.answer([])
+        self._disconnect()
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -219,22 +221,22 @@ def _outcomes(works: list[Work | Put], ledger: Ledger) -> list[Any]:
 class Poll:
     """An executor's wish for signals: work for the ledger that may have to wait for something to lease."""
 
-    limit: int
-    seconds: float
-    clock: Now
-    is_wanted: Callable[[], bool]
-    consumer: Consumer | None
-    stays: bool  # until there is something
+    wish: Wish
+    until: float | None = None  # monotonic; it stays so long until there is something
     due: datetime | None = None  # when something held may be leased
 
     def __call__(self, ledger: Ledger) -> Any:
-        if self.limit < 1 or not self.is_wanted():
+        wish = self.wish
+        if wish.limit < 1 or not wish.is_wanted():
             return []
-        leased, self.due = ledger.lease(self.limit, self.seconds, self.clock(), self.consumer)
-        return leased if leased or not self.stays else STAYS
+        leased, self.due = ledger.lease(wish.limit, wish.lease_seconds, wish.clock(), wish.consumer)
+        return leased if leased or self.until is None else STAYS
 
     def is_due(self) -> bool:
-        return self.due is not None and self.clock() >= self.due
+        return self.due is not None and self.wish.clock() >= self.due
+
+    def is_over(self) -> bool:
+        return not self.wish.is_wanted() or (self.until is not None and _clock.monotonic() >= self.until)
 
 
 def _outcome(work: Work, ledger: Ledger) -> Any:

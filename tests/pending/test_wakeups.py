@@ -5,18 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
 
 from common.clock import SystemClock
-from relay.pending.base import Leased, Pending
+from relay.pending.base import Leased, Pending, Wish
 from relay.pending.bell import Bell
 from tests.pending.conftest import Opener
 from tests.pending.examples import START, fill, take
 
 
-def time_to_wake(waiting: Pending, act: Callable[[], Any], timeout: float = 5) -> float:
+def time_to_wake(queue: Pending, act: Callable[[], Any], timeout: float = 5) -> float:
     """Return how long after `act` a poll that found nothing gets a signal."""
     woken: list[float] = []
     looked = threading.Event()
@@ -26,7 +27,7 @@ def time_to_wake(waiting: Pending, act: Callable[[], Any], timeout: float = 5) -
         return True
 
     def poll() -> None:
-        while not waiting.take(10, 10, lambda: START, timeout, look):
+        while not queue.take(10, 10, lambda: START, timeout, look):
             pass
         woken.append(time.monotonic())
 
@@ -46,9 +47,9 @@ def test_a_put_wakes_a_poll_of_the_same_process(opener: Opener) -> None:
 
 
 def test_a_put_wakes_a_poll_of_another_instance(opener: Opener, eventually: Any) -> None:
-    waiting, other = opener(), opener()
-    eventually(lambda: waiting.ready().wakeups in ("notify", "in-process"))
-    assert time_to_wake(waiting, lambda: fill(other, "EURUSD")) < 0.5
+    queue, other = opener(), opener()
+    eventually(lambda: queue.ready().wakeups in ("notify", "in-process"))
+    assert time_to_wake(queue, lambda: fill(other, "EURUSD")) < 0.5
 
 
 def test_a_nack_and_the_end_of_its_retry_wake_a_poll(opener: Opener) -> None:
@@ -66,12 +67,11 @@ def test_going_on_after_a_pause_wakes_a_poll(opener: Opener) -> None:
 
 
 def test_what_arrives_between_the_look_and_the_wait_is_not_missed() -> None:
-    bell = Bell()
-    bell.look()
+    bell, woken = Bell(), threading.Event()
+    seen = bell.look()
     bell.ring()
-    began = time.monotonic()
-    assert bell.wait(5)
-    assert time.monotonic() - began < 0.5
+    bell.wait(seen, 5, woken.set)
+    assert woken.is_set()
 
 
 def test_without_any_wake_up_the_poll_looks_again_within_a_second(opener: Opener) -> None:
@@ -141,6 +141,47 @@ def test_a_poll_that_waits_gets_what_a_lease_that_ran_out_held(opener: Opener) -
     fill(queue, "EURUSD")
     take(queue, clock.now(), seconds=0.3)
     assert [one.attempt for one in poll(queue, 5)] == [2]
+
+
+def waiting(queue: Pending, is_wanted: Callable[[], bool] = lambda: True) -> SimpleQueue[Any]:
+    """Hand a poll in that waits; return where it is told. It has looked at the queue, and found nothing."""
+    told, looked = SimpleQueue[Any](), threading.Event()
+
+    def look() -> bool:
+        looked.set()
+        return is_wanted()
+
+    queue.poll(Wish(10, 30, SystemClock().now, 30, look), told.put)
+    assert looked.wait(5)
+    return told
+
+
+def test_polls_that_wait_hold_no_thread_and_are_told_nothing_within_a_second(opener: Opener) -> None:
+    queue = opener()
+    first = waiting(queue)
+    before = threading.active_count()
+    more = [waiting(queue) for _ in range(20)]
+    assert threading.active_count() <= before + 8  # those of the queue itself, whatever their number
+    began = time.monotonic()
+    assert [each.get(timeout=5) for each in (first, *more)] == [[]] * 21
+    assert time.monotonic() - began < 3
+
+
+def test_a_poll_whose_client_leaves_while_it_waits_is_over_and_takes_nothing(opener: Opener) -> None:
+    queue, here = opener(), threading.Event()
+    here.set()
+    told = waiting(queue, here.is_set)
+    here.clear()
+    fill(queue, "EURUSD")
+    assert told.get(timeout=5) == []
+    assert [one.attempt for one in poll(queue, 0)] == [1]
+
+
+def test_a_queue_that_closes_leaves_no_poll_waiting(opener: Opener) -> None:
+    queue = opener()
+    told = waiting(queue)
+    queue.close()
+    assert told.get(timeout=0.5) == []
 
 
 def poll(queue: Pending, seconds: float, is_wanted: Callable[[], bool] = lambda: True) -> list[Leased]:

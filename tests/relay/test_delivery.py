@@ -6,11 +6,13 @@ import statistics
 import threading
 import time
 
+import psutil
 import pytest
 
 from common.errors import QueueUnavailable
 from relay.delivery import read_acks, read_nack, read_poll
 from tests.relay.examples import AUTH, EXECUTOR, Web, signal
+from tests.relay.process import RelayProcess
 from tests.timing import in_time
 
 
@@ -220,8 +222,27 @@ def test_a_poll_whose_client_is_gone_takes_nothing_with_it(relay):
     ack_all(relay, [leased])
 
 
+def test_a_poll_that_waits_holds_no_thread(tmp_path, eventually):
+    relay = RelayProcess(tmp_path / "r", "--threads", "20")
+    process = psutil.Process(relay.process.pid)
+    relay.post("/healthz", {})  # Flask is there
+    relay.call("lease", wait_seconds=0.1)
+    before = process.num_threads()
+    polls = [in_background(relay.call, "lease", wait_seconds=3) for _ in range(40)]
+    eventually(lambda: sum(each.status == "ESTABLISHED" for each in process.net_connections()) >= 40)
+    assert relay.post("/webhook", b"{").status_code == 400
+    assert process.num_threads() <= before + 2, "whatever their number"
+    assert [poll() for poll in polls] == [{"signals": []}] * 40
+    assert relay.stop() == 0
+
+
+def test_a_call_with_a_slash_at_its_end_is_the_same_call(relay):
+    assert relay.post("/v1/ack/", {"acks": []}, EXECUTOR).json() == {"acked": [], "stale": []}
+    assert relay.post("/v1/lease/", {"wait_seconds": 0}).status_code == 401
+
+
 def test_long_polls_never_starve_webhooks(relay, eventually):
-    """More polls than threads are waiting: all of them are answered, and an alert does not wait for any."""
+    """More polls than may wait have come: all of them are answered, and an alert does not wait for any."""
     polls = [in_background(relay.call, "lease", wait_seconds=2, limit=1) for _ in range(80)]
     eventually(lambda: relay.post("/webhook", signal(symbol="FIRST")).status_code == 202)  # 80 have arrived at once
     for number in range(20):

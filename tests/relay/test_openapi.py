@@ -25,7 +25,7 @@ from relay.problems import PROBLEMS
 from tests.relay.api_hooks import credential, prepare
 from tests.relay.examples import AUTH, EXECUTOR, Web, signal
 from tests.relay.process import ROOT, RelayProcess
-from tests.relay.test_problems import broken
+from tests.relay.test_problems import ASKED, broken
 
 SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
 SCHEMA.config.generation.update(with_security_parameters=False)  # the credential is ours, the rest is theirs
@@ -159,7 +159,7 @@ def executors(name: str, good: dict[str, Any], bad: dict[str, Any]) -> dict[str,
         "411": lambda p: Web(p)._client.open(path, method="POST", headers=EXECUTOR),
         "413": lambda p: Web(p).post(path, b" " * (MAX_BODY_BYTES + 1), EXECUTOR),
         "429": lambda p: guessed(web := Web(p), lambda: web.post(path, good, {})),
-        "503": lambda p: broken(p, QueueUnavailable("gone"), {"lease": "take"}.get(name, name)).call(name, **good),
+        "503": lambda p: broken(p, QueueUnavailable("gone"), ASKED[name]).call(name, **good),
     }
 
 

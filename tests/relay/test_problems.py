@@ -110,9 +110,13 @@ def test_503_asks_for_a_resend_and_is_for_nothing_stored_only(tmp_path, error):
     assert answer.status_code == 503 and int(answer.headers["Retry-After"]) > 0
 
 
-@pytest.mark.parametrize("name", ["lease", "ack", "nack", "ready", "stats"])
+# endpoint of the executor -> what it asks of the queue
+ASKED = {"lease": "poll", "ack": "finish", "nack": "give_back"}
+
+
+@pytest.mark.parametrize("name", [*ASKED, "ready", "stats"])
 def test_a_queue_that_is_away_is_503_on_every_endpoint(tmp_path, name):
-    web = broken(tmp_path, QueueUnavailable("gone"), {"lease": "take"}.get(name, name))
+    web = broken(tmp_path, QueueUnavailable("gone"), ASKED.get(name, name))
     call = {"lease": {"wait_seconds": 0}, "ack": {"acks": []}, "nack": {"id": "x", "lease": "y"}}
     answer = web.call(name, **call[name]) if name in call else web.get("/readyz")
     assert answer.status_code == 503 and web.get("/healthz").status_code == 200
