@@ -58,6 +58,7 @@ class Ledger:
 
     def __init__(self, connection: sqlite3.Connection, max_depth: int) -> None:
         self._connection, self._max_depth = connection, max_depth
+        self._settings: dict[str, str] | None = None  # read once: nobody else writes meanwhile
 
     # accepting
 
@@ -257,11 +258,13 @@ class Ledger:
         )  # fmt: skip
 
     def get(self, name: str) -> str | None:
-        row = self._run("get", name=name).fetchone()
-        return str(row[0]) if row else None
+        if self._settings is None:
+            self._settings = dict(self._run("settings").fetchall())
+        return self._settings.get(name)
 
     def set(self, name: str, value: str) -> None:
         self._run("set", name=name, value=value)
+        self._settings = None
 
     def _run(self, query: str, **values: Any) -> sqlite3.Cursor:
         return self._connection.execute(QUERIES[query], values)

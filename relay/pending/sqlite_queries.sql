@@ -117,8 +117,8 @@ DELETE FROM refused WHERE seq <= (SELECT max(seq) FROM refused) - :kept
 -- name: refused
 SELECT at, code, reason, body FROM refused ORDER BY seq DESC LIMIT :limit
 
--- name: get
-SELECT value FROM settings WHERE name = :name
+-- name: settings
+SELECT name, value FROM settings
 
 -- name: set
 INSERT INTO settings (name, value) VALUES (:name, :value) ON CONFLICT (name) DO UPDATE SET value = excluded.value
