@@ -6,6 +6,8 @@ Nothing is sent from here. Every call may be repeated: the book stays the same.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from decimal import Decimal
 
@@ -30,10 +32,29 @@ class Life:
 
     def __init__(self, book: Book, sight: Sight, alarms: Alarms, clock: Clock, policy: Policy) -> None:
         self._book, self._sight, self._alarms, self._clock, self._policy = book, sight, alarms, clock, policy
+        self._unsettled: set[int] | None = None  # trades whose facts are still being taken in
 
     def settle(self, trade: Trade) -> Trade:
-        """Put a trade whose facts have changed into the book, brought up to them, and return it."""
+        """Put a trade whose facts have changed into the book, brought up to them, and return it.
+
+        Within `together` it is only put there: what its facts make of it is judged when all of them are in.
+        """
+        if self._unsettled is not None:
+            self._unsettled.add(trade.id)
+            return self._book.put(trade)
         return self._put(settled(trade, self._clock.now()))
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Take in many facts as of one moment, within a change: no trade is judged by a part of them."""
+        self._unsettled = set()
+        try:
+            yield
+            found = sorted(self._unsettled)
+        finally:
+            self._unsettled = None
+        for trade_id in found:
+            self.settle(self._book.trade(trade_id))
 
     def move(self, trade: Trade, event: Event) -> Trade:
         """Take a trade through one event of its life, and return it.

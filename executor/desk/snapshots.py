@@ -81,8 +81,9 @@ class Snapshots:
         self.recheck_at = None
         self._was_unsent = self._gate.begin_looking()
         with self._book.change():
-            self._record(snapshot)
-            self._forget_unproven_cancels()
+            with self._life.together():
+                self._record(snapshot)
+            self._forget_unproven_cancels(snapshot)
             found = reconcile(books := self._books(snapshot, before), snapshot)
             after = [act for each in found for act in self._apply(each)]
             self._alarms.all_of(AlarmKind.MISMATCH, [want for each in found if (want := _mismatch(each))])
@@ -100,14 +101,16 @@ class Snapshots:
         for report in (*snapshot.completed_orders, *snapshot.open_orders):
             self._recorder.report(report)
 
-    def _forget_unproven_cancels(self) -> None:
-        """A cancel noted on an earlier connection may never have left: an entry that was not seen is cancelled again."""
+    def _forget_unproven_cancels(self, snapshot: Snapshot) -> None:
+        """A cancel noted on an earlier connection may never have left: what lives, or was never seen, is cancelled again."""
         if self._gate.ready_since is not None:
             return
+        alive = {r.order_ref for r in snapshot.open_orders if r.status in (Status.PENDING, Status.WORKING)}
         for trade in self._book.unfinished():
-            entry = trade.entry
-            if entry is not None and entry.state is OrderState.SENDING and entry.cancel_asked_at is not None:
-                self._life.settle(trade.with_order(entry.with_cancel(None)))
+            for order in trade.live:
+                unseen = order.leg is Leg.ENTRY and order.state is OrderState.SENDING
+                if order.cancel_asked_at is not None and (unseen or order.order_ref in alive):
+                    trade = self._life.settle(trade.with_order(replace(order, cancel_asked_at=None)))
 
     # ---- what reconciliation looks at ----
 

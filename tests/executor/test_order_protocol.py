@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import JournalError
+from common.errors import BrokerUnavailable, JournalError
 from common.signals import Action, Envelope, Side, Signal, payload_text
 from executor.core.commands import Command, CommandKind
 from executor.core.conditions import AlarmKind
@@ -509,3 +509,47 @@ def test_alarm_that_cannot_be_written_is_not_told(house: House, caplog: pytest.L
     with pytest.raises(JournalError):
         house.desk.alarms.state(AlarmKind.HOLD, "EURUSD is on hold", "1")
     assert "alarm_raised" not in caplog.messages
+
+
+# ---- what the search found ----
+
+
+def test_exits_heard_before_their_entry_at_a_connect_are_no_flip(house: House, path: str) -> None:
+    """Everything filled while the executor was down, and the last exit was told live before the first snapshot."""
+    house.broker.fill_entries = False
+    buy(house)
+    later, broker = house.restart(path), house.broker
+    broker.silent = True
+    for leg, quantity in (("E", 5000), ("T", 5000), ("E", 5000)):
+        broker.execute(id_of(house, leg), Decimal(quantity), Decimal("1.2"))
+    broker.silent = False
+    broker.execute(id_of(house, "T"), Decimal(5000), Decimal("1.2"))
+    later.connect().pass_time(5)
+    assert [(t["state"], t["exit_reason"]) for t in later.trades()] == [("closed", "take-profit")]
+    assert later.alarms() == []
+
+
+def test_cancels_that_never_left_are_asked_again_at_once_after_a_reconnect(house: House) -> None:
+    """A close was noted, and TWS was gone before its cancels left: the exits still work, so nothing is bare."""
+    buy(house)
+    cancel = house.broker.cancel
+
+    def gone(order_id: int) -> None:
+        raise BrokerUnavailable("the connection is gone")
+
+    house.broker.cancel = gone  # type: ignore[method-assign]
+    house.signal("close")
+    assert house.trades()[0]["state"] == "cancelling" and not house.desk.can_send
+    house.broker.cancel = cancel  # type: ignore[method-assign]
+    house.connect()
+    assert house.trades()[0]["state"] == "closed" and house.alarms() == []
+
+
+def test_of_two_exits_in_one_second_a_take_profit_blocks_reentry(house: House) -> None:
+    """TWS tells whole seconds: which was the last cannot be known, and to block is the safe mistake."""
+    buy(house)
+    house.broker.hit("T", Decimal(4000))
+    house.broker.hit("S", Decimal(6000))
+    house.pass_time(5)
+    assert house.trades()[0]["tp_hit"] == 1
+    assert house.outcome(buy(house))[0] == "refused"
