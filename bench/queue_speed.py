@@ -25,8 +25,8 @@ import psycopg
 from bench.load import percentile
 from bench.report import Row
 from common.ids import new_id
-from relay.pending import open_pending, outcome_of
-from relay.pending.base import NewSignal, Pending
+from relay.pending import open_pending
+from relay.pending.base import NewSignal, Pending, outcome_of
 from tests.pending.pg import running_postgres
 
 WAITING, SYMBOLS, TURNS = 1_000_000, 1_000, 600

@@ -10,8 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from relay.pending import outcome_of
-from relay.pending.base import Told
+from relay.pending.base import Told, outcome_of
 
 Outcome = TypeVar("Outcome")
 Call = Callable[[Told], None]  # the queue's work; it tells its outcome, or an error as a value

@@ -14,7 +14,6 @@ from executor.core.outcomes import CloseCause, ExitReason
 from executor.core.trades import (
     ZERO,
     Event,
-    Execution,
     Leg,
     Order,
     OrderState,
@@ -142,21 +141,12 @@ def _exit_reason(trade: Trade) -> tuple[ExitReason, Leg | None]:
     by_ref = {o.order_ref: o.leg for o in trade.orders}
     if not trade.exits:
         return ExitReason.UNKNOWN if trade.entered > ZERO else ExitReason.NEVER_FILLED, None
-    leg = _last_leg(trade.exits, by_ref)
+    leg = by_ref.get(trade.exits[-1].order_ref)
     if leg is None:
         return ExitReason.BY_HAND, None
     if leg is Leg.CLOSE:
         return ExitReason(trade.close_cause or CloseCause.SIGNAL), leg
     return (ExitReason.TAKE_PROFIT if leg is Leg.TAKE_PROFIT else ExitReason.STOP_LOSS), leg
-
-
-def _last_leg(exits: tuple[Execution, ...], by_ref: dict[str, Leg]) -> Leg | None:
-    """Return the leg of the last exit. TWS tells whole seconds: of those in the last one a take-profit counts as the last,
-
-    since their order cannot be known, and to block a re-entry is the safe mistake.
-    """
-    last = [by_ref.get(e.order_ref) for e in exits if e.at == exits[-1].at]
-    return Leg.TAKE_PROFIT if Leg.TAKE_PROFIT in last else last[-1]
 
 
 def _following(trade: Trade, event: Event) -> State:

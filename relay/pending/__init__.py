@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from queue import SimpleQueue
-from typing import Any
 from urllib.parse import unquote
 
-from relay.pending.base import DEFAULT_MAX_DEPTH, Pending, Told
+from relay.pending.base import DEFAULT_MAX_DEPTH, Pending
 
 
 def open_pending(url: str, *, max_depth: int = DEFAULT_MAX_DEPTH) -> Pending:
@@ -28,16 +25,6 @@ def open_pending(url: str, *, max_depth: int = DEFAULT_MAX_DEPTH) -> Pending:
     if scheme in ("postgresql", "postgres"):
         return _open_postgres(url, max_depth)
     raise ValueError(f"the queue URL must be sqlite:///FILE or postgresql://HOST/DATABASE, was {scheme or 'empty'}:…")
-
-
-def outcome_of(call: Callable[[Told], None]) -> Any:
-    """Begin a work of the queue that tells its outcome, wait for it in this thread, and return what it tells.
-
-    An error is returned, not raised: it comes as a value.
-    """
-    told: SimpleQueue[Any] = SimpleQueue()
-    call(told.put)
-    return told.get()
 
 
 def sqlite_file(url: str) -> str:

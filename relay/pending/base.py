@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from queue import SimpleQueue
 from typing import Any, Literal, Protocol, get_args
 
 from common.errors import QueueUnavailable
@@ -318,3 +319,13 @@ def storable(text: str, max_bytes: int = REFUSED_BODY_BYTES) -> str:
     """
     raw = text.replace("\0", "\u2400").encode("utf-8", "replace")
     return raw[:max_bytes].decode("utf-8", "ignore")
+
+
+def outcome_of(call: Callable[[Told], None]) -> Any:
+    """Begin a work of the queue that tells its outcome, wait for it in this thread, and return what it tells.
+
+    An error is returned, not raised: it comes as a value.
+    """
+    told: SimpleQueue[Any] = SimpleQueue()
+    call(told.put)
+    return told.get()

@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 from common.clock import utc_text
 from common.errors import QueueUnavailable
-from relay.pending import outcome_of
 from relay.pending.base import (
     MODES,
     AckResult,
@@ -27,6 +26,7 @@ from relay.pending.base import (
     Stats,
     Told,
     Wish,
+    outcome_of,
 )
 from relay.pending.promise import Patience, Promise
 from relay.pending.writer import GroupWriter

@@ -543,13 +543,3 @@ def test_cancels_that_never_left_are_asked_again_at_once_after_a_reconnect(house
     house.broker.cancel = cancel  # type: ignore[method-assign]
     house.connect()
     assert house.trades()[0]["state"] == "closed" and house.alarms() == []
-
-
-def test_of_two_exits_in_one_second_a_take_profit_blocks_reentry(house: House) -> None:
-    """TWS tells whole seconds: which was the last cannot be known, and to block is the safe mistake."""
-    buy(house)
-    house.broker.hit("T", Decimal(4000))
-    house.broker.hit("S", Decimal(6000))
-    house.pass_time(5)
-    assert house.trades()[0]["tp_hit"] == 1
-    assert house.outcome(buy(house))[0] == "refused"

@@ -7,8 +7,7 @@ import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from relay.pending import outcome_of
-from relay.pending.base import Accepted, Leased, NewSignal, Pending
+from relay.pending.base import Accepted, Leased, NewSignal, Pending, outcome_of
 
 START = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 _numbers = itertools.count(1)

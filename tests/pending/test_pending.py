@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from common.errors import DuplicateConflict, QueueFull
-from relay.pending import outcome_of
-from relay.pending.base import KEY_WINDOW, Refused
+from relay.pending.base import KEY_WINDOW, Refused, outcome_of
 from relay.pending.rules import EXHAUSTED, OVERTAKEN
 from tests.pending.conftest import Opener
 from tests.pending.examples import START, acks, at, fill, housekeep, ids, put, signal, take

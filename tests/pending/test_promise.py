@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from common.errors import DuplicateConflict, QueueUnavailable
-from relay.pending import open_pending, outcome_of
-from relay.pending.base import MaybeStored, NewSignal, Pending
+from relay.pending import open_pending
+from relay.pending.base import MaybeStored, NewSignal, Pending, outcome_of
 from relay.pending.promise import Patience, Promise
 from tests.pending.conftest import Opener
 from tests.pending.examples import START, ids, signal, take
