@@ -172,6 +172,8 @@ class Life:
         self._book.put(trade)
         text = f"{trade.symbol} is on hold: {trade.hold_reason}. Choose on the page: adopt, flatten or dismiss"
         self._say(trade, "hold", text)
+        # Not left to the trade's next step: the program may die before it.
+        self._alarms.state(AlarmKind.HOLD, text, str(trade.id), symbol=trade.symbol, trade_id=trade.id)
 
 
 _CLOSED = {
