@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -126,3 +127,14 @@ def test_every_kind_is_documented() -> None:
         for kind, condition in CONDITIONS.items()
     }
     assert set(re.findall(r"^\| `.*$", page, re.MULTILINE)) == rows
+
+
+def test_hold_is_committed_with_its_alarm(monkeypatch: pytest.MonkeyPatch, house: House) -> None:
+    """The program may die between a fact and the turn that acts on it: a hold without an alarm would stay behind."""
+    entered(house)
+    stop = house.broker.id_of("S1")
+    house.broker.hit("T")
+    assert house.state == "closed" and house.alarms() == []
+    monkeypatch.setattr(house.desk, "advance", lambda: None)
+    house.broker.execute(stop, Decimal(10000), Decimal("1.17"))
+    assert house.state == "hold" and house.alarms() == ["hold"]
