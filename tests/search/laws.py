@@ -53,8 +53,10 @@ def _trades(world: World) -> Iterator[str]:
         left = [o.ticket.order_ref for o in world.orders if o.ticket.order_ref in mine and o.lives]
         if trade.state.is_finished and left:
             yield f"{trade.signal_id} is {trade.state.value}, and {', '.join(left)} live"
-        if (trade.hold_reason or "").startswith("a bug of this program"):
-            yield f"{trade.signal_id} is on hold: {trade.hold_reason}"
+        if trade.state is State.HOLD and not any(
+            a.key == f"{AlarmKind.HOLD.value}:{trade.id}" for a in world.kept.alarms
+        ):
+            yield f"{trade.signal_id} is on hold, and nobody was told"
         if trade.state is State.VOID and entered:
             yield f"{trade.signal_id} is void, and entered {entered}"
 
@@ -131,8 +133,6 @@ def unsettled(world: World) -> Iterator[str]:
         yield "it does not come to rest"
     trade, said = world.trade, {alarm.kind for alarm in world.kept.alarms}
     if trade is not None and trade.state is State.HOLD:
-        if AlarmKind.HOLD not in said:
-            yield "on hold, and nobody was told"
         return
     if world.kept.signals:
         yield f"signal {world.kept.signals[0].seq} has no verdict"

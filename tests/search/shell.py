@@ -97,8 +97,12 @@ class Life:
         self.desk = Desk(
             self.ledger, self.wire, self.clock, POLICY, ACCOUNT, CLIENT_ID, self._want  # type: ignore[arg-type]
         )  # fmt: skip
+        self.desk.stopped_by = self._failed  # type: ignore[method-assign]  # a bug would hold its trade
         if memory is not None:
             remember(self.desk, memory)
+
+    def _failed(self, exc: Exception) -> None:
+        self.desk.gate.forbid(StopCause.PROGRAM, f"a bug: {exc}")
 
     def _want(self, why: str) -> None:
         self.wanted = True

@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
+from decimal import Decimal
 
 import pytest
 
+from common.errors import IllegalTransition
+from common.signals import Side
 from executor.core import reconcile, steps
 from executor.core.policy import Policy
 from executor.core.ports import Contract, Kind
@@ -15,7 +18,7 @@ from executor.core.trades import Leg, Order, State, Trade
 from executor.desk.orders import Orders
 from tests.search import laws
 from tests.search.laws import search, told
-from tests.search.world import BUY, CLOSE, SELL, Budget, World
+from tests.search.world import BUY, CLOSE, SELL, START, Budget, World
 
 FEW = Budget(crashes=1, losses=0, waits=1)
 
@@ -120,6 +123,23 @@ def test_a_broken_rule_is_found(
     sabotage(monkeypatch)
     found = search(World(signals, budget), 20_000, every=5)
     assert any(law in text for text in found.broken), found
+
+
+def test_bug_in_the_desk_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The desk itself would hold the trade and go on."""
+
+    def fail(*args: object) -> None:
+        raise IllegalTransition("planted", 1)
+
+    monkeypatch.setitem(steps._PLANNERS, State.OPEN, fail)
+    assert any("planted" in text for text in search(World((BUY,), FEW), 20_000, every=25).broken)
+
+
+def test_hold_without_its_alarm_is_found() -> None:
+    world = World((BUY,), FEW)
+    trade = Trade(1, "ACME", Side.BUY, "DU1", 7, Decimal(2), State.HOLD, "s1", START, START, START)
+    found = laws.broken(replace(world, kept=replace(world.kept, trades=(trade,))))
+    assert list(found) == ["s1 is on hold, and nobody was told"]
 
 
 def test_laws_are_not_empty() -> None:
