@@ -41,7 +41,7 @@ class Channels:
             one = apprise.Apprise()
             try:
                 if not one.add(url):
-                    log.warning("channel_refused", channel=url.partition(":")[0], mend=f"correct {self._setting}")
+                    log.warning("channel_refused", channel=url.partition(":")[0], remedy=f"correct {self._setting}")
                 told.put(bool(one.notify(title=title, body=text, notify_type=kind)))
             except Exception as exc:  # a plugin may raise anything; its text may hold the address
                 log.warning("channel_failed", error=type(exc).__name__)

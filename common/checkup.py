@@ -39,15 +39,15 @@ class Finding:
     state: State
     what: str
     found: str
-    mend: str = ""
+    remedy: str = ""
 
 
 def ok(what: str, found: str) -> Finding:
     return Finding(State.OK, what, found)
 
 
-def wrong(what: str, found: str, mend: str) -> Finding:
-    return Finding(State.WRONG, what, found, mend)
+def wrong(what: str, found: str, remedy: str) -> Finding:
+    return Finding(State.WRONG, what, found, remedy)
 
 
 def not_checked(what: str, why: str) -> Finding:
@@ -60,8 +60,8 @@ def tell(findings: Iterable[Finding]) -> bool:
     for each in findings:
         count[each.state] += 1
         click.echo(f"{each.state:<11}  {each.what}: {each.found}")
-        if each.mend:
-            click.echo(f"{'':<11}  fix: {each.mend}")
+        if each.remedy:
+            click.echo(f"{'':<11}  fix: {each.remedy}")
     click.echo(", ".join(f"{number} {state}" for state, number in count.items()))
     return not count[State.WRONG]
 
@@ -143,16 +143,16 @@ def certificate(url: str, now: datetime, ca: Path | None = None) -> Finding:
         with plain, context.wrap_socket(plain, server_hostname=host) as safe:
             until = ssl.cert_time_to_seconds(str((safe.getpeercert() or {})["notAfter"]))
     except ssl.SSLCertVerificationError as exc:
-        return wrong(what, f"the certificate of {host} is not valid: {exc.verify_message}", _MEND_TLS)
+        return wrong(what, f"the certificate of {host} is not valid: {exc.verify_message}", _REMEDY_TLS)
     except OSError as exc:
-        return wrong(what, f"{host} port {port} accepts no TLS connection: {exc.strerror or exc}", _MEND_TLS)
+        return wrong(what, f"{host} port {port} accepts no TLS connection: {exc.strerror or exc}", _REMEDY_TLS)
     days = (datetime.fromtimestamp(until, UTC) - now).days
     found = f"the certificate of {host} is valid for {days} more days"
-    return ok(what, found) if days >= DAYS_WANTED else wrong(what, found, _MEND_RENEWAL)
+    return ok(what, found) if days >= DAYS_WANTED else wrong(what, found, _REMEDY_RENEWAL)
 
 
-_MEND_TLS = (
+_REMEDY_TLS = (
     "let Caddy get one (its name must point to the relay, ports 80 and 443 must be open); for a private authority "
     "set EXECUTOR_RELAY_CA; set this machine's clock if it is wrong"
 )
-_MEND_RENEWAL = "renewal is failing: check Caddy's log on the relay's machine (journalctl -u caddy)"
+_REMEDY_RENEWAL = "renewal is failing: check Caddy's log on the relay's machine (journalctl -u caddy)"

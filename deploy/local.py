@@ -73,8 +73,8 @@ def secrets_of(env_file: Path) -> dict[str, str]:
         raise RunError(f"{env_file} is not UTF-8 text: save it with that encoding") from exc
     missing = [name for name in fresh_secrets() if name not in found]
     if missing:
-        mend = "add them (.env.example explains how), or move the file away"
-        raise RunError(f"{env_file} lacks {', '.join(missing)}; {mend}")
+        remedy = "add them (.env.example explains how), or move the file away"
+        raise RunError(f"{env_file} lacks {', '.join(missing)}; {remedy}")
     return {name: found[name] for name in fresh_secrets()}
 
 

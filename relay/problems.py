@@ -29,7 +29,7 @@ class Kind:
 
     status: int
     title: str
-    mend: str  # what the caller should do; shown in the documentation
+    remedy: str  # what the caller should do; shown in the documentation
 
 
 # code -> what it means
@@ -88,7 +88,7 @@ class RequestRefused(SignalError):
 
     def __init__(self, code: str, message: str = "") -> None:
         self.code = code  # type: ignore[misc]  # of this one, not of the class
-        super().__init__(message or PROBLEMS[code].mend)
+        super().__init__(message or PROBLEMS[code].remedy)
 
 
 class NoSuchMethod(RequestRefused):
@@ -132,7 +132,7 @@ def problem(
     kind = PROBLEMS[code]
     value: dict[str, object] = {
         "type": f"urn:signal-relay:problem:{code}", "title": kind.title, "status": kind.status, "code": code,
-        "detail": detail or kind.mend,
+        "detail": detail or kind.remedy,
     }  # fmt: skip
     if problems is not None:
         value["problems"] = [{"field": each.field, "message": each.message} for each in problems]

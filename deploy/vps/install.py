@@ -195,8 +195,8 @@ class Installer:
             )  # fmt: skip
         except PermissionError as exc:
             base = os.path.realpath(_python(release))
-            mend = "install the system Python (apt install python3-venv), or name one: PYTHON=/usr/bin/python3.11"
-            raise InstallError(f"the user {self.options.user} cannot run {base}; {mend}") from exc
+            remedy = "install the system Python (apt install python3-venv), or name one: PYTHON=/usr/bin/python3.11"
+            raise InstallError(f"the user {self.options.user} cannot run {base}; {remedy}") from exc
 
     def _settings(self) -> dict[str, str]:
         """Return the relay's environment; paths of the machine are those below our root."""

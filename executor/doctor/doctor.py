@@ -44,7 +44,7 @@ from executor.relay.client import RelayClient, RelayUnavailable, Status
 from executor.settings import ExecutorSettings, load_choices
 
 _SECRETS = ("relay_token", "signing_secrets", "page_token")
-_CLOCK_MEND = "synchronise this computer's clock (and the relay's: timedatectl set-ntp true)"
+_CLOCK_REMEDY = "synchronise this computer's clock (and the relay's: timedatectl set-ntp true)"
 
 
 @click.command()
@@ -111,8 +111,8 @@ def _journal(path: Path, running: str) -> tuple[str | None, Finding]:
         if not running:
             _try_to_write(path)
     except (JournalError, sqlite3.Error) as exc:
-        mend = "stop the program that has it open" if _is_locked(exc) else "restore it from a backup, or move it away"
-        return None, wrong(what, f"{path} cannot be used: {exc}", mend)
+        remedy = "stop the program that has it open" if _is_locked(exc) else "restore it from a backup, or move it away"
+        return None, wrong(what, f"{path} cannot be used: {exc}", remedy)
     owner = f"belongs to account {bound}" if bound else "belongs to no account yet"
     used = "; the running executor has it open" if running else ""
     return bound, ok(what, f"{path} is intact, writable, and {owner}{used}")
@@ -149,14 +149,16 @@ def _try_to_write(path: Path) -> None:
 
 def _page(settings: ExecutorSettings, running: bool) -> Finding:
     what, where = "status page", f"{settings.flask_host} port {settings.flask_port}"
-    mend = "stop the program that uses it, or choose another port (--flask-port)"
+    remedy = "stop the program that uses it, or choose another port (--flask-port)"
     try:
         free = port_is_free(settings.flask_host, settings.flask_port)
     except OSError as exc:
         return wrong(what, f"{where} cannot be listened on ({exc.strerror})", "choose another --flask-host or port")
     if free:
         return ok(what, f"{where} is free")
-    return ok(what, f"{where} is in use by the running executor") if running else wrong(what, f"{where} is taken", mend)
+    return (
+        ok(what, f"{where} is in use by the running executor") if running else wrong(what, f"{where} is taken", remedy)
+    )
 
 
 def _alarms(settings: ExecutorSettings) -> Finding:
@@ -168,8 +170,8 @@ def _alarms(settings: ExecutorSettings) -> Finding:
     places = _unknown(settings.notify_urls)
     if places:
         which = ", ".join(map(str, places))
-        mend = "correct it; what Apprise supports: https://github.com/caronc/apprise/wiki"
-        return wrong(what, f"entry {which} of EXECUTOR_NOTIFY_URLS is not one that Apprise supports", mend)
+        remedy = "correct it; what Apprise supports: https://github.com/caronc/apprise/wiki"
+        return wrong(what, f"entry {which} of EXECUTOR_NOTIFY_URLS is not one that Apprise supports", remedy)
     return ok(what, f"go to {len(settings.notify_urls.items())} channels (nothing was sent now)")
 
 
@@ -191,7 +193,7 @@ def _relay(settings: ExecutorSettings) -> Iterator[Finding]:
     try:
         status = client.status()
     except RelayUnavailable as exc:
-        yield Finding(State.WRONG, "relay", str(exc), "" if "EXECUTOR_" in str(exc) else _RELAY_MEND)
+        yield Finding(State.WRONG, "relay", str(exc), "" if "EXECUTOR_" in str(exc) else _RELAY_REMEDY)
         yield not_checked("keys, clock, queue", "the relay does not answer")
         return
     finally:
@@ -202,7 +204,7 @@ def _relay(settings: ExecutorSettings) -> Iterator[Finding]:
     yield _queue(status)
 
 
-_RELAY_MEND = "start it (python -m relay; its own doctor: python -m relay doctor), or correct --relay-url"
+_RELAY_REMEDY = "start it (python -m relay; its own doctor: python -m relay doctor), or correct --relay-url"
 
 
 def _keys(settings: ExecutorSettings, status: Status) -> Finding:
@@ -210,8 +212,8 @@ def _keys(settings: ExecutorSettings, status: Status) -> Finding:
     found = f"the relay signs with {', '.join(status.fingerprints)}; this side has {', '.join(own)}"
     if set(own) & set(status.fingerprints):
         return ok("signing keys", found)
-    mend = "EXECUTOR_SIGNING_SECRETS must hold one of the relay's RELAY_SIGNING_SECRETS; otherwise every signal is rejected"
-    return wrong("signing keys", found, mend)
+    remedy = "EXECUTOR_SIGNING_SECRETS must hold one of the relay's RELAY_SIGNING_SECRETS; otherwise every signal is rejected"
+    return wrong("signing keys", found, remedy)
 
 
 def _clock(status: Status) -> Finding:
@@ -219,7 +221,7 @@ def _clock(status: Status) -> Finding:
     if skew is None:
         return not_checked("clock", "the relay does not report its time")
     found = f"the relay's clock is {abs(skew):.1f} s {'ahead of' if skew > 0 else 'behind'} ours"
-    return ok("clock", found) if abs(skew) <= SKEW_SECONDS else wrong("clock", found, _CLOCK_MEND)
+    return ok("clock", found) if abs(skew) <= SKEW_SECONDS else wrong("clock", found, _CLOCK_REMEDY)
 
 
 def _queue(status: Status) -> Finding:

@@ -22,8 +22,8 @@ _PORTS = {7497: "TWS, paper", 7496: "TWS, live", 4002: "IB Gateway, paper", 4001
 _READ_ONLY = 321
 _ANSWER_SECONDS = 10.0
 _ROUND_TRIP_SECONDS = 1.5  # TWS tells whole seconds
-_LINK_MEND = "check TWS: is it logged in, is the internet up? It reconnects on its own"
-_WRITE_MEND = "in TWS: Global Configuration, API, Settings: untick Read-Only API"
+_LINK_REMEDY = "check TWS: is it logged in, is the internet up? It reconnects on its own"
+_WRITE_REMEDY = "in TWS: Global Configuration, API, Settings: untick Read-Only API"
 _ACCOUNTS = "accounts, orders, Read-Only API"
 
 
@@ -85,8 +85,10 @@ async def _client_id(tws: Tws, settings: ExecutorSettings, running: str) -> Find
     try:
         await tws.connect(settings.ib_host, settings.ib_port, number)
     except ClientIdInUse as exc:
-        mend = "stop the other program that uses it (TWS may hold it for a minute after a crash), or set --ib-client-id"
-        return wrong(what, f"{number} is in use at TWS ({exc})", mend)
+        remedy = (
+            "stop the other program that uses it (TWS may hold it for a minute after a crash), or set --ib-client-id"
+        )
+        return wrong(what, f"{number} is in use at TWS ({exc})", remedy)
     return ok(what, f"{number} is free at TWS")
 
 
@@ -107,7 +109,7 @@ async def _connected(tws: Tws, settings: ExecutorSettings, bound: str | None) ->
     ear = _Ear()
     tws.use_account(account, ear)
     if tws.wire.link_lost:
-        found.append(wrong("link to IBKR", tws.wire.link_lost, _LINK_MEND))
+        found.append(wrong("link to IBKR", tws.wire.link_lost, _LINK_REMEDY))
     return [*found, await _reading(tws), await _writing(tws, account, ear)]
 
 
@@ -142,7 +144,7 @@ async def _writing(tws: Tws, account: str, ear: _Ear) -> Finding:
     if refusal is None:
         return ok(what, "off: TWS answered a what-if order (none was placed)")
     if refusal.code == _READ_ONLY:  # by the code: the words are in TWS's language
-        return wrong(what, f"on: TWS refuses every order ({refusal.text})", _WRITE_MEND)
+        return wrong(what, f"on: TWS refuses every order ({refusal.text})", _WRITE_REMEDY)
     return ok(what, f"off; but TWS would refuse this order: {refusal.code} {refusal.text}")
 
 

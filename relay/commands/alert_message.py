@@ -38,12 +38,12 @@ def message(kind: str, name: str, side: str, quantity: str, exits: dict[str, str
 class _Text(click.ParamType):  # type: ignore[type-arg]
     """A text of one pattern: what TradingView would paste in must leave the message a signal."""
 
-    def __init__(self, name: str, pattern: str, mend: str) -> None:
-        self.name, self._pattern, self._mend = name, re.compile(pattern, re.ASCII), mend
+    def __init__(self, name: str, pattern: str, remedy: str) -> None:
+        self.name, self._pattern, self._remedy = name, re.compile(pattern, re.ASCII), remedy
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if not self._pattern.fullmatch(value):
-            self.fail(f"{self._mend}, was {value[:60]!r}", param, ctx)
+            self.fail(f"{self._remedy}, was {value[:60]!r}", param, ctx)
         return value
 
 

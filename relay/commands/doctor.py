@@ -104,16 +104,16 @@ def _port(settings: DoctorSettings) -> Finding:
 
 
 def _is_ours(
-    what: str, settings: DoctorSettings, connection: http.client.HTTPConnection, where: str, mend: str
+    what: str, settings: DoctorSettings, connection: http.client.HTTPConnection, where: str, remedy: str
 ) -> Finding:
     """Check whether the listener there is a relay with these secrets; never show a stranger the token."""
     try:
         status, value = _get(connection, "/openapi.json")
         if _title(value) != DOCUMENT_TITLE:
-            return wrong(what, f"{where} is used by a program that is not a relay (it answered {status})", mend)
+            return wrong(what, f"{where} is used by a program that is not a relay (it answered {status})", remedy)
         status, value = _get(connection, "/v1/status", settings.executor_tokens.items()[0])
     except (OSError, http.client.HTTPException) as exc:
-        return wrong(what, f"{where} is used by a program that is not a relay ({type(exc).__name__})", mend)
+        return wrong(what, f"{where} is used by a program that is not a relay ({type(exc).__name__})", remedy)
     if status == 401:
         found = f"the relay at {where} runs with a different RELAY_EXECUTOR_TOKENS"
         return wrong(what, found, "restart it, or run the doctor with its environment and in its directory")
@@ -152,8 +152,8 @@ def _queue(settings: DoctorSettings) -> Iterator[Finding]:
         yield ok("queue", f"{ready.engine} accepts durable writes ({ready.detail}; wake-ups: {ready.wakeups})")
         yield from _waiting(settings, pending)
     except QueueError as exc:
-        mend = "start the database or mount the disk; the relay's user must be able to write (RELAY_QUEUE_URL)"
-        yield wrong("queue", exc.message, mend)
+        remedy = "start the database or mount the disk; the relay's user must be able to write (RELAY_QUEUE_URL)"
+        yield wrong("queue", exc.message, remedy)
         yield not_checked("queue depth, executor", "the queue cannot be reached")
     finally:
         pending.close()
@@ -223,8 +223,8 @@ def _outside(settings: DoctorSettings) -> Iterator[Finding]:
         found = f"{url} uses another port, and TradingView reaches only 80 and 443"
         yield wrong("public port", found, "let the web server listen on 443")
     if why := _unreachable(host, port):
-        mend = "point the name's A record (TradingView supports only IPv4) here, and open port 443 in every firewall"
-        yield wrong("public address", why, mend)
+        remedy = "point the name's A record (TradingView supports only IPv4) here, and open port 443 in every firewall"
+        yield wrong("public address", why, remedy)
         yield not_checked("TLS", "the address does not answer")
         return
     tls = certificate(url, SystemClock().now())
@@ -234,8 +234,8 @@ def _outside(settings: DoctorSettings) -> Iterator[Finding]:
         return
     context = ssl.create_default_context()
     connection = http.client.HTTPSConnection(host, port, timeout=_SECONDS, context=context)
-    mend = "let the web server forward everything to the relay (deploy/vps/Caddyfile)"
-    yield _is_ours("public address", settings, connection, url, mend)
+    remedy = "let the web server forward everything to the relay (deploy/vps/Caddyfile)"
+    yield _is_ours("public address", settings, connection, url, remedy)
 
 
 def _unreachable(host: str, port: int) -> str:

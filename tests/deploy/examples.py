@@ -37,7 +37,7 @@ class Report:
 
 
 def report(code: int, text: str) -> Report:
-    """Read a doctor's output; a mend goes with the line before it."""
+    """Read a doctor's output; a remedy goes with the line before it."""
     assert "Traceback" not in text, text
     lines: dict[str, tuple[str, str]] = {}
     last = ""

@@ -129,7 +129,7 @@ def trap() -> Iterator[socket.socket]:
 
 
 @pytest.mark.parametrize("name", ["RELAY_PORT", "EXECUTOR_FLASK_PORT"])
-def test_taken_port_is_said_in_one_line_with_the_mend(make_run: Start, trap: socket.socket, name: str) -> None:
+def test_taken_port_is_said_in_one_line_with_the_remedy(make_run: Start, trap: socket.socket, name: str) -> None:
     port = trap.getsockname()[1]
     run = make_run(**{name: str(port)})
     assert run.ended() != 0
@@ -147,7 +147,7 @@ def test_part_that_dies_ends_all_and_is_named(make_run: Start) -> None:
     assert "the paper TWS exited with code" in run.text
 
 
-def test_incomplete_env_file_is_said_with_the_mend(make_run: Start, checkout: Path) -> None:
+def test_incomplete_env_file_is_said_with_the_remedy(make_run: Start, checkout: Path) -> None:
     (checkout / ".env").write_text("RELAY_WEBHOOK_SECRETS=only-this-one\n", "utf-8")
     run = make_run()
     assert run.ended() != 0

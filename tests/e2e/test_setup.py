@@ -47,7 +47,7 @@ def test_python_3_14_serves_where_it_is_alone_and_an_environment_that_works_is_k
     assert (tmp_path / "venv" / "mine").exists()
 
 
-def test_no_python_that_serves_is_said_with_the_mend(tmp_path: Path) -> None:
+def test_no_python_that_serves_is_said_with_the_remedy(tmp_path: Path) -> None:
     command(tmp_path, "python3", 'test "$1" = --version && echo Python 3.9.2 || exit 1')
     done = make_venv(tmp_path, target=tmp_path / "venv")
     assert done.returncode == 1

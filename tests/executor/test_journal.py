@@ -92,7 +92,7 @@ def test_file_of_a_newer_version_is_not_touched(path: Path) -> None:
         open_file(path)
 
 
-def test_damaged_file_is_said_with_the_mend(path: Path) -> None:
+def test_damaged_file_is_said_with_the_remedy(path: Path) -> None:
     journal = Journal.open(path, FakeClock(START))
     for number in range(200):
         received(journal, f"signal {number}")
@@ -104,7 +104,7 @@ def test_damaged_file_is_said_with_the_mend(path: Path) -> None:
         open_file(path)
 
 
-def test_file_that_is_no_database_is_said_with_the_mend(path: Path) -> None:
+def test_file_that_is_no_database_is_said_with_the_remedy(path: Path) -> None:
     path.write_bytes(b"an essay on the markets, " * 100)
     with pytest.raises(JournalError, match="cannot be opened .*: restore it from a backup, or move it away"):
         open_file(path)

@@ -58,7 +58,7 @@ def post(relay: RelayProcess, **signal: Any) -> str:
 def test_page_that_cannot_be_made_is_an_alarm_of_the_program(
     tmp_path: Path, start: Callable[..., ExecutorProcess], eventually: Until
 ) -> None:
-    """The owner's own template has a mistake: said in log, journal and /healthz; mended and restarted, it is over."""
+    """The owner's own template has a mistake: said in log, journal and /healthz; fixed and restarted, it is over."""
     (tmp_path / "mine").mkdir()
     template = tmp_path / "mine" / "index.html"
     template.write_text("{{ dashboard_data.nothing.at_all }}", encoding="utf-8")
@@ -192,14 +192,16 @@ def test_page_token_is_made_once_and_kept(
         (["--relay-url", "ftp://x"], "must be an address like https://"),
     ],
 )
-def test_mistake_ends_with_2_and_its_mend(start: Callable[..., ExecutorProcess], flags: list[str], words: str) -> None:
+def test_mistake_ends_with_2_and_its_remedy(
+    start: Callable[..., ExecutorProcess], flags: list[str], words: str
+) -> None:
     one = start(*flags)
     assert one.process.wait(10) == 2
     one.end()
     assert any(line.startswith("configuration: ") and words in line for line in one.lines), one.lines
 
 
-def test_journal_that_is_none_ends_with_1_and_its_mend(start: Callable[..., ExecutorProcess], tmp_path: Path) -> None:
+def test_journal_that_is_none_ends_with_1_and_its_remedy(start: Callable[..., ExecutorProcess], tmp_path: Path) -> None:
     (tmp_path / "trade_state.db").write_bytes(b"this is no database, whatever it is called" * 100)
     one = start()
     assert one.process.wait(10) == 1

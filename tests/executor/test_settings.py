@@ -1,4 +1,4 @@
-"""The executor's settings and executor.toml: every mistake at once, by name, with the mend."""
+"""The executor's settings and executor.toml: every mistake at once, by name, with the remedy."""
 
 from __future__ import annotations
 

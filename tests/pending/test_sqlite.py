@@ -240,7 +240,7 @@ def test_a_file_that_was_removed_is_made_again_and_not_written_to_in_the_dark(qu
     assert put in known_ids(path)
 
 
-def test_a_newer_schema_is_refused_with_the_mend(queue: Any, path: Path) -> None:
+def test_a_newer_schema_is_refused_with_the_remedy(queue: Any, path: Path) -> None:
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA user_version = 99")
     connection.close()

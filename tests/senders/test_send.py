@@ -75,7 +75,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("words, said", MISTAKES.values(), ids=MISTAKES.keys())
-def test_each_mistake_is_said_with_its_mend(relay: RelayProcess, send: Command, words, said) -> None:
+def test_each_mistake_is_said_with_its_remedy(relay: RelayProcess, send: Command, words, said) -> None:
     found = send(*(word.replace("{url}", relay.url) for word in words))
     assert found.exit_code in (1, 2) and said in found.output, found.output
     assert isinstance(found.exception, SystemExit) and SECRET not in found.output

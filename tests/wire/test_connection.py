@@ -51,7 +51,7 @@ async def test_connect_tells_account_floor_and_zone() -> None:
 
 
 @on_loop
-async def test_nobody_listens_is_said_with_the_mend(free_port: Callable[[], int]) -> None:
+async def test_nobody_listens_is_said_with_the_remedy(free_port: Callable[[], int]) -> None:
     with in_time(0.3):
         assert "start TWS or IB Gateway and switch its API on" in await refused_by(free_port())
 
