@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
@@ -31,6 +32,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 MOST_TARGET_BYTES, MOST_FIELD_BYTES, MOST_FIELDS = 2048, 8190, 64
 PART_SECONDS, MOST_IGNORED = 1.0, 256 * 1024  # what is read and thrown away after a last answer, at most
 MOST_TOGETHER = 64  # works of the queue; those that came first do not wait for more
+_LENGTH = re.compile(r"[0-9]{1,64}")  # the parser takes more leading zeros than Python's int() does
 log = get_logger(__name__)
 
 
@@ -207,7 +209,7 @@ def refuse_misformed(scope: Scope, headers: dict[str, str]) -> None:
     if length is None:
         if scope["method"] == "POST" and "transfer-encoding" not in headers:
             raise RequestRefused("length-required")
-    elif "transfer-encoding" in headers or not (length.isascii() and length.isdigit()):
+    elif "transfer-encoding" in headers or not _LENGTH.fullmatch(length):
         raise RequestRefused("bad-request")
 
 

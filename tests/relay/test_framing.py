@@ -40,6 +40,7 @@ REFUSED = {
             b"", b"18446744073709551621", b"9" * 400, b"five", b'"5"', b"\x005",
         )
     },
+    "a length of more digits than Python reads": length(b" " + b"0" * 4300 + b"5"),
     "a length in the next line": framed(b"Content-Length:", b" 5"),
     "a length with a blank before its colon": framed(b"Content-Length : 5"),
     "a length with a NUL in its name": framed(b"Content-Length\0: 5"),
