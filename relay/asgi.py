@@ -166,7 +166,7 @@ class Rounds:
             try:
                 call(partial(self._tell, future))
             except Exception as exc:
-                future.set_result(exc)
+                self._tell(future, exc)
 
     def _tell(self, future: asyncio.Future[Any], outcome: Any) -> None:
         """Take an outcome, in any thread. First the entry, then the look at `_waking`: none is forgotten."""
