@@ -46,7 +46,7 @@ def serve(settings: RelaySettings) -> None:
     listener = listening(settings)
     write_in_background()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _ended)  # what uvicorn raises again after its graceful end
+        signal.signal(number, _ended)
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     relay = make_relay(settings, open_pending(settings.queue_url, max_depth=settings.max_depth))
     try:
@@ -57,7 +57,8 @@ def serve(settings: RelaySettings) -> None:
 
 
 def _ended(number: int, frame: FrameType | None) -> None:
-    """Let the process end with 0."""
+    """End the process with 0: while uvicorn does not listen yet, and when it raises the signal again after its graceful end."""
+    sys.exit(0)
 
 
 class Server(uvicorn.Server):
