@@ -209,7 +209,8 @@ class Pending(Protocol):
         A lease belongs to the consumer that took it. One that asks again
         while it holds leases has not got their answer: it is given the same
         leases at once, which neither count as further attempts nor last
-        longer. A caller without a name is given nothing twice.
+        longer; but none ahead of an earlier signal of its symbol. A caller
+        without a name is given nothing twice.
 
         - AnotherConsumer: The last one that named itself is another, and
           not silent yet. Nothing is leased.

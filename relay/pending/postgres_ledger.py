@@ -184,9 +184,14 @@ class Ledger:
                 return
 
     def _again(self, consumer: str, limit: int, now: datetime) -> list[Leased]:
-        """Return what the consumer holds: it asks again, so the answer that gave it has not arrived."""
-        query = {"open": "lent", "close-only": "lent_closing"}.get(self.mode())
-        rows = _waiting(self._run(query, consumer=consumer, limit=limit, **_span(now))) if query else []
+        """Return what the consumer holds: it asks again, so the answer that gave it has not arrived.
+
+        What waits for an earlier signal of its symbol is not given again before that one.
+        """
+        mode = self.mode()
+        if mode == "paused":
+            return []
+        rows = _waiting(self._run("lent", consumer=consumer, mode=mode, limit=limit, **_span(now)))
         return [
             Leased(row.id, row.lease or "", row.attempts, row.received_at, json.loads(row.headers), row.payload)
             for row in rows

@@ -78,14 +78,12 @@ INSERT INTO pending_settings AS s (name, value) VALUES ('consumer', %(claim)s)
 ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE s.value = %(before)s::text RETURNING value
 
 -- name: lent
-SELECT seq, id, symbol, attempts, lease, held_until, reason, received_at, headers, payload FROM pending_signals
-WHERE consumer = %(consumer)s AND done_at IS NULL AND state = 'leased'
-AND held_until > %(now)s AND held_until <= %(horizon)s ORDER BY seq LIMIT %(limit)s
-
--- name: lent_closing
-SELECT seq, id, symbol, attempts, lease, held_until, reason, received_at, headers, payload FROM pending_signals
-WHERE consumer = %(consumer)s AND done_at IS NULL AND state = 'leased'
-AND held_until > %(now)s AND held_until <= %(horizon)s AND action <> 'open' ORDER BY seq LIMIT %(limit)s
+SELECT seq, id, symbol, attempts, lease, held_until, reason, received_at, headers, payload FROM pending_signals AS s
+WHERE consumer = %(consumer)s AND done_at IS NULL AND NOT EXISTS (
+    SELECT 1 FROM pending_signals AS h WHERE h.symbol = s.symbol AND h.done_at IS NULL AND h.seq <= s.seq AND NOT (
+        h.consumer IS NOT DISTINCT FROM %(consumer)s AND h.state = 'leased'
+        AND h.held_until > %(now)s AND h.held_until <= %(horizon)s AND (%(mode)s = 'open' OR h.action <> 'open')))
+ORDER BY seq LIMIT %(limit)s
 
 -- name: lease
 UPDATE pending_signals SET

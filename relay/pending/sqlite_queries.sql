@@ -47,14 +47,12 @@ WHERE done_at IS NULL AND action <> 'open' AND NOT EXISTS (
 ORDER BY seq
 
 -- name: lent
-SELECT seq, id, symbol, attempts, lease, held_until, reason, received_at, headers, payload FROM signals
-WHERE consumer = :consumer AND done_at IS NULL AND state = 'leased' AND held_until > :now AND held_until <= :horizon
+SELECT seq, id, symbol, attempts, lease, held_until, reason, received_at, headers, payload FROM signals AS s
+WHERE consumer = :consumer AND done_at IS NULL AND NOT EXISTS (
+    SELECT 1 FROM signals AS h WHERE h.symbol = s.symbol AND h.done_at IS NULL AND h.seq <= s.seq AND NOT (
+        h.consumer IS :consumer AND h.state = 'leased' AND h.held_until > :now AND h.held_until <= :horizon
+        AND (:mode = 'open' OR h.action <> 'open')))
 ORDER BY seq LIMIT :limit
-
--- name: lent_closing
-SELECT seq, id, symbol, attempts, lease, held_until, reason, received_at, headers, payload FROM signals
-WHERE consumer = :consumer AND done_at IS NULL AND state = 'leased' AND held_until > :now AND held_until <= :horizon
-AND action <> 'open' ORDER BY seq LIMIT :limit
 
 -- name: lease
 UPDATE signals SET state = 'leased', attempts = attempts + 1, lease = :lease, consumer = :consumer, held_until = :until

@@ -78,6 +78,29 @@ def test_the_modes_hold_back_what_is_given_again(queue: Any) -> None:
     assert ids(ask(queue)) == [opened, closed]
 
 
+def test_a_close_is_not_given_again_ahead_of_its_open(queue: Any) -> None:
+    """Close-only mode came between: were the close given alone, its open would follow it when the mode is open again."""
+    (opened,) = fill(queue, "EURUSD")
+    (closed,) = fill(queue, "EURUSD", action="close")
+    lost = ask(queue)
+    queue.set_mode("close-only")
+    assert ask(queue) == []
+    queue.set_mode("open")
+    assert ask(queue) == lost and ids(lost) == [opened, closed]
+    queue.set_mode("close-only")
+    late = ask(queue, seconds=11)
+    assert ids(late) == [closed] and [dead.id for dead in queue.dead(10)] == [opened]
+
+
+def test_behind_what_was_given_back_nothing_is_given_again(queue: Any) -> None:
+    first, second = fill(queue, "EURUSD", "EURUSD")
+    one, _ = ask(queue)
+    assert queue.nack(one.id, one.lease, "later", 5, START)
+    assert ask(queue) == []
+    assert ids(ask(queue, seconds=6)) == [first]
+    assert ids(ask(queue, seconds=7)) == [first, second]
+
+
 def test_a_consumer_is_known_over_a_restart_of_the_relay(opener: Opener) -> None:
     queue = opener()
     fill(queue, "EURUSD")

@@ -26,8 +26,7 @@ SQLITE = {
     "ready": ["symbols_ready"],
     "line": ["signals_line (symbol=? AND seq>?)"],
     "closing": ["signals_closing", "signals_held (symbol=? AND seq<?)"],
-    "lent": ["signals_lent (consumer=?)"],
-    "lent_closing": ["signals_lent (consumer=?)"],
+    "lent": ["signals_lent (consumer=?)", "signals_line (symbol=? AND seq<?)"],
     "lease": ["INTEGER PRIMARY KEY"],
     "finish": ["INTEGER PRIMARY KEY"],
     "give_back": ["INTEGER PRIMARY KEY"],
@@ -46,8 +45,7 @@ POSTGRES = {
     "lock_ready": ["pending_symbols_ready"],
     "lines": ["pending_signals_line"],
     "closing": ["pending_signals_closing|pending_signals_line"],
-    "lent": ["pending_signals_lent"],
-    "lent_closing": ["pending_signals_lent"],
+    "lent": ["pending_signals_lent", "pending_signals_line"],
     "lease": ["pending_signals_pkey"],
     "finish": ["pending_signals_pkey"],
     "give_back": ["pending_signals_pkey"],
@@ -63,7 +61,7 @@ VALUES: dict[str, Any] = {
     "seqs": [1, 2], "seq": 1, "limit": 10, "now": START, "horizon": START + timedelta(seconds=600), "until": START,
     "lease": "x", "leases": ["x", "y"], "reasons": ["x", "y"], "reason": "x", "state": "acked",
     "finished": [1, 1], "before": START - timedelta(days=30), "first": [1], "count": [1], "fingerprint": ["x"],
-    "at": [START], "position": [None], "position_at": [None], "consumer": "x",
+    "at": [START], "position": [None], "position_at": [None], "consumer": "x", "mode": "open",
 }  # fmt: skip
 FILL = """
 INSERT INTO pending_signals (id, symbol, action, dedupe_key, fingerprint, received_at, headers, payload)
