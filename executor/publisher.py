@@ -81,4 +81,5 @@ def _position(position: Position) -> dict[str, object]:
         "con_id": position.con_id,
         "market_price": None if position.market_price is None else decimal_text(position.market_price),
         "unrealized": None if position.unrealized is None else decimal_text(position.unrealized),
+        "currency": position.currency,
     }

@@ -171,6 +171,7 @@ class Position:
     market_price: Decimal | None = None
     unrealized: Decimal | None = None
     multiplier: Decimal = Decimal(1)
+    currency: str = ""  # of the contract, in which `unrealized` is told
 
     @property
     def entry_price(self) -> Decimal:
@@ -281,7 +282,7 @@ class Broker(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AccountView:
-    """Account values for the page: key → text, as the broker named them."""
+    """Account values for the page: key → text, as the broker named them; `Currency` is the base currency."""
 
     account: str
     values: Mapping[str, str] = field(default_factory=dict)

@@ -48,7 +48,8 @@ def _fields(row: object, names: str) -> Json:
 
 
 def _position(one: Position) -> Json:
-    return _fields(one, "symbol position avgCost account con_id market_price unrealized ignored unknown trade_id")
+    names = "symbol position avgCost account con_id market_price unrealized currency ignored unknown trade_id"
+    return _fields(one, names)
 
 
 def _trade(one: Shown) -> Json:

@@ -30,6 +30,7 @@ class Position:
     con_id: int = 0
     market_price: Decimal | None = None
     unrealized: Decimal | None = None
+    currency: str = ""  # of the unrealised result
     traded: Decimal = ZERO  # the part that belongs to our trade
     ignored: Decimal = ZERO  # the part that the owner chose to leave alone
     trade_id: int | None = None
@@ -295,6 +296,7 @@ def _position(row: Mapping[str, Any], content: Content, ours: str) -> Position:
         con_id=int(decimal(row.get("con_id")) or 0),
         market_price=decimal(row.get("market_price")),
         unrealized=decimal(row.get("unrealized")),
+        currency=str(row.get("currency") or ""),
     )
     ignored = content.ignored.get((position.account, position.con_id), ZERO) if content.ignored else ZERO
     position = replace(position, ignored=ignored)

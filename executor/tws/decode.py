@@ -163,6 +163,7 @@ def from_position(account: str, contract: Any, quantity: float, avg_cost: float)
         exact(quantity) or Decimal(0),
         exact(avg_cost) or Decimal(0),
         multiplier=exact(contract.multiplier) or Decimal(1),
+        currency=contract.currency,
     )
 
 

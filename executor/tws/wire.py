@@ -82,7 +82,9 @@ class Wire:
         self.time_text = ""  # the time of the execution that is being read, as TWS wrote it
         self.accounts: tuple[str, ...] = ()
         self.id_floor = 0
-        self.values: dict[str, str] = {}  # tag → text; the total over all currencies if TWS reports one
+        self.values: dict[
+            str, str
+        ] = {}  # tag → text; the total over all currencies if reported; Currency: the base currency
         self._totals: set[str] = set()  # tags whose value is such a total
         self.positions: dict[tuple[str, int], Position] = {}
         self._portfolio: dict[tuple[str, int], tuple[Decimal | None, Decimal | None]] = {}
@@ -255,6 +257,10 @@ class Wire:
         self._portfolio[key] = decode.exact(price), decode.exact(unrealized)
 
     def updateAccountValue(self, tag: str, value: str, currency: str, account: str) -> None:
+        if tag == "Currency":  # one for each balance, and BASE: it does not say which currency that is
+            return
+        if tag == "NetLiquidation":
+            self.values["Currency"] = currency
         if currency == "BASE":
             self._totals.add(tag)
         if currency == "BASE" or tag not in self._totals:

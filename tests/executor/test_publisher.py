@@ -56,14 +56,18 @@ def written_at(house: House, key: str) -> str:
 
 
 def test_moment_is_exact_text(house: House, shown: Shown, publisher: Publisher) -> None:
-    shown.held = (Position(ACCOUNT, AAPL.con_id, "AAPL", Decimal("-5"), Decimal("201.10"), Decimal("201.1"), None),)
+    shown.held = (
+        Position(
+            ACCOUNT, AAPL.con_id, "AAPL", Decimal("-5"), Decimal("201.10"), Decimal("201.1"), None, currency="USD"
+        ),
+    )
     publisher.publish()
     found = live(house)
     assert found["account"] == {"NetLiquidation": "1000000.00"}
     assert found["positions"] == [
         {
             "symbol": "AAPL", "position": "-5", "avgCost": "201.1", "account": ACCOUNT, "con_id": AAPL.con_id,
-            "market_price": "201.1", "unrealized": None,
+            "market_price": "201.1", "unrealized": None, "currency": "USD",
         }
     ]  # fmt: skip
     assert found["connection"]["status"] == "connected" and found["contracts"]["AAPL"]["currency"] == "USD"

@@ -106,7 +106,7 @@ def connected(seed: Seed) -> None:
 
 def position(symbol: str, con_id: int, quantity: str, cost: str, market: str, unrealized: str) -> dict[str, Any]:
     return {"symbol": symbol, "con_id": con_id, "account": ACCOUNT, "position": quantity, "avgCost": cost,
-            "market_price": market, "unrealized": unrealized}
+            "market_price": market, "unrealized": unrealized, "currency": "JPY" if symbol.endswith("JPY") else "USD"}
 
 
 def open_eurusd(seed: Seed, received: float = 1520) -> int:

@@ -30,6 +30,13 @@ def test_page_shows_the_bracket_of_an_open_trade(busy):
     assert "stop-loss for 10,000 working at the broker" in html
 
 
+def test_every_amount_has_its_currency(busy):
+    page = " ".join(text_of(busy.client()).split())
+    assert all(f"<dt>{label}, USD</dt>" in page for label in ("Net liquidation", "Cash", "Unrealised"))
+    yen = page.partition('<th scope="row">USDJPY</th>')[2].partition("</tr>")[0]
+    assert "+2,900.00</span> <small>JPY</small>" in yen
+
+
 def test_page_shows_every_kind_of_verdict_with_its_reason(busy):
     html = text_of(busy.client())
     assert all(f">{word}</span>" in html for word in ("entered", "ignored", "refused", "expired", "closing"))

@@ -213,5 +213,7 @@ async def test_account_and_positions_for_the_page() -> None:
         await until(lambda: tws.positions() and tws.positions()[0].market_price)
         values = tws.account_view().values
         assert {"NetLiquidation", "TotalCashValue", "BuyingPower", "UnrealizedPnL", "RealizedPnL"} <= set(values)
+        assert values["Currency"] == "USD"
         shown = tws.positions()[0]
         assert (shown.account, shown.symbol, shown.quantity) == (ACCOUNT, "EURUSD", Decimal(20000))
+        assert shown.currency == "USD"
