@@ -149,7 +149,7 @@ def _while_closing(signal: Signal, view: View, trade: Trade) -> Decision:
 def _flat(signal: Signal, view: View) -> Decision:
     if not view.is_fresh:
         after = "; the trade was closed and nothing was entered" if view.closed_here else ""
-        return Done(Outcome.EXPIRED, f"expired: received {_age(view)} s ago, longer than an entry stays valid{after}")
+        return Done(Outcome.EXPIRED, f"too old to enter: received {_age(view)} s earlier{after}")
     if view.block is signal.side and signal.side is not None:
         return Done(
             Outcome.REFUSED,

@@ -134,7 +134,7 @@ class Orders:
         with self._book.change():
             self._life.settle(trade.with_order(order.with_cancel(self._clock.now())))
             text = f"{order.leg.word}: {why}"
-            self._book.log("cancel asked", text, symbol=trade.symbol, trade_id=trade.id, order_ref=order.order_ref)
+            self._book.log("cancel requested", text, symbol=trade.symbol, trade_id=trade.id, order_ref=order.order_ref)
             self._outbox.add(lambda: self._broker.cancel(order.order_id or 0))
 
     def _resize(self, trade: Trade, order: Order, quantity: Decimal) -> bool:

@@ -167,7 +167,7 @@ class Recorder:
                 return False
             if refusal.code not in LOOK_UP_CODES:
                 self._life.settle(trade.with_order(replace(order, refusal_code=refusal.code, reason=refusal.text)))
-        log.warning("order_refused", symbol=trade.symbol, leg=order.leg.word, code=refusal.code, text=refusal.text)
+        log.warning("tws_says", symbol=trade.symbol, leg=order.leg.word, code=refusal.code, text=refusal.text)
         return True
 
 

@@ -242,7 +242,7 @@ class Signals:
         if trade.state not in UNDER_WAY:
             self._life.move(replace(trade, close_cause=decision.cause), Event.CLOSE)
             self._book.log(
-                "close asked", decision.cause, symbol=trade.symbol, trade_id=trade.id, signal_id=row.signal_id
+                "close requested", decision.cause, symbol=trade.symbol, trade_id=trade.id, signal_id=row.signal_id
             )  # fmt: skip
         if (row.state, row.trade_id) != (SignalState.CLOSING, trade.id):
             self._book.put_signal(replace(row, state=SignalState.CLOSING, trade_id=trade.id))

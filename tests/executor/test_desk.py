@@ -445,7 +445,7 @@ def test_a_cancel_noted_before_a_death_is_asked_again_before_the_entry_is_called
     entry = house.journal.unfinished()[0].entry
     house.change_order(entry, cancel_asked_at=house.clock.now())  # it died before the bytes left
     later = house.restart(path).connect()
-    asked = later.journal._rows("SELECT 1 FROM events WHERE kind = 'cancel asked'")
+    asked = later.journal._rows("SELECT 1 FROM events WHERE kind = 'cancel requested'")
     assert len(asked) == 1 and later.trades()[0]["closed"] == 0
     later.pass_time(5)
     assert later.trades()[0]["closed"] == 1
