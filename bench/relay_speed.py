@@ -68,7 +68,7 @@ def measure() -> Iterator[Row]:
         yield from _throughput(found, make)
         yield from _crowd(found, make)
         yield _delivery(found["SQLite"])
-        yield Row("memory of the relay after all this", f"{found['SQLite'].memory():.0f} MiB", "at most 75 MiB")
+        yield Row("memory of the relay after all this", f"{found['SQLite'].memory():.0f} MiB", "at most 60 MiB")
     yield _start()
 
 
