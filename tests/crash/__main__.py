@@ -27,7 +27,7 @@ from tests.crash.scenarios import SCENARIOS
 
 HOLDS = 0.02  # no scenario may end on hold more often than this; without a kill, never
 FARTHEST = 15  # so many boundaries at most lie between the first kill and the second
-SENDING = ("Tws.", "desk._received", "desk._turn", "orders.")  # where an order comes into doubt
+SENDING = ("Tws.", "desk._received", "desk._turn")  # where an order comes into doubt
 LEFT_OUT = 0.1  # no more of the kills may miss their point
 
 

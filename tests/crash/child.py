@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from executor import __main__ as program
+from executor import publisher
 from executor.desk import desk
-from executor.journal import journal, storage
+from executor.journal import storage
 from executor.relay import client as relay_client
 from executor.tws import client as tws
 from executor.tws import connection as supervisor
@@ -73,7 +74,7 @@ class Boundaries:
 class Connection:
     """The journal's connection, with a boundary before and after each commit."""
 
-    quiet = False  # the page's view of the moment, written each second, holds no fact
+    quiet = False  # the page's view of the moment, written as the clock has it, holds no fact
 
     def __init__(self, real: sqlite3.Connection, boundaries: Boundaries) -> None:
         self._real, self._boundaries = real, boundaries
@@ -101,20 +102,20 @@ def _committer() -> str:
 
 def instrument(boundaries: Boundaries) -> None:
     """Wrap every boundary of this process's executor: commits, facts from TWS, writes to it, acks."""
-    connect, publish = storage._connect, journal.Journal.publish
+    connect, publish = storage._connect, publisher.Publisher.publish
 
     def counted(path: Path, readonly: bool) -> Any:
         real = connect(path, readonly)
         return real if readonly else Connection(real, boundaries)
 
-    def publish_quietly(self: journal.Journal, key: str, value: object) -> None:
+    def publish_quietly(self: publisher.Publisher) -> None:
         Connection.quiet = True
         try:
-            publish(self, key, value)
+            publish(self)
         finally:
             Connection.quiet = False
 
-    storage._connect, journal.Journal.publish = counted, publish_quietly  # type: ignore[assignment,method-assign]
+    storage._connect, publisher.Publisher.publish = counted, publish_quietly  # type: ignore[assignment,method-assign]
     for fact in FACTS:
         boundaries.around(desk.Desk, fact, after=False)
     for owner, name in ((tws.Tws, "send"), (tws.Tws, "cancel"), (relay_client.RelayClient, "ack")):
