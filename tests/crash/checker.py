@@ -100,8 +100,9 @@ def every_signal_has_its_outcome(records: Records, signals: int) -> Iterator[str
     for row in records.inbox:
         if (row["state"] != "done" or row["outcome"] is None) and row["symbol"] not in told:
             yield f"signal {row['signal_id']} is {row['state']}: {row['reason']}"
+    standing = {row["key"] for row in records.alarms if row["cleared_at"] is None}
     for trade in records.trades:
-        if trade["state"] == "hold" and (trade["symbol"] not in told or not trade["evidence"]):
+        if trade["state"] == "hold" and (f"hold:{trade['id']}" not in standing or not trade["evidence"]):
             yield f"trade {trade['id']} is on hold without an alarm or without evidence"
 
 

@@ -68,9 +68,18 @@ def silent_hold(r: Records) -> None:
     r.trades[0].update(state="hold", evidence="{}")
 
 
+def alarm_of_hold(trade_id: int) -> dict[str, Any]:
+    return {"key": f"hold:{trade_id}", "symbol": "EURUSD", "kind": "hold", "level": "page", "cleared_at": None}
+
+
 def hold_without_evidence(r: Records) -> None:
     r.trades[0].update(state="hold")
-    r.alarms.append({"symbol": "EURUSD", "kind": "hold", "level": "page", "cleared_at": None})
+    r.alarms.append(alarm_of_hold(1))
+
+
+def only_another_hold_is_told(r: Records) -> None:
+    r.trades[0].update(state="hold", evidence="{}")
+    r.alarms.append(alarm_of_hold(2))
 
 
 def fill_missed(r: Records) -> None:
@@ -148,6 +157,7 @@ PLANTED: list[tuple[Callable[[Records], None], str]] = [
     (accepted_again, "once_accepted"), (id_used_again, "once_accepted"),
     (signal_lost, "every_signal_has_its_outcome"), (signal_stuck, "every_signal_has_its_outcome"),
     (silent_hold, "every_signal_has_its_outcome"), (hold_without_evidence, "every_signal_has_its_outcome"),
+    (only_another_hold_is_told, "every_signal_has_its_outcome"),
     (stop_gone, "protected"), (stop_too_small, "protected"), (stop_on_the_wrong_side, "protected"),
     (fill_missed, "same_fills"), (fill_invented, "same_fills"), (fill_wrong, "same_fills"),
     (position_unlike_executions, "same_position"), (closed_while_held, "same_position"),
