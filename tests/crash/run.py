@@ -27,7 +27,7 @@ from deploy.local import HOST, open_url
 from executor import app  # noqa: F401  imported once; every child is forked with it
 from executor.paper import __main__ as paper_program
 from executor.paper.control import ControlClient
-from tests.crash import checker, child
+from tests.crash import checker, child, remains
 from tests.crash.scenarios import SCENARIOS, SYMBOL, Scenario
 
 REST_SECONDS, PATIENT_SECONDS = 15.0, 45.0
@@ -117,6 +117,8 @@ class Stage:
         self.lives += 1
         if self.lives > LIVES:
             raise Failed("the executor does not stay alive")
+        if self.lives > 1 and (left := remains.wrong(self.journal)):
+            raise Failed(f"left on the disk by life {self.lives - 1}: {' | '.join(left)}")
         words = ["--ib-host", HOST, "--ib-port", str(self.tws_port), "--flask-host", HOST, "--flask-port", "0"]
         words += ["--relay-url", f"http://{HOST}:{self.relay_port}", "--db", str(self.journal)]
         work: Callable[[], None] = lambda: child.run(words, self.boundaries, self.kill_at, self.patient)  # noqa: E731
