@@ -87,7 +87,7 @@ class JournalSide:
         self._db: sqlite3.Connection | None = None
 
     def rows(self, sql: str, *values: object) -> list[Row]:
-        """Return what a query finds, [] while there is no journal."""
+        """Return what a query finds, [] while there is no journal. A query that the tables do not know is an error."""
         if self._db is None:
             if not self._path.exists():
                 return []
@@ -95,8 +95,10 @@ class JournalSide:
             self._db.row_factory = sqlite3.Row
         try:
             return [dict(row) for row in self._db.execute(sql, values)]
-        except sqlite3.OperationalError:  # the first moment of a new file
-            self.close()
+        except sqlite3.OperationalError:
+            if self._db.execute("PRAGMA user_version").fetchone()[0]:
+                raise
+            self.close()  # the first moment of a new file
             return []
 
     def version(self) -> int:

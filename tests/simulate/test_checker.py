@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sqlite3
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -340,6 +341,15 @@ def test_clean_course_breaks_no_rule(stage: Stage) -> None:
 def test_planted_violation_is_caught(stage: Stage, plant: Callable[[Stage], None], rule: str) -> None:
     plant(stage)
     assert rule in stage.rules(), stage.checker.found
+
+
+def test_query_that_the_journal_does_not_know_is_an_error(stage: Stage, tmp_path: Path) -> None:
+    """Else a rule whose column was renamed would find nothing for ever."""
+    for sql in ("SELECT no_such FROM trades", "SELECT * FROM no_such"):
+        with pytest.raises(sqlite3.OperationalError, match="no_such"):
+            stage.checker.journal.rows(sql)
+    (tmp_path / "new.db").touch()
+    assert JournalSide(tmp_path / "new.db").rows("SELECT * FROM trades") == []
 
 
 def test_an_alarm_for_the_symbol_answers_for_a_missing_stop(stage: Stage) -> None:
