@@ -24,7 +24,7 @@ import click
 from tests.mutants.catalogue import MUTANTS, Mutant
 
 ROOT = Path(__file__).parents[2]
-KEPT = ("common", "executor", "relay", "deploy", "bench", "tests")
+KEPT = ("common", "executor", "relay", "deploy", "bench", "docs", "tests")
 SECONDS = 300.0  # for the tests of one mutant; to run out of time is no catch
 FAILED = re.compile(r"^FAILED tests/(.*?)(?: - .*)?$", re.MULTILINE)
 WHY = re.compile(r"^E   +(.*)$", re.MULTILINE)
