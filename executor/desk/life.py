@@ -111,6 +111,8 @@ class Life:
             self._opened(trade)
         elif news.state is State.HOLD:
             self._held(trade, news)
+        if news.state.is_finished:  # not left to the next turn: after a restart nothing checks a finished trade
+            self._alarms.trade_over(trade)
 
     def _say(self, trade: Trade, kind: str, text: str, order_ref: str | None = None) -> None:
         signal_id = None if order_ref else trade.signal_id

@@ -52,7 +52,7 @@ class Orders:
         """
         trade = self._book.trade(trade_id)
         if trade.state.is_finished:
-            self._is_over(trade)
+            self._forget(trade_id)
             return
         if trade.closed:  # finished once, on hold now, beside another trade in its contract: only its owner can act
             self._tell(trade, self.moment(trade), None)
@@ -67,11 +67,10 @@ class Orders:
                 return
         raise IllegalTransition(f"trade {trade_id} took more than {MAX_STEPS} steps in one turn", trade_id)
 
-    def _is_over(self, trade: Trade) -> None:
-        self._lacking.pop(trade.id, None)
-        self._amiss.pop(trade.id, None)
-        self._agenda.at(trade.id, None)
-        self._alarms.trade_over(trade)
+    def _forget(self, trade_id: int) -> None:
+        self._lacking.pop(trade_id, None)
+        self._amiss.pop(trade_id, None)
+        self._agenda.at(trade_id, None)
 
     def _tell(self, trade: Trade, moment: Moment, step: Step | None) -> None:
         """Raise and end the alarms about a trade."""

@@ -11,6 +11,7 @@ import pytest
 
 import executor
 from common.errors import IllegalTransition
+from executor.core.commands import Command, CommandKind
 from executor.core.conditions import CONDITIONS, AlarmKind
 from executor.core.ports import Status
 
@@ -138,3 +139,24 @@ def test_hold_is_committed_with_its_alarm(monkeypatch: pytest.MonkeyPatch, house
     monkeypatch.setattr(house.desk, "advance", lambda: None)
     house.broker.execute(stop, Decimal(10000), Decimal("1.17"))
     assert house.state == "hold" and house.alarms() == ["hold"]
+
+
+def test_end_of_a_trade_is_committed_with_the_end_of_its_alarms(monkeypatch: pytest.MonkeyPatch, house: House) -> None:
+    """After a restart nothing checks a finished trade: an alarm left behind would be repeated for ever."""
+    house.broker.refuse["T"] = (110, "The price does not conform to the minimum price variation")
+    entered(house)
+    house.pass_time(12)
+    assert house.alarms() == ["take-profit lost"]
+    monkeypatch.setattr(house.desk, "advance", lambda: None)
+    house.broker.hit("S")
+    assert house.state == "closed" and house.alarms() == []
+
+
+def test_dismissed_trade_is_committed_with_the_end_of_its_hold(monkeypatch: pytest.MonkeyPatch, house: House) -> None:
+    entered(house)
+    house.broker.hit("S")
+    house.desk.life.freeze(1, "a bug in this program")
+    assert house.state == "hold" and house.alarms() == ["hold"]
+    monkeypatch.setattr(house.desk, "advance", lambda: None)
+    house.desk.command(Command(CommandKind.DISMISS, trade_id=1))
+    assert house.state == "closed" and house.alarms() == []
