@@ -33,6 +33,8 @@ class Watch:
         self._blind_since: datetime | None = None
         self._looked_at: datetime | None = None
         self.unwritten: str | None = None  # an alarm that the journal did not take
+        # parts of the page that failed in an earlier run, and not yet in this one
+        self._failed_before = {a.about for a in book.alarms() if a.kind is AlarmKind.PROGRAM and a.about}
         self._looked: dict[int, Decimal] = {}  # conId → what was unexplained in it when everything was last read
         self._stands: dict[int, tuple[Decimal, datetime]] = {}  # conId → what is unexplained in it now, and since when
 
@@ -125,6 +127,8 @@ class Watch:
         for cause, kind in _STOPS.items():
             if cause not in self._gate.causes:
                 self._alarms.state(kind, None, over="the program is running again, and everything has been read")
+        for about in self._failed_before:  # a button may never be pressed again to show that it works
+            self._alarms.state(AlarmKind.PROGRAM, None, about, over="the program was restarted")
 
     def _storage(self) -> None:
         """Try to write after a failure; once it works, everything is read again before anything is sent."""
@@ -150,5 +154,7 @@ class Watch:
 
     def tell_page(self, what: str, words: str | None) -> None:
         """Report in words that part of the status page fails; None: it works again. No order stops for it."""
+        about = f"page {what}"
+        self._failed_before.discard(about)
         text = None if words is None else f"the status page fails at {what}; trading continues: {words}"
-        self._alarms.state(AlarmKind.PROGRAM, text, f"page {what}", over=f"the status page works again at {what}")
+        self._alarms.state(AlarmKind.PROGRAM, text, about, over=f"the status page works again at {what}")

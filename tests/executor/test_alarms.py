@@ -115,6 +115,17 @@ def test_page_that_fails_is_an_alarm_until_it_works_and_stops_no_order(house: Ho
     assert house.alarms() == []
 
 
+def test_failed_button_is_over_after_a_restart_unless_it_fails_again(tmp_path: Path) -> None:
+    path = str(tmp_path / "trade_state.db")
+    house = House.build(path).connect()
+    for what in ("/trades", "/symbols"):
+        house.desk.watch.tell_page(what, "a bug in this program: KeyError: 7")
+    assert house.connect().alarms() == ["program", "program"]
+    house = house.restart(path)
+    house.desk.watch.tell_page("/symbols", "a bug in this program: KeyError: 7")
+    assert [alarm["key"] for alarm in house.connect().journal.standing_alarms()] == ["program:page /symbols"]
+
+
 def test_every_kind_is_raised_somewhere() -> None:
     source = "".join(path.read_text("utf-8") for path in SOURCE.rglob("*.py"))
     used = set(re.findall(r"AlarmKind\.([A-Z_]+)(?!: Condition)\b", source))
