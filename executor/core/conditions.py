@@ -61,7 +61,7 @@ class Condition:
     raised: str
     ends: str
     over: str  # the closing message
-    told_for: timedelta | None = None  # it reports something that happened: how long it stays open
+    told_for: timedelta | None = None  # it reports something that happened: how long it stays open at least
 
 
 _PAGE, _WARN = Level.PAGE, Level.WARN
@@ -99,7 +99,7 @@ CONDITIONS: Mapping[AlarmKind, Condition] = {
         _PAGE,
         'the executor cannot tell how a trade closed (TWS no longer lists its executions); re-entry on that side is '
         'blocked, unless `unknown_exit = "allow"`',
-        "the block is released; after 15 minutes if there is none", "nothing is left to do"),
+        "the block is released; after 15 minutes if there is none", "nothing is left to do", _QUARTER),
     AlarmKind.MISMATCH: Condition(
         _WARN,
         "the account holds more of a traded contract than the journal knows, or less and nothing explains it yet; or "

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 from common.clock import Clock
@@ -19,6 +19,7 @@ from executor.journal.rows import Alarm
 
 log = get_logger(__name__)
 
+_AFTER_START = timedelta(minutes=1)  # what an earlier run had no time to deliver is delivered before it can be over
 _OF_TRADE = frozenset((*OF_TRADE, AlarmKind.MISMATCH))  # what is over when the trade is
 
 
@@ -38,7 +39,8 @@ class Alarms:
 
     def __init__(self, book: Book, clock: Clock) -> None:
         self._book, self._clock = book, clock
-        self._look_at: datetime | None = None  # when an alarm that only reports something may be over
+        # when an alarm that only reports something may be over
+        self._look_at: datetime | None = clock.now() + _AFTER_START
 
     def of_trade(self, trade: Trade, found: Mapping[AlarmKind, str]) -> None:
         """Bring an unfinished trade's alarms in step: kind → words, "" leaves an open alarm as it is."""
@@ -67,7 +69,7 @@ class Alarms:
         self._compare([standing] if standing else [], wanted, over)
 
     def told(self, now: datetime) -> None:
-        """End the alarms that only report something, after their time."""
+        """End the alarms that only report something, after their time; an unknown exit not while it blocks re-entry."""
         if self._look_at is not None and now < self._look_at:
             return
         self._look_at = None
@@ -77,11 +79,14 @@ class Alarms:
             if told_for is None:
                 continue
             ends = alarm.raised_at + told_for
-            if now < ends:
+            if now < ends or self._blocks(alarm):
                 self._look_at = min(self._look_at or ends, ends)
             else:
                 over.append(alarm)
         self._compare(over, ())
+
+    def _blocks(self, alarm: Alarm) -> bool:
+        return alarm.kind is AlarmKind.UNKNOWN_EXIT and self._book.block(0, alarm.symbol) is not None
 
     def _compare(self, standing: Collection[Alarm], wanted: Iterable[Wanted], over: str | None = None) -> None:
         """The one comparison: raise what is wanted and not open, end what is open and not wanted."""

@@ -20,7 +20,6 @@ BLIND = timedelta(seconds=60)  # how long the broker may be unseen while a posit
 LOOK_ROUND = timedelta(minutes=10)  # take a complete snapshot at least this often
 STEADY = timedelta(seconds=5)  # how long the broker must be visible again before it counts as visible
 MISMATCH = timedelta(seconds=2)  # how long a position may disagree with the executions before it is looked up
-SHOWN = timedelta(minutes=15)  # how long an unknown exit is reported at least
 _STOPS = {StopCause.STORAGE: AlarmKind.STORAGE, StopCause.PROGRAM: AlarmKind.PROGRAM}
 
 
@@ -44,7 +43,6 @@ class Watch:
         self._storage()
         self._blindness(now)
         self._alarms.told(now)
-        self._unknown_exits(now)
         if self._gate.ready_since is None:
             return False
         self._positions(now, recheck_at)
@@ -112,13 +110,6 @@ class Watch:
             since, symbols = f"{self._blind_since:%H:%M:%S} UTC", ", ".join(held)
             text = f"no complete view of TWS since {since}, while holding {symbols}: {self._gate.mode_text}"
             self._alarms.state(AlarmKind.BROKER_BLIND, text)
-
-    def _unknown_exits(self, now: datetime) -> None:
-        """An unknown exit is reported for a while, and for as long as it blocks re-entry."""
-        for alarm in self._book.alarms():
-            old = alarm.kind is AlarmKind.UNKNOWN_EXIT and now - alarm.raised_at >= SHOWN
-            if old and self._book.block(0, alarm.symbol) is None:
-                self._alarms.state(alarm.kind, None, alarm.about)
 
     # ---- the program and its journal ----
 

@@ -88,6 +88,19 @@ def test_told_at_once_repeated_and_closed(office: Office, inbox: type[Inbox]) ->
     assert len(inbox.got) == 3 and "(over)" in inbox.got[2][1] and "the stop stands again" in inbox.got[2][1]
 
 
+def test_what_an_earlier_run_had_no_time_to_tell_is_told_before_it_is_over(office: Office, inbox: type[Inbox]) -> None:
+    """The program died within a second of an expired entry, and came back when the report of it was over."""
+    office.alarms.state(AlarmKind.EXPIRED_SIGNAL, "EURUSD: too old", "1", symbol="EURUSD")
+    office.clock.advance(16 * 60)
+    alarms = Alarms(Book(office.journal, office.clock), office.clock)
+    alarms.told(office.clock.now())
+    office.turn(1)
+    assert len(inbox.got) == 1 and "too old" in inbox.got[0][1]
+    office.clock.advance(60)
+    alarms.told(office.clock.now())
+    assert office.journal.standing_alarms() == []
+
+
 def test_channel_that_is_down_is_tried_again(office: Office, inbox: type[Inbox]) -> None:
     inbox.code = 500
     office.alarms.state(AlarmKind.HOLD, "held", "1")
