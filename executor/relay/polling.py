@@ -74,15 +74,15 @@ class Poller:
         good = [each for each in deliveries if each.envelope is not None]
         try:
             self._commit(good)
+            if good:
+                await self._ack(good)  # before the bad ones are given back, one by one: a lease is short
             for bad in deliveries:
                 if bad.envelope is None:
                     await self._refuse(bad)
             self._hear(notices)
         except JournalError as exc:
-            self._desk.stopped_by(exc)  # nothing is acked: the relay keeps what it has
+            self._desk.stopped_by(exc)  # what is not committed is not acked: the relay keeps it
             return _STORAGE_PAUSE
-        if good:
-            await self._ack(good)
         return 0.0
 
     def _commit(self, good: list[Delivery]) -> None:

@@ -124,6 +124,12 @@ def test_unreadable_signal_is_given_back_with_the_reason(desk: Desktop) -> None:
     assert desk.house.alarms() == ["dead letter"] and "nack S1: data: must be an object" in desk.steps
 
 
+def test_good_signals_are_acked_before_bad_ones_are_given_back(desk: Desktop) -> None:
+    """Each bad one may take the relay seconds; meanwhile the leases of the good ones ran out, and they came again."""
+    desk.turn(delivery("S1", envelope=None, problem="data: must be an object"), delivery("S2"))
+    assert [step.split(":")[0] for step in desk.steps if "ack" in step] == ["ack S2", "nack S1"]
+
+
 def test_alarms_about_bad_signals_end_after_an_hour(desk: Desktop) -> None:
     desk.turn(delivery(envelope=None, forged=True, problem="x"))
     desk.house.desk.tick()
