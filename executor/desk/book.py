@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from common.clock import Clock
@@ -47,7 +48,7 @@ class Book:
             JournalError: The journal cannot be read.
         """
         self._journal, self._clock = journal, clock
-        self.on_trade: Callable[[Trade], None] = lambda trade: None  # hears of each change of a trade
+        self.on_trade: Callable[[Trade], None] = lambda trade: None  # hears of a trade when a change of it is committed
         self._changing = False
         self._lines: list[Line] = []
         self._after: list[Callable[[], None]] = []  # what is reported once this change is committed
@@ -158,16 +159,21 @@ class Book:
                 shelf.take_back()
             raise
         else:
-            done = [row.seq for row in self._signals.changed() if row.state is SignalState.DONE]
-            for shelf in self._shelves:
-                shelf.settle()
-            for key in done:
-                self._signals.forget(key)
-            after = self._after
+            after = self._settle()
         finally:
             self._lines, self._writes, self._after, self._last_words, self._changing = [], [], [], {}, False
         for act in after:
             act()
+
+    def _settle(self) -> list[Callable[[], None]]:
+        """Take in what is committed; return what is to be done about it."""
+        done = [row.seq for row in self._signals.changed() if row.state is SignalState.DONE]
+        heard = [partial(self.on_trade, trade) for trade in self._trades.changed()]
+        for shelf in self._shelves:
+            shelf.settle()
+        for key in done:
+            self._signals.forget(key)
+        return [*heard, *self._after]
 
     def _write(self) -> None:
         """Write every difference; the journal's rows follow from the values."""
@@ -210,7 +216,7 @@ class Book:
     def add(self, trade: Trade) -> Trade:
         """Take in a new trade, within a change; it is returned with its id."""
         trade = replace(trade, id=self._take("trade"))
-        self.traded[trade.con_id] = trade.symbol
+        self.after(lambda: self.traded.update({trade.con_id: trade.symbol}))
         return self.put(trade)
 
     def unfinished(self) -> list[Trade]:
@@ -248,7 +254,6 @@ class Book:
             self._symbols.setdefault(after.symbol, set()).add(after.id)
         if before is None:
             self._index_orders(after)
-        self.on_trade(after)
 
     def _index_orders(self, trade: Trade) -> None:
         for order in trade.orders:

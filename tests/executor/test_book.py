@@ -102,6 +102,22 @@ def test_a_commit_that_fails_changes_nothing(house: House) -> None:
     check_restart(house.desk)
 
 
+def test_an_entry_whose_commit_fails_leaves_nothing_to_work_on(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trade that never was stayed on the agenda: every turn after it failed, whatever it was about."""
+    before = contents(house.desk.book)
+
+    def full(*_: object) -> None:
+        raise JournalError("the disk is full")
+
+    with monkeypatch.context() as patch, pytest.raises(JournalError):
+        patch.setattr(house.journal, "save_trade", full)
+        open_trade(house, "AAPL", "10")
+    assert contents(house.desk.book) == before and house.broker.sent == []
+    house.pass_time(2)
+    open_trade(house)
+    assert house.state == "open" and house.alarms() == []
+
+
 def test_a_change_inside_another_is_taken_back_with_it(house: House) -> None:
     open_trade(house)
     before, book = contents(house.desk.book), house.desk.book
