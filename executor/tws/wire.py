@@ -82,9 +82,8 @@ class Wire:
         self.time_text = ""  # the time of the execution that is being read, as TWS wrote it
         self.accounts: tuple[str, ...] = ()
         self.id_floor = 0
-        self.values: dict[
-            str, str
-        ] = {}  # tag → text; the total over all currencies if reported; Currency: the base currency
+        # tag → text; the total over all currencies if TWS reports one; Currency: the base currency
+        self.values: dict[str, str] = {}
         self._totals: set[str] = set()  # tags whose value is such a total
         self.positions: dict[tuple[str, int], Position] = {}
         self._portfolio: dict[tuple[str, int], tuple[Decimal | None, Decimal | None]] = {}
