@@ -19,6 +19,10 @@ SCHEMA = Path(__file__).parents[2] / "executor" / "journal" / "schema.sql"
 NOW = datetime(2026, 11, 23, 14, 32, 8, 250_000, tzinfo=UTC)
 ACCOUNT = "DU1234567"
 EURUSD, USDJPY, AAPL, GBPUSD, MSFT, NVDA = 12087792, 15016059, 265598, 12087797, 272093, 4815747
+BLOCKED = (
+    "re-entry blocked: the last buy trade in GBPUSD took profit;"
+    " an opposite trade, a reset signal or the button on the page releases it"
+)
 HOSTILE = "<script>alert(1)</script>"
 
 
@@ -120,7 +124,7 @@ def open_eurusd(seed: Seed, received: float = 1520) -> int:
     seed.fill(trade, "E", "buy", "10000", "1.18912", received - 0.055, "2.0")
     seed.signal("EURUSD", received, side="buy", quantity="10000", tp="1.20", sl="1.18", outcome="entered",
                 trade_id=trade,
-                reason="no trade was open and no block was set", note="London breakout, 5 min")
+                reason="buy 10000 EURUSD: all rules allow it", note="London breakout, 5 min")
     return trade
 
 
@@ -172,18 +176,20 @@ def _earlier(seed: Seed) -> None:
     closed_trade(seed, "NVDA", NVDA, "buy", "20", ("139.42", "137.9"), 17200, 15800, exit_reason="stop-loss",
                  stop_wanted=1)
     seed.signal("NVDA", 17200, side="buy", quantity="20", sl="137.90", outcome="entered",
-                reason="no trade was open", trade_id=1)
-    seed.event(15800, "NVDA", "stop-loss filled", "sold 20 at 137.90; the trade lost 30.40 USD", 1)
+                reason="buy 20 NVDA: all rules allow it", trade_id=1)
+    seed.event(15800.1, "NVDA", "stop-loss filled", "sell 20 NVDA at 137.9", 1)
+    seed.event(15800, "NVDA", "closed", "NVDA buy 20 closed at 137.9 by stop-loss", 1)
     trade = closed_trade(seed, "GBPUSD", GBPUSD, "buy", "15000", ("1.26114", "1.26402"), 6400, 3980,
                          exit_reason="take-profit",
                          tp_hit=1, stop_wanted=1)
     seed.signal("GBPUSD", 6400, side="buy", quantity="15000", tp="1.264", outcome="entered",
-                reason="no trade was open", trade_id=trade)
-    seed.event(3980, "GBPUSD", "take-profit filled",
-               "sold 15,000 at 1.26402; buys are blocked until an opposite entry", trade)
+                reason="buy 15000 GBPUSD: all rules allow it", trade_id=trade)
+    seed.event(3980.2, "GBPUSD", "take-profit filled", "sell 15000 GBPUSD at 1.26402", trade)
+    seed.event(3980.1, "GBPUSD", "closed", "GBPUSD buy 15000 closed at 1.26402 by take-profit", trade)
+    seed.event(3980, "GBPUSD", "block set", "no new buy in GBPUSD: the last trade took profit", trade)
     seed.signal("GBPUSD", 2890, side="buy", quantity="15000", tp="1.27", outcome="refused",
-                reason="the last buy in GBPUSD took profit: a new buy is refused until the block is released")
-    seed.event(2890, "GBPUSD", "refused", "a buy of 15,000: the side is blocked since the take-profit")
+                reason=BLOCKED)
+    seed.event(2890, "GBPUSD", "refused", BLOCKED)
     seed.trade("AMD", 4391, "buy", "12", 12600, state="void", closed=1, closed_at=seed.ago(12510), filled_at=None,
                exit_reason=None, position_size="12")
     seed.signal("AMD", 12600, side="buy", quantity="12", outcome="expired",
@@ -191,10 +197,10 @@ def _earlier(seed: Seed) -> None:
 
 
 def _euro_log(seed: Seed, trade: int) -> None:
-    seed.event(1519.996, "EURUSD", "signal received", "buy 10,000 with take-profit 1.20 and stop-loss 1.18", trade)
-    seed.event(1519.993, "EURUSD", "entry sent", "buy 10,000 at market; take-profit 1.20, stop-loss 1.18", trade)
-    seed.event(1519.945, "EURUSD", "entry filled", "bought 10,000 at 1.18912", trade)
-    seed.event(1519.9, "EURUSD", "protected", "the stop-loss for 10,000 at 1.18 is working at the broker", trade)
+    seed.event(1519.996, "EURUSD", "signal", "open buy 10000 EURUSD take-profit 1.2 stop-loss 1.18", trade)
+    seed.event(1519.993, "EURUSD", "entry sent", "buy 10000 EURUSD at market, take-profit 1.2, stop-loss 1.18", trade)
+    seed.event(1519.945, "EURUSD", "entry filled", "buy 10000 EURUSD at 1.18912", trade)
+    seed.event(1519.94, "EURUSD", "opened", "buy 10000 EURUSD at 1.18912", trade)
     seed.signal("EURUSD", 610, side="buy", quantity="10000", outcome="ignored",
                 reason="a buy trade in EURUSD is already open (since 14:06 UTC)")
     seed.event(610, "EURUSD", "ignored", "a buy trade in EURUSD is already open (since 14:06 UTC)")
@@ -211,10 +217,10 @@ def _reversed_yen(seed: Seed) -> None:
     seed.order(new, "S", "buy", "25000", "working", "154.9")
     seed.fill(new, "E", "sell", "25000", "154.218", 931, "2.0")
     seed.signal("USDJPY", 932, side="sell", quantity="25000", tp="153.40", sl="154.90", outcome="entered", trade_id=new,
-                reason="reversal: the buy trade was closed first, then the sell was entered")
-    seed.event(931.9, "USDJPY", "reversal", "exits cancelled and confirmed; closing 25,000", old)
-    seed.event(931.7, "USDJPY", "closed", "sold 25,000 at 154.219; the trade lost 2,050 JPY", old)
-    seed.event(931.57, "USDJPY", "entry filled", "sold 25,000 at 154.218", new)
+                reason="sell 25000 USDJPY: all rules allow it")
+    seed.event(931.9, "USDJPY", "close requested", "reversal", old)
+    seed.event(931.7, "USDJPY", "closed", "USDJPY buy 25000 closed at 154.219 by a reversal", old)
+    seed.event(931.57, "USDJPY", "entry filled", "sell 25000 USDJPY at 154.218", new)
 
 
 def _held_apple(seed: Seed) -> None:
@@ -231,11 +237,11 @@ def _held_apple(seed: Seed) -> None:
     seed.order(trade, "S", "sell", "40", "cancelled", "228")
     seed.order(trade, "C", "sell", "40", "sending")
     seed.fill(trade, "E", "buy", "40", "231.4125", 769, "1.0")
-    seed.signal("AAPL", 770, side="buy", quantity="40", sl="228", outcome="entered", reason="no trade was open",
-                trade_id=trade)
+    seed.signal("AAPL", 770, side="buy", quantity="40", sl="228", outcome="entered",
+                reason="buy 40 AAPL: all rules allow it", trade_id=trade)
     seed.signal("AAPL", 82, action="close", state="closing",
-                reason="AAPL is on hold: the close waits for your choice", trade_id=trade)
-    seed.event(80.9, "AAPL", "close sent", "sell 40 at market; the stop-loss was cancelled first", trade)
+                reason="AAPL is on hold: the close waits for your choice on the page", trade_id=trade)
+    seed.event(80.9, "AAPL", "close sent", "sell 40 AAPL at market", trade)
     seed.event(70.2, "AAPL", "hold", "the close order's fate is not known; your choice is on this page", trade)
     seed.alarm("hold", "page",
                "the trade waits for your choice on this page: the close order's fate is not known", 70, "AAPL", trade)
@@ -252,8 +258,8 @@ def _quiet_apple(seed: Seed) -> None:
     seed.order(trade, "S", "sell", "40", "working", "228")
     seed.fill(trade, "E", "buy", "40", "231.4125", 769, "1.0")
     seed.signal("AAPL", 770, side="buy", quantity="40", sl="228", tp="238", outcome="entered", trade_id=trade,
-                reason="no trade was open")
-    seed.event(769.95, "AAPL", "entry filled", "bought 40 at 231.4125", trade)
+                reason="buy 40 AAPL: all rules allow it")
+    seed.event(769.95, "AAPL", "entry filled", "buy 40 AAPL at 231.4125", trade)
 
 
 def _hostile(seed: Seed) -> None:

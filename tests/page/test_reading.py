@@ -434,7 +434,7 @@ def test_a_template_of_ones_own_needs_only_the_four_names(busy, tmp_path: Path):
     assert "<h1>connected: TWS at 127.0.0.1:7497</h1>" in html
     assert "<i>NetLiquidation=1004217.36</i>" in html
     assert "<b>EURUSD|10000|1.19</b>" in html
-    assert "|EURUSD|entry filled|bought 10,000 at 1.18912</p>" in html
+    assert "|EURUSD|entry filled|buy 10000 EURUSD at 1.18912</p>" in html
     assert HOSTILE not in html
 
 
