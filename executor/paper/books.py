@@ -159,9 +159,10 @@ class Books:
         """Return the account values in the base currency, by IBKR's tags."""
         cash = sum((self.to_base(*item) for item in self.accounts[account].cash.items()), ZERO)
         stock = unreal = margin = gross = futures = ZERO
-        for one, _ in self.open_positions(account):
-            value = self.to_base(one.currency, self.value(account, one.con_id))
-            open_pnl = self.to_base(one.currency, self.unrealized(account, one.con_id))
+        for one, position in self.open_positions(account):
+            value = self.value(account, one.con_id)
+            open_pnl = self.to_base(one.currency, value - position.quantity * position.average)
+            value = self.to_base(one.currency, value)
             unreal += open_pnl
             margin += abs(value) * one.margin
             stock += value if one.sec_type == "STK" else ZERO

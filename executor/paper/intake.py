@@ -199,8 +199,7 @@ class Intake:
             return 201, "Order rejected - reason:Parent order is being cancelled.", "Cancelled"
         books, one = self._floor.books, self._floor.instrument(order)
         needed = books.margin_needed(order.form.account, one, order.form.sign * order.quantity)
-        free = books.totals(order.form.account)["AvailableFunds"]
-        if needed > 0 and needed > free and not order.parent:
+        if not order.parent and 0 < needed > books.totals(order.form.account)["AvailableFunds"]:
             return 201, ("Order rejected - reason:We are unable to accept your order. Your Available Funds "
                          "are insufficient to cover the initial margin."), "Inactive"  # fmt: skip
         return None

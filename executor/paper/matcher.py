@@ -46,8 +46,7 @@ class Matcher:
             return False
         changed = self._wake(order)
         price = self._price(order, self._floor.market.quote(order.con_id))
-        quantity = self._size(order)
-        if price is not None and quantity > 0:
+        if price is not None and (quantity := self._size(order)) > 0:
             self.fill(order, quantity, price)
             return True
         order.rested = True
