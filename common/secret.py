@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from common.errors import ConfigError
+from common.texts import read_text
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class Rotating:
             return
         self._stamp = stamp
         try:
-            fresh = Secret(file.read_text("utf-8").strip(), file)
+            fresh = Secret(read_text(file).strip(), file)
             if not fresh:
                 raise ValueError("is empty")
             if self._check:

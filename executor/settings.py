@@ -14,6 +14,7 @@ from common.secret import Secret
 from common.settings import ProgramSettings, relay_address, setting
 from common.signing import SigningKeys
 from common.symbols import canonical
+from common.texts import read_text
 from executor.core.contracts import spec_from
 from executor.core.policy import Policy
 from executor.core.ports import ContractSpec
@@ -170,11 +171,13 @@ def load_choices(settings: ExecutorSettings, directory: Path | None = None) -> C
     if settings.config is None and not path.is_file():
         return Choices(base)
     try:
-        tables = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"--config {path} cannot be read: {exc}") from exc
+        tables = tomllib.loads(read_text(path))
+    except OSError as exc:
+        raise ConfigError(f"--config {path} cannot be read: {exc.strerror}") from exc
     except tomllib.TOMLDecodeError as exc:
         raise ConfigError(f"--config {path} is not valid TOML: {exc}") from exc
+    except ValueError as exc:
+        raise ConfigError(f"--config {path} {exc}") from exc
     return _choices(tables, base, str(path))
 
 

@@ -14,6 +14,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from common.texts import read_text
+
 ONE = Decimal(1)
 
 
@@ -191,7 +193,7 @@ def load(path: Path) -> list[Instrument]:
 def tables(path: Path, name: str, refused: type[Exception]) -> list[dict[str, Any]]:
     """Return the list of tables of that name, all that a TOML or JSON file may hold; raise `refused` with the reason."""
     try:
-        raw = path.read_text("utf-8")
+        raw = read_text(path)
         content = json.loads(raw) if path.suffix == ".json" else tomllib.loads(raw)
     except OSError as error:
         raise refused(f"{path.name} cannot be read: {error.strerror}") from error
