@@ -6,18 +6,22 @@ import os
 import socket
 import ssl
 import stat
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 import click
 
+from common.errors import ConfigError
 from common.secret import Secret
 from common.settings import ProgramSettings
 
+T = TypeVar("T")
 DAYS_WANTED = 14  # certificates are renewed 30 days before their end; 14 left means that renewing fails
 SKEW_SECONDS = 2.0
 SHORTEST_SECRET = 16
@@ -54,8 +58,8 @@ def not_checked(what: str, why: str) -> Finding:
     return Finding(State.NOT_CHECKED, what, why)
 
 
-def tell(findings: Iterable[Finding]) -> bool:
-    """Print each finding as it comes, then the totals; return whether nothing is wrong."""
+def tell(findings: Iterable[Finding]) -> NoReturn:
+    """Print each finding as it comes, then the totals; end the program with 0 when nothing is wrong, else with 1."""
     count = dict.fromkeys(State, 0)
     for each in findings:
         count[each.state] += 1
@@ -63,10 +67,23 @@ def tell(findings: Iterable[Finding]) -> bool:
         if each.remedy:
             click.echo(f"{'':<11}  fix: {each.remedy}")
     click.echo(", ".join(f"{number} {state}" for state, number in count.items()))
-    return not count[State.WRONG]
+    sys.exit(1 if count[State.WRONG] else 0)
 
 
 # --- what both programs have ------------------------------------------------------------------------
+
+
+def loaded(load: Callable[[], T]) -> Generator[Finding, None, T | None]:
+    """Check the settings: return what `load` returns, or None where they are wrong and nothing else can be checked."""
+    try:
+        found = load()
+    except ConfigError as exc:
+        for problem in exc.problems:
+            yield Finding(State.WRONG, "settings", problem)
+        yield not_checked("everything else", "fix the settings first")
+        return None
+    yield ok("settings", "complete and valid")
+    return found
 
 
 def secrets_of(settings: ProgramSettings, names: Iterable[str]) -> Iterable[Finding]:

@@ -11,7 +11,6 @@ import contextlib
 import logging
 import os
 import sqlite3
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,6 +23,7 @@ from common.checkup import (
     Finding,
     State,
     certificate,
+    loaded,
     not_checked,
     ok,
     port_is_free,
@@ -32,7 +32,7 @@ from common.checkup import (
     wrong,
 )
 from common.clock import SystemClock
-from common.errors import ConfigError, JournalError
+from common.errors import JournalError
 from common.secret import Secret
 from common.settings import click_options
 from common.signing import SigningKeys
@@ -41,7 +41,7 @@ from executor.journal.journal import Journal
 from executor.journal.lock import AlreadyRunning, JournalLock
 from executor.journal.storage import MIGRATIONS
 from executor.relay.client import RelayClient, RelayUnavailable, Status
-from executor.settings import ExecutorSettings, load_choices
+from executor.settings import Choices, ExecutorSettings, load_choices
 
 _SECRETS = ("relay_token", "signing_secrets", "page_token")
 _CLOCK_REMEDY = "synchronise this computer's clock (and the relay's: timedatectl set-ntp true)"
@@ -54,20 +54,15 @@ def doctor(**flags: Any) -> None:
 
     Ends with 0 when nothing is wrong, else with 1.
     """
-    sys.exit(0 if tell(findings(flags)) else 1)
+    tell(findings(flags))
 
 
 def findings(flags: Mapping[str, Any]) -> Iterator[Finding]:
     """Check one thing after the other."""
-    try:
-        settings = ExecutorSettings.load(flags)
-        choices = load_choices(settings)
-    except ConfigError as exc:
-        for problem in exc.problems:
-            yield Finding(State.WRONG, "settings", problem)
-        yield not_checked("everything else", "fix the settings first")
+    found = yield from loaded(lambda: _settings(flags))
+    if found is None:
         return
-    yield ok("settings", "complete and valid")
+    settings, choices = found
     yield from secrets_of(settings, _SECRETS)
     running = _running(settings.journal_path)
     bound, journal = _journal(settings.journal_path, running)
@@ -76,6 +71,11 @@ def findings(flags: Mapping[str, Any]) -> Iterator[Finding]:
     yield from _relay(settings)
     yield _alarms(settings)
     yield from asyncio.run(look_at_tws(settings, choices, bound, running))
+
+
+def _settings(flags: Mapping[str, Any]) -> tuple[ExecutorSettings, Choices]:
+    settings = ExecutorSettings.load(flags)
+    return settings, load_choices(settings)
 
 
 # --- here -------------------------------------------------------------------------------------------

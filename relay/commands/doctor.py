@@ -25,6 +25,7 @@ from common.checkup import (
     State,
     answers,
     certificate,
+    loaded,
     not_checked,
     ok,
     port_is_free,
@@ -33,7 +34,7 @@ from common.checkup import (
     wrong,
 )
 from common.clock import SystemClock
-from common.errors import ConfigError, QueueError
+from common.errors import QueueError
 from common.settings import click_options, setting
 from common.signing import SigningKeys
 from relay.pending import open_pending
@@ -68,19 +69,14 @@ def doctor(**flags: Any) -> None:
 
     Ends with 0 when nothing is wrong, else with 1.
     """
-    sys.exit(0 if tell(findings(flags)) else 1)
+    tell(findings(flags))
 
 
 def findings(flags: Mapping[str, Any]) -> Iterator[Finding]:
     """Check one thing after the other."""
-    try:
-        settings = DoctorSettings.load(flags)
-    except ConfigError as exc:
-        for problem in exc.problems:
-            yield Finding(State.WRONG, "settings", problem)
-        yield not_checked("everything else", "fix the settings first")
+    settings = yield from loaded(lambda: DoctorSettings.load(flags))
+    if settings is None:
         return
-    yield ok("settings", "complete and valid")
     yield from secrets_of(settings, _SECRETS)
     yield _port(settings)
     yield from _queue(settings)
