@@ -14,7 +14,6 @@ alone takes as long to import as everything else in the relay together.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import os
 import sys
@@ -28,8 +27,11 @@ from urllib.parse import urlsplit
 
 import click
 
+from common.env_file import read_env
 from common.errors import ConfigError
+from common.names import NAMES, PREFIXES, is_meant, nearest
 from common.secret import Secret
+from common.texts import read_text
 
 F = TypeVar("F", bound=Callable[..., Any])
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -83,6 +85,7 @@ class ProgramSettings:
     """Base of a program's settings. Subclasses set `env_prefix` and declare fields with `setting`."""
 
     env_prefix: ClassVar[str] = ""
+    of_one_command: ClassVar[bool] = False  # then only names that may have been meant for it are its business
 
     def problems(self) -> list[str]:
         """Return what is wrong with the combination of settings that are each valid; overridden by subclasses."""
@@ -101,7 +104,11 @@ class ProgramSettings:
             ConfigError: Every mistake at once, each by its names and with the fix.
         """
         environ = dict(os.environ if environ is None else environ)
-        layers = [environ, _dotenv(directory or Path.cwd())]
+        layers: list[Mapping[str, str]] = [environ, {}]
+        try:
+            layers[1] = _dotenv(directory or Path.cwd())
+        except ConfigError as exc:  # what is missing then may stand in the lines that cannot be read
+            raise ConfigError([*exc.problems, *map(str, _unknown(cls, layers))]) from exc
         values, mistakes = _collect(cls, flags or {}, layers)
         if mistakes:
             raise ConfigError(mistakes)
@@ -187,24 +194,44 @@ def relay_address(url: str) -> None:
 
 
 def _dotenv(directory: Path) -> dict[str, str]:
-    """Return what `.env` in the directory sets; `$` in it means itself."""
+    """Return what `.env` in the directory sets."""
     path = directory / ".env"
-    if not path.is_file():
-        return {}
-    from dotenv import dotenv_values  # here: most deployments have no such file, and it costs time
+    return read_env(path) if path.is_file() else {}
 
-    try:
-        return {name: value for name, value in dotenv_values(path, interpolate=False).items() if value}
-    except OSError as exc:
-        raise ConfigError(f"{path} cannot be read ({exc.strerror}): give it to the user who runs this") from exc
-    except UnicodeDecodeError as exc:
-        raise ConfigError(f"{path} is not UTF-8 (byte {exc.start}): save it as UTF-8 text") from exc
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Unknown:
+    """A name that was meant for one of the programs, and is none of a setting."""
+
+    name: str
+    where: str
+    near: str | None  # what was most likely meant
+
+    def __str__(self) -> str:
+        hint = f"did you mean {self.near}?" if self.near else "docs/reference/settings.md lists them all"
+        return f"{self.name} is set in {self.where}, but there is no such setting: {hint}"
+
+
+def _unknown(cls: type[ProgramSettings], layers: Sequence[Mapping[str, str]]) -> list[_Unknown]:
+    """Return the unknown names in the environment and in `.env`; of one command's, only those that concern it."""
+    rows = describe(cls)
+    own = {name for row in rows for name in (*row.env, *[f"{name}_FILE" for name in row.env if row.secret])}
+    switches = {cls.env_prefix + row.name.upper(): row.flag for row in rows if not row.env}  # --live
+    known, prefixes = own | NAMES, (cls.env_prefix, *PREFIXES)
+    found = []
+    for where, names in zip(("the environment", ".env"), layers, strict=True):
+        for name in sorted(set(names) - known):
+            ours = name.upper().startswith(prefixes) or (where == ".env" and is_meant(name, known))
+            near = switches.get(name) or nearest(name, known)
+            if ours and (near in own or not cls.of_one_command):
+                found.append(_Unknown(name, where, near))
+    return found
 
 
 def _collect(
     cls: type[ProgramSettings], flags: Mapping[str, Any], layers: Sequence[Mapping[str, str]]
 ) -> tuple[dict[str, Any], list[str]]:
-    types_of, values, mistakes = typing.get_type_hints(cls), {}, []
+    types_of, values, mistakes, unknown = typing.get_type_hints(cls), {}, [], _unknown(cls, layers)
     for field in dataclasses.fields(cls):
         kind = _bare(types_of[field.name])
         row = _row(cls, field, kind)
@@ -213,10 +240,12 @@ def _collect(
             if found is not None:
                 values[field.name] = _read(field, kind, *found)
             elif row.required:
-                mistakes.append(_missing(row, layers))
+                slips = [each for each in unknown if each.near == row.env[0]]
+                unknown = [each for each in unknown if each not in slips]
+                mistakes.append(_missing(row, slips))
         except (ValueError, ConfigError) as exc:
             mistakes += [f"{_names(row)} {each}" for each in getattr(exc, "problems", [str(exc)])]
-    return values, mistakes
+    return values, [*mistakes, *map(str, unknown)]
 
 
 def _find(row: Row, flag: Any, layers: Sequence[Mapping[str, str]]) -> tuple[Any, Path | None] | None:
@@ -234,9 +263,11 @@ def _find(row: Row, flag: Any, layers: Sequence[Mapping[str, str]]) -> tuple[Any
 
 def _file_text(path: Path, name: str) -> tuple[str, Path]:
     try:
-        text = path.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ValueError(f"cannot be read from {path} ({name}): {exc}") from exc
+        text = read_text(path).strip()
+    except OSError as exc:
+        raise ValueError(f"cannot be read from {path} ({name}): {exc.strerror}") from exc
+    except ValueError as exc:
+        raise ValueError(f"cannot be read from {path} ({name}): the file {exc}") from exc
     if not text:
         raise ValueError(f"is empty in {path} ({name})")
     return text, path.absolute()
@@ -327,10 +358,8 @@ def _names(row: Row) -> str:
     return " / ".join([*([row.flag] if row.flag else []), *row.env])
 
 
-def _missing(row: Row, layers: Sequence[Mapping[str, str]]) -> str:
-    given = [name for layer in layers for name in layer if name.startswith(row.env[0].split("_")[0])]
-    near = [name for name in difflib.get_close_matches(row.env[0], given, 1) if name not in row.env]
-    hint = f" ({near[0]} is set; did you mean {row.env[0]}?)" if near else ""
+def _missing(row: Row, slips: Sequence[_Unknown]) -> str:
+    hint = f" ({slips[0].name} is set; did you mean {row.env[0]}?)" if slips else ""
     file = f", or {row.env[0]}_FILE to a file that holds it" if row.secret else ""
     return f"{_names(row)} is not set{hint}: {row.help} Set it{file}."
 

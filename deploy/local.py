@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.request import ProxyHandler, build_opener
 
-from dotenv import dotenv_values
+from common.env_file import read_env
+from common.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
@@ -60,18 +61,16 @@ def secrets_of(env_file: Path) -> dict[str, str]:
     """Return the secrets in `.env`, which is written on first use with mode 0600, and never changed after.
 
     Raises:
-        RunError: The file cannot be read, or lacks some of them; the text says which lines to add.
+        ConfigError: Some of its lines cannot be read; each is named.
+        RunError: It lacks some of them; the text says which to add.
     """
     if not env_file.exists():
         lines = ["# Written by `make run` on first use. Keep it secret; it is never overwritten."]
         lines += [f"{name}={value}" for name, value in fresh_secrets().items()]
         with open(env_file, "x", encoding="utf-8", opener=partial(os.open, mode=0o600)) as file:
             file.write("\n".join([*lines, ""]))
-    try:
-        found = {name: value for name, value in dotenv_values(env_file, interpolate=False).items() if value}
-    except UnicodeDecodeError as exc:
-        raise RunError(f"{env_file} is not UTF-8 text: save it with that encoding") from exc
-    missing = [name for name in fresh_secrets() if name not in found]
+    found = read_env(env_file)
+    missing = [name for name in fresh_secrets() if not found.get(name)]
     if missing:
         remedy = "add them (.env.example explains how), or move the file away"
         raise RunError(f"{env_file} lacks {', '.join(missing)}; {remedy}")
@@ -381,6 +380,8 @@ def main() -> None:
         run = Run(Ports(relay, page), secrets_of(ROOT / ".env"), ROOT)
         handle_signals(run.stop)
         run.whole()
+    except ConfigError as exc:
+        sys.exit("\n".join(f"make run: {problem}" for problem in exc.problems))
     except (RunError, OSError) as exc:
         sys.exit(f"make run: {exc}")
     print("Everything is stopped.")

@@ -27,6 +27,7 @@ class QueueSettings(ProgramSettings):
     """Where the queue is; the same setting as the relay's."""
 
     env_prefix = "RELAY_"
+    of_one_command = True
     queue_url: str = setting(
         RelaySettings.queue_url,
         help="The pending queue: sqlite:///FILE or postgresql://…",

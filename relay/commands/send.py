@@ -26,6 +26,7 @@ class SendSettings(ProgramSettings):
     """Where to send, and with which secret: the relay's own settings are understood."""
 
     env_prefix = "RELAY_"
+    of_one_command = True
     url: str | None = setting(
         None, help="The relay's address; by default the one on this machine.", check=relay_address
     )

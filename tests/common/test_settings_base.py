@@ -56,12 +56,6 @@ def test_flag_wins_over_environment_over_file_over_dotenv_over_default(tmp_path)
     assert load(tmp_path).port == 8080
 
 
-def test_a_dotenv_that_is_no_text_is_one_clear_mistake(tmp_path):
-    (tmp_path / ".env").write_text("SAMPLE_PORT=81", "utf-16")
-    with pytest.raises(ConfigError, match=r"\.env is not UTF-8 \(byte 0\): save it as UTF-8 text"):
-        load(tmp_path)
-
-
 def test_the_further_environment_name_comes_second(tmp_path):
     assert load(tmp_path, PORT="81").port == 81
     assert load(tmp_path, PORT="81", SAMPLE_PORT="82").port == 82
@@ -90,9 +84,10 @@ def test_a_secret_file_that_is_missing_or_empty_is_named(tmp_path):
     assert "is empty" in problems(tmp_path, SAMPLE_TOKEN_FILE=str(tmp_path / "empty"))[0]
 
 
-def test_a_setting_for_the_command_line_only_ignores_the_environment(tmp_path):
-    assert load(tmp_path, SAMPLE_LIVE="U1").live is None
+def test_a_setting_for_the_command_line_only_is_refused_elsewhere(tmp_path):
     assert load(tmp_path, {"live": "U1"}).live == "U1"
+    [found] = problems(tmp_path, SAMPLE_TOKEN="t", SAMPLE_LIVE="U1")
+    assert found == "SAMPLE_LIVE is set in the environment, but there is no such setting: did you mean --live?"
 
 
 def test_mistakes_between_settings_are_reported(tmp_path):

@@ -7,18 +7,24 @@ from pathlib import Path
 
 import pytest
 
+from common.errors import ConfigError
 from deploy import demo
 from deploy.local import RunError, fresh_secrets, secrets_of
 
 
-def test_secrets_in_another_encoding_are_one_clear_mistake(tmp_path: Path) -> None:
-    """As a redirection in Windows PowerShell 5 writes them."""
-    text = "\n".join(f"{name}={value}" for name, value in fresh_secrets().items())
-    (tmp_path / ".env").write_text(text, "utf-16")
-    with pytest.raises(RunError, match="is not UTF-8 text"):
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_secrets_are_read_as_any_editor_writes_them(tmp_path: Path, encoding: str) -> None:
+    """Such as a redirection in Windows PowerShell 5, which writes UTF-16."""
+    own = fresh_secrets()
+    text = "\r\n".join(f"{name}={value}" for name, value in own.items())
+    (tmp_path / ".env").write_text(text, encoding, newline="")
+    assert secrets_of(tmp_path / ".env") == own
+
+
+def test_lines_that_cannot_be_read_are_named_before_anything_starts(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text('RELAY_WEBHOOK_SECRETS="abc\n', "utf-8")
+    with pytest.raises(ConfigError, match=r"line 1 \(RELAY_WEBHOOK_SECRETS\) cannot be read"):
         secrets_of(tmp_path / ".env")
-    (tmp_path / ".env").write_text(text, "utf-8")
-    assert set(secrets_of(tmp_path / ".env")) == set(fresh_secrets())
 
 
 @pytest.mark.parametrize("was_killed", [False, True])

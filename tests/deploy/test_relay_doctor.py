@@ -73,6 +73,15 @@ def test_every_missing_setting_is_named() -> None:
         assert f"{name} is not set" in found.text
 
 
+def test_lines_of_env_that_are_unreadable_or_unknown(here: Path, free: str) -> None:
+    (here / ".env").write_text("RELAY_MAX_DEPTH: 5\n")
+    assert look("--port", free).wrong == ["settings"]
+    (here / ".env").write_text("RELAY_MAXDEPTH=5\nEXECUTOR_IB_PROT=1\n")
+    found = look("--port", free)
+    assert found.wrong == ["settings"]
+    assert "RELAY_MAX_DEPTH?" in found.text and "EXECUTOR_IB_PORT?" in found.text
+
+
 def test_weak_and_shared_secrets(free: str) -> None:
     same = "one-and-the-same-text-for-both"
     found = look("--port", free, RELAY_WEBHOOK_SECRETS=f"short,{same}", RELAY_EXECUTOR_TOKENS=same)

@@ -15,7 +15,9 @@ Generated from the code by `python -m tests.executor.settings_page`; a test keep
 
 A flag wins over the environment, the environment over a file named by `NAME_FILE` (secrets only), and that over the
 default. A `.env` file in the working directory counts as environment with lower priority. All mistakes are reported
-together, and the program exits with code 2. Lists are comma-separated; lists of secrets have the newest first. A
+together, and the program exits with code 2: among them every line of `.env` that cannot be read, and every name for one
+of the two programs that is no setting, with the nearest that is. Every file may be UTF-8 or UTF-16, with or without a
+byte-order mark, and end its lines as Windows does. Lists are comma-separated; lists of secrets have the newest first. A
 required setting has no default.
 """
 TOML = """

@@ -37,7 +37,9 @@ def test_defaults_are_those_of_the_contract(load: Callable[..., ExecutorSettings
 
 
 def test_live_comes_from_the_command_line_only(load: Callable[..., ExecutorSettings]) -> None:
-    assert load({"EXECUTOR_LIVE": "U1"}).live is None and load(live="U1").live == "U1"
+    assert load(live="U1").live == "U1"
+    with pytest.raises(ConfigError, match="EXECUTOR_LIVE is set in the environment.*did you mean --live"):
+        load({"EXECUTOR_LIVE": "U1"})
 
 
 @pytest.mark.parametrize(
