@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +27,16 @@ def _signing_keys(secret: Secret) -> None:
     SigningKeys.parse(",".join(secret.items()))
 
 
+def _certificates(path: Path) -> None:
+    try:
+        ssl.create_default_context(cafile=str(path))
+    except ssl.SSLError:
+        expected = "lines from -----BEGIN CERTIFICATE----- on, as ASCII text"
+        raise ValueError(f"holds no certificate that can be read in {path}: a PEM file has {expected}") from None
+    except OSError as exc:
+        raise ValueError(f"cannot be read from {path}: {exc.strerror}") from exc
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExecutorSettings(ProgramSettings):
     """Every setting of `python -m executor`, `executor.toml` aside."""
@@ -37,7 +48,9 @@ class ExecutorSettings(ProgramSettings):
     signing_secrets: Secret = setting(
         help="whsec_… keys shared with the relay, a list, newest first.", check=_signing_keys
     )
-    relay_ca: Path | None = setting(None, help="The relay's certificate authority, a PEM file, if it is a private one.")
+    relay_ca: Path | None = setting(
+        None, help="The relay's certificate authority, a PEM file, if it is a private one.", check=_certificates
+    )
     ib_host: str = setting("127.0.0.1", help="Where TWS or IB Gateway runs.")
     ib_port: int = setting(
         7497,

@@ -20,7 +20,7 @@ from .faults import Faults, asked_for, current_faults
 from .journal_view import JournalView
 from .page import Page, current_page
 from .refusals import Refusal, answer, from_bug, from_http
-from .rendering import BUILT_IN, keep_built_in
+from .rendering import BUILT_IN, keep_built_in, own_templates
 from .settings import PageSettings
 from .words import FILTERS, HEADLINE, LEGS, ORDER_STATES, STATES, TONES, WISHES, fill_in
 
@@ -84,7 +84,7 @@ def _set_up_templates(app: Flask, settings: PageSettings) -> None:
     )
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     if settings.templates:
-        app.jinja_loader = ChoiceLoader([FileSystemLoader(settings.templates), FileSystemLoader(BUILT_IN)])
+        app.jinja_loader = ChoiceLoader([own_templates(settings.templates), FileSystemLoader(BUILT_IN)])
     else:
         app.jinja_env.undefined = StrictUndefined
     app.context_processor(lambda: {"settings": settings, "csrf_token": current_page().guard.csrf_token})

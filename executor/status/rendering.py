@@ -7,11 +7,30 @@ from pathlib import Path
 from typing import Any, cast
 
 from flask import Flask, current_app, render_template
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, FunctionLoader, StrictUndefined, TemplateSyntaxError
+from jinja2.loaders import split_template_path
+
+from common.texts import read_text
 
 from .faults import current_faults
 
 BUILT_IN = Path(__file__).parent / "templates"
+
+
+def own_templates(folder: str) -> FunctionLoader:
+    """Return the loader of the owner's templates, as any editor writes them."""
+
+    def load(name: str) -> tuple[str, str, Callable[[], bool]] | None:
+        path = Path(folder, *split_template_path(name))
+        if not path.is_file():
+            return None
+        changed = path.stat().st_mtime_ns
+        try:
+            return read_text(path), str(path), lambda: path.stat().st_mtime_ns == changed
+        except ValueError as exc:
+            raise TemplateSyntaxError(f"the file {exc}", 1, name, str(path)) from exc
+
+    return FunctionLoader(load)
 
 
 def keep_built_in(app: Flask) -> None:

@@ -18,20 +18,10 @@ from relay.commands.doctor import DoctorSettings
 from relay.commands.queue import QueueSettings
 from relay.commands.send import SendSettings
 from relay.settings import RelaySettings
+from tests.editors import editors
 from tests.relay.examples import ENVIRONMENT, SIGNING, TOKEN
 
 EXECUTOR = {"EXECUTOR_RELAY_TOKEN": TOKEN, "EXECUTOR_SIGNING_SECRETS": SIGNING}
-
-# as which editor or shell writes it → how
-EDITORS = {
-    "any editor": lambda text: text.encode(),
-    "Notepad, UTF-8 with BOM": lambda text: codecs.BOM_UTF8 + text.encode(),
-    "Notepad, line ends": lambda text: text.replace("\n", "\r\n").encode(),
-    "PowerShell 5, UTF-16": lambda text: text.replace("\n", "\r\n").encode("utf-16"),
-    "Notepad, UTF-16 BE": lambda text: codecs.BOM_UTF16_BE + text.encode("utf-16-be"),
-    "an old Macintosh": lambda text: text.replace("\n", "\r").encode(),
-}
-editors = pytest.mark.parametrize("written", EDITORS.values(), ids=EDITORS)
 
 
 @editors

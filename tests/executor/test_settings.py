@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from click.testing import CliRunner
 
 from common.errors import ConfigError
 from executor.__main__ import main
 from executor.settings import Choices, ExecutorSettings, load_choices
+from tests.editors import editors
 from tests.executor import settings_page
 
 KEY = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
@@ -84,6 +86,33 @@ def test_executor_toml_is_read(load: Callable[..., ExecutorSettings], tmp_path: 
     assert found.policy.unprotected == "hold" and found.policy.validity_seconds == 90
     assert (found.contracts["ES"].sec_type, found.contracts["ES"].expiry) == ("FUT", "202612")
     assert (found.contracts["VOD"].primary_exchange, found.contracts["VOD"].local) == ("LSE", "VOD")
+
+
+@editors
+def test_executor_toml_is_read_as_any_editor_writes_it(
+    load: Callable[..., ExecutorSettings], tmp_path: Path, written: Callable[[str], bytes]
+) -> None:
+    (tmp_path / "executor.toml").write_bytes(written("# é\n[limits]\nmax_open_trades = 3\n"))
+    assert load_choices(load(), tmp_path).policy.max_open_trades == 3
+
+
+def test_executor_toml_in_another_encoding_is_named(load: Callable[..., ExecutorSettings], tmp_path: Path) -> None:
+    (tmp_path / "executor.toml").write_bytes(b"# one\n# \xe9\n")
+    with pytest.raises(ConfigError, match=r"executor\.toml is not UTF-8 \(byte 8, in line 2\): save it as UTF-8"):
+        load_choices(load(), tmp_path)
+
+
+def test_a_certificate_authority_is_read_or_named(load: Callable[..., ExecutorSettings], tmp_path: Path) -> None:
+    path, pem = tmp_path / "ca.pem", trustme.CA().cert_pem.bytes()
+    for right in (pem, pem.replace(b"\n", b"\r\n"), "\ufeff".encode() + pem):  # OpenSSL passes over the mark
+        path.write_bytes(right)
+        assert load(relay_ca=str(path)).relay_ca == path
+    for wrong in (pem.decode().encode("utf-16"), b"", b"x"):
+        path.write_bytes(wrong)
+        with pytest.raises(ConfigError, match=r"--relay-ca .* holds no certificate that can be read"):
+            load(relay_ca=str(path))
+    with pytest.raises(ConfigError, match=r"--relay-ca .* cannot be read from .*none\.pem"):
+        load(relay_ca=str(tmp_path / "none.pem"))
 
 
 def test_no_executor_toml_is_the_safe_defaults(load: Callable[..., ExecutorSettings], tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from executor.status import page, rendering
+from tests.editors import editors
 
 BUTTONS = (
     "/trades/4/close", "/trades/7/adopt", "/trades/7/flatten", "/trades/7/dismiss", "/symbols/GBPUSD/reset",
@@ -116,6 +117,21 @@ def test_a_mistake_in_ones_own_template_is_named_on_the_built_in_page(busy, tmp_
     assert 'id="live"' in answer.text and "/static/page.js" in answer.text  # it is the built-in one
     press_all(busy, client, answer.text)
     assert [what for what, words in busy.told if words] == ["/"]
+
+
+@editors
+def test_ones_own_template_is_read_as_any_editor_writes_it(busy, tmp_path: Path, written):
+    (tmp_path / "index.html").write_bytes(written("<!doctype html>\n<p>Überblick: {{ 1 + 1 }}</p>\n"))
+    answer = busy.client(templates=str(tmp_path)).get("/")
+    assert answer.status_code == 200
+    assert answer.text.startswith("<!doctype html>") and "<p>Überblick: 2<" in answer.text
+
+
+def test_ones_own_template_in_another_encoding_is_named(busy, tmp_path: Path):
+    (tmp_path / "index.html").write_bytes("<p>Überblick</p>".encode("cp1252"))
+    answer = busy.client(templates=str(tmp_path)).get("/")
+    assert answer.status_code == 500
+    assert "your own template index.html, line 1" in answer.text and "save it as UTF-8 text" in answer.text
 
 
 def test_ones_own_template_and_the_built_in_one_fail(busy, tmp_path: Path, monkeypatch):

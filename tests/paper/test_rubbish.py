@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from ib_insync import ExecutionFilter, LimitOrder, Order, StopOrder, TagValue
 
 from common.clock import SystemClock
+from executor.paper import contracts, truth
 from executor.paper import server as paper_server
-from executor.paper import truth
 from executor.paper.__main__ import main
 from executor.paper.actions import ACTIONS, ActionError, check
 from executor.paper.control import ControlError, ControlServer, parse_words
@@ -31,6 +31,7 @@ from executor.paper.faults import FILTERS, KNOBS
 from executor.paper.scenario import ScenarioError, load, play
 from executor.paper.server import LOOPBACK, PaperServer
 from executor.paper.wire import frame
+from tests.editors import editors
 from tests.paper.harness import AAPL, EURUSD, Api, Tws
 from tests.paper.processes import Paper
 
@@ -192,6 +193,19 @@ def test_scenario_file_that_is_not_there_or_no_text(tmp_path: Path) -> None:
     for name in ("none.toml", "a.json", "deep.json"):
         with pytest.raises(ScenarioError, match=name):
             load(tmp_path / name)
+
+
+@editors
+def test_files_of_scenario_and_contracts_are_read_as_any_editor_writes_them(
+    tmp_path: Path, written: Callable[[str], bytes]
+) -> None:
+    for name, text in (("a.toml", '[[step]]\ndo = "freeze"\n'), ("a.json", '{"step": [\n{"do": "freeze"}]}\n')):
+        (tmp_path / name).write_bytes(written(text))
+        assert load(tmp_path / name) == [{"do": "freeze"}]
+    more = '[[contract]]\nsymbol = "ES"\nsec_type = "FUT"\nexchange = "CME"\nprice = "5000"\nlong_name = "é"\n'
+    (tmp_path / "more.toml").write_bytes(written(more))
+    [found] = contracts.load(tmp_path / "more.toml")
+    assert (found.symbol, found.long_name) == ("ES", "é")
 
 
 def test_step_that_cannot_be_done_then_is_said(tws: Tws) -> None:
