@@ -18,6 +18,7 @@ from typing import Any
 from common import strict_json
 from common.clock import parse_utc, utc_text
 from common.errors import MalformedSignal, Problem
+from common.pasted import number_cause
 from common.symbols import canonical
 
 NUMBER_PATTERN = r"[0-9]{1,12}(\.[0-9]{1,20})?"
@@ -204,7 +205,7 @@ def _number(value: object) -> Decimal:
     if not isinstance(value, str) or not _NUMBER.fullmatch(value):
         raise ValueError(
             "must be a number, at most 12 digits before and 20 after the point, without sign or exponent, "
-            f"was {_shown(value)}"
+            f"was {_shown(value)}{number_cause(value) if isinstance(value, str) else ''}"
         )
     return Decimal(value)
 

@@ -6,11 +6,13 @@ floats, endless nesting). Here a number stays the text that was sent, so that no
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from typing import NoReturn
 
 from common.errors import MalformedSignal
+from common.pasted import cause
 
 _STRUCTURE = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', re.DOTALL)
 _SURROGATE_OR_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
@@ -36,13 +38,16 @@ def loads(body: bytes, limit_depth: int = 8) -> object:
     try:
         value: object = _DECODER.decode(text)
     except json.JSONDecodeError as exc:
-        raise MalformedSignal(f"not JSON: {exc.msg} at line {exc.lineno}, column {exc.colno}") from exc
+        why = cause(text, exc.pos, exc.msg)
+        raise MalformedSignal(f"not JSON: {why} (line {exc.lineno}, column {exc.colno})") from exc
     if "\\" in text:
         _refuse_hidden_characters(value)
     return value
 
 
 def _decoded(body: bytes) -> str:
+    if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or body[:2].count(0) == 1:
+        raise MalformedSignal("is UTF-16; send the JSON as UTF-8")
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as exc:

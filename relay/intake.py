@@ -18,6 +18,7 @@ from common.clock import utc_text
 from common.errors import DuplicateConflict, MalformedSignal, Problem, SignalError
 from common.ids import new_id
 from common.logs import HIDDEN, get_logger, scrub
+from common.pasted import bare, secrets_in
 from common.signals import ID_LIMIT, Action, Alert, Envelope, Signal, alert_from, payload_text
 from common.signing import HEADERS, sign
 from relay.addresses import is_within, networks
@@ -28,7 +29,7 @@ from relay.problems import AddressRefused, Answer, answer, code_of, reply
 
 log = get_logger(__name__)
 MAX_BODY_BYTES = 16 * 1024
-_SECRET_IN_TEXT = re.compile(r'("secret"\s*:\s*")((?:[^"\\]|\\.){1,512})')
+_SECRET_IN_TEXT = re.compile(r'"secret"\s*:\s*"((?:[^"\\]|\\.){1,512})')
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +43,24 @@ class Posted:
     beside: tuple[str | None, ...]  # credentials that are not in the body
 
     @property
-    def secret(self) -> str | None:
-        """Return the secret in the body; also from a body that is not JSON, so that its sender learns why."""
+    def text(self) -> str:
+        """Return the body as text, for its owner to read."""
+        wide = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"{\0": "utf-16-le", b"\0{": "utf-16-be"}
+        return self.body.decode(wide.get(self.body[:2], "utf-8"), "replace")
+
+    @property
+    def secrets(self) -> list[str]:
+        """Return what may be the secret in the body; also in one that is not JSON, so that its sender learns why.
+
+        What pasting put around a secret is no part of it: then its sender can be told of the rest.
+        """
         if self.error is None:
-            found = self.fields.get("secret") if isinstance(self.fields, dict) else None
-            return found if isinstance(found, str) else None
-        match = _SECRET_IN_TEXT.search(self.body.decode("utf-8", "replace"))
-        return match[2] if match else None
+            fields = self.fields if isinstance(self.fields, dict) else {}
+            found = [value for name, value in fields.items() if bare(name).lower() == "secret"]
+        else:
+            found = [*_SECRET_IN_TEXT.findall(self.text)[:1], *secrets_in(self.text)]
+        texts = [each for each in found if isinstance(each, str)]
+        return list(dict.fromkeys([*texts, *map(bare, texts)]))
 
     def without_secret(self) -> str:
         """Return the body as text with every secret taken out."""
@@ -56,9 +68,10 @@ class Posted:
             kept = {name: value for name, value in self.fields.items() if name != "secret"}
             text = json.dumps(kept, ensure_ascii=False)
         else:
-            text = _SECRET_IN_TEXT.sub(rf"\1{HIDDEN}", self.body.decode("utf-8", "replace"))
-        secret = self.secret
-        return scrub(text.replace(secret, HIDDEN) if secret else text)
+            text = self.text
+        for secret in sorted(self.secrets, key=len, reverse=True):
+            text = text.replace(secret, HIDDEN) if secret else text
+        return scrub(text)
 
 
 @dataclass(slots=True)
@@ -152,7 +165,8 @@ def _posted(request: Request) -> Posted:
 def _is_sender(relay: Relay, posted: Posted, now: datetime) -> bool:
     """True if any of the credentials that came with the request is right."""
     known = relay.credentials
-    if any(known.is_sender(secret) for secret in (*posted.beside, posted.secret)):
+    beside = [each for secret in posted.beside if secret for each in (secret, bare(secret))]
+    if any(known.is_sender(secret) for secret in (*beside, *posted.secrets)):
         return True
     return known.has_signed(posted.headers, posted.body, now)
 
@@ -164,7 +178,7 @@ def _alert(posted: Posted) -> Alert:
         raise MalformedSignal('must be one JSON object, like {"action":"close","symbol":"EURUSD"}')
     alert = alert_from(posted.fields)
     signal = alert.signal
-    secrets = [secret for secret in (*posted.beside, posted.secret) if secret]
+    secrets = [secret for secret in (*posted.beside, *posted.secrets) if secret]
     told = [
         field
         for field, text in (("symbol", signal.symbol), ("note", signal.note), ("id", signal.sender_id))

@@ -35,7 +35,12 @@ class Kind:
 # code -> what it means
 PROBLEMS: dict[str, Kind] = {
     "malformed": Kind(400, "The body is not valid", "Fix every listed field."),
-    "unauthorized": Kind(401, "No valid credential", "Present one of the configured secrets or tokens."),
+    "unauthorized": Kind(
+        401,
+        "No valid credential",
+        "Present one of the configured secrets or tokens, whole, in plain quotation marks, in the place of the "
+        "example's placeholder.",
+    ),
     "address-refused": Kind(403, "This address may not post alerts", "Add it to RELAY_ALLOWED_ADDRESSES."),
     "not-found": Kind(404, "There is nothing at this path", "See /openapi.json."),
     "method-not-allowed": Kind(405, "This path does not take this method", "See the Allow header."),
