@@ -22,6 +22,8 @@ from executor.desk.sight import Sight
 from executor.desk.snapshots import may_be_live
 from executor.journal.rows import public_number
 
+_TOLD_LATER = "the trade log says when it is done, or why not"
+
 
 class Owner:
     """Carry out commands. A command that cannot be done now is refused with the reason, and changes nothing."""
@@ -89,7 +91,7 @@ class Owner:
                 f"the trade in {trade.symbol} cannot be closed by this button: it is {trade.state.value}"
             )
         self._life.move(replace(trade, close_cause=CloseCause.OWNER), Event.CLOSE)
-        return f"close of the {trade.side.value} trade in {trade.symbol} requested on the page"
+        return f"the {trade.side.value} trade in {trade.symbol} is being closed; {_TOLD_LATER}"
 
     def _reset(self, command: Command) -> str:
         symbol = command.symbol or ""
@@ -103,7 +105,7 @@ class Owner:
         trade, snapshot = self._alone_on_hold(command)
         if turned := self._turned_over(trade):
             if self._cancel_live(trade, snapshot):
-                return f"{trade.symbol} flipped: its orders are cancelled first; press adopt again when they are gone"
+                return f"{trade.symbol} flipped: its orders are being cancelled first; press adopt again when they are gone"
             self._replace(trade, command, turned)
             return f"{trade.symbol} flipped to {decimal_text(turned)}; that is now a separate trade with no exits"
         trade, held = self._match(trade, snapshot)
@@ -114,13 +116,17 @@ class Owner:
         trade, snapshot = self._alone_on_hold(command)
         if turned := self._turned_over(trade):
             if self._cancel_live(trade, snapshot):
-                return f"{trade.symbol} flipped: its orders are cancelled first; press flatten again when they are gone"
+                return f"{trade.symbol} flipped: its orders are being cancelled first; press flatten again when they are gone"
             new = self._replace(trade, command, turned)
             self._life.move(replace(new, close_cause=CloseCause.OWNER), Event.CLOSE)
-            return f"{trade.symbol} flipped to {decimal_text(turned)}; that is closed at market"
+            return f"{trade.symbol} flipped to {decimal_text(turned)}; that is being closed at market; {_TOLD_LATER}"
         trade, held = self._match(trade, snapshot)
         self._life.move(replace(trade, hold_reason=None, close_cause=CloseCause.OWNER), Event.FLATTEN)
-        return f"{trade.symbol}: its orders are cancelled and {decimal_text(held)} closed at market"
+        if not held:
+            return (
+                f"{trade.symbol}: the account holds none of the trade; orders of it that still work are being cancelled"
+            )
+        return f"{trade.symbol}: its orders are being cancelled, then {decimal_text(held)} is closed at market; {_TOLD_LATER}"
 
     def _alone_on_hold(self, command: Command) -> tuple[Trade, Snapshot]:
         """Return what `_on_hold` does, for a trade whose position is its own."""

@@ -128,7 +128,7 @@ def _carry_out(command: Command, symbol: str) -> BaseResponse:
     if wants_json():
         return Response(json.dumps({"status": "done", "text": said}), content_type="application/json")
     if request.form.get("step") == "do":
-        return Response(render("done.html", lambda: plain.notice("Done", said), text=said))
+        return Response(render("done.html", lambda: plain.notice("Accepted", said), text=said))
     return redirect("/", 303)
 
 

@@ -240,3 +240,32 @@ def test_flatten_of_a_finished_trade_does_not_touch_the_one_that_is_open(house: 
         house.desk.command(Command(FLATTEN, trade_id=1))
     press(house, DISMISS)
     assert [t["state"] for t in house.trades()] == ["closed", "open"]
+
+
+# ---- what a button answers: told from what happened, never from what was asked ----
+
+
+@pytest.mark.parametrize("kind", [CommandKind.CLOSE, FLATTEN])
+@pytest.mark.parametrize("accepts", [True, False])
+def test_an_answer_says_what_is_under_way_and_the_log_says_what_came_of_it(
+    house: House, kind: CommandKind, accepts: bool
+) -> None:
+    entered(house)
+    if kind is FLATTEN:
+        doubted(house)
+    if not accepts:
+        house.broker.refuse["C"] = (201, "the broker wants no such order")
+    said = press(house, kind)
+    assert "is being closed" in said or "are being cancelled, then 10000 is closed at market" in said
+    assert "the trade log says when it is done, or why not" in said
+    house.pass_time(10)
+    log = " / ".join(row["details"] for row in house.journal._rows("SELECT details FROM events ORDER BY id"))
+    assert (held(house) == 0) is accepts and ("wants no such order" in log) is not accepts
+
+
+def test_flatten_of_what_is_gone_claims_no_close(house: House) -> None:
+    entered(house)
+    by_hand(house, -10000)
+    doubted(house)
+    said = press(house, FLATTEN)
+    assert "the account holds none of the trade" in said and "market" not in said

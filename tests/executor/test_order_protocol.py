@@ -424,7 +424,7 @@ def test_both_exits_that_fill_are_held_and_nothing_is_sent(house: House) -> None
 def test_flatten_closes_a_position_that_has_turned_over(house: House) -> None:
     flip(house)
     house.pass_time(10)
-    assert "closed at market" in house.desk.command(Command(CommandKind.FLATTEN, trade_id=1))
+    assert "that is being closed at market" in house.desk.command(Command(CommandKind.FLATTEN, trade_id=1))
     house.pass_time(3)
     assert house.broker.quantity[EURUSD.con_id] == 0 and not house.journal.unfinished() and not house.alarms()
     assert [t.side for t in house.broker.sent[3:]] == [Side.BUY]

@@ -195,7 +195,7 @@ def test_without_scripts_a_button_asks_on_a_page_of_its_own(reader, busy):
         reader.eventually(lambda: reader.driver.title == "Close the EURUSD trade?")
         assert busy.desk.commands == []
         reader.find("button.grave").click()
-        reader.eventually(lambda: reader.driver.title == "Done")
+        reader.eventually(lambda: reader.driver.title == "Accepted")
     finally:
         reader.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
     assert busy.desk.commands == [Command(CommandKind.CLOSE, trade_id=4)]

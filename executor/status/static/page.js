@@ -125,7 +125,7 @@
     const body = new URLSearchParams({ confirm: "yes", csrf_token: form.elements.csrf_token.value });
     const answer = await fetch(form.action, { method: "POST", body, headers: { Accept: "application/json" }, credentials: "same-origin" });
     const said = await answer.json();
-    if (answer.ok) say(said.text || "Done", false);
+    if (answer.ok) say(said.text || "Accepted", false);
     else say(`${said.title}: ${said.detail}`, true);
   }
 
