@@ -26,8 +26,10 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.request import ProxyHandler, build_opener
 
+from common.clock import SystemClock
 from common.env_file import read_env
 from common.errors import ConfigError
+from common.lockfile import AlreadyRunning, LockFile
 
 ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
@@ -75,6 +77,23 @@ def secrets_of(env_file: Path) -> dict[str, str]:
         remedy = "add them (.env.example explains how), or move the file away"
         raise RunError(f"{env_file} lacks {', '.join(missing)}; {remedy}")
     return {name: found[name] for name in fresh_secrets()}
+
+
+def one_at_a_time(data: Path) -> LockFile:
+    """Take the lock of a folder: two runs would share its databases, and the paper TWS's account.
+
+    Raises:
+        AlreadyRunning: Another run holds it; nothing was started or changed.
+    """
+    folder = data / ".run"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    lock = LockFile(
+        folder / "lock",
+        taken="it is running in this folder already (Ctrl-C in its terminal ends it)",
+        folder=f"{folder} must be writable",
+    )
+    lock.take(SystemClock())
+    return lock
 
 
 # --- ports ------------------------------------------------------------------------------------------
@@ -375,14 +394,16 @@ def port_setting(name: str, default: int) -> int:
 def main() -> None:
     """Run until Ctrl-C; exit 0 when stopped, 1 with one line if something is wrong."""
     try:
+        lock = one_at_a_time(ROOT)
         relay = claim(port_setting("RELAY_PORT", 8080), "the relay", "RELAY_PORT")
         page = claim(port_setting("EXECUTOR_FLASK_PORT", 5001), "the page", "EXECUTOR_FLASK_PORT")
         run = Run(Ports(relay, page), secrets_of(ROOT / ".env"), ROOT)
         handle_signals(run.stop)
         run.whole()
+        lock.release()
     except ConfigError as exc:
         sys.exit("\n".join(f"make run: {problem}" for problem in exc.problems))
-    except (RunError, OSError) as exc:
+    except (RunError, AlreadyRunning, OSError) as exc:
         sys.exit(f"make run: {exc}")
     print("Everything is stopped.")
 

@@ -139,6 +139,24 @@ def test_taken_port_is_said_in_one_line_with_the_remedy(make_run: Start, trap: s
     assert "Traceback" not in run.text
 
 
+@pytest.mark.parametrize("same_ports", [False, True])
+def test_second_run_in_one_folder_starts_nothing_and_leaves_the_first_alone(
+    make_run: Start, checkout: Path, same_ports: bool
+) -> None:
+    first = make_run().wait_ready()
+    before = {path: path.read_bytes() for path in (checkout / ".run" / "state.json", checkout / ".env")}
+    ports = {"RELAY_PORT": str(first.relay_port), "EXECUTOR_FLASK_PORT": str(first.page_port)}
+    second = make_run(**(ports if same_ports else {}))
+    assert second.ended() != 0
+    (line,) = [line for line in second.text.splitlines() if line.startswith("make run: ")]
+    assert "it is running in this folder already" in line and "process" in line
+    assert before == {path: path.read_bytes() for path in before}
+    assert json.loads(first.paste(first.line("curl ")))["status"] == "queued"
+    interrupt_terminal(first)
+    first.ended()
+    make_run().wait_ready()
+
+
 def test_part_that_dies_ends_all_and_is_named(make_run: Start) -> None:
     run = make_run().wait_ready()
     (victim,) = [process for process, arguments in run.command_lines().items() if "executor.paper" in arguments]
