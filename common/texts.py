@@ -7,6 +7,8 @@ lines with CR LF. What is neither UTF-8 nor UTF-16 is named, never guessed: a gu
 from __future__ import annotations
 
 import codecs
+import os
+from functools import partial
 from pathlib import Path
 
 # what a file begins with → its encoding; UTF-32 is looked for first, since its mark begins like that of UTF-16
@@ -28,6 +30,19 @@ def read_text(path: Path) -> str:
         ValueError: It is not text that is understood; the words say where, and what to do.
     """
     return text_of(path.read_bytes())
+
+
+def add_text(path: Path, text: str) -> None:
+    """Add to a file in its own encoding; a new one is UTF-8, and its owner's alone.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    with open(path, "a+b", opener=partial(os.open, mode=0o600)) as file:
+        file.seek(0)
+        head = file.read(2)
+        wide = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+        file.write(text.encode(wide.get(head, "utf-8")))
 
 
 def text_of(raw: bytes) -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import sys
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import click
@@ -16,6 +14,7 @@ from common.cli import CommandGroup, version_option
 from common.errors import BridgeError
 from common.secret import Secret
 from common.settings import ProgramSettings, click_options, speaking
+from common.texts import add_text
 from executor.settings import ExecutorSettings, load_choices
 
 # command → the module and the name in it
@@ -59,9 +58,11 @@ def run(**flags: object) -> None:
         sys.exit(1)
 
 
-def _say_ready(link: str) -> None:
-    """Print the page's address on the console; the login token in it goes nowhere else."""
-    click.echo(f"Status page: {link}")
+def _say_ready(links: list[str]) -> None:
+    """Print the page's addresses on the console; the login token in them goes nowhere else."""
+    click.echo(f"Status page: {links[0]}")
+    for link in links[1:]:
+        click.echo(f"From a phone or another computer in your network: {link}")
 
 
 def _with_page_token(settings: ExecutorSettings) -> ExecutorSettings:
@@ -72,8 +73,7 @@ def _with_page_token(settings: ExecutorSettings) -> ExecutorSettings:
     path = Path.cwd() / ".env"
     line = f"\n# Login token of the status page, generated at the first start.\n{_TOKEN}={token}\n"
     try:
-        with open(path, "a", encoding="utf-8", opener=partial(os.open, mode=0o600)) as file:
-            file.write(line)
+        add_text(path, line)
     except OSError as exc:
         click.echo(f"{path} cannot be written ({exc.strerror}): the page's login token changes at each start", err=True)
     return replace(settings, page_token=Secret(token))

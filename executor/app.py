@@ -63,8 +63,9 @@ class Parts:
     child: PaperChild | None
 
 
-def run(settings: ExecutorSettings, choices: Choices, ready: Callable[[str], None]) -> None:
-    """Trade until stopped. `ready` is called with the page's address once the page answers.
+def run(settings: ExecutorSettings, choices: Choices, ready: Callable[[list[str]], None]) -> None:
+    """Trade until stopped. `ready` is called with the page's addresses once the page answers: this machine's
+    own first, then those for other devices.
 
     Raises:
         AlreadyRunning: Another executor holds this journal.
@@ -86,7 +87,7 @@ def run(settings: ExecutorSettings, choices: Choices, ready: Callable[[str], Non
 
 
 async def _trade(
-    settings: ExecutorSettings, choices: Choices, journal: Journal, clock: Clock, ready: Callable[[str], None]
+    settings: ExecutorSettings, choices: Choices, journal: Journal, clock: Clock, ready: Callable[[list[str]], None]
 ) -> None:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_say_loop_error)
@@ -150,7 +151,7 @@ def _fixed(host: str, port: int) -> Callable[[], Awaitable[tuple[str, int]]]:
 
 
 def _serve_page(
-    settings: ExecutorSettings, desk: Desk, loop: asyncio.AbstractEventLoop, ready: Callable[[str], None]
+    settings: ExecutorSettings, desk: Desk, loop: asyncio.AbstractEventLoop, ready: Callable[[list[str]], None]
 ) -> PageServer:
     def submit(command: Command) -> str:
         """Pass a command from the page's thread to the loop, and its answer back."""
@@ -180,7 +181,8 @@ def _serve_page(
     )
     app = create_app(settings.journal_path, submit, page_settings, tell=tell)
     server = serve(app, settings.flask_host, settings.flask_port)
-    ready(replace(page_settings, port=server.port).login_link)
+    bound = replace(page_settings, port=server.port)
+    ready([bound.login_link, *bound.links_from_outside])
     return server
 
 

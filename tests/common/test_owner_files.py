@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import os
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from common.errors import ConfigError
 from common.names import NAMES
 from common.secret import Rotating, Secret
 from common.settings import ProgramSettings, describe
-from common.texts import text_of
+from common.texts import add_text, text_of
 from executor.settings import ExecutorSettings
 from relay.commands.doctor import DoctorSettings
 from relay.commands.queue import QueueSettings
@@ -49,6 +50,20 @@ def test_an_encoding_that_is_not_understood_is_named(raw, words):
 def test_env_is_read_as_any_editor_writes_it(tmp_path, written):
     (tmp_path / ".env").write_bytes(written('# mine\nA=1\nB="x y" # note\nexport C=$d\n\nD=\nL="new\nold"\n'))
     assert read_env(tmp_path / ".env") == {"A": "1", "B": "x y", "C": "$d", "D": "", "L": "new\nold"}
+
+
+@editors
+def test_a_line_is_added_in_the_files_own_encoding(tmp_path, written):
+    path = tmp_path / ".env"
+    path.write_bytes(written("A=1"))
+    add_text(path, "\nB=2\n")
+    assert read_env(path) == {"A": "1", "B": "2"}
+
+
+def test_a_file_that_is_made_is_its_owners_alone(tmp_path):
+    add_text(tmp_path / ".env", "B=2\n")
+    assert read_env(tmp_path / ".env") == {"B": "2"}
+    assert os.name != "posix" or (tmp_path / ".env").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize(

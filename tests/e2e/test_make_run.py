@@ -145,13 +145,14 @@ def test_second_run_in_one_folder_starts_nothing_and_leaves_the_first_alone(
 ) -> None:
     first = make_run().wait_ready()
     before = {path: path.read_bytes() for path in (checkout / ".run" / "state.json", checkout / ".env")}
+    curl = first.line("curl ")  # the second one's output takes the place of the first one's
     ports = {"RELAY_PORT": str(first.relay_port), "EXECUTOR_FLASK_PORT": str(first.page_port)}
     second = make_run(**(ports if same_ports else {}))
     assert second.ended() != 0
     (line,) = [line for line in second.text.splitlines() if line.startswith("make run: ")]
     assert "it is running in this folder already" in line and "process" in line
     assert before == {path: path.read_bytes() for path in before}
-    assert json.loads(first.paste(first.line("curl ")))["status"] == "queued"
+    assert json.loads(first.paste(curl))["status"] == "queued"
     interrupt_terminal(first)
     first.ended()
     make_run().wait_ready()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+from ipaddress import ip_address
+
 import pytest
 
 from common.errors import ConfigError
 from executor.core.commands import Command, CommandKind, CommandRefused
 from executor.status import PageSettings
+from executor.status import settings as settings_module
 from executor.status.security import GUESSES
 
 TOKEN = "a-login-token-of-the-owner"
@@ -74,6 +78,30 @@ def test_login_link_opens_the_page_for_good(busy):
     cookie = answer.headers["Set-Cookie"]
     assert "HttpOnly" in cookie and "SameSite=Lax" in cookie and TOKEN not in cookie
     assert client.get("/").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "own", "links"),
+    [
+        ("0.0.0.0", ["192.168.1.5", "10.8.0.2"], ["192.168.1.5", "10.8.0.2"]),
+        ("0.0.0.0", ["192.168.1.5", "fd00::5"], ["192.168.1.5"]),
+        ("::", ["192.168.1.5", "fd00::5"], ["192.168.1.5", "[fd00::5]"]),
+        ("0.0.0.0", [], []),
+        ("127.0.0.1", ["192.168.1.5"], []),
+        ("192.168.1.5", ["192.168.1.5"], []),
+    ],
+)
+def test_bound_to_every_address_a_link_for_a_phone_is_told(monkeypatch, host, own, links):
+    monkeypatch.setattr(settings_module, "own_addresses", lambda: own)
+    found = PageSettings(host=host, port=5001, login_token="tok").links_from_outside
+    assert found == [f"http://{each}:5001/login?token=tok" for each in links]
+
+
+def test_own_addresses_lead_here_and_are_none_of_loopback():
+    for address in settings_module.own_addresses():
+        assert not ip_address(address).is_loopback
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+            probe.bind((address, 0))
 
 
 def test_login_link_is_ready_to_click():
