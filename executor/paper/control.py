@@ -1,7 +1,9 @@
 """The control port: one JSON object a line, `{"do": "set_price", "symbol": "EURUSD", "price": "1.2005"}`.
 
 The answer is `{"ok": true, "result": …}` or `{"ok": false, "error": "…"}`. It listens on loopback only: anyone who
-reaches it owns the market. For people: `python -m executor.paper.control PORT set-price EURUSD 1.2005`.
+reaches it owns the market. A web page in a browser on this machine reaches it too, but must begin with a line of HTTP:
+the first line that is no command is answered and ends the connection, so that no command behind it is ever read.
+For people: `python -m executor.paper.control PORT set-price EURUSD 1.2005`.
 """
 
 from __future__ import annotations
@@ -49,10 +51,12 @@ class ControlServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
+        going_on = True
         try:
-            while line := await self._line(reader):
+            while going_on and (line := await self._line(reader)):
                 writer.write(self._attempt(line))
                 await writer.drain()
+                going_on = _object(line) is not None
         except (ConnectionError, asyncio.CancelledError):
             pass  # the client is gone, or the server is stopping
         finally:

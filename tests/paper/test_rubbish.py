@@ -249,6 +249,55 @@ def rubbish_by_control_port(port: int) -> None:
             assert b'"ok": false' in client.makefile("rb").readline()
 
 
+COMMAND = b'{"do": "set_price", "symbol": "AAPL", "price": "1"}\n'
+STRANGERS = [
+    b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: text/plain\r\n\r\n",
+    b"OPTIONS /x HTTP/1.1\r\nOrigin: http://a.example\r\n\r\n",
+    b"GET /chat HTTP/1.1\r\nUpgrade: websocket\r\n\r\n",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    b"\x16\x03\x01\x02\x00\x01\n",
+    b"USER anonymous\r\n",
+    b"\n",
+    b"[]\n",
+    b'{"price": 1}\n',
+    b"x" * (1 << 21) + b"\n",
+]
+
+
+@pytest.mark.parametrize("opening", STRANGERS, ids=lambda opening: repr(opening[:12]))
+@pytest.mark.parametrize("port", ["control", "TWS"])
+def test_no_command_behind_a_line_of_another_protocol_is_obeyed(opening: bytes, port: str) -> None:
+    async def check() -> None:
+        server = PaperServer(Exchange(SystemClock()))
+        control = ControlServer(server)
+        await server.start()
+        await control.start()
+        reader, writer = await asyncio.open_connection(LOOPBACK, control.port if port == "control" else server.port)
+        with contextlib.suppress(ConnectionError):
+            writer.write(opening + COMMAND * 3)
+            await writer.drain()
+            assert b'"ok": true' not in await reader.read()  # read to the end: the connection is over
+        assert server.exchange.price("AAPL") != 1
+        writer.close()
+        await control.stop()
+        await server.stop()
+
+    asyncio.run(asyncio.wait_for(check(), 20))
+
+
+def test_command_that_is_refused_does_not_end_the_connection(tws: Tws) -> None:
+    async def check() -> None:
+        control = ControlServer(tws.server)
+        await control.start()
+        reader, writer = await asyncio.open_connection(LOOPBACK, control.port)
+        writer.write(b'{"do": "dance"}\n' + COMMAND)
+        assert [json.loads(await reader.readline())["ok"] for _ in range(2)] == [False, True]
+        writer.close()
+        await control.stop()
+
+    asyncio.run(asyncio.wait_for(check(), 20))
+
+
 def test_program_survives_rubbish_on_both_ports(eventually: Callable[..., object]) -> None:
     paper = Paper(stderr=subprocess.PIPE)
     rubbish_by_socket(paper.port)
