@@ -279,12 +279,14 @@ def _matching_symbols(session: Session, request: Request) -> None:
 
 
 def _market_rule(session: Session, request: Request) -> None:
-    """The request id of this message is the rule's number."""
-    for one in session.floor.catalog:
-        if one.rule_id == request.req_id:
-            session.put(replies.market_rule(one))
-            return
-    session.error(-1, 321, "Error validating request: unknown market rule")
+    """The request id of this message is the rule's number, and no callback of an error could carry it."""
+    rules = session.floor.catalog.rule(request.req_id)
+    if rules is None:
+        session.error(
+            -1, 322, f"Error processing request.-'cd' : cause - Market rule with id = {request.req_id} is missing"
+        )
+        return
+    session.put(replies.market_rule(request.req_id, rules))
 
 
 def _market_data(session: Session, request: Request) -> None:

@@ -17,6 +17,10 @@ from typing import Any
 from common.texts import read_text
 
 ONE = Decimal(1)
+OWN_RULES = 1_000_000_000  # the numbers of price rules that are made from a tick begin here; IBKR's are far below
+LARGEST_RULE = 2**31 - 1
+
+Rules = tuple[tuple[Decimal, Decimal], ...]  # (from price, tick) in rising order
 
 
 class ContractError(Exception):
@@ -40,7 +44,7 @@ class Instrument:
     expiry: str = ""
     long_name: str = ""
     rule_id: int = 26
-    rules: tuple[tuple[Decimal, Decimal], ...] = ((Decimal(0), Decimal("0.01")),)
+    rules: Rules = ((Decimal(0), Decimal("0.01")),)
     commission: Decimal = Decimal("0.85")
     margin: Decimal = Decimal("0.25")
 
@@ -117,10 +121,23 @@ BUILT_IN: tuple[Instrument, ...] = (
 
 
 class Catalog:
-    """Every instrument of this server, found by conId or by description."""
+    """Every instrument of this server, found by conId or by description; a later one replaces one of the same conId.
+
+    Raises:
+        ContractError: Two of them give different price rules under one number.
+    """
 
     def __init__(self, instruments: Iterable[Instrument] = BUILT_IN) -> None:
         self._by_id = {instrument.con_id: instrument for instrument in instruments}
+        self._rules: dict[int, Rules] = {}  # number of a price rule -> the rule
+        for one in self:
+            if self._rules.setdefault(one.rule_id, one.rules) != one.rules:
+                raise ContractError(f"contract {one.name}: price rule {one.rule_id} is another contract's, with other"
+                                    " ticks; give it a rule_id of its own, or none")  # fmt: skip
+
+    def rule(self, rule_id: int) -> Rules | None:
+        """Return a price rule by its number, None if no instrument has it."""
+        return self._rules.get(rule_id)
 
     def __iter__(self) -> Iterator[Instrument]:
         return iter(self._by_id.values())
@@ -130,9 +147,6 @@ class Catalog:
 
     def has(self, con_id: int) -> bool:
         return con_id in self._by_id
-
-    def add(self, instrument: Instrument) -> None:
-        self._by_id[instrument.con_id] = instrument
 
     def named(self, name: str) -> Instrument:
         """Return the instrument that people call this (EURUSD, EUR.USD, BRK B, BRK.B, a conId).
@@ -182,12 +196,18 @@ def _matches(one: Instrument, query: Mapping[str, str]) -> bool:
 def load(path: Path) -> list[Instrument]:
     """Return the instruments of a TOML or JSON file: a list `contract` of tables.
 
-    Needed are symbol, sec_type, exchange, price; con_id is made from the description when absent.
+    Needed are symbol, sec_type, exchange, price; con_id is made from the description when absent, rule_id from the
+    tick.
 
     Raises:
-        ContractError: A table is incomplete or a value makes no sense.
+        ContractError: A table is incomplete, a value makes no sense, or two tables describe one conId.
     """
-    return [from_table(table) for table in tables(path, "contract", ContractError)]
+    found: dict[int, Instrument] = {}
+    for one in (from_table(table) for table in tables(path, "contract", ContractError)):
+        if one.con_id in found:
+            raise ContractError(f"contracts {found[one.con_id].name} and {one.name}: both are conId {one.con_id}")
+        found[one.con_id] = one
+    return list(found.values())
 
 
 def tables(path: Path, name: str, refused: type[Exception]) -> list[dict[str, Any]]:
@@ -226,7 +246,7 @@ def _build(values: dict[str, str]) -> Instrument:
         con_id=int(values.get("con_id", _stable_id(values))),
         symbol=values["symbol"], sec_type=sec_type, exchange=values["exchange"],
         currency=values.get("currency", "USD"), price=Decimal(values["price"]),
-        rule_id=int(values.get("rule_id", "900")), rules=((Decimal(0), tick),),
+        rule_id=int(values.get("rule_id", _rule_id(tick))), rules=((Decimal(0), tick),),
         margin=Decimal(values.get("margin", "0.25" if sec_type == "STK" else "0.05")),
     )  # fmt: skip
     texts = {name: values[name] for name in ("primary", "local_symbol", "trading_class", "expiry", "long_name")
@@ -234,6 +254,21 @@ def _build(values: dict[str, str]) -> Instrument:
     numbers = {name: Decimal(values[name]) for name in ("multiplier", "commission") if name in values}
     full = replace(plain, local_symbol=plain.symbol, trading_class=plain.symbol, long_name=plain.symbol)
     return replace(full, **texts, **numbers)  # type: ignore[arg-type]
+
+
+def _rule_id(tick: Decimal) -> int:
+    """Return the number of the price rule of one tick, another for every tick. Raises ValueError if it has none.
+
+    >>> _rule_id(Decimal("0.25")), _rule_id(Decimal("0.250")), _rule_id(Decimal(5))
+    (1000002502, 1000002502, 1000000500)
+    """
+    if not tick.is_finite() or tick <= 0:
+        raise ValueError(f"expected a tick above 0, found {tick}")
+    places = max(0, -int(tick.normalize().as_tuple().exponent))
+    number = OWN_RULES + int(tick.scaleb(places)) * 100 + places
+    if number > LARGEST_RULE or places > 99:
+        raise ValueError(f"expected a tick of at most seven digits, found {tick}")
+    return number
 
 
 def _stable_id(values: Mapping[str, str]) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from decimal import Decimal
 
-from executor.paper.contracts import Instrument
+from executor.paper.contracts import Instrument, Rules
 from executor.paper.orders import Execution, Order
 from executor.paper.wire import UNSET_DOUBLE, UNSET_INTEGER
 
@@ -171,9 +171,8 @@ def contract_details_end(req_id: int) -> Message:
     return [52, 1, req_id]
 
 
-def market_rule(one: Instrument) -> Message:
-    steps = [field for edge_and_step in one.rules for field in edge_and_step]
-    return [93, one.rule_id, len(one.rules), *steps]
+def market_rule(rule_id: int, rules: Rules) -> Message:
+    return [93, rule_id, len(rules), *(field for edge_and_step in rules for field in edge_and_step)]
 
 
 def symbol_samples(req_id: int, found: list[Instrument], version: int) -> Message:

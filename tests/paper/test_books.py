@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ib_insync import LimitOrder, MarketOrder, StopOrder
+from ib_insync import Contract, LimitOrder, MarketOrder, StopOrder
 
 from executor.paper.books import commission_due
-from executor.paper.contracts import BUILT_IN, Catalog, ContractError, from_table
+from executor.paper.contracts import BUILT_IN, Catalog, ContractError, from_table, load
 from tests.paper.harness import EURUSD, Api, Tws
 
 CATALOG = Catalog()
@@ -108,6 +110,58 @@ def test_con_ids_are_unique_and_stable() -> None:
 def test_incomplete_contract_is_named(table: dict[str, object]) -> None:
     with pytest.raises(ContractError, match="contract X"):
         from_table(table)
+
+
+def future(symbol: str, tick: str, **more: object) -> dict[str, object]:
+    return {"symbol": symbol, "sec_type": "FUT", "exchange": "CME", "price": "100", "tick": tick, **more}
+
+
+@given(st.lists(st.sampled_from(["0.25", "0.01", "0.010", "0.005", "1", "10", "0.0078125", "0.00005"]), min_size=1))
+def test_each_contract_has_the_price_rule_of_its_tick(ticks: list[str]) -> None:
+    own = [from_table(future(f"F{at}", tick)) for at, tick in enumerate(ticks)]
+    tws = Tws(instruments=[*BUILT_IN, *own])
+    api = tws.connect()
+    for one, tick in zip(own, ticks, strict=True):
+        api.reqContractDetails(1, Contract(conId=one.con_id))
+        details = api.take()[0][1][1]
+        assert len(details.marketRuleIds.split(",")) == len(details.validExchanges.split(","))
+        api.reqMarketRule(int(details.marketRuleIds.split(",")[0]))
+        ((_, (_, steps)),) = api.take()
+        assert [(step.lowEdge, Decimal(str(step.increment))) for step in steps] == [(0, Decimal(tick))]
+        assert Decimal(str(details.minTick)) == Decimal(tick)
+
+
+def test_price_is_checked_by_the_tick_of_its_own_contract() -> None:
+    own = [from_table(future("MES", "0.25")), from_table(future("CL", "0.01"))]
+    api = Tws(instruments=[*BUILT_IN, *own]).connect()
+    for order_id, (one, price) in enumerate([(own[0], 90.01), (own[1], 90.01), (own[0], 90.25)], 1):
+        api.place(Contract(conId=one.con_id), LimitOrder("BUY", 1, price, orderId=order_id))
+    assert api.errors() == [110]
+
+
+def test_price_rule_that_nothing_has_is_refused(api: Api) -> None:
+    api.reqMarketRule(4711)
+    ((name, args),) = api.take()
+    assert (name, args[1]) == ("error", 322) and "id = 4711 is missing" in args[2]
+
+
+@pytest.mark.parametrize("tick", ["0", "-0.01", "NaN", "0.333333333333", "Infinity"])
+def test_tick_that_is_none_is_named(tick: str) -> None:
+    with pytest.raises(ContractError, match="contract X"):
+        from_table(future("X", tick))
+
+
+def test_one_number_for_two_price_rules_is_refused() -> None:
+    with pytest.raises(ContractError, match="price rule 26 is another contract's"):
+        Catalog([*BUILT_IN, from_table(future("MES", "0.25", rule_id=26))])
+    Catalog([*BUILT_IN, from_table(future("MES", "0.01", rule_id=26))])
+
+
+def test_two_contracts_of_one_con_id_in_a_file_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "more.json"
+    file.write_text(json.dumps({"contract": [future("A", "1", con_id=5), future("B", "1", con_id=5)]}), "utf-8")
+    with pytest.raises(ContractError, match="contracts A and B: both are conId 5"):
+        load(file)
 
 
 # -- executors that are wrong ---------------------------------------------------------------------------------
