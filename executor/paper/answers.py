@@ -1,4 +1,4 @@
-"""The answer to every request: one function a kind, in one table; what is not offered is refused as TWS does."""
+"""The answer to every request: one function a kind, in one table; what is not offered is in `unserved`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TypeVar
 
-from executor.paper import account_values, replies, shown
+from executor.paper import account_values, replies, shown, unserved
 from executor.paper.contracts import Instrument
 from executor.paper.exchange import EXCHANGE_ZONE
 from executor.paper.order_frames import completed_order, open_order
@@ -15,54 +15,16 @@ from executor.paper.orders import Execution, Order
 from executor.paper.requests import Request
 from executor.paper.session import Answer, Session
 from executor.paper.validation import READ_ONLY, invalid, refusal, words
-from executor.paper.wire import UNSET_DOUBLE, text, whole
+from executor.paper.wire import UNSET_DOUBLE, whole
 
 MAX_TICKERS = 100  # source: IBKR, market data lines of an account
 
 Row = TypeVar("Row")
 
-# refusals of what a paper TWS does not offer: kind -> (code, words); source: IBKR Message Codes, recordings
-REFUSED: dict[str, tuple[int, str]] = {
-    "reqTickByTickData": (10189, "Failed to request tick-by-tick data:No market data permissions"),
-    "reqHistoricalData": (162, "Historical Market Data Service error message:No market data permissions"),
-    "reqHistoricalTicks": (162, "Historical Market Data Service error message:No market data permissions"),
-    "reqHeadTimeStamp": (162, "Historical Market Data Service error message:No head time stamp"),
-    "reqHistogramData": (162, "Historical Market Data Service error message:No market data permissions"),
-    "reqRealTimeBars": (10089, "Requested market data requires additional subscription for API."),
-    "reqMktDepth": (10092, "Deep market data is not supported for this combination of security type/exchange"),
-    "reqScannerSubscription": (162, "Historical Market Data Service error message:No scanner permissions"),
-    "reqFundamentalData": (430, "The fundamentals data for the security specified is not available."),
-    "calculateImpliedVolatility": (321, "Error validating request: no option calculations"),
-    "calculateOptionPrice": (321, "Error validating request: no option calculations"),
-    "exerciseOptions": (321, "Error validating request: no options"),
-    "reqNewsArticle": (10276, "News is not allowed."),
-    "reqHistoricalNews": (10276, "News is not allowed."),
-    "reqWshMetaData": (10276, "News is not allowed."),
-    "reqWshEventData": (10276, "News is not allowed."),
-    "requestFA": (321, "Error validating request: FA data operations ignored for non FA customers."),
-    "replaceFA": (321, "Error validating request: FA data operations ignored for non FA customers."),
-}
-# empty but well-formed answers: kind -> message number and what follows the request id
-EMPTY: dict[str, tuple[int, bool, tuple[object, ...]]] = {
-    "reqSecDefOptParams": (76, True, ()),
-    "reqSoftDollarTiers": (77, True, (0,)),
-    "reqFamilyCodes": (78, False, (0,)),
-    "reqMktDepthExchanges": (80, False, (0,)),
-    "reqSmartComponents": (82, True, (0,)),
-    "reqNewsProviders": (85, False, (0,)),
-    "reqUserInfo": (107, True, ("",)),
-}
-
 
 def answer(session: Session, request: Request) -> None:
-    """Answer one request. Cancellations of what was never begun are taken in silence, as TWS does."""
-    if request.kind in REFUSED:
-        session.error(request.req_id, *REFUSED[request.kind])
-    elif request.kind in EMPTY:
-        number, numbered, rest = EMPTY[request.kind]
-        session.put([number, *([request.req_id] if numbered else []), *rest])
-    elif request.kind in ANSWERS:
-        ANSWERS[request.kind](session, request)
+    """Answer one request as TWS does: with what was asked for, or as `unserved` says."""
+    ANSWERS.get(request.kind, unserved.answer)(session, request)
 
 
 # -- orders ---------------------------------------------------------------------------------------------------
@@ -249,10 +211,14 @@ def _pnl(session: Session, request: Request) -> None:
 
 def _pnl_single(session: Session, request: Request) -> None:
     account, con_id = _known(session, request), whole(request.args["con_id"])
-    if account and session.floor.catalog.has(con_id):
-        session.feeds.singles[request.req_id] = account, con_id
-        numbers = account_values.pnl_single(session.floor.shown_books, account, con_id)
-        session.put(replies.pnl_single(request.req_id, numbers))
+    if not account:
+        return
+    if not session.floor.catalog.has(con_id):
+        session.error(request.req_id, 200, words(200))
+        return
+    session.feeds.singles[request.req_id] = account, con_id
+    numbers = account_values.pnl_single(session.floor.shown_books, account, con_id)
+    session.put(replies.pnl_single(request.req_id, numbers))
 
 
 # -- contracts, market data, time -----------------------------------------------------------------------------
@@ -337,8 +303,9 @@ def _scanner_parameters(session: Session, request: Request) -> None:
     session.put([19, 1, "<?xml version='1.0'?><ScanParameterResponse/>"])
 
 
-def _display_groups(session: Session, request: Request) -> None:
-    session.put([67, 1, request.req_id, text("1|2|3|4")])
+def _cancel_market_data(session: Session, request: Request) -> None:
+    if session.feeds.quotes.pop(request.req_id, None) is None:
+        session.error(request.req_id, 300, f"Can't find EId with tickerId:{request.req_id}")
 
 
 def _drop(table: str) -> Answer:
@@ -376,9 +343,18 @@ ANSWERS: dict[str, Answer] = {
     "reqMarketRule": _market_rule,
     "reqMktData": _market_data,
     "reqMarketDataType": _market_data_type,
+    "setServerLogLevel": unserved.log_level,
     "reqScannerParameters": _scanner_parameters,
-    "queryDisplayGroups": _display_groups,
-    "cancelMktData": _drop("quotes"),
+    "queryDisplayGroups": unserved.display_groups,
+    "subscribeToGroupEvents": unserved.subscribe_to_group,
+    "updateDisplayGroup": unserved.update_group,
+    "unsubscribeFromGroupEvents": _drop("groups"),
+    "requestFA": unserved.request_fa,
+    "verifyRequest": unserved.verify(66),
+    "verifyMessage": unserved.verify(66),
+    "verifyAndAuthRequest": unserved.verify(70),
+    "verifyAndAuthMessage": unserved.verify(70),
+    "cancelMktData": _cancel_market_data,
     "cancelAccountSummary": _drop("summaries"),
     "cancelAccountUpdatesMulti": _drop("updates_multi"),
     "cancelPositionsMulti": _drop("positions_multi"),

@@ -30,6 +30,7 @@ class Feeds:
     pnls: dict[int, str] = field(default_factory=dict)
     singles: dict[int, tuple[str, int]] = field(default_factory=dict)  # reqId -> (account, conId)
     quotes: dict[int, tuple[Instrument, Quote | None]] = field(default_factory=dict)
+    groups: dict[int, int] = field(default_factory=dict)  # reqId -> display group
     sent: dict[tuple[int, str, str, str], str] = field(default_factory=dict)  # values as last sent
     data_type: int = 1
     delayed: bool = False

@@ -23,7 +23,8 @@ KINDS = {
     52: "contractDetailsEnd",
     53: "openOrderEnd", 54: "accountDownloadEnd", 55: "execDetailsEnd", 57: "tickSnapshotEnd",
     58: "marketDataType", 59: "commissionReport", 61: "position", 62: "positionEnd", 63: "accountSummary",
-    64: "accountSummaryEnd", 67: "displayGroupList", 71: "positionMulti", 72: "positionMultiEnd",
+    64: "accountSummaryEnd", 66: "verifyCompleted", 67: "displayGroupList", 68: "displayGroupUpdated",
+    70: "verifyAndAuthCompleted", 71: "positionMulti", 72: "positionMultiEnd",
     73: "accountUpdateMulti", 74: "accountUpdateMultiEnd", 76: "securityDefinitionOptionParameterEnd",
     77: "softDollarTiers", 78: "familyCodes", 79: "symbolSamples", 80: "mktDepthExchanges", 81: "tickReqParams",
     82: "smartComponents", 85: "newsProviders", 93: "marketRule", 94: "pnl", 95: "pnlSingle", 100: "orderBound",
@@ -201,6 +202,19 @@ def market_data_type(req_id: int, number: int) -> Message:
 
 def snapshot_end(req_id: int) -> Message:
     return [57, 1, req_id]
+
+
+def display_groups(req_id: int, groups: Iterable[int]) -> Message:
+    return [67, 1, req_id, "|".join(map(str, groups))]
+
+
+def display_group(req_id: int, contract: str) -> Message:
+    """`contract`: conId@exchange, or none."""
+    return [68, 1, req_id, contract]
+
+
+def not_verified(number: int, why: str) -> Message:
+    return [number, 1, 0, why]  # the official client takes anything but `true` for false, ib_insync only a number
 
 
 def order_bound(perm_id: int, client_id: int, order_id: int) -> Message:

@@ -51,6 +51,7 @@ def invalid(cause: str) -> Refusal:
     return 321, WORDS[321].format(cause=cause)
 
 
+NO_ADVISOR = invalid("FA data operations ignored for non FA customers.")
 READ_ONLY = invalid("The API interface is currently in Read-Only mode.")
 
 
