@@ -106,14 +106,16 @@ class SqlitePending(Front):
     def _commit_together(self, tickets: list[Ticket[Job]]) -> None:
         """Do the work of all tickets in one transaction, commit, then answer.
 
-        Polls that stay take part where something may have become leasable.
+        Polls that stay take part where something may have become leasable, and polls come last: one that is in
+        the same batch as a signal must not stay without it.
         A caller that withdrew while the work was done costs a second round without
         it, so that "nothing was stored" stays true.
         """
-        waiting = [ticket for ticket in tickets if not ticket.withdrawn]
-        if any(ticket.job[1] for ticket in waiting):
-            waiting += [ticket for ticket in self._polls if not ticket.withdrawn]
-            self._polls = []
+        works = [ticket for ticket in tickets if not isinstance(ticket.job[0], Poll)]
+        polls = [ticket for ticket in tickets if isinstance(ticket.job[0], Poll)]
+        if any(ticket.job[1] for ticket in works):
+            polls, self._polls = self._polls + polls, []
+        waiting = [ticket for ticket in works + polls if not ticket.withdrawn]
         while waiting:
             outcomes = self._write(waiting)
             if outcomes is None:

@@ -14,7 +14,7 @@ from common.clock import SystemClock
 from relay.pending.base import Leased, Pending, Wish
 from relay.pending.bell import Bell
 from tests.pending.conftest import Opener
-from tests.pending.examples import START, fill, take
+from tests.pending.examples import START, fill, signal, take
 
 
 def time_to_wake(queue: Pending, act: Callable[[], Any], timeout: float = 5) -> float:
@@ -154,6 +154,26 @@ def waiting(queue: Pending, is_wanted: Callable[[], bool] = lambda: True) -> Sim
     queue.poll(Wish(10, 30, SystemClock().now, 30, look), told.put)
     assert looked.wait(5)
     return told
+
+
+@pytest.mark.parametrize("engine", ["sqlite"])  # the other one stores and delivers in transactions of their own
+def test_a_poll_gets_a_signal_that_comes_into_the_same_commit(opener: Opener) -> None:
+    """Whichever was handed in first. Else it would wait beside a signal until the next one comes."""
+    queue: Any = opener()
+    take(queue)
+    for number, put_first in enumerate((True, False, False)):
+        told, stored = SimpleQueue[Any](), SimpleQueue[Any]()
+        begun, gate = threading.Event(), threading.Event()
+        queue._begin(lambda ledger, begun=begun, gate=gate: begun.set() or gate.wait(50), stored.put)
+        assert begun.wait(50)
+        acts = [
+            lambda told=told: queue.poll(Wish(10, 30, SystemClock().now, 30, lambda: True), told.put),
+            lambda stored=stored, number=number: queue.put(signal(f"S{number}"), START, stored.put),
+        ]
+        for act in reversed(acts) if put_first else acts:
+            act()
+        gate.set()
+        assert [one.attempt for one in told.get(timeout=50)] == [1]
 
 
 def test_polls_that_wait_hold_no_thread_and_are_told_nothing_within_a_second(opener: Opener) -> None:
