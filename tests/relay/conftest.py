@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.relay.examples import Web
-from tests.relay.process import RelayProcess
+from tests.relay.process import PATIENT, RelayProcess
 
 
 @pytest.fixture
@@ -18,8 +18,8 @@ def web(tmp_path: Path) -> Iterator[Web]:
 
 @pytest.fixture(scope="module")
 def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RelayProcess]:
-    """A relay for a whole file of tests; each test uses symbols or ids of its own."""
-    found = RelayProcess(tmp_path_factory.mktemp("relay"))
+    """A relay for a whole file of tests; each test uses symbols or ids of its own. It is patient, see there."""
+    found = RelayProcess(tmp_path_factory.mktemp("relay"), seconds=PATIENT)
     yield found
     found.stop()
     assert "Traceback" not in found.log, found.log

@@ -10,8 +10,8 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +64,40 @@ def limited(limits: Mapping[int, tuple[int, int]], *arguments: str) -> list[str]
     return [sys.executable, "-c", _LIMITED, told, *arguments]
 
 
+# A relay with other times than its own. The ones that others are made of come first.
+_TIMED = """
+import importlib, sys
+for place, _, seconds in (each.partition("=") for each in sys.argv[1].split()):
+    module, _, name = place.rpartition(".")
+    assert isinstance(getattr(importlib.import_module(module), name), (int, float)), place
+    setattr(sys.modules[module], name, float(seconds))
+del sys.argv[1]
+from relay.__main__ import main
+main(prog_name="python -m relay")
+"""
+FOREVER = 600.0  # no test waits so long
+# Who waits for a client, for a lost wake-up or for its turn at the database waits for ever, so that a test tells
+# waiting from working whatever else the machine does.
+PATIENT = {
+    "relay.pending.base.PUT_SECONDS": FOREVER,
+    "relay.pending.bell.RECHECK_SECONDS": FOREVER,
+    "relay.connections.ARRIVE_SECONDS": FOREVER,
+    "relay.connections.SEND_SECONDS": FOREVER,
+}
+
+
+def program(seconds: Mapping[str, float] | None) -> list[str]:
+    """Return how Python is told to run a relay; `seconds`: a constant's full name -> its value in place of its own."""
+    if not seconds:
+        return ["-m", "relay"]
+    return ["-c", _TIMED, " ".join(f"{place}={value}" for place, value in seconds.items())]
+
+
 class RelayProcess:
     """`python -m relay` on a free port, in a directory of its own.
 
     `limits`: what the system lets it have, see `limited`. `listen_fd`: a listening socket in place of a port.
+    `seconds`: see `program`.
     """
 
     def __init__(
@@ -76,19 +106,16 @@ class RelayProcess:
         *flags: str,
         limits: Mapping[int, tuple[int, int]] | None = None,
         listen_fd: int | None = None,
+        seconds: Mapping[str, float] | None = None,
         **more: str,
     ) -> None:
         if listen_fd is not None:
             flags = (*flags, "--listen-fd", str(listen_fd))
         self.directory = directory
         directory.mkdir(exist_ok=True)
-        self.started_at = time.monotonic()
+        words = [*program(seconds), "--port", "0", *flags]
         self.process = subprocess.Popen(
-            (
-                limited(limits, "-m", "relay", "--port", "0", *flags)
-                if limits
-                else [sys.executable, "-m", "relay", "--port", "0", *flags]
-            ),
+            limited(limits, *words) if limits else [sys.executable, *words],
             cwd=directory,
             env=environment(**more),
             pass_fds=() if listen_fd is None else (listen_fd,),
@@ -103,7 +130,7 @@ class RelayProcess:
         self.port = 0
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        assert self._ready.wait(15) and self.port, "\n".join(self.lines)
+        assert self._ready.wait(50) and self.port, "\n".join(self.lines)
 
     def _read(self) -> None:
         assert self.process.stderr
@@ -134,9 +161,30 @@ class RelayProcess:
         return answer.json()
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=30)
 
-    def raw(self, data: bytes, timeout: float = 15) -> bytes:
+    def poll(self, **fields: Any) -> socket.socket:
+        """Send a poll that waits; return its connection when the relay has read it: it has answered what came later."""
+        client = self.connect()
+        token = b"Authorization: " + EXECUTOR["Authorization"].encode()
+        client.sendall(http(json.dumps(fields).encode(), "/v1/lease", (token,)))
+        assert status(self.raw(http(b"", "/healthz", method=b"GET", length=False))) == 200
+        return client
+
+    def computed(self) -> float:
+        """Return the CPU seconds that it has used up to now."""
+        used = psutil.Process(self.process.pid).cpu_times()
+        return float(used.user + used.system)
+
+    @contextmanager
+    def computes_at_most(self, seconds: float) -> Iterator[None]:
+        """Hold that the relay computes at most so long meanwhile: a busy machine makes nobody compute longer."""
+        before = self.computed()
+        yield
+        used = self.computed() - before
+        assert used <= seconds, f"it computed for {used:.2f} s, where {seconds} s are allowed"
+
+    def raw(self, data: bytes, timeout: float = 30) -> bytes:
         """Send bytes on a connection of their own; return all that comes back until it closes or is idle."""
         with self.connect() as client:
             client.settimeout(timeout)
@@ -147,8 +195,8 @@ class RelayProcess:
         """Stop it and return its exit code; its log is complete afterwards."""
         if self.process.poll() is None:
             self.process.send_signal(how)
-        code = self.process.wait(15)
-        self._reader.join(5)
+        code = self.process.wait(50)
+        self._reader.join(50)
         self._kept.close()
         if self.process.stderr:
             self.process.stderr.close()
@@ -172,6 +220,28 @@ def read_answer(client: socket.socket) -> bytes:
         return received
 
 
+def answered(client: socket.socket) -> Any:
+    """Return what the answer to a call says, once it is here."""
+    answer = read_answer(client)
+    assert status(answer) == 200, answer
+    return json.loads(answer.partition(b"\r\n\r\n")[2])
+
+
+def is_waiting(client: socket.socket) -> bool:
+    """True if nothing has come back on this connection that was not read, not even its end."""
+    before = client.gettimeout()
+    client.setblocking(False)
+    try:
+        client.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        client.settimeout(before)
+    return False
+
+
 def status(answer: bytes) -> int:
     """Return the status of a raw answer, 0 when there was none."""
     return int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/1.") else 0
@@ -188,8 +258,3 @@ def http(
     if length:
         lines.append(b"Content-Length: %d" % len(data))
     return b"\r\n".join([*lines, b"", data])
-
-
-def slack() -> float:
-    """Return how much slower than usual this machine may be just now: other tests share its two cores."""
-    return max(1.0, psutil.getloadavg()[0] / (psutil.cpu_count() or 1))

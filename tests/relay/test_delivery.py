@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import statistics
-import threading
 import time
 
 import psutil
 import pytest
 
 from common.errors import QueueUnavailable
+from relay.context import MOST_POLLS
 from relay.delivery import read_acks, read_nack, read_poll
 from tests.relay.examples import AUTH, EXECUTOR, Web, signal
-from tests.relay.process import RelayProcess
-from tests.timing import in_time
+from tests.relay.process import RelayProcess, answered, is_waiting
 
 
 def test_only_an_executor_may_fetch(web):
@@ -175,65 +173,44 @@ def test_a_name_out_of_form_is_refused(web, name):
 # --- waiting, on the real server --------------------------------------------------------------------
 
 
-def in_background(function, *args, **kwargs):
-    """Run a call in a thread; return a function that waits for its result."""
-    results: list[object] = []
-    thread = threading.Thread(target=lambda: results.append(function(*args, **kwargs)))
-    thread.start()
-
-    def result():
-        thread.join(30)
-        assert results, "no answer"
-        return results[0]
-
-    return result
-
-
 def ack_all(relay, signals):
     relay.call("ack", acks=[{"id": each["id"], "lease": each["lease"]} for each in signals])
 
 
-def test_a_waiting_poll_gets_a_signal_when_it_arrives(relay, eventually):
-    took = []
+def test_a_waiting_poll_gets_a_signal_when_it_arrives(relay):
+    """One that is not woken would look again only after ten minutes: this relay is patient."""
     for number in range(20):
-        waiting = in_background(relay.call, "lease", wait_seconds=10)
-        eventually(lambda: relay.process.poll() is None)
-        time.sleep(0.05)
-        began = time.monotonic()
-        relay.post("/webhook", signal(symbol=f"WAKE{number}"))
-        signals = waiting()["signals"]
-        took.append(time.monotonic() - began)
-        ack_all(relay, signals)
-        assert len(signals) == 1
-    assert statistics.median(took) < 0.5, took  # one that is not woken looks again after a second
+        with relay.poll(wait_seconds=55) as waiting:
+            assert is_waiting(waiting)
+            relay.post("/webhook", signal(symbol=f"WAKE{number}"))
+            (leased,) = answered(waiting)["signals"]
+        ack_all(relay, [leased])
 
 
 def test_a_poll_whose_client_is_gone_takes_nothing_with_it(relay):
     """The client hangs up while it waits; the next signal goes to the next poll at once, as its first lease."""
     for _ in range(3):
-        with relay.connect() as client:
-            question = b'{"wait_seconds":30,"lease_seconds":300}'
-            head = f"POST /v1/lease HTTP/1.1\r\nHost: x\r\nAuthorization: {EXECUTOR['Authorization']}\r\n"
-            client.sendall(head.encode() + b"Content-Length: %d\r\n\r\n" % len(question) + question)
-            time.sleep(0.1)
+        relay.poll(wait_seconds=30, lease_seconds=300).close()
     relay.post("/webhook", signal(symbol="GONE"))
     (leased,) = relay.call("lease", wait_seconds=5)["signals"]
     assert leased["attempt"] == 1
     ack_all(relay, [leased])
 
 
-def test_a_poll_that_waits_holds_no_thread(tmp_path, eventually):
+def test_a_poll_that_waits_holds_no_thread(tmp_path):
     relay = RelayProcess(tmp_path / "r", "--threads", "20")
     process = psutil.Process(relay.process.pid)
     relay.post("/healthz", {})  # Flask is there
     relay.call("lease", wait_seconds=0.1)
     before = process.num_threads()
-    polls = [in_background(relay.call, "lease", wait_seconds=3) for _ in range(40)]
-    eventually(lambda: sum(each.status == "ESTABLISHED" for each in process.net_connections()) >= 40)
+    polls = [relay.poll(wait_seconds=55) for _ in range(40)]
     assert relay.post("/webhook", b"{").status_code == 400
     assert process.num_threads() <= before + 2, "whatever their number"
-    assert [poll() for poll in polls] == [{"signals": []}] * 40
+    assert all(map(is_waiting, polls))
     assert relay.stop() == 0
+    for poll in polls:
+        assert answered(poll) == {"signals": []}
+        poll.close()
 
 
 def test_a_call_with_a_slash_at_its_end_is_the_same_call(relay):
@@ -242,20 +219,24 @@ def test_a_call_with_a_slash_at_its_end_is_the_same_call(relay):
 
 
 def test_long_polls_never_starve_webhooks(relay, eventually):
-    """More polls than may wait have come: all of them are answered, and an alert does not wait for any."""
-    polls = [in_background(relay.call, "lease", wait_seconds=2, limit=1) for _ in range(80)]
-    eventually(lambda: relay.post("/webhook", signal(symbol="FIRST")).status_code == 202)  # 80 have arrived at once
-    for number in range(20):
-        with in_time(0.5):
-            assert relay.post("/webhook", signal(symbol=f"HUNGRY{number}")).status_code == 202
-    found = [each for poll in polls for each in poll()["signals"]]
-    ack_all(relay, found + relay.call("lease", wait_seconds=0, limit=100)["signals"])
+    """More polls than may wait have come: those are answered, and an alert does not wait for any of the others."""
+    polls = [relay.poll(wait_seconds=55, limit=1) for _ in range(MOST_POLLS + 16)]
+    eventually(lambda: sum(map(is_waiting, polls)) == MOST_POLLS)
+    waiting = [poll for poll in polls if is_waiting(poll)]
+    for number in range(MOST_POLLS):
+        assert relay.post("/webhook", signal(symbol=f"HUNGRY{number}")).status_code == 202
+        if number == 20:
+            assert any(map(is_waiting, waiting)), "still waiting"
+    ack_all(relay, [each for poll in polls for each in answered(poll)["signals"]])
+    assert relay.call("lease", wait_seconds=0)["signals"] == [], "one for each"
+    for poll in polls:
+        poll.close()
 
 
 def test_a_poll_ends_in_time_with_nothing(relay):
+    """Not before, and not only when this patient relay looks at its queue again."""
     started = time.monotonic()
-    with in_time(1.5):
-        assert relay.call("lease", wait_seconds=0.3) == {"signals": []}
+    assert relay.call("lease", wait_seconds=0.3) == {"signals": []}
     assert time.monotonic() - started > 0.25
 
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 
 import pytest
 
 from tests.relay.examples import AUTH, body, signal
-from tests.relay.process import RelayProcess, http, read_answer, slack, status
+from tests.relay.process import RelayProcess, http, read_answer, status
 
 HIDDEN = http(body(symbol="HIDDEN"))  # authenticated, so that it would be taken if it were read
 CHUNKS = b"Transfer-Encoding: chunked"
@@ -76,12 +75,10 @@ REFUSED = {
 
 @pytest.mark.parametrize("data", REFUSED.values(), ids=REFUSED.keys())
 def test_doubtful_framing_is_refused_and_nothing_behind_it_is_read(relay: RelayProcess, data: bytes) -> None:
-    started = time.monotonic()
     received = everything(relay, data)
     assert received.count(b"HTTP/1.1 ") == 1, received
     assert status(received) in (400, 413), received
     assert b"connection: close" in received.lower()
-    assert time.monotonic() - started < 3 * slack()
     assert_undisturbed(relay)
 
 
@@ -114,10 +111,9 @@ def assert_undisturbed(relay: RelayProcess) -> None:
 
 
 def everything(relay: RelayProcess, data: bytes) -> bytes:
-    """Return all that comes back until the connection ends, or is silent for a while."""
+    """Return all that comes back until the connection ends, which must not wait for more from us."""
     received = b""
-    with relay.connect() as client, contextlib.suppress(OSError):
-        client.settimeout(10)
+    with relay.connect() as client, contextlib.suppress(ConnectionError):
         client.sendall(data)
         while more := client.recv(65536):
             received += more
@@ -155,12 +151,9 @@ def test_alerts_are_taken_while_200_connections_pipeline(relay: RelayProcess, re
             client.setblocking(False)
             with contextlib.suppress(OSError):
                 client.send(request_bytes * 400)
-        times = []
         for number in range(5):
-            started = time.monotonic()
-            assert relay.post("/webhook", signal(symbol=f"AMID{number}")).status_code in (200, 202)
-            times.append(time.monotonic() - started)
-        assert max(times) < 2 * slack(), times
+            with relay.computes_at_most(1):  # all that was sent costs ten times as much
+                assert relay.post("/webhook", signal(symbol=f"AMID{number}")).status_code in (200, 202)
     finally:
         for client in clients:
             client.close()

@@ -13,8 +13,7 @@ import pytest
 
 from relay.problems import HEADERS
 from tests.relay.examples import EXECUTOR, SECRET, SENDER_SIGNING, body
-from tests.relay.process import RelayProcess, http, read_answer, run_command, status
-from tests.timing import in_time
+from tests.relay.process import PATIENT, RelayProcess, http, read_answer, run_command, status
 
 # --- where a request comes from ---------------------------------------------------------------------
 
@@ -123,7 +122,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE.keys())
 def test_doubtful_json_is_400_at_once(relay: RelayProcess, data: bytes) -> None:
-    with in_time(1):
+    with relay.computes_at_most(0.3):
         answer = relay.raw(http(data))
     assert status(answer) == 400 and b'"code":"malformed"' in answer, answer
 
@@ -183,7 +182,7 @@ def mutated(chance: random.Random) -> bytes:
 @pytest.mark.slow
 def test_5_000_mutated_requests_never_fail_inside(tmp_path: Path) -> None:
     """In two pieces each; alerts are taken at once in between."""
-    relay, chance = RelayProcess(tmp_path / "r", "--proxy-hops", "1"), random.Random(7)
+    relay, chance = RelayProcess(tmp_path / "r", "--proxy-hops", "1", seconds=PATIENT), random.Random(7)
     for number in range(5_000):
         data = mutated(chance)
         cut = chance.randrange(len(data) + 1)
@@ -193,7 +192,7 @@ def test_5_000_mutated_requests_never_fail_inside(tmp_path: Path) -> None:
             client.sendall(data[cut:])
             client.recv(65536)
         if number % 250 == 0:
-            with in_time(1):
+            with relay.computes_at_most(1):
                 assert status(relay.raw(http(body(symbol=f"GOOD{number}")))) == 202
     assert relay.stop() == 0
     assert "request_failed" not in relay.log and "Traceback" not in relay.log and " ERROR " not in relay.log
