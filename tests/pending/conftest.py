@@ -12,6 +12,7 @@ import pytest
 from relay.pending import open_pending
 from relay.pending.base import Pending
 from tests import canary
+from tests.pending.patience import be_patient
 from tests.pending.pg import PostgresServer, running_postgres
 
 TABLES = "pending_signals, pending_symbols, pending_refused, pending_settings"
@@ -26,6 +27,18 @@ class Alternating:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(next(self._turns), name)
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every queue waits as long as it takes, but for tests that ask for `hurry`."""
+    be_patient(monkeypatch)
+
+
+@pytest.fixture
+def hurry(patience: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Queues give up as they really do."""
+    monkeypatch.undo()
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -15,9 +16,10 @@ from relay.pending import queries
 from relay.pending.base import MaybeStored
 from relay.pending.postgres import PostgresPending
 from tests.pending.examples import START, acks, fill, ids, put, signal, take
+from tests.pending.patience import FOREVER, look_again_after
 from tests.pending.pg import PostgresServer, free_port, running_postgres
 from tests.pending.pooler import TransactionPooler
-from tests.pending.test_sqlite import IN_TIME, refuses_in_time, run_all
+from tests.pending.test_sqlite import in_a_hurry, refuses, run_all
 
 
 @pytest.fixture
@@ -30,6 +32,12 @@ def queue(queue_url: str) -> Iterator[PostgresPending]:
     queue = PostgresPending(queue_url)
     yield queue
     queue.close()
+
+
+@pytest.fixture
+def never_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A poll that nobody wakes is lost."""
+    look_again_after(monkeypatch, FOREVER)
 
 
 @pytest.fixture(scope="module")
@@ -49,38 +57,38 @@ def test_a_commit_is_on_the_disk_before_the_answer(queue: PostgresPending, postg
         postgres.run_sql(f"ALTER DATABASE {name} RESET synchronous_commit")
 
 
+@in_a_hurry
 def test_a_database_that_is_away_is_said_in_time_and_used_when_it_comes(fragile: PostgresServer) -> None:
     queue = PostgresPending(fragile.new_database())
     fragile.stop()
-    error = refuses_in_time(lambda: fill(queue, "EURUSD"))
+    error = refuses(lambda: fill(queue, "EURUSD"))
     assert not isinstance(error, MaybeStored)
     assert "nothing was stored" in str(error)
-    refuses_in_time(queue.ready)
+    refuses(queue.ready)
     fragile.start()
-    assert put_when_possible(queue) < 3
+    assert refusals_before_a_put(queue) <= 2
     queue.close()
 
 
-def put_when_possible(queue: PostgresPending, seconds: float = 10) -> float:
-    """Return how long it took until a put was accepted."""
-    began = time.monotonic()
-    while time.monotonic() < began + seconds:
-        try:
+def refusals_before_a_put(queue: PostgresPending) -> int:
+    """Return how often a put is refused until one is accepted."""
+    for refusals in range(20):
+        with contextlib.suppress(QueueUnavailable):
             fill(queue, "AAPL")
-            return time.monotonic() - began
-        except QueueUnavailable:
-            pass
-    pytest.fail(f"no put accepted within {seconds} s")
+            return refusals
+    pytest.fail("no put is accepted any more")
 
 
+@in_a_hurry
 def test_a_message_about_the_database_holds_no_password(queue_url: str) -> None:
     queue = PostgresPending(f"postgresql://someone:hunter2@127.0.0.1:{free_port()}/x")
-    message = str(refuses_in_time(lambda: fill(queue, "EURUSD")))
+    message = str(refuses(lambda: fill(queue, "EURUSD")))
     assert "refused" in message
     assert "hunter2" not in message
     queue.close()
 
 
+@in_a_hurry
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 def test_a_restart_under_load_loses_nothing_that_was_answered(fragile: PostgresServer, mode: str) -> None:
     queue = PostgresPending(fragile.new_database())
@@ -105,13 +113,13 @@ def test_a_restart_under_load_loses_nothing_that_was_answered(fragile: PostgresS
     stop.set()
     for thread in threads:
         thread.join()
-    assert slowest[0] < IN_TIME
+    assert slowest[0] < 20, "a pool of connections by itself waits for 30 s, and then for minutes"
     assert set(accepted) <= set(drain(queue))
     queue.close()
 
 
 def wait_for_growth(accepted: list[str], by: int = 50) -> None:
-    goal, deadline = len(accepted) + by, time.monotonic() + 15
+    goal, deadline = len(accepted) + by, time.monotonic() + 50
     while len(accepted) < goal:
         assert time.monotonic() < deadline, "nothing is accepted any more"
         time.sleep(0.005)
@@ -126,17 +134,15 @@ def drain(queue: Any) -> list[str]:
 
 
 def test_a_terminated_listener_comes_back_by_itself(
-    queue: PostgresPending, queue_url: str, postgres: PostgresServer, eventually: Any
+    queue: PostgresPending, queue_url: str, postgres: PostgresServer, eventually: Any, never_again: None
 ) -> None:
     other = PostgresPending(queue_url)
     eventually(lambda: queue.ready().wakeups == "notify")
     postgres.run_sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
     eventually(lambda: queue.ready().wakeups == "polling")
-    began = time.monotonic()
     fill(other, "EURUSD")
-    while not queue.take(10, 10, lambda: START, 5, lambda: True):
+    while not queue.take(10, 10, lambda: START, FOREVER, lambda: True):
         pass
-    assert time.monotonic() - began < 1.2
     eventually(lambda: queue.ready().wakeups == "notify")
     other.close()
 
@@ -148,14 +154,15 @@ def test_terminated_backends_cost_no_put(queue: PostgresPending, postgres: Postg
     assert queue.stats(START).depth == 3
 
 
+@in_a_hurry
 def test_a_hanging_database_is_answered_in_time(queue: PostgresPending, postgres: PostgresServer) -> None:
     fill(queue, "EURUSD")
     with psycopg.connect(queue._database.pool.conninfo) as elsewhere:
         elsewhere.execute("LOCK TABLE pending_symbols")
-        refuses_in_time(lambda: fill(queue, "EURUSD"))
-        refuses_in_time(lambda: take(queue))
+        refuses(lambda: fill(queue, "EURUSD"))
+        refuses(lambda: take(queue))
         elsewhere.rollback()
-    assert put_when_possible(queue) < 1
+    assert refusals_before_a_put(queue) <= 1
 
 
 # behind a transaction pooler
@@ -167,17 +174,17 @@ def pooled(queue_url: str, postgres: PostgresServer) -> Iterator[str]:
         yield queue_url.replace(f":{postgres.port}/", f":{pooler.port}/")
 
 
-def test_behind_a_transaction_pooler_it_works_polls_and_says_so(pooled: str, queue: PostgresPending) -> None:
+def test_behind_a_transaction_pooler_it_works_polls_and_says_so(
+    pooled: str, queue: PostgresPending, never_again: None
+) -> None:
     behind = PostgresPending(pooled)
     put = fill(behind, "EURUSD", "GBPUSD", "EURUSD")
     assert ids(take(behind)) == put
     ready = behind.ready()
     assert (ready.wakeups, "pooler" in ready.detail) == ("polling", True)
-    began = time.monotonic()
     (late,) = fill(queue, "AAPL")
-    while late not in ids(behind.take(10, 10, lambda: START, 5, lambda: True)):
+    while late not in ids(behind.take(10, 10, lambda: START, FOREVER, lambda: True)):
         pass
-    assert time.monotonic() - began < 1.2
     behind.close()
 
 
@@ -252,14 +259,13 @@ def test_executors_side_by_side_get_each_signal_once_and_every_symbol_in_order(q
     delivered: list[str] = []
 
     def execute(relay: PostgresPending) -> None:
-        idle_until = time.monotonic() + 0.5
-        while time.monotonic() < idle_until:
+        while len(delivered) < len(put):
             if leased := take(relay, limit=3):
                 delivered.extend(ids(leased))
                 relay.ack(acks(leased), START)
-                idle_until = time.monotonic() + 0.5
 
     run_all([threading.Thread(target=execute, args=(relay,)) for relay in relays])
+    assert take(relays[0]) == []
     assert sorted(delivered) == sorted(put)
     for n in range(7):
         line = [id for number, id in enumerate(put) if number % 7 == n]
@@ -289,6 +295,6 @@ def test_a_newer_schema_is_refused_with_the_mend_and_an_older_one_brought_up_to_
         later = PostgresPending(url)
         assert ids(take(later)) == put
     too_old = PostgresPending(url)
-    assert "install the newer release" in str(refuses_in_time(lambda: fill(too_old, "EURUSD")))
+    assert "install the newer release" in str(refuses(lambda: fill(too_old, "EURUSD")))
     for queue in (old, later, too_old):
         queue.close()

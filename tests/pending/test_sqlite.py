@@ -18,9 +18,8 @@ from relay.pending.sqlite import SqlitePending, open_connection
 from relay.pending.sqlite_ledger import Put
 from tests.pending.examples import START, acks, fill, ids, put, signal, take
 from tests.pending.power import new_disk, open_on
-from tests.timing import in_time
 
-IN_TIME = 2.0  # so soon the sender must be answered
+in_a_hurry = pytest.mark.usefixtures("hurry")
 
 
 @pytest.fixture
@@ -35,8 +34,9 @@ def queue(path: Path) -> Any:
     queue.close()
 
 
-def refuses_in_time(put: Callable[[], Any]) -> QueueUnavailable:
-    with in_time(IN_TIME), pytest.raises(QueueUnavailable) as caught:
+def refuses(put: Callable[[], Any]) -> QueueUnavailable:
+    """Return how a put is refused while what it waits for never comes: else it would hang. How soon: test_promise."""
+    with pytest.raises(QueueUnavailable) as caught:
         put()
     return caught.value
 
@@ -55,21 +55,23 @@ def test_the_file_is_its_owners_alone(queue: Any, path: Path) -> None:
     assert {file.stat().st_mode & 0o777 for file in path.parent.glob("pending.db*")} == {0o600}
 
 
+@in_a_hurry
 def test_a_locked_database_is_said_in_time_and_nothing_is_stored(queue: Any, path: Path) -> None:
     fill(queue, "EURUSD")
     with locked(path):
-        error = refuses_in_time(lambda: fill(queue, "GBPUSD"))
+        error = refuses(lambda: fill(queue, "GBPUSD"))
     assert "locked" in str(error)
     assert "nothing was stored" in str(error)
     assert queue.stats(START).depth == 1
 
 
+@in_a_hurry
 def test_many_puts_behind_a_lock_are_all_answered_in_time_and_none_is_stored(queue: Any, path: Path) -> None:
     fill(queue, "EURUSD")
     refused: list[QueueUnavailable] = []
 
     def put() -> None:
-        refused.append(refuses_in_time(lambda: fill(queue, "GBPUSD")))
+        refused.append(refuses(lambda: fill(queue, "GBPUSD")))
 
     with locked(path):
         threads = [threading.Timer(0.03 * number, put) for number in range(20)]
@@ -147,30 +149,33 @@ def stalled(path: Path) -> Any:
         queue.close()
 
 
+@in_a_hurry
 def test_a_stalled_commit_is_answered_in_time_and_its_resend_is_a_duplicate(stalled: Any) -> None:
     queue, gate = stalled("COMMIT")
     new = signal(what="a")
-    assert isinstance(refuses_in_time(lambda: put(queue, new, START)), MaybeStored)
+    assert isinstance(refuses(lambda: put(queue, new, START)), MaybeStored)
     gate.set()
     resend = put(queue, signal(what="a"), START)
     assert (resend.id, resend.duplicate) == (new.id, True)
     assert queue.stats(START).depth == 2
 
 
+@in_a_hurry
 def test_a_stall_before_the_commit_really_stores_nothing(stalled: Any) -> None:
     queue, gate = stalled("INSERT INTO signals")
-    error = refuses_in_time(lambda: fill(queue, "EURUSD"))
+    error = refuses(lambda: fill(queue, "EURUSD"))
     assert not isinstance(error, MaybeStored)
     gate.set()
     assert queue.stats(START).depth == 1
 
 
+@in_a_hurry
 def test_who_waits_behind_a_stalled_commit_is_really_not_stored(stalled: Any) -> None:
     queue, gate = stalled("COMMIT")
     first = threading.Thread(target=lambda: pytest.raises(MaybeStored, fill, queue, "EURUSD"))
     first.start()
     assert gate.reached.wait(30)
-    error = refuses_in_time(lambda: fill(queue, "GBPUSD"))
+    error = refuses(lambda: fill(queue, "GBPUSD"))
     assert not isinstance(error, MaybeStored)
     first.join()
     gate.set()
@@ -182,7 +187,7 @@ def test_a_full_disk_is_said_and_is_over_when_there_is_room(path: Path) -> None:
     queue = SqlitePending(str(path), opener=open_on(disk))
     first = fill(queue, "EURUSD")
     disk.is_full = True
-    error = refuses_in_time(lambda: fill(queue, "GBPUSD"))
+    error = refuses(lambda: fill(queue, "GBPUSD"))
     assert str(path) in str(error)
     disk.is_full = False
     second = fill(queue, "AAPL")
@@ -217,7 +222,7 @@ def known_ids(path: Path) -> set[str]:
 
 def test_a_missing_folder_is_said_and_is_over_when_it_is_there(tmp_path: Path) -> None:
     queue = SqlitePending(str(tmp_path / "disk" / "pending.db"))
-    assert "No such file or directory" in str(refuses_in_time(lambda: fill(queue, "EURUSD")))
+    assert "No such file or directory" in str(refuses(lambda: fill(queue, "EURUSD")))
     (tmp_path / "disk").mkdir()
     assert fill(queue, "EURUSD")
     queue.close()
@@ -226,7 +231,7 @@ def test_a_missing_folder_is_said_and_is_over_when_it_is_there(tmp_path: Path) -
 def test_a_file_that_is_no_database_is_said(path: Path) -> None:
     path.write_bytes(b"rubbish" * 1_000)
     queue = SqlitePending(str(path))
-    assert "not a database" in str(refuses_in_time(lambda: fill(queue, "EURUSD")))
+    assert "not a database" in str(refuses(lambda: fill(queue, "EURUSD")))
     queue.close()
 
 
@@ -244,7 +249,7 @@ def test_a_newer_schema_is_refused_with_the_remedy(queue: Any, path: Path) -> No
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
-    assert "install the newer release" in str(refuses_in_time(lambda: fill(queue, "EURUSD")))
+    assert "install the newer release" in str(refuses(lambda: fill(queue, "EURUSD")))
 
 
 def test_an_older_schema_is_brought_up_to_date(queue: Any, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
