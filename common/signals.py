@@ -26,6 +26,7 @@ _NUMBER = re.compile(NUMBER_PATTERN, re.ASCII)
 _ENVELOPE_KEYS = ("type", "timestamp", "data", "expires_at")
 _COMPACT = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 NOTE_LIMIT, ID_LIMIT, SECRET_LIMIT = 200, 128, 512
+MOST_UNKNOWN = 20  # fields that an answer names; what more there are is a number
 
 
 class Action(StrEnum):
@@ -321,11 +322,13 @@ def _checked(
 
 
 def _unknown(fields: Mapping[str, object], allowed: set[str], where: str = "") -> list[Problem]:
-    return [
-        Problem(name[:40], f"is not a field{where}; allowed: action, {', '.join(sorted(allowed - {'secret'}))}")
-        for name in fields
-        if name not in allowed and name != "action"
-    ]
+    """Return a problem for each unknown field, for the first of them at least: a body has room for thousands."""
+    unknown = [name for name in fields if name not in allowed and name != "action"]
+    words = f"is not a field{where}; allowed: action, {', '.join(sorted(allowed - {'secret'}))}" if unknown else ""
+    problems = [Problem(name[:40], words) for name in unknown[:MOST_UNKNOWN]]
+    if len(unknown) > MOST_UNKNOWN:
+        problems.append(Problem("", f"{len(unknown) - MOST_UNKNOWN} more names are no fields either"))
+    return problems
 
 
 def _contradictions(values: dict[str, Any]) -> list[Problem]:

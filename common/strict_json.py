@@ -62,7 +62,8 @@ def _depth(text: str) -> int:
     if text.count("[") + text.count("{") <= 1:
         return 1
     deepest = depth = 0
-    for mark in _STRUCTURE.findall(text):
+    for found in _STRUCTURE.finditer(text):  # one after the other: a long text must not hold up other threads
+        mark = found[0]
         if mark in "[{":
             depth += 1
             deepest = max(deepest, depth)

@@ -44,6 +44,7 @@ class AlarmKind(StrEnum):
     FORGED_SIGNAL = "forged signal"
     DEAD_LETTER = "dead letter"
     MISSED_ALERT = "missed alert"
+    MANY_REPORTS = "many reports"
     BROKER_BLIND = "broker blind"
     SECOND_EXECUTOR = "second executor"
     RELAY = "relay"
@@ -117,7 +118,7 @@ CONDITIONS: Mapping[AlarmKind, Condition] = {
         _WARN, "an entry arrived, or could be acted on, too late",
         "after 15 minutes", "reported for 15 minutes", _QUARTER),
     AlarmKind.FORGED_SIGNAL: Condition(
-        _PAGE, "a delivery has no valid signature; it was not acted on",
+        _PAGE, "deliveries have no valid signature, or are no signals at all; none was acted on. One alarm, with their number",
         "after an hour", "reported for an hour", _HOUR),
     AlarmKind.DEAD_LETTER: Condition(
         _PAGE, "a signed signal cannot be read, or the relay gave up on one",
@@ -125,6 +126,11 @@ CONDITIONS: Mapping[AlarmKind, Condition] = {
     AlarmKind.MISSED_ALERT: Condition(
         _WARN, "a strategy alert does not follow from the previous one: an alert in between never arrived",
         "after a day", "reported for a day", _DAY),
+    AlarmKind.MANY_REPORTS: Condition(
+        _PAGE,
+        "the relay reports more than twenty things at once, or more than twenty an hour: the rest are counted in this one "
+        "alarm",
+        "after an hour", "reported for an hour", _HOUR),
     AlarmKind.BROKER_BLIND: Condition(
         _PAGE, "a position is held, and there has been no complete view of TWS for 60 s",
         "everything has been read again", "TWS is visible again, and everything has been read"),

@@ -68,6 +68,10 @@ class Alarms:
         wanted = [] if text is None else [Wanted(kind, about, text, symbol, trade_id)]
         self._compare([standing] if standing else [], wanted, over)
 
+    def is_open(self, kind: AlarmKind, about: str = "") -> bool:
+        """True if an alarm of this kind about this one thing is open."""
+        return self._book.alarm(kind, about) is not None
+
     def told(self, now: datetime) -> None:
         """End the alarms that only report something, after their time; an unknown exit not while it blocks re-entry."""
         if self._look_at is not None and now < self._look_at:

@@ -1,8 +1,9 @@
 """The relay, seen from home: lease, ack and nack over HTTPS, outward only; every signal's signature verified.
 
 Whatever the other side answers (a login page, endless bytes, a redirect), the outcome is signals or
-RelayUnavailable. A signal counts only with the relay's signature over its exact text, so that anyone who can write
-to the relay's database, or sits on the way, cannot make an order.
+RelayUnavailable, and it is bounded: in bytes and seconds, in the number of signals, in the length of each text. A
+signal counts only with the relay's signature over its exact text, so that anyone who can write to the relay's
+database, or sits on the way, cannot make an order.
 """
 
 from __future__ import annotations
@@ -24,18 +25,21 @@ from urllib3.exceptions import HTTPError
 from common import strict_json
 from common.clock import Clock, parse_utc
 from common.errors import BridgeError, MalformedSignal, UnauthenticSignal
-from common.ids import new_id
+from common.ids import is_id, new_id
 from common.secret import Rotating, Secret
 from common.signals import Envelope, parse_payload
 from common.signing import HEADERS, SigningKeys, verify
 from common.version import user_agent
+from executor.relay.http import AnswerTooLarge, AnswerTooSlow, bounded_session
 
 LEASE_SECONDS = 10  # short: the ack follows our own commit at once
 LIMIT = 10
 _CONNECT_SECONDS, _ANSWER_SECONDS = 5.0, 10.0
-_LARGEST_ANSWER = 2 * 1024 * 1024
 _CHUNK = 64 * 1024
-_MOST_NOTICES, _LONGEST_NOTICE = 100, 500
+_LARGEST_ANSWER = 512 * 1024  # ten signals and a hundred notices are a tenth of it
+_LONGEST_PAYLOAD = 16 * 1024  # an alert has no more, and a payload says the same
+_MOST_NOTICES, _LONGEST_NOTICE, _LONGEST_WORD = 100, 500, 60
+_MOST_KEYS = 16
 _LONGEST_PAUSE = 60.0
 
 
@@ -57,7 +61,10 @@ class SecondExecutor(RelayUnavailable):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One leased signal: its envelope where signature and form are right, else what is wrong with it."""
+    """One leased signal: its envelope where signature and form are right, else what is wrong with it.
+
+    `id` and `lease` have the form of ours; both are "" where the relay sent anything else.
+    """
 
     id: str
     lease: str
@@ -81,9 +88,10 @@ class Notice:
 class Answer:
     """What one lease brought, and by how many seconds the relay's clock is ahead of ours."""
 
-    deliveries: tuple[Delivery, ...]
+    deliveries: tuple[Delivery, ...]  # no more than were asked for
     skew_seconds: float | None
     notices: tuple[Notice, ...] = ()
+    surplus: int = 0  # signals beyond those that were asked for; they were not looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +121,7 @@ class RelayClient:
         self._secrets = Rotating(signing_secrets, clock.monotonic, _keys)
         self._keys_of: tuple[Secret, SigningKeys] | None = None
         self._alone = threading.Lock()
-        self._session = requests.Session()
-        self._session.trust_env = False  # no ~/.netrc in place of our token, no proxy from the environment
+        self._session = bounded_session(clock, _LARGEST_ANSWER)
         self._session.verify = str(ca) if ca else True
         self._session.headers.update({"User-Agent": user_agent("signal-executor"), "Accept": "application/json"})
 
@@ -133,15 +140,16 @@ class RelayClient:
         if not isinstance(signals, list):
             raise RelayUnavailable(f"{self._url} answered without signals; is this the relay?")
         keys = self._keys()
-        deliveries = tuple(self._delivery(signal, keys) for signal in signals)
-        return Answer(deliveries, self._skew(headers), _notices(body.get("notices")))
+        deliveries = tuple(self._delivery(signal, keys) for signal in signals[:LIMIT])
+        notices, surplus = _notices(body.get("notices")), max(0, len(signals) - LIMIT)
+        return Answer(deliveries, self._skew(headers), notices, surplus)
 
     def ack(self, deliveries: list[Delivery]) -> list[str]:
         """Report that these are committed here; returns the ids whose lease had expired (they will come again)."""
         acks = [{"id": delivery.id, "lease": delivery.lease} for delivery in deliveries]
         body, _ = self._post("/v1/ack", {"acks": acks})
         stale = body.get("stale")
-        return [str(id) for id in stale] if isinstance(stale, list) else []
+        return [each.id for each in deliveries if each.id in stale] if isinstance(stale, list) else []
 
     def nack(self, delivery: Delivery, reason: str, retry_seconds: int) -> None:
         """Give a signal back, with the reason; after five times the relay makes it a dead letter."""
@@ -158,7 +166,9 @@ class RelayClient:
         keys, queue = body.get("signing_keys"), body.get("queue")
         if not isinstance(keys, list) or not isinstance(queue, dict | None):
             raise RelayUnavailable(f"{self._url} answered without its keys; is this the relay?")
-        return Status(tuple(map(str, keys)), queue, self._skew(headers))
+        shown = {_words(name, _LONGEST_WORD): _words(value, _LONGEST_WORD) for name, value in (queue or {}).items()}
+        prints = tuple(_words(key, _LONGEST_WORD) for key in keys[:_MOST_KEYS])
+        return Status(prints, None if queue is None else shown, self._skew(headers))
 
     def close(self) -> None:
         self._session.close()
@@ -174,7 +184,9 @@ class RelayClient:
     def _delivery(self, signal: Any, keys: SigningKeys) -> Delivery:
         if not isinstance(signal, dict):
             raise RelayUnavailable(f"{self._url} answered with a signal that is not an object; is this the relay?")
-        id, lease, payload = (str(signal.get(name, "")) for name in ("id", "lease", "payload"))
+        id, lease, payload = (_text(signal.get(name)) for name in ("id", "lease", "payload"))
+        if not (is_id(id) and is_id(lease) and 0 < len(payload) <= _LONGEST_PAYLOAD):
+            return Delivery("", "", "", None, "it does not have the form of a signal", forged=True)
         headers = signal.get("headers")
         try:
             signed = verify(keys, _headers(headers), payload)
@@ -182,9 +194,9 @@ class RelayClient:
                 raise UnauthenticSignal(f"the signature is for the signal {signed}")
             return Delivery(id, lease, payload, parse_payload(id, payload))
         except UnauthenticSignal as exc:
-            return Delivery(id, lease, payload, None, str(exc), forged=True)
+            return Delivery(id, lease, payload, None, str(exc)[:_LONGEST_NOTICE], forged=True)
         except MalformedSignal as exc:
-            return Delivery(id, lease, payload, None, str(exc))
+            return Delivery(id, lease, payload, None, str(exc)[:_LONGEST_NOTICE])
 
     # --- one request --------------------------------------------------------------------------------
 
@@ -194,7 +206,6 @@ class RelayClient:
     def _ask(
         self, method: str, path: str, body: Mapping[str, Any] | None, wait: float = 0.0
     ) -> tuple[dict[str, Any], Mapping[str, str]]:
-        deadline = self._clock.monotonic() + wait + _ANSWER_SECONDS
         send: Callable[[], requests.Response] = lambda: self._session.request(  # noqa: E731 - sent once or twice
             method,
             self._url + path,
@@ -208,7 +219,11 @@ class RelayClient:
             raise RelayUnavailable(f"the last request to {self._url} has not ended yet")
         try:
             with _once_more(send) as response:
-                raw = self._read(response, deadline)
+                raw = self._read(response)
+        except AnswerTooLarge as exc:
+            raise RelayUnavailable(f"{self._url} answered with more than {_LARGEST_ANSWER} bytes") from exc
+        except AnswerTooSlow as exc:
+            raise RelayUnavailable(f"{self._url} took too long to answer") from exc
         except requests.RequestException as exc:
             raise RelayUnavailable(f"the relay {self._url} cannot be reached: {_why(exc)}") from exc
         finally:
@@ -216,16 +231,16 @@ class RelayClient:
         self._check(response, raw)
         return self._object(raw), response.headers
 
-    def _read(self, response: requests.Response, deadline: float) -> bytes:
-        """Return the body, of bounded size and within a bounded time however slowly it drips."""
+    def _read(self, response: requests.Response) -> bytes:
+        """Return the body as it came over the line: a few bytes must not become gigabytes."""
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            raise RelayUnavailable(
+                f"{self._url} compressed its answer, which was not asked for; is a proxy in between?"
+            )
         found = bytearray()
         try:
-            while chunk := response.raw.read1(_CHUNK, decode_content=True):
+            while chunk := response.raw.read(_CHUNK, decode_content=False):  # not all that its length claims there is
                 found += chunk
-                if len(found) > _LARGEST_ANSWER:
-                    raise RelayUnavailable(f"{self._url} answered with more than {_LARGEST_ANSWER} bytes")
-                if self._clock.monotonic() > deadline:
-                    raise RelayUnavailable(f"{self._url} took too long to answer")
         except (OSError, ValueError, HTTPError) as exc:
             raise RelayUnavailable(f"the answer from {self._url} was cut off: {type(exc).__name__}") from exc
         return bytes(found)
@@ -301,8 +316,19 @@ def _detail(raw: bytes) -> str:
     with contextlib.suppress(MalformedSignal):
         found = strict_json.loads(raw)
         if isinstance(found, dict):
-            return str(found.get("detail", ""))[:_LONGEST_NOTICE]
+            return _words(found.get("detail"), _LONGEST_NOTICE)
     return ""
+
+
+def _text(value: object) -> str:
+    """Return text as it is, "" for anything else: a number, or a list of a million."""
+    return value if isinstance(value, str) and not isinstance(value, strict_json.Number) else ""
+
+
+def _words(value: object, longest: int) -> str:
+    """Return what a person may be shown of a text or number from outside: not too long, no control characters."""
+    text = value[:longest] if isinstance(value, str) else ""
+    return "".join(each if each.isprintable() else " " for each in text)
 
 
 def _keys(secret: Secret) -> SigningKeys:
@@ -316,13 +342,13 @@ def _notices(found: Any) -> tuple[Notice, ...]:
 
 
 def _notice(found: dict[str, Any]) -> Notice:
-    kind, symbol, text, at = (str(found.get(name, ""))[:_LONGEST_NOTICE] for name in ("kind", "symbol", "text", "at"))
-    return Notice(kind, f"{symbol} {at}", symbol, text)
+    kind, symbol, at = (_words(found.get(name), _LONGEST_WORD) for name in ("kind", "symbol", "at"))
+    return Notice(kind, f"{symbol} {at}", symbol, _words(found.get("text"), _LONGEST_NOTICE))
 
 
 def _headers(headers: Any) -> dict[str, str]:
     found = headers if isinstance(headers, dict) else {}
-    return {name: str(found[name]) for name in HEADERS if name in found}
+    return {name: _text(found[name]) for name in HEADERS if name in found}
 
 
 def _once_more(send: Callable[[], requests.Response]) -> requests.Response:

@@ -1,7 +1,8 @@
 """One turn of polling: lease, verify, commit to the inbox, act, and only then ack to the relay.
 
 The order is the safety: an ack before the commit could lose a signal. A signal is acted on when it arrives, before
-the ack is on its way, since a second delivery finds it in the inbox.
+the ack is on its way, since a second delivery finds it in the inbox. An answer that brought nothing of use is followed
+by a pause, and whatever is in one, it makes a bounded number of alarms (executor.relay.hearsay).
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ from executor.core.conditions import AlarmKind
 from executor.core.outcomes import StopCause
 from executor.desk.desk import Desk
 from executor.relay.client import Answer, Delivery, Notice, RelayClient, RelayUnavailable, SecondExecutor
+from executor.relay.hearsay import Hearsay
 from executor.threads import in_thread
 
 log = get_logger(__name__)
 
 WAIT_SECONDS = 20.0
 _LONGEST_TURN = 40.0  # a turn that takes longer is given up, whatever the relay drips
-_PAUSES = (0.5, 1.0, 2.0, 5.0)  # after the first, second, … poll without a usable answer
+_PAUSES = (0.5, 1.0, 2.0, 5.0)  # after the first, second, … poll without a usable answer, or with a bad signal in it
+_EMPTY_PAUSE, _WAITED = 0.5, 0.4  # after an answer with nothing new that came sooner than this: a poll should wait
 _HELD_BACK = 1.0
 _STORAGE_PAUSE = 5.0
 _AWAY_ALARM = 60.0
@@ -49,7 +52,8 @@ class Poller:
     ) -> None:
         self._client, self._desk, self._alarms = client, desk, desk.alarms
         self._clock, self._held_back = clock, held_back
-        self._failures = 0
+        self._failures = self._bad_answers = 0
+        self._words = Hearsay(desk.alarms, clock)
         self._away_since: float | None = None
         self._heard = False
         self._heard_of: deque[str] = deque(maxlen=_NOTICES_KNOWN)
@@ -60,6 +64,7 @@ class Poller:
         """Poll once; return after how many seconds to poll again."""
         if self._held_back():
             return _HELD_BACK
+        began = self._clock.monotonic()
         try:
             answer = await in_thread(self._client.lease, WAIT_SECONDS, timeout=_LONGEST_TURN)
         except SecondExecutor as exc:
@@ -67,33 +72,48 @@ class Poller:
             return self._away(exc)
         except (RelayUnavailable, TimeoutError) as exc:
             return self._away(exc)
+        has_waited = self._clock.monotonic() - began >= _WAITED
         self._back(answer)
-        return await self._take(answer.deliveries, answer.notices)
-
-    async def _take(self, deliveries: Sequence[Delivery], notices: Sequence[Notice]) -> float:
-        good = [each for each in deliveries if each.envelope is not None]
         try:
-            self._commit(good)
-            if good:
-                await self._ack(good)  # before the bad ones are given back, one by one: a lease is short
-            for bad in deliveries:
-                if bad.envelope is None:
-                    await self._refuse(bad)
-            self._hear(notices)
+            is_new = await self._take(answer)
         except JournalError as exc:
             self._desk.stopped_by(exc)  # what is not committed is not acked: the relay keeps it
             return _STORAGE_PAUSE
-        return 0.0
+        return self._pause(answer, is_new, has_waited)
 
-    def _commit(self, good: list[Delivery]) -> None:
-        """Commit signals to the inbox with all that they mean, and act on them."""
+    def _pause(self, answer: Answer, is_new: bool, has_waited: bool) -> float:
+        """Return how long to wait after an answer: not at all if it brought a new signal, or nothing after a while."""
+        if is_new:
+            self._bad_answers = 0
+            return 0.0
+        if answer.surplus or any(each.envelope is None for each in answer.deliveries):
+            self._bad_answers += 1
+            return _PAUSES[min(self._bad_answers, len(_PAUSES)) - 1]
+        return 0.0 if has_waited else _EMPTY_PAUSE
+
+    async def _take(self, answer: Answer) -> bool:
+        """Take what an answer brought; return whether there was a new signal."""
+        good = [each for each in answer.deliveries if each.envelope is not None]
+        is_new = self._commit(good)
+        if good:
+            await self._ack(good)  # before the bad ones are given back, one by one: a lease is short
+        for bad in answer.deliveries:
+            if bad.envelope is None:
+                await self._refuse(bad)
+        self._hear(answer.notices)
+        self._words.turn_over()
+        return is_new
+
+    def _commit(self, good: list[Delivery]) -> bool:
+        """Commit signals to the inbox with all that they mean, and act on them; return whether one was new."""
         if not good:
-            return
+            return False
         news = self._desk.receive([(d.envelope, d.payload) for d in good if d.envelope])
         for delivery, new in zip(good, news, strict=True):
             if new and delivery.envelope:
                 signal = delivery.envelope.signal
                 log.info("signal_received", action=signal.action.value, symbol=signal.symbol, signal_id=delivery.id)
+        return any(news)
 
     async def _ack(self, good: list[Delivery]) -> None:
         try:
@@ -104,14 +124,10 @@ class Poller:
     async def _refuse(self, delivery: Delivery) -> None:
         """A signal that may not be acted on: reported once, and never acked."""
         if delivery.forged:
-            text = (
-                f"the relay delivered a signal ({delivery.id}) that is not signed with our key; it is not acted on: "
-                "either EXECUTOR_SIGNING_SECRETS and RELAY_SIGNING_SECRETS differ, or somebody wrote to the queue"
-            )
-            self._alarms.state(AlarmKind.FORGED_SIGNAL, text, delivery.id)
+            self._words.forged(delivery.id)
             return
         text = f"a signed signal ({delivery.id}) cannot be read and is not acted on: {delivery.problem}"
-        self._alarms.state(AlarmKind.DEAD_LETTER, text, delivery.id)
+        self._words.report(AlarmKind.DEAD_LETTER, text, delivery.id)
         try:
             await in_thread(self._client.nack, delivery, delivery.problem, _NACK_SECONDS, timeout=_LONGEST_TURN)
         except (RelayUnavailable, TimeoutError) as exc:
@@ -121,11 +137,13 @@ class Poller:
         """Report to the owner what the relay noticed, such as an alert that never arrived; once, however often it is repeated."""
         for notice in notices:
             kind = _NOTICES.get(notice.kind)
+            if notice.key in self._heard_of:
+                continue
             if kind is None:
                 log.info("notice_unknown", kind=notice.kind, text=notice.text)
-            elif notice.key not in self._heard_of:
-                self._alarms.state(kind, notice.text, notice.key, symbol=notice.symbol)
-                self._heard_of.append(notice.key)  # not before it is written down
+            else:
+                self._words.report(kind, notice.text, notice.key, notice.symbol)
+            self._heard_of.append(notice.key)  # not before it is written down
 
     # --- the relay, there or away -------------------------------------------------------------------
 
@@ -143,7 +161,8 @@ class Poller:
 
     def _alarm(self, kind: AlarmKind, text: str) -> None:
         try:
-            self._alarms.state(kind, text)
+            self._words.report(kind, text)
+            self._words.turn_over()
         except JournalError as exc:
             self._desk.stopped_by(exc)
 
@@ -168,7 +187,7 @@ class Poller:
         if abs(least) > _SKEW_ALARM and len(self._skews) == _SAMPLES or abs(least) > _SKEW_STOP:
             ahead = "behind" if least > 0 else "ahead of"
             text = f"this computer's clock is {abs(least):.1f} s {ahead} the relay's; set the clock (NTP)"
-            self._alarms.state(AlarmKind.CLOCK, text)
+            self._words.report(AlarmKind.CLOCK, text)
             self._stop_entries(f"{text}; no entries above {_SKEW_STOP:.0f} s" if abs(least) > _SKEW_STOP else None)
         elif abs(least) <= _SKEW_ALARM:
             self._alarms.state(AlarmKind.CLOCK, None)
