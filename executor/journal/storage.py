@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from common.errors import JournalError, JournalMisuse
+from common.private import make_database_private
 
 # Version n is reached by the n-th file; a new version adds a file, an old one never changes.
 MIGRATIONS = ("schema.sql",)
@@ -17,7 +18,8 @@ MIGRATIONS = ("schema.sql",)
 def open_file(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
     """Return a connection in autocommit mode, to a file that is whole and has this version's tables.
 
-    Commits are durable (WAL, synchronous=FULL). A reader's connection changes nothing, its tables included.
+    Commits are durable (WAL, synchronous=FULL). A reader's connection changes nothing, its tables included. Only the
+    file's owner can read it.
 
     Raises:
         JournalError: It cannot be opened, is damaged, or was made by a newer version. The text says how to fix it.
@@ -33,6 +35,8 @@ def open_file(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
 
 
 def _connect(path: Path, readonly: bool) -> sqlite3.Connection:
+    if not readonly and str(path) != ":memory:":
+        make_database_private(path)
     name = f"{path.absolute().as_uri()}?mode=ro" if readonly else str(path)
     db = sqlite3.connect(name, uri=readonly, isolation_level=None, timeout=2)
     db.row_factory = sqlite3.Row

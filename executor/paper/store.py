@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from pydantic import TypeAdapter
 
+from common.private import make_database_private
 from executor.paper.books import Account
 from executor.paper.floor import Floor
 from executor.paper.market import Quote
@@ -53,18 +54,19 @@ class NoStore:
 
 
 class FileStore:
-    """Keep the state in a file: one row an order, an execution, an account, an id."""
+    """Keep the state in a file, for its owner's eyes only: one row an order, an execution, an account, an id."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
+            make_database_private(path)
             self._db = sqlite3.connect(path, isolation_level=None)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=OFF")
             self._db.execute(
                 "CREATE TABLE IF NOT EXISTS kept (kind TEXT, key TEXT, body TEXT, PRIMARY KEY (kind, key))"
             )
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise StoreError(f"the state file {path} cannot be used: {error}") from error
 
     def load(self, floor: Floor) -> None:

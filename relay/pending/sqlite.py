@@ -20,6 +20,7 @@ from typing import Any
 
 from common.clock import SystemClock
 from common.errors import BridgeError, QueueUnavailable
+from common.private import make_database_private
 from relay.pending.base import (
     DEFAULT_MAX_DEPTH,
     MaybeStored,
@@ -188,7 +189,7 @@ class SqlitePending(Front):
         if self._connection is not None and self._file == _identity(self._path):
             return self._connection
         self._disconnect()
-        _create_private(self._path)
+        make_database_private(self._path)
         self._connection = self._open(self._path)
         self._file = _identity(self._path)
         return self._connection
@@ -312,12 +313,6 @@ def _statements(script: str) -> list[str]:
             found.append(statement)
             statement = ""
     return found
-
-
-def _create_private(path: str) -> None:
-    """Make the file, if there is none, readable by its owner only; SQLite's other files inherit that."""
-    with contextlib.suppress(FileExistsError):  # as nearly always
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
 def _identity(path: str) -> tuple[int, int] | None:
