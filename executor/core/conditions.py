@@ -12,8 +12,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from common.signals import decimal_text
+from executor.core.moment import Moment
 from executor.core.policy import Policy
-from executor.core.steps import Moment, Step, Unprotected
+from executor.core.steps import Step, Unprotected
 from executor.core.trades import ZERO, Leg, Order, OrderState, State, Trade
 
 CLOSE_WAITS_SECONDS = 10.0

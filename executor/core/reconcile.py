@@ -106,6 +106,7 @@ class Books:
     foreign: tuple[Fill, ...]  # executions that no trade accounts for
     beside: Mapping[tuple[str, int], Decimal]  # (account, conId) → what the owner chose to ignore
     settled: frozenset[int]  # contracts whose position was found different before, equally, some seconds ago
+    loaded: frozenset[int] = frozenset()  # those where it has lasted so long that TWS has loaded its positions
     believed: frozenset[int] = frozenset()  # those where it has lasted so long that it is not just late
     agreed: Mapping[int, str] = field(default_factory=dict)  # contract → the day when account and journal last agreed
     hidden_before: datetime | None = (
@@ -280,7 +281,9 @@ def _of_position(trade: Trade, books: Books, snapshot: Snapshot, difference: Dec
     sold = sum((f.quantity for f in foreign if f.side is not trade.side), ZERO)
     if taken <= trade.held and (known or (taken == trade.held and _is_out_of_sight(trade, books, snapshot))):
         yield found
-    elif sold >= taken or trade.con_id in books.believed:
+    elif sold >= taken or trade.con_id in (
+        books.loaded if _executions_hidden(trade, books, snapshot) else books.believed
+    ):
         why = f"the account shows {taken} {trade.symbol} less than the journal; the trade holds {trade.held}"
         yield Unexplained(trade, why if known else f"{why}; no execution explains it")
     else:
@@ -298,10 +301,14 @@ def _is_out_of_sight(trade: Trade, books: Books, snapshot: Snapshot) -> bool:
     Today's executions would show it, and an exit that is still open did not fill: then the position is merely late
     (TWS reports it seconds later, and after its start possibly later still).
     """
+    exits_open = any(o.leg in EXITS and _is_open(o, snapshot) for o in trade.orders)
+    return _executions_hidden(trade, books, snapshot) and not exits_open
+
+
+def _executions_hidden(trade: Trade, books: Books, snapshot: Snapshot) -> bool:
+    """True if executions since account and journal last agreed may be among those that TWS does not show any more."""
     day = books.agreed.get(trade.con_id, trade.entry and trade.entry.sent_day)
-    if day == snapshot.day and trade.con_id not in books.hidden and _shows_entry(trade, snapshot):
-        return False
-    return not any(o.leg in EXITS and _is_open(o, snapshot) for o in trade.orders)
+    return day != snapshot.day or trade.con_id in books.hidden or not _shows_entry(trade, snapshot)
 
 
 def _shows_entry(trade: Trade, snapshot: Snapshot) -> bool:

@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from common.signals import Side
 from executor.core.brackets import order_ref
+from executor.core.moment import Moment
 from executor.core.policy import Policy
 from executor.core.ports import Kind, Status
 from executor.core.trades import EXITS, STOPS, ZERO, Leg, Order, OrderState, State, Trade, awaits_executions
 
+CANCEL_WITH_BLOCK = 1  # the group in which the first fill cancels the others. Source: IBKR, TWS API, One-Cancels-All
 OCA_GRACE = timedelta(seconds=2)  # how long the broker may take to cancel the other exit on its own
 ASKED_ON_HOLD = timedelta(seconds=60)
 CANCEL_AGAIN = timedelta(seconds=10)  # an unanswered cancel is sent again
+NOTHING_LEFT = "nothing of the trade is left in the account"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,61 +66,6 @@ class Hold:
 
 
 Step = Cancel | Resize | Place | LookUp | Unprotected | Hold
-
-
-@dataclass(slots=True)
-class Moment:
-    """What a trade's steps depend on besides the trade itself, and a note of when to ask for them again."""
-
-    now: datetime
-    shown: Decimal  # the account's net position in this contract, as the broker last showed it
-    beside: Decimal = ZERO  # the part known to be the owner's own
-    ready_since: datetime | None = None  # since when the broker has been completely visible
-    counted: bool = True  # whether the position was shown after our last execution in this contract
-    lacking_since: datetime | None = None  # since when executions of live orders are missing
-    amiss_since: datetime | None = None  # since when exits and position have not matched, or the stop has been missing
-    due: datetime | None = None  # the first instant at which an answer given here becomes another
-
-    def shown_for(self, trade: Trade) -> Decimal:
-        """Return the account's position in the direction of a trade."""
-        return self.shown if trade.side is Side.BUY else -self.shown
-
-    def beside_for(self, trade: Trade) -> Decimal:
-        """Return the owner's own part of it, in the direction of a trade."""
-        return self.beside if trade.side is Side.BUY else -self.beside
-
-    def left_for(self, trade: Trade) -> Decimal:
-        """Return what the account shows of a trade, in its direction: all but what is the owner's own."""
-        return self.shown_for(trade) - self.beside_for(trade)
-
-    def shows_less(self, trade: Trade) -> bool:
-        """True if the account shows less of a trade than its executions say."""
-        return self.left_for(trade) < trade.held
-
-    def lasted(self, since: datetime | None, seconds: float) -> bool:
-        """True if something has lasted so long while the broker was seen; if it has not, when it will have is noted.
-
-        A clock that was set back loses the time before. What is None has not begun.
-        """
-        if since is None or self.ready_since is None:
-            return False
-        return self.reached(seen_from(since, self.ready_since, self.now) + timedelta(seconds=seconds))
-
-    def reached(self, at: datetime) -> bool:
-        """True if an instant has come; if it has not, it is noted."""
-        if self.now >= at:
-            return True
-        self.due = at if self.due is None else min(self.due, at)
-        return False
-
-    def passed(self, at: datetime) -> bool:
-        """True if an instant is over; if it is not, the one after it is noted."""
-        return self.reached(at + timedelta(microseconds=1))
-
-
-def seen_from(since: datetime, ready_since: datetime, now: datetime) -> datetime:
-    """Return from when on something counts that began at `since`: from when the broker was seen; never from the future."""
-    return max(since, ready_since) if since <= now else ready_since
 
 
 def next_step(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
@@ -178,8 +125,12 @@ def _cancel_one(trade: Trade, moment: Moment, why: str) -> Step | None:
 
 
 def _may_ask(order: Order, moment: Moment) -> bool:
-    asked = order.cancel_asked_at
-    return asked is None or moment.lasted(asked, CANCEL_AGAIN.total_seconds())
+    return not _was_asked(order.cancel_asked_at, moment)
+
+
+def _was_asked(at: datetime | None, moment: Moment) -> bool:
+    """True if something was asked for a moment ago, so that the answer may be on its way."""
+    return at is not None and not moment.lasted(at, CANCEL_AGAIN.total_seconds())
 
 
 def _when_closing(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
@@ -222,6 +173,8 @@ def _when_open(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
         return Cancel(order, "TWS did not answer the last cancel" if again else "the trade was adopted as it is")
     if trade.held == 0:
         return _cancel_loose(trade, moment, "the trade is flat")
+    if moment.told and moment.left_for(trade) <= 0 and moment.has_lost(trade):
+        return _cancel_one(trade, moment, NOTHING_LEFT)
     return _spare_stop(trade, moment) or _resize_one(trade, moment) or _protect(trade, moment, policy)
 
 
@@ -260,8 +213,7 @@ def _fits(order: Order, trade: Trade, moment: Moment) -> bool:
         return True
     if awaits_executions(order):
         return True
-    asked = order.resize_asked_at
-    return asked is not None and not moment.lasted(asked, CANCEL_AGAIN.total_seconds())
+    return _was_asked(order.resize_asked_at, moment)
 
 
 def _protect(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
@@ -317,19 +269,53 @@ def _still_unprotected(trade: Trade, moment: Moment, policy: Policy, why: str) -
 
 
 def _when_held(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
-    """On hold, exits with nothing left to close are cancelled, and a refused close puts the stop back, once; nothing else."""
-    shown = moment.left_for(trade)
-    if (shown < 0 or shown == 0 >= trade.held) and not _may_enter(trade):
-        return _cancel_one(trade, moment, "nothing of the trade is left")
+    """A hold freezes opening. What protects, shrinks or ends goes on: in this order, and none of it more than the account shows.
+
+    1. An entry that may still fill is cancelled.
+    2. Exits and a close that are larger than what the account shows of the trade are cancelled, or shrink to it.
+    3. A stop that is missing, and that the owner did not take away, comes back once.
+    """
+    return _end_entry(trade, moment) or _fit_to_account(trade, moment) or _restore_stop(trade, moment, policy)
+
+
+def _end_entry(trade: Trade, moment: Moment) -> Step | None:
+    """Cancel an entry on hold: again where it works and the cancel is not answered, once where it was never seen."""
+    entry = trade.entry
+    if entry is None or not entry.is_live or awaits_executions(entry) or not _may_ask(entry, moment):
+        return None
+    if entry.state is OrderState.SENDING and entry.cancel_asked_at is not None:
+        return None
+    return Cancel(entry, "a trade on hold enters nothing more")
+
+
+def _fit_to_account(trade: Trade, moment: Moment) -> Step | None:
+    shown, lost = moment.left_for(trade), moment.has_lost(trade)
+    if (shown < 0 or (shown == 0 and (lost or trade.held <= 0))) and not _may_enter(trade):
+        return _cancel_one(trade, moment, NOTHING_LEFT)
     larger = (o for o in trade.legs(Leg.CLOSE) if o.is_live and o.remaining > max(shown, ZERO) and _may_ask(o, moment))
     if order := next(larger, None):
         return Cancel(order, "it would close more than the account shows")
-    stops = list(trade.legs(*STOPS))
-    refused = any(o.state is OrderState.REJECTED for o in trade.legs(Leg.CLOSE))
-    if not refused or not stops or trade.live or trade.held <= 0 or any(o.leg is Leg.PUT_BACK for o in stops):
+    return _fit_exits(trade, moment, shown, lost=lost) if trade.entry_is_done else None
+
+
+def _fit_exits(trade: Trade, moment: Moment, shown: Decimal, *, lost: bool) -> Step | None:
+    """Fit them to what is held where the account agrees, and never leave them larger than what it shows."""
+    if lost:
+        exits = (o for o in trade.live_exits if o.remaining > shown and not _was_asked(o.resize_asked_at, moment))
+        return next((Resize(order, order.filled_at_broker + shown) for order in exits), None)
+    return _resize_one(trade, moment) if shown == trade.held > 0 and moment.counted else None
+
+
+def _restore_stop(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
+    stops, waits = list(trade.legs(*STOPS)), any(o.leg is not Leg.TAKE_PROFIT for o in trade.live)
+    if waits or not stops or not trade.stop_wanted or trade.held <= 0:
         return None
-    if moment.shows_less(trade) or not moment.lasted(trade.unprotected_at, policy.protect_seconds / 2):
-        return None  # the close may have been refused because the position was gone
+    if taken_by_owner(stops[-1], trade) or len(list(trade.legs(Leg.PUT_BACK))) > trade.stops_forgiven:
+        return None
+    if moment.shows_less(trade) or not moment.counted or closable(trade, moment) < trade.held:
+        return None  # a close may have been refused because the position was gone
+    if not moment.lasted(trade.unprotected_at, policy.protect_seconds / 2):
+        return None
     return Place(_exit(trade, Leg.PUT_BACK, trade.held, Kind.STOP, stops[-1].price))
 
 
@@ -344,10 +330,11 @@ def taken_by_owner(stop: Order, trade: Trade) -> bool:
         return False
     if stop.ends_today:
         return False  # its day was over
+    if stop.oca_type == CANCEL_WITH_BLOCK and any(o.filled > 0 for o in trade.legs(Leg.TAKE_PROFIT)):
+        return False  # the broker cancelled it when part of the take-profit filled
     entry = trade.entry
-    if entry is not None and entry.is_done and entry.filled < entry.quantity and stop.leg is Leg.STOP_LOSS:
-        return False  # it went with the rest of its entry
-    return not any(o.filled > 0 for o in trade.legs(Leg.TAKE_PROFIT))
+    went_along = entry is not None and entry.is_done and entry.filled < entry.quantity and stop.leg is Leg.STOP_LOSS
+    return not went_along  # with the rest of its entry
 
 
 def _exit(trade: Trade, leg: Leg, quantity: Decimal, kind: Kind, price: Decimal | None) -> Order:

@@ -11,10 +11,11 @@ from common.clock import Clock
 from common.errors import IllegalTransition
 from common.logs import get_logger
 from executor.core.conditions import Case, conditions_of, larger_exits
+from executor.core.moment import Moment
 from executor.core.outcomes import CloseCause
 from executor.core.policy import Policy
 from executor.core.ports import Broker, Contract, Ticket
-from executor.core.steps import Cancel, Hold, LookUp, Moment, Place, Resize, Step, Unprotected, next_step
+from executor.core.steps import Cancel, Hold, LookUp, Place, Resize, Step, Unprotected, next_step
 from executor.core.trades import STOPS, Event, Leg, Order, OrderState, Trade, awaits_executions
 from executor.desk.agenda import Agenda
 from executor.desk.alarms import Alarms
@@ -43,6 +44,8 @@ class Orders:
         self._clock, self._policy, self._client_id = clock, policy, client_id
         self._lacking: dict[int, datetime] = {}  # trade id → since when executions of its live orders are missing
         self._amiss: dict[int, datetime] = {}  # trade id → since when its exits are too large, or its stop missing
+        # trade id → what the account shows of it, less than it holds, and since when
+        self._less: dict[int, tuple[Decimal, datetime]] = {}
 
     def work(self, trade_id: int) -> None:
         """Take every step that a trade needs now, report what is wrong with it, and note when to check it again.
@@ -70,6 +73,7 @@ class Orders:
     def _forget(self, trade_id: int) -> None:
         self._lacking.pop(trade_id, None)
         self._amiss.pop(trade_id, None)
+        self._less.pop(trade_id, None)
         self._agenda.at(trade_id, None)
 
     def _tell(self, trade: Trade, moment: Moment, step: Step | None) -> None:
@@ -89,14 +93,26 @@ class Orders:
         con_id, now = trade.con_id, self._clock.now()
         moment = Moment(
             now, self._sight.shown(con_id), self._book.beside(con_id), self._gate.ready_since,
-            counted=self._sight.is_counted(con_id),
+            counted=self._sight.is_counted(con_id), told=self._sight.was_told(con_id),
         )  # fmt: skip
         moment.lacking_since = self._since(self._lacking, trade.id, now if trade.lacks_executions else None)
         if self._gate.ready_since is not None:
             large = bool(larger_exits(trade, moment))
             self._since(self._amiss, trade.id, trade.unprotected_at or (now if large else None))
         moment.amiss_since = self._amiss.get(trade.id)
+        moment.less_since = self._shows_less_since(trade, moment)
         return moment
+
+    def _shows_less_since(self, trade: Trade, moment: Moment) -> datetime | None:
+        """Return since when the account has shown of a trade what it shows now, None where that is all of it."""
+        if not moment.shows_less(trade):
+            self._less.pop(trade.id, None)
+            return None
+        left = moment.left_for(trade)
+        known = self._less.get(trade.id)
+        if known is None or known[0] != left:
+            known = self._less[trade.id] = left, moment.now
+        return known[1]
 
     @staticmethod
     def _since(known: dict[int, datetime], trade_id: int, began: datetime | None) -> datetime | None:
@@ -141,7 +157,10 @@ class Orders:
         if contract is None:
             return False
         self._life.settle(trade.with_order(replace(order, resize_asked_at=self._clock.now())))
-        text = f"{order.leg.word} set to {trade.held}, the quantity held"
+        left = quantity - order.filled_at_broker
+        text = (
+            f"{order.leg.word} set to {left}, {'the quantity held' if left == trade.held else 'what the account shows'}"
+        )
         self._book.log("resized", text, symbol=trade.symbol, trade_id=trade.id, order_ref=order.order_ref)
         sized = replace(order, quantity=quantity)
         self._outbox.add(lambda: self._broker.send(self._ticket(trade, contract, sized, transmit=True)))

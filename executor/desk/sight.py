@@ -29,6 +29,7 @@ class Sight:
         self._asked: set[tuple[str, int]] = set()  # questions: a symbol, and the conId where it is that one
         self._filled_at: dict[int, datetime] = {}  # conId → our last execution
         self._moved: dict[int, tuple[datetime, Decimal]] = {}  # conId → when its position last moved, and by how much
+        self._told: set[int] = set()  # contracts whose position TWS has shown on this connection
         self._uncounted: dict[int, datetime] = {}  # conId → our last execution, until the position is reported after it
 
     # ---- positions ----
@@ -63,8 +64,13 @@ class Sight:
         position = self._positions.get(con_id)
         return position.symbol if position else self._book.contracts().get(con_id, "")
 
+    def was_told(self, con_id: int) -> bool:
+        """True if TWS has shown a position in a contract on this connection: it has loaded it, and none now is none."""
+        return con_id in self._told
+
     def moved(self, position: Position) -> None:
         """Take in a position report."""
+        self._told.add(position.con_id)
         self._moved[position.con_id] = self._clock.now(), position.quantity - self.shown(position.con_id)
         self._positions[position.con_id] = position
         self._uncounted.pop(position.con_id, None)
@@ -80,6 +86,7 @@ class Sight:
     def read(self, snapshot: Snapshot, account: str) -> None:
         """Take in all positions of a complete snapshot."""
         self._positions = {p.con_id: p for p in snapshot.positions if p.account == account}
+        self._told.update(self._positions)
         for con_id in [c for c, at in self._uncounted.items() if snapshot.taken_at - at >= COUNTED]:
             del self._uncounted[con_id]
 
@@ -133,8 +140,9 @@ class Sight:
         self.contracts.pop(symbol, None)
 
     def forget_questions(self) -> None:
-        """The connection is gone: what was asked on it is asked again on the next."""
+        """The connection is gone: what was asked on it is asked again on the next, and its positions are told again."""
         self._asked.clear()
+        self._told.clear()
 
     def _ask(self, symbol: str, con_id: int = 0) -> None:
         if (symbol, con_id) not in self._asked and self._gate.ready_since:

@@ -11,6 +11,7 @@ from common.clock import Clock
 from common.logs import get_logger
 from common.signals import decimal_text
 from executor.core.conditions import AlarmKind
+from executor.core.moment import GONE_UNTOLD
 from executor.core.outcomes import ExitReason
 from executor.core.policy import Policy
 from executor.core.ports import Broker, Snapshot, Status
@@ -156,11 +157,11 @@ class Snapshots:
         old = {t.con_id for t in books.trades if since and t.timestamp < since}
         hidden = frozenset(c for c in old if since and (c not in self._agreed or self._agreed[c][1] < since))
         settled = self._stood(now, SETTLE)
-        believed = self._stood(now, BELIEVE)
+        loaded, believed = self._stood(now, GONE_UNTOLD), self._stood(now, BELIEVE)
         if len(believed) < len(current):
             self._again(SETTLE if len(settled) < len(current) else LATER)
         days = {con_id: day for con_id, (day, _) in self._agreed.items()}
-        return replace(books, settled=settled, believed=believed, agreed=days, hidden=hidden)
+        return replace(books, settled=settled, loaded=loaded, believed=believed, agreed=days, hidden=hidden)
 
     def _again(self, delay: timedelta) -> None:
         """Have everything read again after a while, or sooner if that is already due."""

@@ -200,6 +200,31 @@ def test_stop_that_the_owner_takes_away_after_a_refused_change_is_not_put_back(h
     assert house.legs() == PLACED and "unprotected" in house.alarms()
 
 
+@pytest.mark.parametrize("taken", [1, 4000, 9999])
+@pytest.mark.parametrize("oca_type", [None, 2, 3])
+def test_stop_that_the_owner_takes_away_after_part_of_the_take_profit_is_not_put_back(
+    house: House, taken: int, oca_type: int | None
+) -> None:
+    """Any fill of the take-profit was taken for what had cancelled the stop; in these groups it only makes it smaller."""
+    entered(house)
+    say(house, "S1", oca_type=oca_type)
+    house.broker.hit("T", Decimal(taken), siblings=False)
+    house.pass_time(5)
+    house.broker.cancel_by_hand("S")
+    house.pass_time(15)
+    assert "R1" not in house.legs() and "unprotected" in house.alarms() and house.state == "open"
+
+
+def test_stop_that_the_broker_cancels_for_part_of_the_take_profit_is_put_back(house: House) -> None:
+    """In a group of type 1 the first fill cancels the others, whatever is left."""
+    entered(house)
+    say(house, "S1", oca_type=1)
+    house.broker.hit("T", Decimal(4000), siblings=False)
+    house.broker.cancel_by_hand("S")
+    house.pass_time(15)
+    assert house.working()["R1"] == 6000
+
+
 @pytest.mark.parametrize("by", ["its expiry", "the exchange"])
 def test_stop_that_went_with_the_rest_of_its_entry_is_put_back(by: str) -> None:
     """The rest of the entry was cancelled, its exits with it: 4000 stayed naked, "cancelled by hand"."""
