@@ -1,14 +1,13 @@
 """Signals: what a sender may say, checked completely before anything else looks at it.
 
 An *alert* is the message as it was sent; a *signal* is one validated request in canonical form. The
-closed list of fields, and what each may hold, is the table `_FIELDS`.
+closed list of fields, and what each may hold, is in `common.fields`.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -18,15 +17,10 @@ from typing import Any
 from common import strict_json
 from common.clock import parse_utc, utc_text
 from common.errors import MalformedSignal, Problem
-from common.pasted import number_cause
-from common.symbols import canonical
+from common.fields import ALERT_ACTIONS, SIGNAL_ACTIONS, checked
 
-NUMBER_PATTERN = r"[0-9]{1,12}(\.[0-9]{1,20})?"
-_NUMBER = re.compile(NUMBER_PATTERN, re.ASCII)
 _ENVELOPE_KEYS = ("type", "timestamp", "data", "expires_at")
 _COMPACT = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
-NOTE_LIMIT, ID_LIMIT, SECRET_LIMIT = 200, 128, 512
-MOST_UNKNOWN = 20  # fields that an answer names; what more there are is a number
 
 
 class Action(StrEnum):
@@ -140,7 +134,7 @@ def parse_alert(body: bytes) -> Alert:
 
 def alert_from(fields: Mapping[str, object]) -> Alert:
     """Return the alert that decoded JSON fields mean; see `parse_alert`."""
-    values, problems = _checked(fields, _ALERT_ACTIONS)
+    values, problems = checked(fields, ALERT_ACTIONS)
     if not problems:
         problems = _contradictions(values)
     if problems:
@@ -173,7 +167,7 @@ def parse_payload(id: str, payload: str) -> Envelope:
     data = outer["data"]
     if not isinstance(data, dict):
         raise MalformedSignal([Problem("data", "must be an object")])
-    values, problems = _checked(data, _SIGNAL_ACTIONS)
+    values, problems = checked(data, SIGNAL_ACTIONS)
     problems = problems or _contradictions(values)
     instants = {key: _instant(key, outer[key], problems) for key in ("timestamp", "expires_at")}
     if instants["timestamp"] is None and not problems:
@@ -191,144 +185,6 @@ def _instant(key: str, value: object, problems: list[Problem]) -> datetime | Non
     except ValueError as exc:
         problems.append(Problem(key, str(exc)))
         return None
-
-
-# --- one field: a reader returns the canonical value, or raises ValueError with the fix ----------
-
-
-def _text(value: object) -> str:
-    if isinstance(value, str) and not isinstance(value, strict_json.Number):
-        return value
-    raise ValueError(f"must be text in quotes, was {_shown(value)}")
-
-
-def _number(value: object) -> Decimal:
-    if not isinstance(value, str) or not _NUMBER.fullmatch(value):
-        raise ValueError(
-            "must be a number, at most 12 digits before and 20 after the point, without sign or exponent, "
-            f"was {_shown(value)}{number_cause(value) if isinstance(value, str) else ''}"
-        )
-    return Decimal(value)
-
-
-def _positive(value: object) -> Decimal:
-    if isinstance(value, str) and re.fullmatch(rf"-{NUMBER_PATTERN}", value, re.ASCII):
-        raise ValueError(f"must be greater than 0, was {_shown(value)}")
-    number = _number(value)
-    if not number:
-        raise ValueError("must be greater than 0, was 0")
-    return number
-
-
-def _symbol(value: object) -> str:
-    return canonical(_text(value))
-
-
-def _one_of(*words: str) -> Callable[[object], str]:
-    def read(value: object) -> str:
-        word = value.lower() if isinstance(value, str) else None
-        if word not in words:
-            raise ValueError(f"must be one of {', '.join(words)}, was {_shown(value)}")
-        return word
-
-    return read
-
-
-def _printable(limit: int) -> Callable[[object], str]:
-    def read(value: object) -> str:
-        text = _text(value)
-        if not 1 <= len(text) <= limit or not text.isprintable():
-            raise ValueError(f"must be 1 to {limit} printable characters, was {_shown(value)}")
-        return text
-
-    return read
-
-
-def _note(value: object) -> str:
-    text = " ".join(_text(value).split())
-    if len(text) > NOTE_LIMIT or not text.isprintable():
-        raise ValueError(f"must be at most {NOTE_LIMIT} printable characters, had {len(text)}")
-    return text
-
-
-def _secret(value: object) -> str:
-    if isinstance(value, strict_json.Number) or not isinstance(value, str) or len(value) > SECRET_LIMIT:
-        raise ValueError(f"must be text in quotes, at most {SECRET_LIMIT} characters")
-    return value
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, strict_json.Number):
-        return value[:40]
-    kinds = {dict: "an object", list: "a list", bool: "true or false", type(None): "null"}
-    return kinds.get(type(value)) or repr(value if len(str(value)) <= 40 else str(value)[:40] + "…")
-
-
-_POSITIONS = ("long", "short", "flat")
-# field -> how it is read
-_FIELDS: dict[str, Callable[[object], object]] = {
-    "symbol": _symbol,
-    "side": _one_of("buy", "sell"),
-    "quantity": _positive,
-    "tp": _positive,
-    "sl": _positive,
-    "market_position": _one_of(*_POSITIONS),
-    "market_position_size": _number,
-    "prev_market_position": _one_of(*_POSITIONS),
-    "prev_market_position_size": _number,
-    "id": _printable(ID_LIMIT),
-    "note": _note,
-    "secret": _secret,
-}
-# action -> (required fields, optional fields), beside id and note that any may have
-_SIGNAL_ACTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "open": (("symbol", "side", "quantity"), ("tp", "sl")),
-    "close": (("symbol",), ()),
-    "reset": (("symbol",), ()),
-}
-_ALERT_ACTIONS = {
-    **{action: (required, (*optional, "secret")) for action, (required, optional) in _SIGNAL_ACTIONS.items()},
-    "strategy": (
-        ("symbol", "market_position", "market_position_size"),
-        ("prev_market_position", "prev_market_position_size", "tp", "sl", "secret"),
-    ),
-}
-_ANY = ("id", "note")
-
-
-def _checked(
-    fields: Mapping[str, object], actions: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]
-) -> tuple[dict[str, Any], list[Problem]]:
-    """Return the canonical values of all fields that have one, and every problem."""
-    try:
-        action = _one_of(*actions)(fields["action"])
-    except (KeyError, ValueError) as exc:
-        missing = isinstance(exc, KeyError)
-        problem = f"is missing; one of {', '.join(actions)}" if missing else str(exc)
-        return {}, [Problem("action", problem), *_unknown(fields, {*_FIELDS})]
-    required, optional = actions[action]
-    allowed = (*required, *optional, *_ANY)
-    values: dict[str, Any] = {"action": action}
-    problems = _unknown(fields, {*allowed}, f" with the action {action}")
-    for name in allowed:
-        if name in fields:
-            try:
-                values[name] = _FIELDS[name](fields[name])
-            except ValueError as exc:
-                problems.append(Problem(name, str(exc)))
-        elif name in required:
-            problems.append(Problem(name, f"is missing; the action {action} needs {', '.join(required)}"))
-    return values, problems
-
-
-def _unknown(fields: Mapping[str, object], allowed: set[str], where: str = "") -> list[Problem]:
-    """Return a problem for each unknown field, for the first of them at least: a body has room for thousands."""
-    unknown = [name for name in fields if name not in allowed and name != "action"]
-    words = f"is not a field{where}; allowed: action, {', '.join(sorted(allowed - {'secret'}))}" if unknown else ""
-    problems = [Problem(name[:40], words) for name in unknown[:MOST_UNKNOWN]]
-    if len(unknown) > MOST_UNKNOWN:
-        problems.append(Problem("", f"{len(unknown) - MOST_UNKNOWN} more names are no fields either"))
-    return problems
 
 
 def _contradictions(values: dict[str, Any]) -> list[Problem]:

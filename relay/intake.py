@@ -16,10 +16,11 @@ from functools import partial
 from common import strict_json
 from common.clock import utc_text
 from common.errors import DuplicateConflict, MalformedSignal, Problem, SignalError
+from common.fields import ID_LIMIT
 from common.ids import new_id
 from common.logs import HIDDEN, get_logger, scrub
 from common.pasted import bare, secrets_in
-from common.signals import ID_LIMIT, Action, Alert, Envelope, Signal, alert_from, payload_text
+from common.signals import Action, Alert, Envelope, Signal, alert_from, payload_text
 from common.signing import HEADERS, sign
 from relay.addresses import is_within, networks
 from relay.calls import Request, Wait, blocking, result_of, to_the_end

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from common.signals import ID_LIMIT, NOTE_LIMIT, NUMBER_PATTERN, SECRET_LIMIT
+from common.fields import ID_LIMIT, NOTE_LIMIT, NUMBER_PATTERN, SECRET_LIMIT
 from common.version import VERSION
 from relay import delivery
 from relay.pending.base import MAX_LEASE_SECONDS, MAX_RETRY_SECONDS

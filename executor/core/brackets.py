@@ -9,8 +9,9 @@ import base64
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 
+from common.floats import NOISE
 from common.signals import Side, Signal
 from executor.core.ports import Contract, Kind
 from executor.core.trades import ZERO, Leg, Order
@@ -32,13 +33,16 @@ def is_ours(ref: str | None) -> bool:
 
 
 def round_price(price: Decimal, contract: Contract, up: bool) -> Decimal:
-    """Round to the contract's price step, up or down.
+    """Round to the contract's price step, up or down; what is within a float's noise of a step is that step.
 
     Source: IBKR market rules: the step depends on the price; the row with the highest edge not above it counts.
     """
     step = max(
         (s for s in contract.price_steps if s.low <= price), key=lambda s: s.low, default=contract.price_steps[0]
     )
+    nearest = (price / step.increment).to_integral_value(ROUND_HALF_EVEN) * step.increment
+    if abs(nearest - price) <= price * NOISE:
+        return nearest
     return (price / step.increment).to_integral_value(ROUND_CEILING if up else ROUND_FLOOR) * step.increment
 
 

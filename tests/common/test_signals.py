@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import MalformedSignal
+from common.floats import without_noise
 from common.signals import (
     Action,
     Envelope,
@@ -49,6 +50,20 @@ def test_an_open_with_both_exits_becomes_canonical_text():
         ("action", "open"), ("symbol", "EURUSD"), ("side", "buy"), ("quantity", "10000"),
         ("tp", "1.2"), ("sl", "1.18"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("field", ["quantity", "tp", "sl"])
+def test_any_number_is_taken_without_a_float_s_noise(field):
+    raw = json.dumps({**OPEN, field: 0}).replace(f'"{field}": 0', f'"{field}": 154.00000000000003')
+    assert parse_alert(raw.encode()).signal.data()[field] == "154"
+    assert alert({**OPEN, field: "153.99999999999997"}).signal.data()[field] == "154"
+    assert alert({**OPEN, field: "154.003"}).signal.data()[field] == "154.003"
+
+
+def test_a_position_that_a_float_wrote_follows_from_the_one_that_it_is():
+    noisy = {**STRATEGY, "prev_market_position": "long", "prev_market_position_size": 0.1 + 0.2}
+    prev = alert(noisy).prev
+    assert prev is not None and prev.follows("long 0.3")
 
 
 @pytest.mark.parametrize("action", ["close", "reset"])
@@ -167,7 +182,8 @@ def test_the_payload_is_exactly_what_the_contract_says():
     )
 
 
-NUMBERS = st.decimals(min_value=Decimal("0.00000001"), max_value=Decimal(10**12 - 1), places=8)
+# As any signal has them: what reads like a float's noise was taken off when it came in.
+NUMBERS = st.decimals(min_value=Decimal("0.00000001"), max_value=Decimal(10**12 - 1), places=8).map(without_noise)
 TEXTS = st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=100)
 OPENS = st.builds(
     Signal, st.just(Action.OPEN), st.sampled_from(["EURUSD", "AAPL", "BRK.B"]), st.sampled_from(Side),
