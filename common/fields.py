@@ -19,7 +19,7 @@ from common.symbols import canonical
 NUMBER_PATTERN = r"[0-9]{1,12}(\.[0-9]{1,20})?"
 _NUMBER = re.compile(NUMBER_PATTERN, re.ASCII)
 _TOO_LARGE = Decimal(10**12)
-NOTE_LIMIT, ID_LIMIT, SECRET_LIMIT = 200, 128, 512
+NOTE_LIMIT, ID_LIMIT, SECRET_LIMIT, WARNING_LIMIT = 200, 128, 512, 300
 MOST_UNKNOWN = 20  # fields that an answer names; what more there are is a number
 Actions = Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]  # action -> (required fields, optional fields)
 
@@ -56,7 +56,7 @@ def _symbol(value: object) -> str:
 
 def _one_of(*words: str) -> Callable[[object], str]:
     def read(value: object) -> str:
-        word = value.lower() if isinstance(value, str) else None
+        word = value.strip().lower() if isinstance(value, str) else None
         if word not in words:
             raise ValueError(f"must be one of {', '.join(words)}, was {_shown(value)}")
         return word
@@ -88,6 +88,8 @@ def _secret(value: object) -> str:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, strict_json.Flaw):
+        return f"unreadable: it {value.reason}"
     if isinstance(value, strict_json.Number):
         return value[:40]
     kinds = {dict: "an object", list: "a list", bool: "true or false", type(None): "null"}
@@ -109,19 +111,23 @@ _FIELDS: dict[str, Callable[[object], object]] = {
     "id": _printable(ID_LIMIT),
     "note": _note,
     "secret": _secret,
+    "warning": _printable(WARNING_LIMIT),
 }
+_PREVIOUS = ("prev_market_position", "prev_market_position_size")
+STRATEGY_FIELDS = ("market_position", "market_position_size", *_PREVIOUS)
 # action -> (required fields, optional fields), beside id and note that any may have
-SIGNAL_ACTIONS: Actions = {
-    "open": (("symbol", "side", "quantity"), ("tp", "sl")),
-    "close": (("symbol",), ()),
-    "reset": (("symbol",), ()),
-}
 ALERT_ACTIONS: Actions = {
-    **{action: (required, (*optional, "secret")) for action, (required, optional) in SIGNAL_ACTIONS.items()},
-    "strategy": (
-        ("symbol", "market_position", "market_position_size"),
-        ("prev_market_position", "prev_market_position_size", "tp", "sl", "secret"),
-    ),
+    "open": (("symbol", "side", "quantity"), ("tp", "sl", "secret")),
+    "close": (("symbol",), ("secret",)),
+    "reset": (("symbol",), ("secret",)),
+    "strategy": (("symbol", "market_position", "market_position_size"), (*_PREVIOUS, "tp", "sl", "secret")),
+}
+# The same of a signal, which is what the relay signs: what its strategy held before and after stays with it.
+SIGNAL_ACTIONS: Actions = {
+    "open": (("symbol", "side", "quantity"), ("tp", "sl", "market_position", *_PREVIOUS, "warning")),
+    "reduce": (("symbol", "side", "quantity"), ("market_position", *_PREVIOUS, "warning")),
+    "close": (("symbol",), ("market_position", *_PREVIOUS, "warning")),
+    "reset": (("symbol",), ("warning",)),
 }
 _ANY = ("id", "note")
 

@@ -9,11 +9,14 @@ from __future__ import annotations
 import codecs
 import json
 import re
+from collections import Counter
+from dataclasses import dataclass
 from typing import NoReturn
 
 from common.errors import MalformedSignal
 from common.pasted import cause
 
+_READABLE_DEPTH = 100  # the decoder recurses
 _STRUCTURE = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', re.DOTALL)
 _SURROGATE_OR_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
 
@@ -22,6 +25,13 @@ class Number(str):
     """A JSON number, as the text that was sent."""
 
     __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Flaw:
+    """What stands in the place of a value that has no one meaning, and why it has none."""
+
+    reason: str
 
 
 def loads(body: bytes, limit_depth: int = 8) -> object:
@@ -42,6 +52,41 @@ def loads(body: bytes, limit_depth: int = 8) -> object:
         raise MalformedSignal(f"not JSON: {why} (line {exc.lineno}, column {exc.colno})") from exc
     if "\\" in text:
         _refuse_hidden_characters(value)
+    return value
+
+
+def read(body: bytes) -> tuple[object, MalformedSignal | None]:
+    """Return the value and None; or what can be read of an object that `loads` refuses, and the refusal. Never raises.
+
+    What is wrong inside one value (NaN, a key twice, a byte that is no UTF-8, a control character, deep nesting) leaves
+    the others as they are: a `Flaw` stands in its place, for a caller who does not need that value. Where it cannot be
+    told what belongs to what, the value is None.
+    """
+    try:
+        return loads(body), None
+    except MalformedSignal as exc:
+        return _salvaged(body), exc
+
+
+def _salvaged(body: bytes) -> object:
+    text = body.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
+    if _depth(text) > _READABLE_DEPTH:
+        return None
+    try:
+        value = _LENIENT.decode(text)
+    except json.JSONDecodeError:
+        return None
+    return _flawed(value) if isinstance(value, dict) else None
+
+
+def _flawed(value: object) -> object:
+    """Return a value with a flaw in the place of each text that nobody can read."""
+    if isinstance(value, dict):
+        return {_SURROGATE_OR_CONTROL.sub("?", key): _flawed(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_flawed(item) for item in value]
+    if isinstance(value, str) and _SURROGATE_OR_CONTROL.search(value):
+        return Flaw("contains a control character, half a surrogate pair, or a byte that is not UTF-8")
     return value
 
 
@@ -85,8 +130,24 @@ def _no_constant(name: str) -> NoReturn:
     raise MalformedSignal(f"{name} is not a JSON number; send digits, or leave the field out")
 
 
+def _flawed_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    counts = Counter(key for key, _ in pairs)
+    return {key: value if counts[key] == 1 else Flaw("appears twice; send it once") for key, value in pairs}
+
+
+def _flawed_constant(name: str) -> Flaw:
+    return Flaw(f"is {name}, which is not a JSON number; send digits, or leave the field out")
+
+
 _DECODER = json.JSONDecoder(
     parse_float=Number, parse_int=Number, parse_constant=_no_constant, object_pairs_hook=_object
+)
+_LENIENT = json.JSONDecoder(
+    parse_float=Number,
+    parse_int=Number,
+    parse_constant=_flawed_constant,
+    object_pairs_hook=_flawed_object,
+    strict=False,
 )
 
 

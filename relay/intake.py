@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -20,7 +20,7 @@ from common.fields import ID_LIMIT
 from common.ids import new_id
 from common.logs import HIDDEN, get_logger, scrub
 from common.pasted import bare, secrets_in
-from common.signals import Action, Alert, Envelope, Signal, alert_from, payload_text
+from common.signals import Alert, Envelope, Signal, alert_from, payload_text, warning_text
 from common.signing import HEADERS, sign
 from relay.addresses import is_within, networks
 from relay.calls import Request, Wait, blocking, result_of, to_the_end
@@ -30,6 +30,7 @@ from relay.problems import AddressRefused, Answer, answer, code_of, reply
 
 log = get_logger(__name__)
 MAX_BODY_BYTES = 16 * 1024
+MOST_WARNINGS = 20  # in one answer
 _SECRET_IN_TEXT = re.compile(r'"secret"\s*:\s*"((?:[^"\\]|\\.){1,512})')
 
 
@@ -38,7 +39,8 @@ class Posted:
     """A request's body as it was sent, and decoded where it could be."""
 
     body: bytes
-    fields: object
+    fields: object  # None where it could not
+    readable: object  # what of it can be read all the same; see strict_json.read
     error: MalformedSignal | None
     headers: dict[str, str]
     beside: tuple[str | None, ...]  # credentials that are not in the body
@@ -48,6 +50,11 @@ class Posted:
         """Return the body as text, for its owner to read."""
         wide = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"{\0": "utf-16-le", b"\0{": "utf-16-be"}
         return self.body.decode(wide.get(self.body[:2], "utf-8"), "replace")
+
+    @property
+    def credentials(self) -> list[str]:
+        """Return every credential that came with it."""
+        return [secret for secret in (*self.beside, *self.secrets) if secret]
 
     @property
     def secrets(self) -> list[str]:
@@ -126,7 +133,7 @@ class Intake:
             raise relay.unauthentic(request.address, request.path)
         case.posted = posted
         case.alert = alert = _alert(posted)
-        case.new = new_signal(relay, alert, _key(posted, alert.signal), case.now)
+        case.new = new_signal(relay, alert, _key(posted, alert), case.now)
         return case.new
 
     def _accepted(self, case: Case, stored: Accepted) -> Answer:
@@ -137,10 +144,13 @@ class Intake:
             "signal_duplicate" if stored.duplicate else "signal_accepted",
             id=stored.id, symbol=case.new.symbol, action=case.new.action,
         )  # fmt: skip
+        value: dict[str, object] = {"status": "duplicate" if stored.duplicate else "queued", "id": stored.id}
+        if case.alert.warnings:
+            value["warnings"] = [{"field": each.field, "message": each.message} for each in case.alert.warnings]
         if stored.duplicate:
-            return reply(200, {"status": "duplicate", "id": stored.id})
+            return reply(200, value)
         _notice_missed(self._relay, case.alert, stored, case.now)
-        return reply(202, {"status": "queued", "id": stored.id})
+        return reply(202, value)
 
     async def _keep(self, posted: Posted, error: SignalError, now: datetime, wait: Wait) -> None:
         """Keep a refused alert for its owner. A failure here never changes the sender's answer."""
@@ -157,10 +167,8 @@ def _posted(request: Request) -> Posted:
     body = request.body
     headers = {name: request.headers[name] for name in HEADERS if name in request.headers}
     known = (request.path_secret, bearer(request.headers.get("authorization")))
-    try:
-        return Posted(body, strict_json.loads(body), None, headers, known)
-    except MalformedSignal as exc:
-        return Posted(body, None, exc, headers, known)
+    readable, error = strict_json.read(body)
+    return Posted(body, None if error else readable, readable, error, headers, known)
 
 
 def _is_sender(relay: Relay, posted: Posted, now: datetime) -> bool:
@@ -173,38 +181,56 @@ def _is_sender(relay: Relay, posted: Posted, now: datetime) -> bool:
 
 
 def _alert(posted: Posted) -> Alert:
-    if posted.error is not None:
-        raise posted.error
-    if not isinstance(posted.fields, dict):
-        raise MalformedSignal('must be one JSON object, like {"action":"close","symbol":"EURUSD"}')
-    alert = alert_from(posted.fields)
-    signal = alert.signal
-    secrets = [secret for secret in (*posted.beside, *posted.secrets) if secret]
-    told = [
-        field
-        for field, text in (("symbol", signal.symbol), ("note", signal.note), ("id", signal.sender_id))
-        if text and any(secret in text for secret in secrets)
-    ]
-    if told:
-        raise MalformedSignal([Problem(field, "must not contain the secret") for field in told])
-    return alert
+    """Return the alert, without what plays no part where it is an exit.
+
+    Raises:
+        MalformedSignal: It is no signal, or something that it needs must not be in it.
+    """
+    alert = alert_from(posted.readable, posted.error)
+    signal, problems = alert.signal, _out_of_place(posted, alert.signal)
+    if any(problem.field == "symbol" or not signal.is_exit for problem in problems):
+        raise MalformedSignal(problems)
+    wrong = {problem.field for problem in problems}
+    id = None if "id" in wrong else signal.sender_id
+    note = None if "note" in wrong else signal.note
+    warnings = [*alert.warnings, *problems][:MOST_WARNINGS]
+    secrets = posted.credentials
+    clean = tuple(Problem(each.field, _without(secrets, each.message)) for each in warnings)
+    signal = replace(signal, sender_id=id, note=note, warning=warning_text(clean) if clean else None)
+    return replace(alert, signal=signal, warnings=clean)
 
 
-def _key(posted: Posted, signal: Signal) -> str | None:
-    """Return the sender's duplicate key: the `webhook-id` header, else the field `id`."""
+def _out_of_place(posted: Posted, signal: Signal) -> list[Problem]:
+    """Return what may not be stored: a secret in another field, a duplicate key out of form."""
+    texts = (("symbol", signal.symbol), ("note", signal.note), ("id", signal.sender_id))
+    secrets = posted.credentials
+    told = [field for field, text in texts if text and any(secret in text for secret in secrets)]
+    problems = [Problem(field, "must not contain the secret") for field in told]
+    key = posted.headers.get("webhook-id")
+    if key is not None and (not 1 <= len(key) <= ID_LIMIT or not key.isprintable()):
+        problems.append(Problem("webhook-id", f"must be 1 to {ID_LIMIT} printable characters"))
+    return problems
+
+
+def _without(secrets: list[str], text: str) -> str:
+    for secret in secrets:
+        text = text.replace(secret, HIDDEN)
+    return scrub(text)
+
+
+def _key(posted: Posted, alert: Alert) -> str | None:
+    """Return the sender's duplicate key: the `webhook-id` header, else the field `id`; None where it is out of form."""
     key = posted.headers.get("webhook-id")
     if key is None:
-        return signal.sender_id
-    if not 1 <= len(key) <= ID_LIMIT or not key.isprintable():
-        raise MalformedSignal([Problem("webhook-id", f"must be 1 to {ID_LIMIT} printable characters")])
-    return key
+        return alert.signal.sender_id
+    return None if any(problem.field == "webhook-id" for problem in alert.warnings) else key
 
 
 def new_signal(relay: Relay, alert: Alert, key: str | None, now: datetime) -> NewSignal:
     """Return a signal ready to store: stamped, signed, with its place among duplicates."""
     signal = alert.signal
     fresh = timedelta(seconds=relay.settings.signal_validity_seconds)
-    envelope = Envelope(new_id(), now, now + fresh if signal.action is Action.OPEN else None, signal)
+    envelope = Envelope(new_id(), now, None if signal.is_exit else now + fresh, signal)
     payload = payload_text(envelope)
     return NewSignal(
         id=envelope.id,
@@ -216,21 +242,21 @@ def new_signal(relay: Relay, alert: Alert, key: str | None, now: datetime) -> Ne
         expires_at=envelope.expires_at,
         headers=sign(relay.credentials.signing_keys(), envelope.id, int(now.timestamp()), payload),
         payload=payload,
-        position=alert.position,
+        position=signal.position,
     )
 
 
 def fingerprint(signal: Signal) -> str:
-    """Return what is equal for equal signals: the canonical fields, without the sender's id."""
-    parts = [f"{name}={value}" for name, value in signal.data().items() if name != "id"]
+    """Return what is equal for equal signals: the canonical fields, without the sender's id and what was left out."""
+    parts = [f"{name}={value}" for name, value in signal.data().items() if name not in ("id", "warning")]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _notice_missed(relay: Relay, alert: Alert, stored: Accepted, now: datetime) -> None:
     """Report a missed alert when a strategy's previous position is not where the last alert left it."""
-    if alert.prev is None or stored.previous is None or alert.prev.follows(stored.previous):
+    if alert.signal.prev is None or stored.previous is None or alert.signal.prev.follows(stored.previous):
         return
-    symbol, before = alert.signal.symbol, str(alert.prev)
+    symbol, before = alert.signal.symbol, str(alert.signal.prev)
     text = f"An alert for {symbol} was missed: the strategy held {before}, but its previous alert reported {stored.previous}."
     relay.accepted.add("missed")
     relay.notices.append({"kind": "alert-missed", "symbol": symbol, "text": text, "at": utc_text(now)})

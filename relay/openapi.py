@@ -7,6 +7,7 @@ from typing import Any
 from common.fields import ID_LIMIT, NOTE_LIMIT, NUMBER_PATTERN, SECRET_LIMIT
 from common.version import VERSION
 from relay import delivery
+from relay.intake import MOST_WARNINGS
 from relay.pending.base import MAX_LEASE_SECONDS, MAX_RETRY_SECONDS
 from relay.problems import PROBLEMS
 
@@ -63,6 +64,13 @@ def _signal(action: str, properties: Schema, required: list[str]) -> Schema:
     return _object(fields, ["action", "symbol", *required])
 
 
+def _exit(action: str, properties: Schema, required: list[str]) -> Schema:
+    """Nothing refuses an exit that plays no part in it: what is not needed may be anything, and is left out with a warning."""
+    fields = {"action": {"const": action}, "symbol": _COMMON["symbol"], **properties}
+    more = "Any other field may be there; one that cannot be read is left out, and reported in `warnings`."
+    return _object(fields, ["action", "symbol", *required], closed=False, description=more)
+
+
 _ID = {"type": "string", "pattern": "^[0-9A-Z]{26}$"}
 _TEXT: Schema = {"type": "string", "minLength": 1, "maxLength": delivery.ID_LIMIT, "pattern": _NO_CONTROLS}
 _SCHEMAS: dict[str, Schema] = {
@@ -70,19 +78,25 @@ _SCHEMAS: dict[str, Schema] = {
         "open", {"side": {"enum": ["buy", "sell"]}, "quantity": _NUMBER, "tp": _NUMBER, "sl": _NUMBER},
         ["side", "quantity"],
     ),
-    "Close": _signal("close", {}, []),
-    "Reset": _signal("reset", {}, []),
+    "Close": _exit("close", {}, []),
+    "Reset": _exit("reset", {}, []),
+    "StrategyFlat": _exit("strategy", {"market_position": {"const": "flat"}}, ["market_position"]),
     "Strategy": _signal(
         "strategy",
         {
-            "market_position": _POSITION, "market_position_size": _SIZE, "prev_market_position": _POSITION,
+            "market_position": {"enum": ["long", "short"]}, "market_position_size": _SIZE, "prev_market_position": _POSITION,
             "prev_market_position_size": _SIZE, "tp": _NUMBER, "sl": _NUMBER,
         },
         ["market_position", "market_position_size"],
     ),
-    "Alert": {"oneOf": [_ref(name) for name in ("Open", "Close", "Reset", "Strategy")]},
-    "Queued": _object({"status": {"const": "queued"}, "id": _ID}, ["status", "id"]),
-    "Duplicate": _object({"status": {"const": "duplicate"}, "id": _ID}, ["status", "id"]),
+    "Alert": {"oneOf": [_ref(name) for name in ("Open", "Close", "Reset", "Strategy", "StrategyFlat")]},
+    "Warnings": {
+        "type": "array", "maxItems": MOST_WARNINGS,
+        "items": _object({"field": {"type": "string"}, "message": {"type": "string"}}, ["field", "message"]),
+        "description": "What of the alert was left out, since it plays no part in it.",
+    },
+    "Queued": _object({"status": {"const": "queued"}, "id": _ID, "warnings": _ref("Warnings")}, ["status", "id"]),
+    "Duplicate": _object({"status": {"const": "duplicate"}, "id": _ID, "warnings": _ref("Warnings")}, ["status", "id"]),
     "Poll": _object(
         {
             "limit": {"type": "integer", "minimum": 1, "maximum": delivery.MOST_LEASED, "default": 10},

@@ -62,7 +62,7 @@ def test_any_number_is_taken_without_a_float_s_noise(field):
 
 def test_a_position_that_a_float_wrote_follows_from_the_one_that_it_is():
     noisy = {**STRATEGY, "prev_market_position": "long", "prev_market_position_size": 0.1 + 0.2}
-    prev = alert(noisy).prev
+    prev = alert(noisy).signal.prev
     assert prev is not None and prev.follows("long 0.3")
 
 
@@ -119,14 +119,21 @@ REFUSED = {
     "tp equal to sl": ({**OPEN, "tp": "1.10", "sl": "1.1"}, {"tp"}),
     "tp above sl on a sell": ({**OPEN, "side": "sell", "tp": 1.3, "sl": 1.2}, {"tp"}),
     "unknown field": ({**OPEN, "leverage": 5}, {"leverage"}),
-    "quantity on a close": ({"action": "close", "symbol": "A", "quantity": 1}, {"quantity"}),
     "side with strategy": ({**STRATEGY, "side": "buy"}, {"side"}),
     "long note": ({**OPEN, "note": "n" * 201}, {"note"}),
     "long id": ({**OPEN, "id": "x" * 129}, {"id"}),
     "empty id": ({**OPEN, "id": ""}, {"id"}),
     "id with a line break": ({**OPEN, "id": "a\nb"}, {"id"}),
-    "id is a number": (b'{"action":"close","symbol":"A","id":5}', {"id"}),
-    "secret is a number": (b'{"action":"close","symbol":"A","secret":5}', {"secret"}),
+    "id is a number": ({**OPEN, "id": 5}, {"id"}),
+    "secret is a number": ({**OPEN, "secret": 5}, {"secret"}),
+    "a placeholder in a price": ({**OPEN, "sl": "{{plot_0}}"}, {"sl"}),
+    "a placeholder in the symbol": ({"action": "close", "symbol": "{{ticker}}"}, {"symbol"}),
+    "a placeholder in a note": ({**OPEN, "note": "at {{close}}"}, {"note"}),
+    "a placeholder for the position": ({**STRATEGY, "market_position": "{{strategy.market_position}}"}, {"market_position"}),
+    "a reduction without a symbol": ({**STRATEGY, "symbol": "", "prev_market_position": "long",
+                                      "prev_market_position_size": 20000}, {"symbol"}),
+    "NaN on an entry": (b'{"action":"open","symbol":"A","side":"buy","quantity":1,"sl":NaN}', {""}),
+    "a key twice on an exit, where it is needed": (b'{"action":"close","symbol":"A","symbol":"B"}', {"symbol"}),
     "no position": ({"action": "strategy", "symbol": "A", "market_position_size": 1}, {"market_position"}),
     "no size": ({"action": "strategy", "symbol": "A", "market_position": "long"}, {"market_position_size"}),
     "long of nothing": ({**STRATEGY, "market_position_size": 0}, {"market_position_size"}),
@@ -159,13 +166,113 @@ STRATEGIES = [
 def test_a_strategy_alert_is_what_its_position_means(position, size, expected):
     signal = alert({**STRATEGY, "market_position": position, "market_position_size": size, "tp": 3, "id": "a"}).signal
     with_exit = {"tp": "3"} if position != "flat" else {}
-    assert signal.data() == {"symbol": "EURUSD", "id": "a", **expected, **with_exit}
+    assert signal.data() == {"symbol": "EURUSD", "id": "a", "market_position": position, **expected, **with_exit}
 
 
-def test_the_previous_position_comes_beside_the_signal():
-    prev = alert({**STRATEGY, "prev_market_position": "short", "prev_market_position_size": 3}).prev
-    assert (prev.market_position, prev.size) == ("short", Decimal(3))
-    assert alert(STRATEGY).prev is None
+def test_the_previous_position_stays_with_the_signal():
+    signal = alert({**STRATEGY, "prev_market_position": "short", "prev_market_position_size": 3}).signal
+    assert (signal.prev.market_position, signal.prev.size, signal.position) == ("short", Decimal(3), "long 10000")
+    assert alert(STRATEGY).signal.prev is None
+
+
+SMALLER = [("long", "buy"), ("short", "sell")]
+
+
+@pytest.mark.parametrize("position, side", SMALLER)
+def test_a_strategy_that_holds_less_on_its_side_reduces(position, side):
+    fields = {**STRATEGY, "market_position": position, "prev_market_position": position}
+    signal = alert({**fields, "prev_market_position_size": "20000", "sl": "NaN", "tp": 3}).signal
+    assert (signal.action, signal.side.value, signal.quantity, signal.tp) == (Action.REDUCE, side, Decimal(10000), None)
+    assert signal.is_exit and signal.changes_position
+
+
+NO_REDUCTION = {
+    "larger": {"prev_market_position": "long", "prev_market_position_size": 5000},
+    "equal": {"prev_market_position": "long", "prev_market_position_size": 10000},
+    "from flat": {"prev_market_position": "flat", "prev_market_position_size": 20000},
+    "reversed": {"prev_market_position": "short", "prev_market_position_size": 20000},
+    "size not told": {"prev_market_position": "long"},
+    "nothing told": {},
+}
+
+
+@pytest.mark.parametrize("told", NO_REDUCTION.values(), ids=NO_REDUCTION.keys())
+def test_any_other_strategy_alert_is_no_reduction(told):
+    assert alert({**STRATEGY, **told}).signal.action is Action.OPEN
+
+
+EXITS = {
+    "close": {"action": "close", "symbol": "EURUSD"},
+    "reset": {"action": "reset", "symbol": "EURUSD"},
+    "flat": {"action": "strategy", "symbol": "EURUSD", "market_position": "flat"},
+    "reduction": {**STRATEGY, "prev_market_position": "long", "prev_market_position_size": 20000},
+}
+NEEDED = {"action", "symbol", "market_position"}
+RUBBISH = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=300) | st.lists(st.integers(), max_size=2)
+    | st.sampled_from(["NaN", "{{plot_0}}", "🚀", "👩‍💻", "x" * 300, "", " ", "-0", "1e5"])
+)  # fmt: skip
+OPTIONAL = ["side", "quantity", "tp", "sl", "id", "note", "secret", "price", "time", "strategy_name", "🚀", "x" * 300]
+
+
+@pytest.mark.parametrize("exit", EXITS)
+@given(st.dictionaries(st.sampled_from(OPTIONAL) | st.text(), RUBBISH))
+def test_nothing_that_plays_no_part_in_an_exit_refuses_it(exit, more):
+    plain, fields = alert(EXITS[exit]).signal, {**more, **EXITS[exit]}
+    found = alert(fields)
+    assert (found.signal.action, found.signal.position) == (plain.action, plain.position)
+    assert all(len(warning.message) < 300 for warning in found.warnings)
+
+
+def test_what_was_left_out_of_an_exit_is_said_field_by_field():
+    found = alert({**EXITS["close"], "sl": "NaN", "note": "n" * 201, "strategy_name": "x", "quantity": 5})
+    assert {warning.field for warning in found.warnings} == {"sl", "strategy_name", "quantity", "note"}
+    assert alert(EXITS["flat"]).warnings == ()
+
+
+FLAT_PARTS = ["market_position_size", "prev_market_position", "prev_market_position_size", "tp", "sl", "id", "note"]
+
+
+@given(st.dictionaries(st.sampled_from(FLAT_PARTS), RUBBISH))
+def test_a_flat_strategy_needs_no_size_and_no_previous_position(more):
+    assert alert({**EXITS["flat"], **more}).signal.action is Action.CLOSE
+
+
+BROKEN_JSON = {
+    "NaN": b'{"action":"close","symbol":"EURUSD","sl":NaN}',
+    "a key twice": b'{"action":"close","symbol":"EURUSD","note":"a","note":"b"}',
+    "latin-1": b'{"action":"close","symbol":"EURUSD","note":"\xe9"}',
+    "half a surrogate pair": b'{"action":"close","symbol":"EURUSD","note":"\\ud800","id":"a"}',
+    "a raw line break": b'{"action":"close","symbol":"EURUSD","note":"one\ntwo"}',
+    "a control character in a key": b'{"action":"close","symbol":"EURUSD","\\u0007":1}',
+    "deep nesting": b'{"action":"close","symbol":"EURUSD","x":' + b"[" * 50 + b"]" * 50 + b"}",
+    "a byte-order mark": b'\xef\xbb\xbf{"action":"close","symbol":"EURUSD"}',
+}
+
+
+@pytest.mark.parametrize("body", BROKEN_JSON.values(), ids=BROKEN_JSON.keys())
+def test_an_exit_is_read_as_far_as_it_needs(body):
+    found = parse_alert(body)
+    assert (found.signal.action, found.signal.symbol) == (Action.CLOSE, "EURUSD")
+    assert found.warnings and all(str(warning).encode() for warning in found.warnings)
+    with pytest.raises(MalformedSignal):
+        parse_alert(body.replace(b'"close"', b'"open","side":"buy","quantity":1'))
+
+
+def test_an_id_that_was_not_filled_in_is_no_id_on_any_action():
+    for fields in (OPEN, EXITS["close"], EXITS["flat"]):
+        found = alert({**fields, "id": "bot-{{timenow}}"})
+        assert found.signal.sender_id is None and [warning.field for warning in found.warnings] == ["id"]
+
+
+@pytest.mark.parametrize("exit", [name for name in EXITS if name != "reset"])
+@given(st.dictionaries(st.text(), RUBBISH), st.text())
+def test_the_executor_takes_an_exit_whatever_else_the_relay_signed(exit, more, expires_at):
+    signal = alert(EXITS[exit]).signal
+    outer = {"type": "signal", "timestamp": "2026-11-23T09:15:00.123456Z", "expires_at": expires_at, "more": more}
+    found = parse_payload("A", json.dumps({**outer, "data": {**more, "note": 5, **signal.data()}}))
+    assert (found.signal.action, found.signal.quantity, found.expires_at) == (signal.action, signal.quantity, None)
+    assert found.signal.warning and len(found.signal.warning) <= 300
 
 
 def test_the_secret_is_beside_the_signal_and_never_in_it():
@@ -184,7 +291,9 @@ def test_the_payload_is_exactly_what_the_contract_says():
 
 # As any signal has them: what reads like a float's noise was taken off when it came in.
 NUMBERS = st.decimals(min_value=Decimal("0.00000001"), max_value=Decimal(10**12 - 1), places=8).map(without_noise)
-TEXTS = st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=100)
+TEXTS = st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=100).filter(
+    lambda t: "{{" not in t
+)
 OPENS = st.builds(
     Signal, st.just(Action.OPEN), st.sampled_from(["EURUSD", "AAPL", "BRK.B"]), st.sampled_from(Side),
     NUMBERS, st.none() | NUMBERS, st.none(), st.none() | TEXTS, st.none() | TEXTS,
@@ -208,9 +317,9 @@ BAD_PAYLOADS = [
     '{"type":"order","timestamp":"2026-11-23T09:15:00.123456Z","data":{"action":"close","symbol":"A"},"expires_at":null}',
     '{"type":"signal","timestamp":null,"data":{"action":"close","symbol":"A"},"expires_at":null}',
     '{"type":"signal","timestamp":5,"data":{"action":"close","symbol":"A"},"expires_at":null}',
-    '{"type":"signal","timestamp":"2026-11-23T09:15:00.123456Z","data":{"action":"close","symbol":"A"}}',
-    '{"type":"signal","timestamp":"2026-11-23T09:15:00.123456Z","data":{"action":"close","symbol":"A"},"expires_at":"soon"}',
-    '{"type":"signal","timestamp":"2026-11-23T09:15:00.123456Z","data":{"action":"close","symbol":"A","secret":"s"},"expires_at":null}',
+    '{"type":"signal","timestamp":"2026-11-23T09:15:00.123456Z","data":{"action":"open","symbol":"A","side":"buy","quantity":"1"}}',
+    '{"type":"signal","timestamp":"2026-11-23T09:15:00.123456Z","data":{"action":"open","symbol":"A","side":"buy","quantity":"1"},"expires_at":"soon"}',
+    '{"type":"signal","timestamp":"2026-11-23T09:15:00.123456Z","data":{"action":"open","symbol":"A","side":"buy","quantity":"1","secret":"s"},"expires_at":null}',
     '{"type":"signal","timestamp":"2026-11-23T09:15:00.123456Z","data":[],"expires_at":null}',
     '{"type":"signal","timestamp":"2026-11-23T09:15:00.123456Z","data":{"action":"strategy","symbol":"A"},"expires_at":null}',
 ]  # fmt: skip
@@ -242,7 +351,9 @@ def test_whatever_the_fields_a_signal_or_malformed(fields, action):
         signal = alert({**fields, "action": action}).signal
     except MalformedSignal:
         return
-    assert parse_alert(json.dumps(signal.data()).encode()).signal == signal
+    if signal.market_position is None and signal.warning is None:
+        assert parse_alert(json.dumps(signal.data()).encode()).signal == signal
+    assert parse_payload("A", payload_text(Envelope("A", NOW, None, signal))).signal == signal
 
 
 @given(st.decimals(allow_nan=False, allow_infinity=False, min_value=0, max_value=10**12, places=10))

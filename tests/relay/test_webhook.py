@@ -116,7 +116,93 @@ def test_a_strategy_alert_is_an_open_of_its_position(web):
     fields = {"action": "strategy", "symbol": "NASDAQ:AAPL", "market_position": "short", "market_position_size": "5"}
     assert web.post(data=fields).status_code == 202
     data = json.loads(web.lease()[0]["payload"])["data"]
-    assert data == {"action": "open", "symbol": "AAPL", "side": "sell", "quantity": "5"}
+    expected = {"action": "open", "symbol": "AAPL", "side": "sell", "quantity": "5", "market_position": "short"}
+    assert data == expected
+
+
+def test_a_strategy_that_holds_less_is_a_reduction_and_never_expires(web):
+    before = {"prev_market_position": "long", "prev_market_position_size": 50}
+    fields = {"action": "strategy", "symbol": "AAPL", "market_position": "long", "market_position_size": 20, **before}
+    assert web.post(data=fields).status_code == 202
+    payload = json.loads(web.lease()[0]["payload"])
+    assert (payload["data"]["action"], payload["data"]["quantity"], payload["expires_at"]) == ("reduce", "20", None)
+
+
+# --- exits are never refused for what plays no part in them ------------------------------------------
+
+FLAT = {"action": "strategy", "symbol": "EURUSD", "market_position": "flat", "market_position_size": "0"}
+CLOSES = {
+    "close": {"action": "close", "symbol": "EURUSD"},
+    "reset": {"action": "reset", "symbol": "EURUSD"},
+    "flat": FLAT,
+}
+NO_PART = {
+    "a stop that the chart did not know": {"sl": "NaN"},
+    "a long note": {"note": "n" * 5000},
+    "a long id": {"id": "i" * 129},
+    "no text for an id": {"id": 5},
+    "an empty id": {"id": ""},
+    "a long strategy name": {"strategy_name": "s" * 500},
+    "an unknown field": {"leverage": 10},
+    "an emoji that is several characters": {"note": "👩‍💻"},
+    "an emoji for a name": {"🚀": "🚀"},
+    "a size": {"quantity": "all"},
+    "an object": {"extra": {"a": [[[[[[[[[1]]]]]]]]]}},
+    "the secret in the note": {"note": f"my {SECRET}!"},
+    "the secret in the id": {"id": SECRET},
+    "the secret in a bad price": {"tp": SECRET},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("more", NO_PART.values(), ids=NO_PART.keys())
+@pytest.mark.parametrize("exit", CLOSES)
+def test_an_exit_is_taken_whatever_else_is_in_it_and_says_what_was_left_out(web, exit, more):
+    answer = web.post(data={**more, **CLOSES[exit]})
+    assert answer.status_code == 202 and answer.json["warnings"][0]["message"], answer.json
+    data = json.loads(web.lease()[0]["payload"])["data"]
+    assert data["action"] == ("reset" if exit == "reset" else "close") and data["warning"]
+    assert SECRET not in repr(data) and SECRET not in answer.text
+    assert not data.keys() & more.keys()
+
+
+@pytest.mark.parametrize("key", ["k" * 129, "", "\u200b"])
+def test_an_exit_is_taken_without_a_webhook_id_out_of_form(web, key):
+    answer = web.post(data=CLOSES["close"], headers={**AUTH, "webhook-id": key.encode().decode("latin-1")})
+    assert answer.status_code == 202 and answer.json["warnings"][0]["field"] == "webhook-id"
+
+
+NO_JSON = {
+    "NaN": b'"sl":NaN', "a key twice": b'"note":"a","note":"b"', "no UTF-8": b'"note":"\xe9"',
+    "a raw line break": b'"note":"one\ntwo"', "nine levels": b'"x":' + b"[" * 9 + b"]" * 9, "half a pair": b'"id":"\\ud800"',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("more", NO_JSON.values(), ids=NO_JSON.keys())
+@pytest.mark.parametrize("path, headers, secret", [("/webhook", AUTH, b""), ("/webhook", {}, b'"secret":"%s",')])
+def test_an_exit_is_taken_whose_json_is_wrong_where_it_plays_no_part(web, more, path, headers, secret):
+    inside = secret % SECRET.encode() if secret else b""
+    answer = web.post(path, b"{" + inside + b'"action":"close","symbol":"EURUSD",' + more + b"}", headers)
+    assert answer.status_code == 202 and answer.json["warnings"], answer.json
+    assert json.loads(web.lease()[0]["payload"])["data"]["symbol"] == "EURUSD"
+    entry = b"{" + inside + b'"action":"open","symbol":"A","side":"buy","quantity":1,' + more + b"}"
+    assert web.post(path, entry, headers).status_code == 400
+
+
+def test_what_was_left_out_makes_no_other_signal(web):
+    first = web.post(data={**CLOSES["close"], "sl": "NaN"})
+    assert web.post(data=CLOSES["close"]).json["id"] == first.json["id"]
+
+
+def test_no_answer_lists_warnings_without_end(web):
+    answer = web.post(data={**{f"x{number}": 1 for number in range(500)}, **CLOSES["close"]})
+    assert answer.status_code == 202 and len(answer.json["warnings"]) == 20
+    assert len(json.loads(web.lease()[0]["payload"])["data"]["warning"]) <= 300
+
+
+def test_an_id_that_was_not_filled_in_swallows_no_later_alert(web):
+    answers = [web.send(id="bot-{{timenow}}", side=side) for side in ("buy", "sell")]
+    assert [each.status_code for each in answers] == [202, 202]
+    assert [each.json["warnings"][0]["field"] for each in answers] == ["id", "id"]
 
 
 # --- duplicates -------------------------------------------------------------------------------------

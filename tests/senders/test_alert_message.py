@@ -38,19 +38,32 @@ MEANT = {
         {"action": "open", "symbol": "EURUSD", "side": "sell", "quantity": "0.5", "tp": "1.1", "sl": "1.2"},
     ),
     "close": ("close", {"exchange": "NASDAQ", "ticker": "AAPL"}, {"action": "close", "symbol": "AAPL"}),
-    "strategy, long": ("strategy", {}, {"action": "open", "symbol": "EURUSD", "side": "buy", "quantity": "10000"}),
+    "strategy, long": (
+        "strategy", {},
+        {"action": "open", "symbol": "EURUSD", "side": "buy", "quantity": "10000", "market_position": "long",
+         "prev_market_position": "flat", "prev_market_position_size": "0"},
+    ),
     "strategy, reversed": (
         "strategy --sl 1.25",
         {"strategy__market_position": "short", "strategy__market_position_size": "7000",
          "strategy__prev_market_position": "long", "strategy__prev_market_position_size": "10000",
          "strategy__order__action": "sell", "strategy__order__contracts": "17000"},
-        {"action": "open", "symbol": "EURUSD", "side": "sell", "quantity": "7000", "sl": "1.25"},
+        {"action": "open", "symbol": "EURUSD", "side": "sell", "quantity": "7000", "sl": "1.25", "market_position": "short",
+         "prev_market_position": "long", "prev_market_position_size": "10000"},
     ),
     "strategy, flat": (
         "strategy",
         {"strategy__market_position": "flat", "strategy__market_position_size": "0", "strategy__order__id": "Exit",
          "strategy__prev_market_position": "short", "strategy__prev_market_position_size": "7000"},
-        {"action": "close", "symbol": "EURUSD"},
+        {"action": "close", "symbol": "EURUSD", "market_position": "flat", "prev_market_position": "short",
+         "prev_market_position_size": "7000"},
+    ),
+    "strategy, exit without a stop": (
+        "strategy --sl {{plot_0}}",
+        {"plot_0": "NaN", "strategy__market_position": "flat", "strategy__market_position_size": "0"},
+        {"action": "close", "symbol": "EURUSD", "market_position": "flat", "prev_market_position": "flat",
+         "prev_market_position_size": "0", "warning": "sl: must be a number, at most 12 digits before and 20 after the "
+         "point, without sign or exponent, was 'NaN'; left out, an exit needs none"},
     ),
     "delayed data": ("close", {"exchange": "NYSE_DLY", "ticker": "BRK.B"}, {"action": "close", "symbol": "BRK.B"}),
 }  # fmt: skip
