@@ -37,6 +37,8 @@ class AlarmKind(StrEnum):
     CLOSE_WAITS = "close waits"
     TAKE_PROFIT_LOST = "take-profit lost"
     DAY_ORDER = "day order"
+    SIZE_DIFFERS = "size differs"
+    STRATEGY_DIFFERS = "strategy differs"
     UNKNOWN_EXIT = "unknown exit"
     MISMATCH = "position mismatch"
     ORPHAN = "orphan"
@@ -97,6 +99,12 @@ CONDITIONS: Mapping[AlarmKind, Condition] = {
     AlarmKind.DAY_ORDER: Condition(
         _WARN, "TWS keeps an exit for the day only, although it was sent as GTC (its presets can do that)",
         "no exit expires with the day", "no exit expires with the day"),
+    AlarmKind.SIZE_DIFFERS: Condition(
+        _PAGE, "a strategy says that it holds another size than the trade on its side: sizes are not followed",
+        "both agree, or the trade is over", "the trade has the strategy's size, or is over"),
+    AlarmKind.STRATEGY_DIFFERS: Condition(
+        _WARN, "a strategy changes a position that this account does not hold: nothing is entered",
+        "a later alert of the strategy agrees with the account; after a day", "reported for a day", _DAY),
     AlarmKind.UNKNOWN_EXIT: Condition(
         _PAGE,
         'the executor cannot tell how a trade closed (TWS no longer lists its executions); re-entry on that side is '
@@ -286,6 +294,18 @@ def _day_order(case: Case) -> Said:
     )
 
 
+def _size_differs(case: Case) -> Said:
+    trade = case.trade
+    if trade.strategy_size is None or trade.held == trade.strategy_size:
+        return None
+    if not trade.entry_is_done or trade.held <= 0:
+        return ""
+    return (
+        f"{trade.symbol}: the strategy holds {decimal_text(trade.strategy_size)}, this trade {decimal_text(trade.held)}: "
+        "sizes are not followed. Adjust it in TWS, or close it"
+    )
+
+
 # kind → what must be true of an unfinished trade, in words for the owner
 OF_TRADE: Mapping[AlarmKind, Callable[[Case], Said]] = {
     AlarmKind.UNPROTECTED: _unprotected,
@@ -295,6 +315,7 @@ OF_TRADE: Mapping[AlarmKind, Callable[[Case], Said]] = {
     AlarmKind.CLOSE_WAITS: _close_waits,
     AlarmKind.TAKE_PROFIT_LOST: _take_profit_lost,
     AlarmKind.DAY_ORDER: _day_order,
+    AlarmKind.SIZE_DIFFERS: _size_differs,
 }
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from common.signals import Action, Side, Signal
+from common.signals import Action, Side, Signal, decimal_text
 from executor.core.outcomes import CloseCause, Outcome
 from executor.core.trades import State, Trade
 
@@ -40,6 +40,8 @@ class Done:
 
     outcome: Outcome
     reason: str
+    strategy_size: Decimal | None = None  # what the strategy holds now, where a trade is open on its side
+    strategy_differs: bool = False  # the strategy holds something where this account holds nothing
 
 
 Decision = Enter | Close | Wait | Done
@@ -77,13 +79,17 @@ def decide(signal: Signal, view: View) -> Decision:
     1. Reset releases the re-entry block, whatever else is going on.
     2. On hold: an open is refused; a close waits, and the owner is alerted.
     3. A close acts on the open trade, if that was opened by an earlier signal.
-    4. An open on the trade's side is ignored: one trade per symbol.
-    5. An open on the other side closes the trade first, even when it is too old to enter.
-    6. On a flat symbol an open that is too old has expired.
-    7. The side that last took profit is refused until its block is released.
-    8. A position that the journal does not know is not traded into.
-    9. What cannot be ordered as asked (size, prices, limits) is refused.
-    10. Otherwise enter.
+    4. An open on the trade's side is ignored: one trade per symbol. Where a strategy's size is another than the trade's,
+       its owner is alerted to both.
+    5. An open on the other side closes the trade first, even when it is too old to enter. So does a reduction there:
+       the strategy is on its own side, whatever its size.
+    6. On a flat symbol what changes a strategy's position is ignored: the position that it changes is gone. So a
+       reduction is never an entry.
+    7. On a flat symbol an open that is too old has expired.
+    8. The side that last took profit is refused until its block is released.
+    9. A position that the journal does not know is not traded into.
+    10. What cannot be ordered as asked (size, prices, limits) is refused.
+    11. Otherwise enter.
     """
     if signal.action is Action.RESET:
         return Done(Outcome.RESET, _reset_reason(signal, view))
@@ -93,7 +99,7 @@ def decide(signal: Signal, view: View) -> Decision:
         if view.closed_here:
             return Done(Outcome.CLOSED, f"the trade in {signal.symbol} was closed")
         return Done(Outcome.NOTHING, f"no trade is open in {signal.symbol}")
-    return _flat(signal, view)
+    return _of_gone_position(signal, view) if signal.changes_position else _flat(signal, view)
 
 
 def _reset_reason(signal: Signal, view: View) -> str:
@@ -109,11 +115,8 @@ def _with_trade(signal: Signal, view: View, trade: Trade) -> Decision:
         return _on_hold(signal, trade)
     if trade.is_ending:
         return Wait(f"the trade in {trade.symbol} is ending")
-    if signal.action is Action.OPEN and signal.side is trade.side and trade.state not in UNDER_WAY:
-        return Done(
-            Outcome.IGNORED,
-            f"a {trade.side.value} trade in {trade.symbol} is already open (since {trade.timestamp:%H:%M} UTC)",
-        )
+    if signal.side is trade.side and trade.state not in UNDER_WAY:
+        return _same_side(signal, view, trade)
     if trade.received_at - view.received_at > RELAYS_APART:
         return Done(Outcome.IGNORED, f"the trade in {trade.symbol} was opened by a later signal")
     if trade.state in UNDER_WAY:
@@ -123,9 +126,32 @@ def _with_trade(signal: Signal, view: View, trade: Trade) -> Decision:
     return Close(CloseCause.SIGNAL if signal.action is Action.CLOSE else CloseCause.REVERSAL)
 
 
+def _same_side(signal: Signal, view: View, trade: Trade) -> Done:
+    """One trade per symbol. A strategy's size is followed neither up nor down, but never without a word."""
+    open_already = f"a {trade.side.value} trade in {trade.symbol} is already open (since {trade.timestamp:%H:%M} UTC)"
+    if signal.position is None or trade.received_at - view.received_at > RELAYS_APART:
+        return Done(Outcome.IGNORED, open_already)
+    held = trade.held if trade.entry_is_done else trade.asked
+    if signal.quantity == held:
+        return Done(Outcome.NOTHING, f"{open_already}, of the strategy's size", strategy_size=signal.quantity)
+    return Done(
+        Outcome.IGNORED,
+        f"the strategy holds {signal.position} {signal.symbol} now, this trade {decimal_text(held)}: sizes are not followed",
+        strategy_size=signal.quantity,
+    )
+
+
+def _of_gone_position(signal: Signal, view: View) -> Done:
+    """A strategy changes a position that this account does not hold (any more): never an entry."""
+    text = f"this account does not hold the position that it changes ({signal.prev} to {signal.position})"
+    if view.closed_here:
+        text = f"the trade on the other side was closed, and nothing was entered: {text}"
+    return Done(Outcome.CLOSED if view.closed_here else Outcome.IGNORED, text, strategy_differs=True)
+
+
 def _after_its_close(signal: Signal, trade: Trade) -> Decision:
     """The trade that a signal closed is gone, and the owner has adopted another since: the signal must not touch that one."""
-    if signal.action is Action.CLOSE:
+    if signal.is_exit:
         return Done(Outcome.CLOSED, f"the trade in {signal.symbol} was closed; the trade now open is a later one")
     return Done(
         Outcome.REFUSED, f"the trade in {signal.symbol} was closed, but you adopted another one before this could enter"
@@ -135,6 +161,9 @@ def _after_its_close(signal: Signal, trade: Trade) -> Decision:
 def _on_hold(signal: Signal, trade: Trade) -> Decision:
     if signal.action is Action.CLOSE:
         return Wait(f"{trade.symbol} is on hold: the close waits for your choice on the page", page=True)
+    if signal.side is trade.side and signal.position is not None:
+        text = f"{trade.symbol} is on hold, and the strategy holds {signal.position} now"
+        return Done(Outcome.REFUSED, text, strategy_size=signal.quantity)
     return Done(Outcome.REFUSED, f"{trade.symbol} is on hold: resolve it on the page first")
 
 

@@ -238,6 +238,11 @@ class Book:
         found = self._open.get(con_id) or self._symbols.get(symbol) or ()
         return self.trade(min(found)) if found else None
 
+    def last_ended(self, symbol: str) -> Trade | None:
+        """Return the newest finished trade of a symbol, of those that ended lately; None where none did."""
+        ended = (trade for trade in self._trades.values() if trade.symbol == symbol and trade.closed_at is not None)
+        return max(ended, key=lambda trade: (trade.closed_at, trade.id), default=None)
+
     def _index_trade(self, before: Trade | None, after: Trade | None) -> None:
         if before is not None and (after is None or before.closed != after.closed):
             self._open.get(before.con_id, set()).discard(before.id)
@@ -349,7 +354,7 @@ class Book:
         row = self._journal.receive(envelope, payload)
         if row is not None:
             self._signals.put(row)
-            self.log("signal", describe(row.signal), symbol=row.signal.symbol, signal_id=row.signal_id)
+            self.log("signal", describe(envelope.signal), symbol=row.signal.symbol, signal_id=row.signal_id)
         return row
 
     def signal(self, seq: int) -> InboxRow | None:

@@ -30,6 +30,7 @@ log = get_logger(__name__)
 
 STUCK = timedelta(seconds=60)  # how long beyond its validity a signal may go without an outcome
 _BEAT = timedelta(seconds=0.5)  # how soon a wait that no message ends is checked again
+_ACTS_ON_TRADE = (Action.CLOSE, Action.REDUCE)
 _BEING_LOOKED_UP = "the contract is being looked up in TWS"
 
 
@@ -139,7 +140,7 @@ class Signals:
         heard of. A trade that is there needs no look: it is closed in its own contract.
         """
         symbol = row.signal.symbol
-        new_name = row.signal.action is Action.CLOSE and self._book.contract_id(symbol) is None
+        new_name = row.signal.action in _ACTS_ON_TRADE and self._book.contract_id(symbol) is None
         if trade is None and (row.signal.action is Action.OPEN or new_name):
             return self._sight.contract_for(symbol)
         known = self._sight.contracts.get(symbol)
@@ -176,7 +177,7 @@ class Signals:
             return f"waiting: {self._gate.why_not}"
         if trade is not None:
             return None
-        if action is Action.CLOSE:
+        if action in _ACTS_ON_TRADE:
             return None if contract or self._book.contract_id(symbol) is not None else _BEING_LOOKED_UP
         return self._entry_obstacle(contract, view)
 
@@ -213,23 +214,43 @@ class Signals:
                 if page:
                     self._alarms.state(AlarmKind.STUCK_SIGNAL, reason, row.signal_id, symbol=row.signal.symbol)
                 return False
-            case Done(outcome, reason):
-                self._finish(row, outcome, reason)
+            case Done():
+                self._finish(row, verdict.decision)
             case Close():
                 return self._begin_close(row, verdict.decision)
             case Enter():
                 self._enter(row, verdict)
         return True
 
-    def _finish(self, row: InboxRow, outcome: Outcome, reason: str) -> None:
-        symbol = row.signal.symbol
+    def _finish(self, row: InboxRow, done: Done) -> None:
+        symbol, outcome, reason = row.signal.symbol, done.outcome, done.reason
         if outcome is Outcome.RESET:
             self._book.release(symbol)
         self._book.finish_signal(row, outcome, reason)
         self._done(row)
         if outcome is Outcome.EXPIRED:
             self._alarms.state(AlarmKind.EXPIRED_SIGNAL, f"{symbol}: {reason}", row.signal_id, symbol=symbol)
+        self._compare_with_strategy(row, done)
         log.info("signal_decided", symbol=symbol, outcome=outcome.value, reason=reason, signal_id=row.signal_id)
+
+    def _compare_with_strategy(self, row: InboxRow, done: Done) -> None:
+        """Note what a strategy holds, where that is not what this account does."""
+        symbol = row.signal.symbol
+        if (trade := self._open_trade(symbol)) is not None and done.strategy_size is not None:
+            self._book.put(replace(trade, strategy_size=done.strategy_size))
+        if done.strategy_differs:
+            text = f"the strategy holds {row.signal.position} {symbol}, and this account nothing of it; {self._last_trade(symbol)}"
+            self._alarms.state(AlarmKind.STRATEGY_DIFFERS, text, symbol, symbol=symbol)
+        elif row.signal.market_position is not None:
+            self._alarms.state(AlarmKind.STRATEGY_DIFFERS, None, symbol)
+
+    def _last_trade(self, symbol: str) -> str:
+        """Return what became of a symbol's last trade, in words."""
+        trade = self._book.last_ended(symbol)
+        if trade is None or trade.closed_at is None:
+            return "no trade in it ended lately"
+        how = trade.exit_reason.value if trade.exit_reason else "how is not known"
+        return f"its last trade ended at {trade.closed_at:%H:%M} UTC ({how})"
 
     def _done(self, row: InboxRow) -> None:
         self._alarms.state(AlarmKind.STUCK_SIGNAL, None, row.signal_id)
@@ -262,6 +283,7 @@ class Signals:
         trade = self._orders.enter(trade, bracket.orders, contract)
         reason = f"{signal.side.value} {signal.quantity} {signal.symbol}: all rules allow it"
         self._book.finish_signal(row, Outcome.ENTERED, reason, trade.id)
+        self._alarms.state(AlarmKind.STRATEGY_DIFFERS, None, signal.symbol)
         self._done(row)
 
 
@@ -269,6 +291,8 @@ def _without_contract(row: InboxRow, why: str) -> Done:
     """The outcome of a signal for a symbol that TWS cannot name, where no trade is open under that name."""
     if row.signal.action is Action.OPEN:
         return Done(Outcome.REFUSED, why)
+    if row.signal.action is Action.REDUCE:
+        return Done(Outcome.IGNORED, f"no trade is open in {row.signal.symbol}: {why}", strategy_differs=True)
     return Done(Outcome.NOTHING, f"no trade is open in {row.signal.symbol}: {why}")
 
 

@@ -198,15 +198,18 @@ class Journal(Storage):
         """Write one verified signal into the inbox; None when it was there already."""
         signal = envelope.signal
         sql = """INSERT INTO inbox (signal_id, payload, received_at, arrived_at, expires_at, action, symbol, side, quantity,
-                 tp, sl, note) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (signal_id) DO NOTHING"""
+                 tp, sl, note, market_position, prev_market_position, prev_size)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (signal_id) DO NOTHING"""
         cursor = self._write(
             sql, envelope.id, payload, utc_text(envelope.received_at), self._now(), time_text(envelope.expires_at),
             signal.action.value, signal.symbol, signal.side, number_text(signal.quantity), number_text(signal.tp),
-            number_text(signal.sl), signal.note,
+            number_text(signal.sl), signal.note, signal.market_position, signal.prev and signal.prev.market_position,
+            signal.prev and number_text(signal.prev.size),
         )  # fmt: skip
         if cursor.rowcount == 0:
             return None
-        known = replace(signal, sender_id=None)  # the relay's duplicate key; here the relay's own id counts
+        # The first is the relay's duplicate key, where here the relay's own id counts; the second is for the log.
+        known = replace(signal, sender_id=None, warning=None)
         return InboxRow(int(cursor.lastrowid or 0), envelope.id, envelope.received_at, envelope.expires_at, known)
 
     def save_signal(self, before: InboxRow, after: InboxRow) -> None:

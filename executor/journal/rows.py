@@ -9,7 +9,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from common.clock import parse_utc, utc_text
-from common.signals import Action, Side, Signal, decimal_text
+from common.signals import Action, PrevPosition, Side, Signal, decimal_text
 from executor.core.conditions import CONDITIONS, AlarmKind, Level
 from executor.core.outcomes import CloseCause, ExitReason, Outcome, SignalState
 from executor.core.ports import Kind, Status
@@ -135,10 +135,13 @@ def _time(text: str | None) -> datetime | None:
 
 def describe(signal: Signal) -> str:
     """Return a signal in a trader's words, for the trade log."""
-    words = [signal.action.value, signal.side or "", str(signal.quantity or ""), signal.symbol]
+    if signal.action is Action.REDUCE:
+        words = [f"reduce {signal.symbol} to", signal.position or "", f"(was {signal.prev})"]
+    else:
+        words = [signal.action.value, signal.side or "", str(signal.quantity or ""), signal.symbol]
     words += [f"take-profit {signal.tp}" if signal.tp else "", f"stop-loss {signal.sl}" if signal.sl else ""]
-    text = " ".join(w for w in words if w)
-    return f"{text} ({signal.note})" if signal.note else text
+    words += [f"({signal.note})" if signal.note else "", f"[{signal.warning}]" if signal.warning else ""]
+    return " ".join(w for w in words if w)
 
 
 # ---- from values to rows ----
@@ -161,6 +164,7 @@ def trade_row(trade: Trade) -> Row:
         "close_cause": trade.close_cause and trade.close_cause.value, "hold_reason": trade.hold_reason,
         "closes_forgiven": trade.closes_forgiven, "stops_forgiven": trade.stops_forgiven, "evidence": trade.evidence,
         "unprotected_at": time_text(trade.unprotected_at), "loose_at": time_text(trade.loose_at),
+        "strategy_size": number_text(trade.strategy_size),
         "sent_at": time_text(trade.sent_at), "filled_at": time_text(trade.filled_at), "closed_at": time_text(trade.closed_at),
     }  # fmt: skip
 
@@ -206,7 +210,11 @@ def inbox_row(r: sqlite3.Row) -> InboxRow:
     """Return a row of `inbox` as a value."""
     side = None if r["side"] is None else Side(r["side"])
     numbers = (_number(r["quantity"]), _number(r["tp"]), _number(r["sl"]))
-    signal = Signal(Action(r["action"]), r["symbol"], side, *numbers, r["note"])
+    before = r["prev_market_position"]
+    prev = None if before is None else PrevPosition(before, _number(r["prev_size"]))
+    signal = Signal(
+        Action(r["action"]), r["symbol"], side, *numbers, r["note"], market_position=r["market_position"], prev=prev
+    )
     return InboxRow(
         r["seq"], r["signal_id"], parse_utc(r["received_at"]), _time(r["expires_at"]), signal, SignalState(r["state"]),
         r["trade_id"], r["outcome"] and Outcome(r["outcome"]), r["reason"], _time(r["decided_at"]),
@@ -224,7 +232,7 @@ def trade_of(r: sqlite3.Row, orders: Iterable[Order], executions: Iterable[Execu
         reduced=_exact(r["reduced"]), missed_at=_time(r["missed_at"]),
         close_cause=r["close_cause"] and CloseCause(r["close_cause"]),
         exit_reason=r["exit_reason"] and ExitReason(r["exit_reason"]), tp_hit=bool(r["tp_hit"]), closed=bool(r["closed"]),
-        adopted_price=_number(adopted),
+        adopted_price=_number(adopted), strategy_size=_number(r["strategy_size"]),
         unprotected_at=_time(r["unprotected_at"]), loose_at=_time(r["loose_at"]), hold_reason=r["hold_reason"],
         evidence=r["evidence"], closes_forgiven=r["closes_forgiven"], stops_forgiven=r["stops_forgiven"],
         sent_at=_time(r["sent_at"]), filled_at=_time(r["filled_at"]), closed_at=_time(r["closed_at"]),

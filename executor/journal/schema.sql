@@ -11,13 +11,16 @@ CREATE TABLE inbox (
     received_at TEXT NOT NULL,               -- by the relay
     arrived_at  TEXT NOT NULL,               -- here
     expires_at  TEXT,
-    action      TEXT NOT NULL CHECK (action IN ('open', 'close', 'reset')),
+    action      TEXT NOT NULL CHECK (action IN ('open', 'reduce', 'close', 'reset')),
     symbol      TEXT NOT NULL,
     side        TEXT CHECK (side IN ('buy', 'sell')),
     quantity    TEXT,
     tp          TEXT,
     sl          TEXT,
     note        TEXT,
+    market_position      TEXT,               -- of a strategy's alert: long, short or flat
+    prev_market_position TEXT,               -- what the strategy held before it
+    prev_size            TEXT,
     state       TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'closing', 'done')),
     outcome     TEXT CHECK (outcome IN ('entered', 'ignored', 'refused', 'expired', 'closed', 'reset', 'nothing to do')),
     reason      TEXT,                        -- the verdict in words
@@ -59,6 +62,7 @@ CREATE TABLE trades (
     evidence       TEXT,                     -- JSON: what was seen when it was put on hold
     unprotected_at TEXT,                     -- since when the wanted stop is missing
     loose_at       TEXT,                     -- since when orders are live though nothing is held
+    strategy_size  TEXT,                     -- what its strategy said later that it holds on this side
     sent_at        TEXT,
     filled_at      TEXT,                     -- first fill of the entry
     closed_at      TEXT

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from common.clock import FakeClock
 from common.errors import BrokerUnavailable
-from common.signals import Action, Envelope, Side, Signal, payload_text
+from common.signals import Action, Envelope, Side, Signal, alert_from, payload_text
 from executor.core.policy import Policy
 from executor.core.ports import (
     Contract,
@@ -196,6 +196,11 @@ class FakeBroker:
             getattr(self.desk, what)(fact)
 
 
+def _position(prefix: str, position: str) -> dict[str, str]:
+    word, _, size = position.partition(" ")
+    return {f"{prefix}market_position": word, f"{prefix}market_position_size": size or "0"}
+
+
 @dataclass
 class House:
     """A desk with its journal, its fake broker and a clock that is moved by hand."""
@@ -235,6 +240,15 @@ class House:
             **{k: Decimal(v) for k, v in prices.items()},
         )  # fmt: skip
         envelope = Envelope(f"S{count}", now, None, signal)
+        self.desk.receive([(envelope, payload_text(envelope))])
+        self.clock.advance(0.01)
+        return envelope.id
+
+    def strategy(self, position: str, was: str | None = None, symbol: str = "EURUSD", **more: str) -> str:
+        """Post a strategy's alert, as TradingView does: what it holds now ("long 20", "flat"), and what it held before."""
+        fields = {"action": "strategy", "symbol": symbol, **_position("", position), **more}
+        alert = alert_from({**fields, **_position("prev_", was)} if was else fields)
+        envelope = Envelope(f"S{len(self.journal._rows('SELECT 1 FROM inbox'))}", self.clock.now(), None, alert.signal)
         self.desk.receive([(envelope, payload_text(envelope))])
         self.clock.advance(0.01)
         return envelope.id

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 
 from common.errors import IllegalTransition
-from common.signals import Action, Side, Signal
+from common.signals import Action, PrevPosition, Side, Signal
 from executor.core.rules import View, decide
 from executor.core.trades import LIFE, Event, Order, OrderState, State, Trade, following
 
@@ -16,6 +17,8 @@ from .fakes import ACCOUNT, EURUSD, START
 
 OPEN_BUY = Signal(Action.OPEN, "EURUSD", Side.BUY, Decimal(1))
 CLOSE, RESET = Signal(Action.CLOSE, "EURUSD"), Signal(Action.RESET, "EURUSD")
+LONG = {"market_position": "long", "prev": PrevPosition("long", Decimal(5))}
+REDUCE, GROW = replace(OPEN_BUY, action=Action.REDUCE, **LONG), replace(OPEN_BUY, quantity=Decimal(9), **LONG)
 EARLIER, LATER = START - timedelta(minutes=5), START + timedelta(minutes=5)
 
 
@@ -64,6 +67,16 @@ ROWS = [
     ("an open on hold is refused",                     OPEN_BUY, {"trade": trade(state=State.HOLD)}, "Done refused"),
     ("an open waits while the old trade closes",       OPEN_BUY, {"trade": trade(Side.SELL, State.CLOSING)}, "Wait"),
     ("an old open does not wait for that", OPEN_BUY, {"trade": trade(Side.SELL, State.CLOSING), **STALE}, "Done expired"),
+    ("a reduction on a flat symbol is no entry",       REDUCE,   {}, "Done ignored"),
+    ("nor is one that is old",                         REDUCE,   {"valid_until": None}, "Done ignored"),
+    ("nor is what grows a position that is gone",      GROW,     {}, "Done ignored"),
+    ("a reduction to what is held has nothing to do",  REDUCE,   {"trade": trade()}, "Done nothing to do"),
+    ("another size on the trade's side is ignored",    GROW,     {"trade": trade()}, "Done ignored"),
+    ("a reduction closes the other side's trade",      REDUCE,   {"trade": trade(Side.SELL)}, "Close"),
+    ("and enters nothing after it",                    REDUCE,   {"closed_here": True}, "Done closed"),
+    ("a reduction older than the trade closes nothing", REDUCE, {"trade": trade(Side.SELL, received_at=LATER)}, "Done ignored"),
+    ("a reduction on hold is refused",                 REDUCE,   {"trade": trade(state=State.HOLD)}, "Done refused"),
+    ("a reduction waits for a close on its way",       REDUCE,   {"trade": trade(state=State.CLOSING)}, "Wait"),
     ("a reset releases, also on hold", RESET, {"trade": trade(state=State.HOLD), "block": Side.BUY}, "Done reset"),
 ]
 # fmt: on

@@ -1,0 +1,140 @@
+"""A strategy that grows or shrinks its position: followed, or said with both numbers; a reduction is never an entry."""
+
+from __future__ import annotations
+
+import pytest
+
+from .fakes import AAPL, House
+
+
+@pytest.fixture
+def house() -> House:
+    return House.build().connect()
+
+
+def text_of(house: House, kind: str) -> str:
+    (alarm,) = [each for each in house.journal.standing_alarms() if each["kind"] == kind]
+    return str(alarm["text"])
+
+
+GONE = [
+    ("long 20", "long 50"), ("short 20", "short 50"),  # reduced, late
+    ("long 80", "long 50"), ("long 50", "long 50"),  # grown, or not changed
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("position, was", GONE)
+def test_what_changes_a_position_that_is_gone_enters_nothing(house: House, position: str, was: str) -> None:
+    house.strategy("flat", was)
+    outcome, reason = house.outcome(house.strategy(position, was))
+    assert outcome == "ignored" and f"does not hold the position that it changes ({was} to {position})" in (
+        reason or ""
+    )
+    assert not house.broker.sent and house.alarms() == ["strategy differs"]
+    assert "no trade in it ended lately" in text_of(house, "strategy differs")
+
+
+def test_a_reduction_that_comes_after_its_flat_enters_nothing(house: House) -> None:
+    """The alerts of one second may come in any order."""
+    house.strategy("long 50", "flat", sl="1.18")
+    house.strategy("flat", "long 20")
+    sent = len(house.broker.sent)
+    assert house.outcome(house.strategy("long 20", "long 50"))[0] == "ignored"
+    assert len(house.broker.sent) == sent and house.broker.quantity[12087792] == 0
+    assert "ended at 15:00 UTC (close signal)" in text_of(house, "strategy differs")
+
+
+@pytest.mark.parametrize(
+    "end", [lambda house: house.strategy("flat", "long 20"), lambda house: house.strategy("long 5", "flat")]
+)
+def test_the_difference_is_over_when_strategy_and_account_agree(house: House, end) -> None:
+    house.strategy("long 20", "long 50")
+    assert house.alarms() == ["strategy differs"]
+    end(house)
+    assert house.alarms() == []
+
+
+def test_after_a_stop_out_the_strategy_s_reduction_names_how_the_trade_ended(house: House) -> None:
+    house.strategy("long 50", "flat", sl="1.18")
+    house.broker.hit("S")
+    house.strategy("long 20", "long 50", tp="NaN")
+    assert "(stop-loss)" in text_of(house, "strategy differs") and len(house.trades()) == 1
+
+
+def test_a_reduction_while_the_other_side_is_open_closes_it_and_enters_nothing(house: House) -> None:
+    """The strategy is long, the account short: flat is the safer error."""
+    house.strategy("short 10", "flat")
+    outcome, reason = house.outcome(house.strategy("long 20", "long 50"))
+    assert outcome == "closed" and "nothing was entered" in (reason or "")
+    assert [trade["closed"] for trade in house.trades()] == [1] and house.broker.quantity[12087792] == 0
+    assert house.alarms() == ["strategy differs"]
+
+
+def test_a_strategy_that_grows_and_shrinks_is_never_ignored_without_a_word(house: House) -> None:
+    house.strategy("long 100", "flat")
+    outcome, reason = house.outcome(house.strategy("long 150", "long 100"))
+    assert (
+        outcome == "ignored"
+        and reason == "the strategy holds long 150 EURUSD now, this trade 100: sizes are not followed"
+    )
+    assert house.alarms() == ["size differs"] and "holds 150, this trade 100" in text_of(house, "size differs")
+    assert house.outcome(house.strategy("long 50", "long 150"))[0] == "ignored"
+    assert house.alarms() == ["size differs"] and "holds 50, this trade 100" in text_of(house, "size differs")
+    assert house.trades()[0]["position_size"] == 100
+    assert house.outcome(house.strategy("long 100", "long 50"))[0] == "nothing to do"
+    assert house.alarms() == []
+
+
+def test_the_difference_of_sizes_ends_when_the_owner_follows_by_hand_or_the_trade_ends(house: House) -> None:
+    house.strategy("long 100", "flat", symbol="AAPL")
+    house.strategy("long 40", "long 100", symbol="AAPL")
+    house.broker.by_hand(AAPL, -60, house.broker.market)
+    house.desk.reconciled(house.broker.snapshot())
+    house.pass_time(20)
+    assert "size differs" not in house.alarms()
+    house.strategy("long 10", "long 40", symbol="AAPL")
+    assert "size differs" in house.alarms()
+    house.strategy("flat", "long 10", symbol="AAPL")
+    assert house.alarms() == []
+
+
+def test_the_difference_of_sizes_is_kept_across_a_restart(tmp_path) -> None:
+    path = str(tmp_path / "trade_state.db")
+    house = House.build(path).connect()
+    house.strategy("long 100", "flat")
+    house.strategy("long 150", "long 100")
+    house = house.restart(path).connect()
+    house.pass_time(1)
+    assert house.alarms() == ["size differs"]
+    house.strategy("long 100", "long 150")
+    assert house.alarms() == []
+
+
+def test_a_second_open_of_another_sender_is_ignored_as_ever(house: House) -> None:
+    house.signal("open", side="buy", size="100")
+    assert "already open" in (house.outcome(house.signal("open", side="buy", size="150"))[1] or "")
+    assert house.alarms() == []
+
+
+def test_a_reduction_is_never_too_old_and_waits_for_tws(house: House) -> None:
+    house.strategy("long 100", "flat")
+    house.desk.disconnected("TWS is away")
+    reduction = house.strategy("long 50", "long 100")
+    house.clock.advance(3600)
+    house.connect()
+    assert house.outcome(reduction)[0] == "ignored" and house.alarms() == ["size differs"]
+
+
+def test_a_reduction_on_hold_is_said(house: House) -> None:
+    house.strategy("long 100", "flat", sl="1.18")
+    house.desk.life.freeze(1, "a bug in this program")
+    assert house.outcome(house.strategy("long 50", "long 100"))[0] == "refused"
+    assert set(house.alarms()) == {"hold", "size differs"}
+
+
+def test_signals_of_a_strategy_are_the_same_after_a_restart(tmp_path) -> None:
+    path = str(tmp_path / "trade_state.db")
+    house = House.build(path)
+    house.strategy("long 50", "long 100", sl="NaN")
+    before = house.desk.book.undone()
+    assert house.restart(path).desk.book.undone() == before and before[0].signal.prev is not None
