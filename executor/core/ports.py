@@ -7,6 +7,7 @@ A fact leaves a field None when the message did not carry it. Nothing here is ev
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -254,6 +255,10 @@ class Broker(Protocol):
         Raises:
             BrokerUnavailable: The transport is known to be gone. Earlier tickets may have left; find out by a snapshot.
         """
+        ...
+
+    def together(self) -> AbstractContextManager[None]:
+        """Have what is sent within the block leave in one piece at its end, whatever ends it."""
         ...
 
     def cancel(self, order_id: int) -> None:

@@ -76,7 +76,7 @@ class Desk:
         self.gate = gate = Gate(clock, want_snapshot)
         self.sight = sight = Sight(book, gate, broker, clock)
         self.alarms = alarms = Alarms(book, clock)
-        self._outbox = outbox = Outbox(gate)
+        self._outbox = outbox = Outbox(gate, broker)
         self.life = life = Life(book, sight, alarms, clock, policy)
         self.recorder = recorder = Recorder(book, alarms, life, clock, client_id)
         self.orders = orders = Orders(book, gate, sight, life, alarms, agenda, outbox, broker, clock, policy, client_id)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from common.errors import BrokerUnavailable
 from common.logs import get_logger
+from executor.core.ports import Broker
 from executor.desk.gate import Gate
 
 log = get_logger(__name__)
@@ -14,8 +15,8 @@ log = get_logger(__name__)
 class Outbox:
     """Bytes that wait for a commit. If TWS is gone the rest stays unsent: evidence settles what became of it."""
 
-    def __init__(self, gate: Gate) -> None:
-        self._gate = gate
+    def __init__(self, gate: Gate, broker: Broker) -> None:
+        self._gate, self._broker = gate, broker
         self._waiting: list[Callable[[], None]] = []
 
     def add(self, write: Callable[[], None]) -> None:
@@ -27,13 +28,16 @@ class Outbox:
         self._waiting.clear()
 
     def flush(self) -> None:
-        """Write what waits. A write may bring facts at once, and with them more to write."""
-        while self._waiting:
-            write = self._waiting.pop(0)
-            try:
-                write()
-            except BrokerUnavailable as exc:
-                self._waiting.clear()
-                log.warning("tws_gone", reason=str(exc))
-                self._gate.disconnected(f"the connection to TWS is gone: {exc}")
-                self._gate.want_snapshot("an order could not be sent to TWS")
+        """Write what waits, in one piece. A write may bring facts at once, and with them more to write."""
+        if not self._waiting:
+            return
+        with self._broker.together():
+            while self._waiting:
+                write = self._waiting.pop(0)
+                try:
+                    write()
+                except BrokerUnavailable as exc:
+                    self._waiting.clear()
+                    log.warning("tws_gone", reason=str(exc))
+                    self._gate.disconnected(f"the connection to TWS is gone: {exc}")
+                    self._gate.want_snapshot("an order could not be sent to TWS")

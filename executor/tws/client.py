@@ -291,6 +291,25 @@ class Tws:
         if client is self._client:
             self._paced = paced
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Have what is written within leave in one piece; see `broker.Broker.together`.
+
+        Each write wakes TWS, which on a busy computer takes the core before the next write is made.
+        """
+        connection = self._client.conn if self._client else None
+        if connection is None or "sendMsg" in vars(connection):  # inside another one
+            yield
+            return
+        messages: list[bytes] = []
+        connection.sendMsg = messages.append
+        try:
+            yield
+        finally:
+            del connection.sendMsg
+            if messages:
+                connection.sendMsg(b"".join(messages))
+
     def send(self, ticket: Ticket) -> None:
         """Write one order; see `broker.Broker.send`."""
         client = self._ready_client()

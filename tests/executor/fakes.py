@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -74,6 +75,9 @@ class FakeBroker:
         assert self.desk is not None
         known = self.contracts.get(symbol) if not con_id else self.by_number.get(con_id)
         self.desk.on_contract(symbol, known or f"{symbol} is not known to IBKR", con_id)
+
+    def together(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def send(self, ticket: Ticket) -> None:
         if self.gone:
