@@ -33,8 +33,9 @@ def why_not(outcome: object, host: str, port: int, timeout: float) -> str:
     where = f"{host}:{port}"
     if isinstance(outcome, ConnectionRefusedError):
         return (
-            f"nothing listens on {where}; start TWS or IB Gateway and switch its API on "
-            "(Configuration, API, Settings: Enable ActiveX and Socket Clients), or correct --ib-host and --ib-port"
+            f"nothing listens on {where}; start TWS or IB Gateway and log in, switch its API on "
+            "(Configuration, API, Settings: Enable ActiveX and Socket Clients, a box that 10.41 and later may not have), "
+            "or correct --ib-host and --ib-port"
         )
     if isinstance(outcome, TimeoutError):
         return f"{where} did not answer as TWS within {timeout:g} s; a dialog may be waiting there to be accepted"
