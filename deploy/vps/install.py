@@ -96,12 +96,12 @@ class Installer:
         for folder in (self.at.releases, self.at.units, self.at.command.parent, self.at.config):
             folder.mkdir(parents=True, exist_ok=True)
         for folder in (self.at.data, self.at.backups, self.at.secrets):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._own(folder)
+            if not folder.is_symlink():
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._own_folder(folder)
         _write_new(self.at.settings, (self.options.bundle / "relay.env").read_text("utf-8"), 0o644)
         for name, text in fresh_secrets().items():
-            if _write_new(self.at.secrets / name, text + "\n", 0o600):
-                self._own(self.at.secrets / name)
+            _write_new(self.at.secrets / name, text + "\n", 0o600, self._account)
         caddy = (self.options.bundle / "Caddyfile").read_text("utf-8")
         _write_new(self.at.config / "Caddyfile", caddy.replace("relay.example.com", self.options.domain), 0o644)
 
@@ -125,9 +125,11 @@ class Installer:
         except KeyError:  # a folder may be filled on a machine that has no such user
             return None
 
-    def _own(self, path: Path) -> None:
-        if self._account:
-            os.chown(path, self._account.pw_uid, self._account.pw_gid)
+    def _own_folder(self, path: Path) -> None:
+        """Give a folder to the relay's user, who may have put a link in its place: then nothing is given away."""
+        with _opened_folder(path) as folder:
+            if self._account:
+                os.fchown(folder, self._account.pw_uid, self._account.pw_gid)
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -171,7 +173,7 @@ class Installer:
         InstallError if it does not run: nothing was changed, and nobody who sends noticed anything.
         """
         with tempfile.TemporaryDirectory(dir=self.at.data) as folder:
-            self._own(Path(folder))
+            self._own_folder(Path(folder))
             environment = {**self._settings(), "RELAY_PORT": "0", "RELAY_QUEUE_URL": f"sqlite:///{folder}/queue.db"}
             process = self._start(release, environment, folder)
             stop = threading.Timer(REHEARSAL_SECONDS, process.kill)
@@ -215,8 +217,10 @@ class Installer:
         target = self.at.backups / f"pending-{datetime.now(timezone.utc):%Y%m%dT%H%M%S%f}.db"  # noqa: UP017 - as above
         command = [_python(release), "-m", "relay", "backup", str(target), "--queue-url", f"sqlite:///{queue}"]
         _run(*command, account=self._account, cwd=self.at.data)
-        for old in sorted(self.at.backups.glob("pending-*.db"))[:-KEPT_BACKUPS]:
-            old.unlink()
+        with _opened_folder(self.at.backups) as folder:
+            backups = sorted(name for name in os.listdir(folder) if re.fullmatch(r"pending-.*\.db", name))
+            for name in backups[:-KEPT_BACKUPS]:
+                os.unlink(name, dir_fd=folder)
 
     # --- the switch ----------------------------------------------------------------------------------
 
@@ -338,16 +342,35 @@ def _run(*command: str, account: pwd.struct_passwd | None = None, cwd: Path | No
         raise InstallError(f"{' '.join(command[:4])} … failed ({done.returncode}): {words}")
 
 
-def _write_new(path: Path, text: str, mode: int) -> bool:
-    """Write a file where there is none; return whether it was written."""
+def _write_new(path: Path, text: str, mode: int, owner: pwd.struct_passwd | None = None) -> bool:
+    """Write a file where there is none, for its owner; return whether it was written. No link is followed."""
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     except FileExistsError:
         return False
     with open(handle, "w", encoding="utf-8") as file:
         file.write(text)
-    path.chmod(mode)
+        os.fchmod(handle, mode)
+        if owner:
+            os.fchown(handle, owner.pw_uid, owner.pw_gid)
     return True
+
+
+@contextlib.contextmanager
+def _opened_folder(path: Path) -> Iterator[int]:
+    """Open a folder that somebody else may change; InstallError where a link lies in its place."""
+    try:
+        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError as exc:
+        if path.is_symlink():
+            raise InstallError(
+                f"{path} is a link, and none is followed here: look who made it, then remove it"
+            ) from exc
+        raise
+    try:
+        yield folder
+    finally:
+        os.close(folder)
 
 
 def _takes_alerts(process: subprocess.Popen[str], words: list[str]) -> bool:

@@ -217,6 +217,53 @@ def test_two_installations_at_once_and_a_mistake_in_the_settings(
     assert "another installation" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("place", [f"/var/lib/{NAME}", f"/var/lib/{NAME}/backups", f"/etc/{NAME}/secrets"])
+@pytest.mark.parametrize("target", ["folder", "file", "nothing"])
+@pytest.mark.usefixtures("borrowed")
+def test_no_link_is_followed_that_the_relays_user_could_place(
+    server: Machine, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str, target: str
+) -> None:
+    victim = tmp_path / "victim"
+    if target == "folder":
+        victim.mkdir(mode=0o750)
+    elif target == "file":
+        victim.write_text("precious")
+    before = os.lstat(victim) if target != "nothing" else None
+    link = server.path(place)
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if link.is_dir():
+        shutil.rmtree(link)
+    link.symlink_to(victim)
+    assert deploy(server, bundle) == 1
+    assert f"NOT INSTALLED: {link} is a link, and none is followed" in capsys.readouterr().out
+    if before is None:
+        assert not victim.exists()
+    else:
+        after = os.lstat(victim)
+        assert (after.st_uid, after.st_gid, after.st_mode) == (before.st_uid, before.st_gid, before.st_mode)
+    assert target != "folder" or list(victim.iterdir()) == []
+    assert server.starts == []
+
+
+@pytest.mark.usefixtures("borrowed")
+def test_a_link_in_the_place_of_a_secret_is_neither_written_to_nor_given_away(
+    server: Machine, bundle: Path, tmp_path: Path
+) -> None:
+    victim = tmp_path / "victim"
+    secrets = server.path(f"/etc/{NAME}/secrets")
+    secrets.mkdir(parents=True, exist_ok=True)
+    link = secrets / "webhook_secrets"
+    link.unlink(missing_ok=True)
+    link.symlink_to(victim)
+    deploy(server, bundle)
+    assert not victim.exists() and link.is_symlink()
+    victim.write_text("precious")
+    before = os.lstat(victim)
+    deploy(server, bundle)
+    after = os.lstat(victim)
+    assert (after.st_uid, after.st_mode, victim.read_text()) == (before.st_uid, before.st_mode, "precious")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_from_nothing_over_ssh(server: Machine, tmp_path: Path) -> None:
