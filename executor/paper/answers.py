@@ -9,13 +9,13 @@ from typing import TypeVar
 
 from executor.paper import account_values, replies, shown, unserved
 from executor.paper.contracts import Instrument
-from executor.paper.exchange import EXCHANGE_ZONE
+from executor.paper.hours import EXCHANGE_ZONE
 from executor.paper.order_frames import completed_order, open_order
 from executor.paper.orders import Execution, Order
 from executor.paper.requests import Request
 from executor.paper.session import Answer, Session
 from executor.paper.validation import READ_ONLY, invalid, refusal, words
-from executor.paper.wire import UNSET_DOUBLE, whole
+from executor.paper.wire import whole
 
 MAX_TICKERS = 100  # source: IBKR, market data lines of an account
 
@@ -68,7 +68,7 @@ def _what_if(session: Session, request: Request, found: list[Instrument]) -> Non
     order = Order(0, session.client_id or 0, request.req_id, replace(form, account=account), one.con_id, floor.now,
                   quantity, "PreSubmitted")  # fmt: skip
     session.put(open_order(order, one, request.req_id, session.version, margins,
-                           (fee, UNSET_DOUBLE, UNSET_DOUBLE, currency)))  # fmt: skip
+                           (fee, "", "", currency)))  # fmt: skip
 
 
 def _cancel_order(session: Session, request: Request) -> None:

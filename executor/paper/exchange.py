@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
-from zoneinfo import ZoneInfo
 
 from common.clock import Clock
 from executor.paper.books import Books
@@ -21,7 +20,7 @@ from executor.paper.contracts import BUILT_IN, Catalog, Instrument
 from executor.paper.events import Event, Notice, PricesMoved
 from executor.paper.faults import Faults
 from executor.paper.floor import Floor
-from executor.paper.hours import hours
+from executor.paper.hours import EXCHANGE_ZONE, hours
 from executor.paper.intake import Intake
 from executor.paper.link import Link
 from executor.paper.market import Market
@@ -31,7 +30,6 @@ from executor.paper.orders import Execution, Order, OrderForm
 from executor.paper.store import NoStore, Store
 from executor.paper.truth import Truth
 
-EXCHANGE_ZONE = ZoneInfo("America/New_York")
 START_CASH = Decimal(1_000_000)
 
 

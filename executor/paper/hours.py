@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
+from zoneinfo import ZoneInfo
 
 from executor.paper.contracts import Instrument
 
+EXCHANGE_ZONE = ZoneInfo("America/New_York")
 DAYS = 6
 # security type -> trading and liquid hours of one day, and whether the day begins the evening before
 _SPANS = {"STK": (("0400", "2000"), ("0930", "1600")), "CASH": (("1715", "1700"),) * 2, "FUT": (("1800", "1700"),) * 2}

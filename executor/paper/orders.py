@@ -35,7 +35,7 @@ class OrderForm:
     parent_id: int = 0
     outside_rth: bool = False
     what_if: bool = False
-    extras: dict[str, str] = field(default_factory=dict)  # field name -> text, sent back as it came
+    extras: dict[str, str] = field(default_factory=dict)  # the API's name of any other field that is set -> its text
 
     @property
     def sign(self) -> int:

@@ -12,7 +12,7 @@ from decimal import Decimal
 
 from executor.paper.contracts import Instrument, Rules
 from executor.paper.orders import Execution, Order
-from executor.paper.wire import UNSET_DOUBLE, UNSET_INTEGER
+from executor.paper.wire import UNSET_DOUBLE, UNSET_INTEGER, text
 
 Message = list[object]
 
@@ -76,9 +76,19 @@ def commission(exec_id: str, amount: object, currency: str, realized: Decimal | 
     return [59, 1, exec_id, amount, currency, UNSET_DOUBLE if realized is None else realized, UNSET_DOUBLE, ""]
 
 
-def short_contract(one: Instrument, exchange: str, right: str = "") -> Message:
+def price(value: Decimal | None) -> str:
+    """Return a price of an order as TWS writes it, a Java double: 500.0; 0.0 for none.
+
+    >>> price(Decimal("500")), price(Decimal("1.180")), price(None)
+    ('500.0', '1.18', '0.0')
+    """
+    shown = text(value or Decimal(0))
+    return shown if "." in shown else f"{shown}.0"
+
+
+def short_contract(one: Instrument, exchange: str, right: str = "", strike: str = "0.0") -> Message:
     """The eleven fields conId … tradingClass that most messages carry; the long ones say `?` for no right."""
-    return [one.con_id, one.symbol, one.sec_type, one.expiry, "0.0", right, one.multiplier_text, exchange,
+    return [one.con_id, one.symbol, one.sec_type, one.expiry, strike, right, one.multiplier_text, exchange,
             one.currency, one.local_symbol, one.trading_class]  # fmt: skip
 
 

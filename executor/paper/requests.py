@@ -1,4 +1,4 @@
-"""What a client may ask: one table of message numbers, names and fields; placeOrder has its own reader.
+"""What a client may ask: one table of message numbers, names and fields; placeOrder, the longest, has its own reader.
 
 Source of the layouts: what ib_insync's client writes for server version 176 and the official 9.81 for 157.
 """
@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from executor.paper import order_fields
 from executor.paper.orders import OrderForm
-from executor.paper.wire import Fields, WireError, number, whole
+from executor.paper.wire import MAX_FIELDS, Fields, WireError, number, whole
 
 CONTRACT = ("con_id", "symbol", "sec_type", "expiry", "strike", "right", "multiplier", "exchange",
             "primary", "currency", "local_symbol", "trading_class")  # fmt: skip
@@ -146,80 +147,115 @@ def _read_field(cursor: Fields, name: str, args: dict[str, str]) -> None:
         args[name] = cursor.text()
 
 
-_FIRST = ("sec_id_type", "sec_id", "action", "quantity", "order_type", "limit_price", "aux_price", "tif",
-          "oca_group", "account", "open_close", "origin", "order_ref", "transmit", "parent_id", "block_order",
-          "sweep_to_fill", "display_size", "trigger_method", "outside_rth", "hidden")  # fmt: skip
-_SECOND = ("", "discretionary_amount", "good_after_time", "good_till_date", "fa_group", "fa_method",
-           "fa_percentage", "fa_profile", "model_code", "short_sale_slot", "designated_location", "exempt_code",
-           "oca_type", "rule_80a", "settling_firm", "all_or_none", "min_quantity", "percent_offset",
-           "etrade_only", "firm_quote_only", "nbbo_price_cap", "auction_strategy", "starting_price",
-           "stock_ref_price", "delta", "stock_range_lower", "stock_range_upper", "override_constraints",
-           "volatility", "volatility_type", "delta_neutral_type", "delta_neutral_aux")  # fmt: skip
-_THIRD = ("continuous_update", "reference_price_type", "trail_stop_price", "trailing_percent",
-          "scale_init_size", "scale_subs_size", "scale_increment")  # fmt: skip
-_FOURTH = ("opt_out_smart", "clearing_account", "clearing_intent", "not_held")
-_FIFTH = ("algo_id", "what_if", "misc_options", "solicited", "randomize_size", "randomize_price")
+# placeOrder in its order, cut where a part follows that is not always there; names as in `order_fields`
+_FIRST = ("action", "totalQuantity", "orderType", "lmtPrice", "auxPrice", "tif", "ocaGroup", "account", "openClose",
+          "origin", "orderRef", "transmit", "parentId", "blockOrder", "sweepToFill", "displaySize", "triggerMethod",
+          "outsideRth", "hidden")  # fmt: skip
+_SECOND = ("discretionaryAmt", "goodAfterTime", "goodTillDate", "faGroup", "faMethod", "faPercentage", "faProfile",
+           "modelCode", "shortSaleSlot", "designatedLocation", "exemptCode", "ocaType", "rule80A", "settlingFirm",
+           "allOrNone", "minQty", "percentOffset", "eTradeOnly", "firmQuoteOnly", "nbboPriceCap", "auctionStrategy",
+           "startingPrice", "stockRefPrice", "delta", "stockRangeLower", "stockRangeUpper",
+           "overridePercentageConstraints", "volatility", "volatilityType", "deltaNeutralOrderType",
+           "deltaNeutralAuxPrice")  # fmt: skip
+_DELTA_NEUTRAL = ("deltaNeutralConId", "deltaNeutralSettlingFirm", "deltaNeutralClearingAccount",
+                  "deltaNeutralClearingIntent", "deltaNeutralOpenClose", "deltaNeutralShortSale",
+                  "deltaNeutralShortSaleSlot", "deltaNeutralDesignatedLocation")  # fmt: skip
+_THIRD = ("continuousUpdate", "referencePriceType", "trailStopPrice", "trailingPercent", "scaleInitLevelSize",
+          "scaleSubsLevelSize", "scalePriceIncrement")  # fmt: skip
+_SCALE = ("scalePriceAdjustValue", "scalePriceAdjustInterval", "scaleProfitOffset", "scaleAutoReset",
+          "scaleInitPosition", "scaleInitFillQty", "scaleRandomPercent")  # fmt: skip
+_FOURTH = ("scaleTable", "activeStartTime", "activeStopTime", "hedgeType")
+_FIFTH = ("optOutSmartRouting", "clearingAccount", "clearingIntent", "notHeld", "deltaNeutralContract")
+_SIXTH = ("algoId", "whatIf", "orderMiscOptions", "solicited", "randomizeSize", "randomizePrice")
+_PEG_BENCH = ("referenceContractId", "isPeggedChangeAmountDecrease", "peggedChangeAmount", "referenceChangeAmount",
+              "referenceExchangeId")  # fmt: skip
+_SEVENTH = ("adjustedOrderType", "triggerPrice", "lmtPriceOffset", "adjustedStopPrice", "adjustedStopLimitPrice",
+            "adjustedTrailingAmount", "adjustableTrailingUnit", "extOperator", "softDollarTier", "", "cashQty",
+            "mifid2DecisionMaker", "mifid2DecisionAlgo", "mifid2ExecutionTrader", "mifid2ExecutionAlgo",
+            "dontUseAutoPriceForHedge", "isOmsContainer", "discretionaryUpToLimitPrice",
+            "usePriceMgmtAlgo")  # fmt: skip
+# name -> server version that began with it
+_NEWEST = {"duration": 158, "postToAts": 160, "autoCancelParent": 162, "advancedErrorOverride": 166,
+           "manualOrderTime": 169}  # fmt: skip
+# kind of a condition -> how many fields follow it: price, time, margin, execution, volume, change in per cent
+_CONDITIONS = {1: 6, 3: 3, 4: 3, 5: 4, 6: 5, 7: 5}
 
 
 def _place_order(cursor: Fields, version: int) -> Request:
     order_id = cursor.whole()
     args = dict(zip(CONTRACT, cursor.texts(len(CONTRACT)), strict=True))
-    raw = dict(zip(_FIRST, cursor.texts(len(_FIRST)), strict=True))
+    args |= {"sec_id_type": cursor.text(), "sec_id": cursor.text()}
+    raw = cursor.named(_FIRST)
     if args["sec_type"] == "BAG":
-        _skip_combo(cursor)
-    raw.update(zip(_SECOND, cursor.texts(len(_SECOND)), strict=True))
-    cursor.texts(8 if raw["delta_neutral_type"] else 0)
-    raw.update(zip(_THIRD, cursor.texts(len(_THIRD)), strict=True))
-    increment = number(raw["scale_increment"])
-    cursor.texts(7 if increment and increment > 0 else 0)
-    cursor.texts(3)  # scale table, active start and stop
-    raw["hedge_type"] = cursor.text()
-    cursor.texts(1 if raw["hedge_type"] else 0)
-    raw.update(zip(_FOURTH, cursor.texts(len(_FOURTH)), strict=True))
-    cursor.texts(3 if cursor.text() == "1" else 0)  # delta neutral contract
-    raw["algo_strategy"] = cursor.text()
-    cursor.texts(2 * cursor.whole() if raw["algo_strategy"] else 0)
-    raw.update(zip(_FIFTH, cursor.texts(len(_FIFTH)), strict=True))
+        raw |= _combo(cursor)
+    cursor.text()  # shares allocation, which no client has any more
+    raw |= cursor.named(_SECOND)
+    raw |= cursor.named(_DELTA_NEUTRAL if raw["deltaNeutralOrderType"] else ())
+    raw |= cursor.named(_THIRD)
+    raw |= cursor.named(_SCALE if (number(raw["scalePriceIncrement"]) or 0) > 0 else ())
+    raw |= cursor.named(_FOURTH)
+    raw |= cursor.named(("hedgeParam",) if raw["hedgeType"] else ())
+    raw |= cursor.named(_FIFTH)
+    cursor.texts(3 if raw["deltaNeutralContract"] == "1" else 0)
+    raw |= _algo(cursor) | cursor.named(_SIXTH)
+    raw |= cursor.named(_PEG_BENCH if raw["orderType"] == "PEG BENCH" else ())
+    raw |= _conditions(cursor) | cursor.named(_SEVENTH)
+    raw |= cursor.named([name for name, since in _NEWEST.items() if version >= since])
+    raw |= cursor.named(_pegged(raw["orderType"], args["exchange"]) if version >= 170 else ())
     return Request("placeOrder", order_id, args, _form(raw))
 
 
-def _skip_combo(cursor: Fields) -> None:
-    cursor.texts(8 * cursor.whole())
-    cursor.texts(cursor.whole())
-    cursor.texts(2 * cursor.whole())
+def _combo(cursor: Fields) -> dict[str, str]:
+    cursor.texts(8 * cursor.whole())  # the contract's legs
+    prices = cursor.whole()
+    cursor.texts(prices)
+    params = cursor.whole()
+    cursor.texts(2 * params)
+    return {"orderComboLegs": str(prices), "smartComboRoutingParams": str(params)}
 
 
-# what openOrder says again as it came: texts, and numbers that no client could read were they rubbish
-_ECHOED = ("good_after_time", "good_till_date", "rule_80a", "settling_firm")
-_ECHOED_NUMBERS = ("origin", "hidden", "display_size", "trigger_method", "all_or_none", "min_quantity")
-_ECHOED_DECIMALS = ("discretionary_amount",)
+def _algo(cursor: Fields) -> dict[str, str]:
+    strategy = cursor.text()
+    count = cursor.whole() if strategy else 0
+    cursor.texts(2 * count)
+    return {"algoStrategy": strategy, "algoParams": str(count)}
+
+
+def _conditions(cursor: Fields) -> dict[str, str]:
+    count = cursor.whole()
+    for _ in range(min(count, MAX_FIELDS)):
+        kind = cursor.whole()
+        if kind not in _CONDITIONS:
+            raise WireError(f"expected a kind of condition from 1 to 7, found {kind}")
+        cursor.texts(_CONDITIONS[kind])
+    flags = ("conditionsIgnoreRth", "conditionsCancelOrder") if count else ()
+    return {"conditions": str(count)} | cursor.named(flags)
+
+
+def _pegged(order_type: str, exchange: str) -> list[str]:
+    """Return the fields at the very end that only some orders have."""
+    own = {
+        "PEG BEST": ["minCompeteSize", "competeAgainstBestOffset"],
+        "PEG MID": ["midOffsetAtWhole", "midOffsetAtHalf"],
+    }
+    return ["minTradeQty"] * (exchange == "IBKRATS") + own.get(order_type, [])
 
 
 def _form(raw: dict[str, str]) -> OrderForm:
     return OrderForm(
         action=raw["action"].upper(),
-        quantity=number(raw["quantity"]),
-        order_type=raw["order_type"].upper(),
-        limit_price=number(raw["limit_price"]),
-        aux_price=number(raw["aux_price"]),
+        quantity=number(raw["totalQuantity"]),
+        order_type=raw["orderType"].upper(),
+        limit_price=number(raw["lmtPrice"]),
+        aux_price=number(raw["auxPrice"]),
         tif=raw["tif"].upper() or "DAY",
-        oca_group=raw["oca_group"],
-        oca_type=whole(raw["oca_type"]),
+        oca_group=raw["ocaGroup"],
+        oca_type=whole(raw["ocaType"]),
         account=raw["account"],
-        order_ref=raw["order_ref"],
+        order_ref=raw["orderRef"],
         transmit=raw["transmit"] != "0",
-        parent_id=whole(raw["parent_id"]),
-        outside_rth=raw["outside_rth"] == "1",
-        what_if=raw["what_if"] == "1",
-        extras=_echoed(raw),
+        parent_id=whole(raw["parentId"]),
+        outside_rth=raw["outsideRth"] == "1",
+        what_if=raw["whatIf"] == "1",
+        extras=order_fields.beyond(raw),
     )
-
-
-def _echoed(raw: dict[str, str]) -> dict[str, str]:
-    """Return the fields that are sent back, those that are set. Raises WireError if a number is none."""
-    for name in _ECHOED_NUMBERS:
-        whole(raw[name])
-    for name in _ECHOED_DECIMALS:
-        number(raw[name])
-    names = (*_ECHOED, *_ECHOED_NUMBERS, *_ECHOED_DECIMALS)
-    return {name: raw[name] for name in names if raw[name]}

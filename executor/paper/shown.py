@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from executor.paper import order_frames, replies
-from executor.paper.exchange import EXCHANGE_ZONE
 from executor.paper.floor import Floor
+from executor.paper.hours import EXCHANGE_ZONE
 from executor.paper.orders import Execution, Order
 from executor.paper.replies import Message
 from executor.paper.wire import UNSET_DOUBLE

@@ -1,7 +1,7 @@
 """Which orders TWS refuses before they reach IB, with its codes and words. Pure.
 
-Source of codes and words: IBKR Message Codes; 321 for an invalid type, 434, 110, 200 as recorded or reported in
-the issues of ib_insync; 10243 for fractional shares.
+Source of codes and words: IBKR Message Codes (those of single fields are in `order_fields`); 321 for an invalid type,
+434, 110, 200 as recorded or reported in the issues of ib_insync; 10243 for fractional shares.
 """
 
 from __future__ import annotations
@@ -9,18 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from decimal import Decimal
 
+from executor.paper import order_fields
 from executor.paper.contracts import Instrument
 from executor.paper.faults import Fault
+from executor.paper.order_fields import Refusal
 from executor.paper.orders import LIMITS, STOPS, OrderForm
-
-Refusal = tuple[int, str]
+from executor.paper.wire import number
 
 WORDS: dict[int, str] = {
     103: "Duplicate order id",
     104: "Cannot modify a filled order.",
     105: "Order being modified does not match original order",
+    111: "The Time in force (tif type) and the order type are incompatible.",
     110: "The price does not conform to the minimum price variation for this contract.",
     135: "Can't find order with id ={id}",
+    146: "Invalid trigger method.",
     161: "Cancel attempted when order is not in a cancellable state. Order permId ={id}",
     200: "No security definition has been found for the request",
     201: "Order rejected - reason:We are unable to accept your order.",
@@ -30,6 +33,7 @@ WORDS: dict[int, str] = {
     387: "Unsupported order type for this exchange and security type.",
     399: "Order Message:\n{order}\nWarning: {cause}",
     404: "Order held while securities are located.",
+    413: "What-if order should have the transmit flag set to true.",
     434: "The order size cannot be zero.",
     435: "You must specify an account.",
     10006: "Missing parent order.",
@@ -44,6 +48,11 @@ KNOWN_TYPES = frozenset({"MKT", "LMT", "STP", "STP LMT"})
 REAL_BUT_NOT_HERE = frozenset({"TRAIL", "TRAIL LIMIT", "MIT", "LIT", "MOC", "LOC", "MTL", "REL", "MIDPRICE",
                                "PEG MKT", "PEG MID", "PEG BEST", "PEG BENCH", "PEG STK", "VOL"})  # fmt: skip
 KNOWN_TIFS = frozenset({"DAY", "GTC", "IOC", "FOK"})
+REAL_TIFS_BUT_NOT_HERE = frozenset({"GTD", "GTT", "OPG", "DTC", "AUC", "GTX", "GTH", "MINUTES", "OVERNIGHT",
+                                    "OVERNIGHT + DAY"})  # fmt: skip
+# how a stop is triggered here, by security type: the last price, in forex the side that it would trade at
+TRIGGER_METHODS = {"CASH": frozenset({0, 4})}
+LAST_PRICE = frozenset({0, 2})
 ODD_LOTS = {"EUR": 20_000, "GBP": 17_000, "AUD": 25_000, "NZD": 35_000, "USD": 25_000}  # IDEALPRO minimum
 
 
@@ -88,7 +97,26 @@ def _order_type(form: OrderForm, one: Instrument) -> Refusal | None:
 
 
 def _tif(form: OrderForm, one: Instrument) -> Refusal | None:
-    return None if form.tif in KNOWN_TIFS else invalid("Invalid time in force was entered")
+    if form.tif in KNOWN_TIFS:
+        return None
+    return (111, WORDS[111]) if form.tif in REAL_TIFS_BUT_NOT_HERE else invalid("Invalid time in force was entered")
+
+
+def _fields(form: OrderForm, one: Instrument) -> Refusal | None:
+    """Refuse what is not simulated, and the ways of triggering a stop that the matcher does not have."""
+    found = order_fields.refusal(form.extras)
+    method = number(form.extras.get("triggerMethod", "")) or 0
+    if found or form.order_type not in STOPS or method in TRIGGER_METHODS.get(one.sec_type, LAST_PRICE):
+        return found
+    return 146, WORDS[146]
+
+
+def _oca(form: OrderForm, one: Instrument) -> Refusal | None:
+    return None if 0 <= form.oca_type <= 3 else invalid("Invalid OCA type was entered")
+
+
+def _what_if(form: OrderForm, one: Instrument) -> Refusal | None:
+    return (413, WORDS[413]) if form.what_if and not form.transmit else None
 
 
 def _size(form: OrderForm, one: Instrument) -> Refusal | None:
@@ -116,7 +144,8 @@ def _account(form: OrderForm, accounts: list[str]) -> Refusal | None:
     return invalid("Invalid account code") if form.account else (435, WORDS[435])
 
 
-_CHECKS: tuple[Callable[[OrderForm, Instrument], Refusal | None], ...] = (_action, _order_type, _tif, _size, _prices)
+_CHECKS: tuple[Callable[[OrderForm, Instrument], Refusal | None], ...] = (
+    _action, _order_type, _tif, _fields, _oca, _what_if, _size, _prices)  # fmt: skip
 
 
 def order_line(form: OrderForm, one: Instrument, quantity: Decimal) -> str:

@@ -117,6 +117,12 @@ class Fields:
             raise WireError(f"expected at most {MAX_FIELDS} fields, found {count} announced")
         return [self.text() for _ in range(count)]
 
+    def named(self, names: Iterable[str]) -> dict[str, str]:
+        """Return the next fields under these names; what is read for an empty name is left out."""
+        found = {name: self.text() for name in names}
+        found.pop("", None)
+        return found
+
     def whole(self) -> int:
         return whole(self.text())
 
