@@ -79,7 +79,7 @@ class Container:
 
     def end(self) -> str:
         self.process.send_signal(getattr(signal, values(FINAL, "STOPSIGNAL")[0]))
-        output = self.process.communicate(timeout=15)[0]
+        output = self.process.communicate(timeout=50)[0]
         assert self.process.returncode == 0, output
         return output
 
@@ -108,7 +108,7 @@ def test_the_command_listens_on_port_and_keeps_its_queue_on_the_disk(
     container = Container(app, disk, PORT=str(port), RELAY_QUEUE_URL=f"sqlite:///{disk}/pending.db")
     eventually(lambda: answers("127.0.0.1", port))
     assert container.check() == 0
-    assert requests.get(f"http://127.0.0.1:{port}/readyz", timeout=5).json()["status"] == "ready"
+    assert requests.get(f"http://127.0.0.1:{port}/readyz", timeout=30).json()["status"] == "ready"
     output = container.end()
     assert (disk / "pending.db").is_file()
     assert container.check() != 0
@@ -124,7 +124,7 @@ def test_without_a_disk_it_says_so_and_takes_nothing(
     container = Container(app, disk, PORT="1", RELAY_PORT=str(port))
     eventually(lambda: answers("127.0.0.1", port))
     assert container.check() == 0
-    answer = requests.get(f"http://127.0.0.1:{port}/readyz", timeout=5)
+    answer = requests.get(f"http://127.0.0.1:{port}/readyz", timeout=30)
     assert (answer.status_code, answer.json()["code"]) == (503, "queue-unavailable")
     container.end()
 
@@ -161,7 +161,7 @@ def test_the_build_stage_makes_what_the_command_needs(
         settings = {"PORT": str(port), "RELAY_QUEUE_URL": f"sqlite:///{disk}/pending.db"}
         container = Container(image / "app", disk, python, **settings)
         eventually(lambda: answers("127.0.0.1", port))
-        assert requests.get(f"http://127.0.0.1:{port}/readyz", timeout=5).json()["status"] == "ready"
+        assert requests.get(f"http://127.0.0.1:{port}/readyz", timeout=30).json()["status"] == "ready"
         assert container.check() == 0
         container.end()
 

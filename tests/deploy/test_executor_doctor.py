@@ -351,7 +351,7 @@ def without_ibkr(port: int) -> Iterator[int]:
     thread = threading.Thread(target=loop.run_until_complete, args=(stand_between(),), daemon=True)
     thread.start()
     try:
-        yield ports.get(timeout=5)
+        yield ports.get(timeout=50)
     finally:
         loop.call_soon_threadsafe(over.set)
         thread.join(5)

@@ -127,14 +127,14 @@ def test_what_the_unit_says_does_run(
     def connected() -> bool:
         try:
             url = f"http://127.0.0.1:{port}/api/status"
-            return str(requests.get(url, timeout=2).json()["status"]).startswith("connected")
+            return str(requests.get(url, timeout=20).json()["status"]).startswith("connected")
         except requests.RequestException:
             return False
 
     try:
         eventually(connected, seconds=20)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(15) == 0
+        assert process.wait(50) == 0
     finally:
         process.kill()
         process.wait()

@@ -95,6 +95,6 @@ def test_the_filter_allows_all_that_the_relay_calls(
 
 def ready(url: str) -> bool:
     try:
-        return requests.get(f"{url}/readyz", timeout=5).status_code == 200
+        return requests.get(f"{url}/readyz", timeout=30).status_code == 200
     except requests.RequestException:
         return False

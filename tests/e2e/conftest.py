@@ -100,7 +100,7 @@ class Run:
         self.note_processes()
         return self
 
-    def wait_for(self, condition: Callable[[], Any], seconds: float = 10) -> Any:
+    def wait_for(self, condition: Callable[[], Any], seconds: float = 50) -> Any:
         deadline = time.monotonic() + seconds
         while not (answer := condition()):
             if time.monotonic() > deadline or (self.make.poll() is not None and not condition()):
@@ -119,14 +119,14 @@ class Run:
         return done.stdout
 
     def status(self) -> dict[str, Any]:
-        with open_url(f"http://127.0.0.1:{self.page_port}/api/status", timeout=5) as answer:
+        with open_url(f"http://127.0.0.1:{self.page_port}/api/status", timeout=30) as answer:
             found: dict[str, Any] = json.load(answer)
             return found
 
-    def ended(self, seconds: float = 15) -> int:
+    def ended(self, seconds: float = 50) -> int:
         """Wait for the end and return make's exit code; nothing may be left behind."""
         code = self.make.wait(seconds)
-        _, alive = psutil.wait_procs(self.seen, timeout=5)
+        _, alive = psutil.wait_procs(self.seen, timeout=50)
         assert not alive, f"left behind: {alive}\n{self.text[-3000:]}"
         return code
 
@@ -135,7 +135,7 @@ class Run:
         for process in self.note_processes():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        self.make.wait(10)
+        self.make.wait(50)
 
 
 @pytest.fixture

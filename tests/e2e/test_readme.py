@@ -78,8 +78,8 @@ def test_own_tws_is_two_terminals(
             terminal = subprocess.Popen(shlex.split(line), cwd=checkout, env=environment, stdout=log, stderr=log)
             terminals.callback(terminal.wait, 10)
             terminals.callback(terminal.terminate)
-        eventually(lambda: _sent(SEND_OPEN, checkout, environment), 15)
-        eventually(lambda: {row["orderRef"][20] for row in tws.control.orders()} == {"T", "S"}, 15)
+        eventually(lambda: _sent(SEND_OPEN, checkout, environment), 50)
+        eventually(lambda: {row["orderRef"][20] for row in tws.control.orders()} == {"T", "S"}, 50)
     assert b"Traceback" not in (tmp_path / "terminals.log").read_bytes()
 
 

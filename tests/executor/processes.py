@@ -64,7 +64,7 @@ class ExecutorProcess:
     def status(self) -> dict[str, Any]:
         """Return what the page's API says, {} while it does not answer."""
         try:
-            with open_url(f"{self.page}/api/status", timeout=2) as answer:
+            with open_url(f"{self.page}/api/status", timeout=20) as answer:
                 found: dict[str, Any] = json.loads(answer.read())
                 return found
         except (URLError, OSError, ValueError):
@@ -91,7 +91,7 @@ class ExecutorProcess:
         if self.process.poll() is None:
             self.process.kill() if kill else self.process.terminate()
         code = self.process.wait(30)
-        self._reader.join(5)
+        self._reader.join(30)
         if self.process.stdout:
             self.process.stdout.close()
         return code

@@ -76,7 +76,7 @@ def answers(tws: Asked, configured: dict[str, ContractSpec], *asked: tuple[str, 
         for symbol, con_id in asked:
             found.ask(symbol, con_id)
             await asyncio.sleep(0)
-        await until(lambda: len(tws.heard) == len(asked), 2)
+        await until(lambda: len(tws.heard) == len(asked), 50)
 
     asyncio.run(main())
     return tws.heard
@@ -103,7 +103,7 @@ def test_two_questions_for_one_market_rule_are_both_answered() -> None:
         _, one = wire.expect(("market rule", 26))
         _, two = wire.expect(("market rule", 26))
         wire.marketRule(26, ["row"])
-        assert await asyncio.wait_for(one, 1) == await asyncio.wait_for(two, 1)
+        assert await asyncio.wait_for(one, 50) == await asyncio.wait_for(two, 50)
 
     asyncio.run(main())
 

@@ -123,7 +123,7 @@ def supervised(house: House, client_id: int, enough: Callable[[Supervisor], obje
         rules = AccountRules()
         made = Supervisor(tws, house.desk, house.clock, rules, client_id, address)
         running = asyncio.ensure_future(made.run())
-        await until(lambda: enough(made), 10)
+        await until(lambda: enough(made), 50)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         return made
@@ -182,7 +182,7 @@ class Slow(Signalless):
 
     def do_POST(self) -> None:
         self.asked.set()
-        self.gate.wait(2)
+        self.gate.wait(50)
         super().do_POST()
 
 
@@ -193,11 +193,11 @@ def test_second_request_is_refused_while_one_is_under_way() -> None:
         relay = client(f"http://127.0.0.1:{server.server_port}")
         first = threading.Thread(target=relay.lease, args=(0,))
         first.start()
-        assert Slow.asked.wait(10)
+        assert Slow.asked.wait(50)
         with pytest.raises(RelayUnavailable, match="has not ended yet"):
             relay.lease(0)
         Slow.gate.set()
-        first.join(2)
+        first.join(50)
         assert relay.lease(0).deliveries == ()
         relay.close()
         server.shutdown()
@@ -265,7 +265,7 @@ def test_closing_word_is_not_late_because_its_alarm_was_just_being_told(house: H
 
     def speak() -> None:
         speaking.set()
-        heard.wait(10)
+        heard.wait(50)
 
     channel: Any = Channel(speak)
     notifier = Notifier(house.journal, channel, house.clock)
@@ -273,7 +273,7 @@ def test_closing_word_is_not_late_because_its_alarm_was_just_being_told(house: H
 
     async def main() -> None:
         telling = asyncio.ensure_future(notifier.turn())
-        await until(speaking.is_set, 10)
+        await until(speaking.is_set, 50)
         house.desk.alarms.state(AlarmKind.RELAY, None)
         heard.set()
         await telling
@@ -362,10 +362,10 @@ def test_ticks_go_on_when_the_clock_is_set(minutes: int) -> None:
     tidied: list[int] = []
 
     async def check(parts: SimpleNamespace, seen: SimpleNamespace) -> None:
-        await until(lambda: len(tidied) >= 2, 10)
+        await until(lambda: len(tidied) >= 2, 50)
         with time_machine.travel(datetime.now(UTC) + timedelta(minutes=minutes), tick=True):
             before = len(tidied)
-            await until(lambda: len(tidied) > before + 3, 10)
+            await until(lambda: len(tidied) > before + 3, 50)
             assert seen.dropped
 
     def tidy() -> None:
@@ -380,10 +380,10 @@ def test_heartbeat_is_silent_while_nothing_can_be_sent(house: House, monkeypatch
     tidied: list[int] = []
 
     async def check(parts: SimpleNamespace, seen: SimpleNamespace) -> None:
-        await until(lambda: seen.beats, 10)
+        await until(lambda: seen.beats, 50)
         house.desk.gate.forbid(StopCause.PROGRAM, "stopped: planted")
         seen.beats, tidied[:] = 0, []
-        await until(lambda: len(tidied) >= 3, 10)
+        await until(lambda: len(tidied) >= 3, 50)
         assert seen.beats == 0
 
     monkeypatch.setattr(house.desk, "tidy", lambda: tidied.append(1))

@@ -41,7 +41,7 @@ class Paper:
         """End it as a power cut ends a process."""
         self.control.close()
         self.process.kill()
-        self.process.communicate(timeout=10)
+        self.process.communicate(timeout=50)
 
     def end(self) -> int:
         """End it politely and return its exit code."""
@@ -52,7 +52,7 @@ class Paper:
     def wait(self) -> int:
         """Wait until it has ended; return its exit code."""
         self.control.close()
-        _, self.said = self.process.communicate(timeout=10)
+        _, self.said = self.process.communicate(timeout=50)
         return self.process.returncode
 
 

@@ -81,7 +81,7 @@ def test_taken_port_is_said_in_one_line(tmp_path: Path) -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=50,
     )
     assert ended.returncode == 1 and ended.stderr.count("\n") == 1 and str(paper.port) in ended.stderr
     assert paper.end() == 0
@@ -148,9 +148,9 @@ def test_control_port_says_what_was_wrong(eventually: Callable[..., object]) -> 
     with pytest.raises(ControlError, match="no instrument is called"):
         paper.control.set_price("NOSUCH", "1")
     line = [sys.executable, "-m", "executor.paper.control", str(paper.control._port)]
-    shown = subprocess.run([*line, "set-price", "EURUSD", "1.2"], cwd=ROOT, capture_output=True, text=True, timeout=20)
+    shown = subprocess.run([*line, "set-price", "EURUSD", "1.2"], cwd=ROOT, capture_output=True, text=True, timeout=50)
     assert (shown.returncode, shown.stdout) == (0, "done\n") and paper.control.price("EURUSD") == Decimal("1.2")
-    wrong = subprocess.run([*line, "dance"], cwd=ROOT, capture_output=True, text=True, timeout=20)
+    wrong = subprocess.run([*line, "dance"], cwd=ROOT, capture_output=True, text=True, timeout=50)
     assert wrong.returncode == 1 and "Traceback" not in wrong.stderr
     port = paper.control._port
     assert paper.end() == 0
@@ -182,7 +182,7 @@ def test_restart_over_sockets_shuts_the_port_and_opens_it_again() -> None:
         server = PaperServer(Exchange(SystemClock()))
         await server.start()
         ib = IB()
-        await ib.connectAsync("127.0.0.1", server.port, clientId=1, timeout=5)
+        await ib.connectAsync("127.0.0.1", server.port, clientId=1, timeout=30)
         contract = (await ib.qualifyContractsAsync(Forex("EURUSD")))[0]
         ib.placeOrder(contract, StopOrder("SELL", 20000, 1.1, tif="GTC", orderRef="kept"))
         await ib.reqCurrentTimeAsync()
@@ -195,7 +195,7 @@ def test_restart_over_sockets_shuts_the_port_and_opens_it_again() -> None:
         for _ in range(100):
             await asyncio.sleep(0.05)
             try:
-                await ib.connectAsync("127.0.0.1", port, clientId=1, timeout=5)
+                await ib.connectAsync("127.0.0.1", port, clientId=1, timeout=30)
                 break
             except OSError:
                 continue

@@ -399,4 +399,4 @@ def test_client_that_reads_nothing_is_cut(monkeypatch: pytest.MonkeyPatch) -> No
         assert server.gateway.notes[-1] == "closed a connection: 1000 bytes wait unread"
         await server.stop()
 
-    asyncio.run(asyncio.wait_for(check(), 20))
+    asyncio.run(asyncio.wait_for(check(), 50))

@@ -5,8 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.pending.patience import be_patient
 from tests.relay.examples import Web
 from tests.relay.process import PATIENT, RelayProcess
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The queue of a relay in this process waits as long as it takes."""
+    be_patient(monkeypatch)
 
 
 @pytest.fixture

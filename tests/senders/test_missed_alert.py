@@ -22,14 +22,14 @@ def test_a_missed_alert_is_an_alarm_on_the_page(relay: RelayProcess, tmp_path: P
     paper = Paper()
     one = ExecutorProcess(tmp_path, "--ib-port", paper.port, "--relay-url", relay.url)
     try:
-        eventually(lambda: one.status().get("connected"), 20)
+        eventually(lambda: one.status().get("connected"), 50)
         for minute in ("10", "20"):
             answer = post(f"{relay.url}/webhook/{SECRET}", fill(text, timenow=f"2026-11-23T09:{minute}:00Z"))
             assert answer.status_code == 202
-        alarms = eventually(lambda: one.status().get("alarms"), 30)
+        alarms = eventually(lambda: one.status().get("alarms"), 50)
         said = "An alert for EURUSD was missed: the strategy held flat, but its previous alert reported long 10000."
         assert [(each["kind"], each["text"]) for each in alarms] == [("missed alert", said)]
-        with open_url(one.page, timeout=5) as page:
+        with open_url(one.page, timeout=30) as page:
             assert said in page.read().decode()
     finally:
         one.end()

@@ -34,4 +34,4 @@ def post(url: str, text: str) -> requests.Response:
         kind = "application/json; charset=utf-8"
     except ValueError:
         kind = "text/plain; charset=utf-8"
-    return requests.post(url, data=text.encode(), headers={"Content-Type": kind}, timeout=10)
+    return requests.post(url, data=text.encode(), headers={"Content-Type": kind}, timeout=30)

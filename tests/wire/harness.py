@@ -25,14 +25,14 @@ AAPL = Contract(265598, "AAPL", "STK", "AAPL", "USD", "SMART")
 
 
 def on_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Run an async test on a loop of its own, within 20 seconds, with no complaint of the loop left over."""
+    """Run an async test on a loop of its own, within 55 seconds, with no complaint of the loop left over."""
 
     @functools.wraps(test)
     def run(*args: Any, **kwargs: Any) -> None:
         async def main() -> None:
             complaints: list[str] = []
             asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(str(context)))
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(55):
                 await test(*args, **kwargs)
             test_wants = getattr(test, "complaints", ())
             assert [each for each in complaints if not any(want in each for want in test_wants)] == []
@@ -82,7 +82,7 @@ async def paper(**options: Any) -> AsyncIterator[PaperServer]:
 @contextlib.asynccontextmanager
 async def client(server: PaperServer | int, client_id: int = 1, **options: Any) -> AsyncIterator[tuple[Tws, Ear]]:
     """A connected Tws that trades the first account, and its ear."""
-    tws, ear = Tws(SystemClock(), **{"patience": 2.0, "quiet": 0.2, **options}), Ear()
+    tws, ear = Tws(SystemClock(), **{"patience": 20.0, "quiet": 0.2, **options}), Ear()
     await tws.connect(HOST, server if isinstance(server, int) else server.port, client_id)
     tws.use_account(tws.accounts[0], ear)  # type: ignore[arg-type]
     try:
@@ -92,7 +92,7 @@ async def client(server: PaperServer | int, client_id: int = 1, **options: Any) 
         await asyncio.sleep(0.01)
 
 
-async def until(condition: Callable[[], Any], seconds: float = 5.0) -> Any:
+async def until(condition: Callable[[], Any], seconds: float = 50.0) -> Any:
     """Wait until a condition holds, and return what it returned."""
     async with asyncio.timeout(seconds):
         while not (found := condition()):

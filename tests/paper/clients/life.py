@@ -30,7 +30,7 @@ async def main():  # noqa: PLR0915 - one story, told in order
     ib = api.IB()
     codes = []
     ib.errorEvent += lambda number, code, *_: codes.append(code)
-    await ib.connectAsync("127.0.0.1", port, clientId=7, timeout=5)
+    await ib.connectAsync("127.0.0.1", port, clientId=7, timeout=30)
     (contract,) = await ib.qualifyContractsAsync(api.Forex("EURUSD"))
     details = (await ib.reqContractDetailsAsync(contract))[0]
     rule = await ib.reqMarketRuleAsync(int(details.marketRuleIds.split(",")[0]))
@@ -56,7 +56,7 @@ async def main():  # noqa: PLR0915 - one story, told in order
     summary = {one.tag for one in await ib.accountSummaryAsync()}
     ib.disconnect()
     again = api.IB()
-    await again.connectAsync("127.0.0.1", port, clientId=7, timeout=5)
+    await again.connectAsync("127.0.0.1", port, clientId=7, timeout=30)
     refs = sorted(one.order.orderRef for one in again.trades())
     fills = sorted((one.execution.orderRef, one.execution.price) for one in again.fills())
     next_id = again.client.getReqId()

@@ -26,7 +26,7 @@ class App(EWrapper, EClient):
 
     def wait(self, *what):
         with self.changed:
-            if not self.changed.wait_for(lambda: any(one[: len(what)] == what for one in self.heard), 5):
+            if not self.changed.wait_for(lambda: any(one[: len(what)] == what for one in self.heard), 30):
                 sys.exit(f"{what} was not heard: {self.heard}")
             return next(one for one in self.heard if one[: len(what)] == what)
 
