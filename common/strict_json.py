@@ -18,6 +18,7 @@ from common.pasted import cause
 
 _READABLE_DEPTH = 100  # the decoder recurses
 _STRUCTURE = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', re.DOTALL)
+_LONGEST_NAME = 64
 _SURROGATE_OR_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
 
 
@@ -122,7 +123,10 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(found) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise MalformedSignal(f"the key {twice[:40]!r} appears twice; send it once")
+        name = (
+            repr(twice) if len(twice) <= _LONGEST_NAME else f"of {len(twice)} characters"
+        )  # never a piece of a secret
+        raise MalformedSignal(f"the key {name} appears twice; send it once")
     return found
 
 

@@ -18,19 +18,22 @@ from common.clock import utc_text
 from common.errors import DuplicateConflict, MalformedSignal, Problem, SignalError
 from common.fields import ID_LIMIT
 from common.ids import new_id
-from common.logs import HIDDEN, get_logger, scrub
+from common.logs import HIDDEN, get_logger
 from common.pasted import bare, secrets_in
 from common.signals import Alert, Envelope, Signal, alert_from, payload_text, warning_text
 from common.signing import HEADERS, sign
 from relay.addresses import is_within, networks
 from relay.calls import Request, Wait, blocking, result_of, to_the_end
 from relay.context import Relay, bearer
+from relay.hiding import hidden, hidden_in
 from relay.pending.base import Accepted, NewSignal, Refused, storable
 from relay.problems import AddressRefused, Answer, answer, code_of, reply
 
 log = get_logger(__name__)
 MAX_BODY_BYTES = 16 * 1024
 MOST_WARNINGS = 20  # in one answer
+_SHORTEST = 6
+_KEPT = ("symbol", "note", "id")  # texts of the sender's own that are stored and shown
 _SECRET_IN_TEXT = re.compile(r'"secret"\s*:\s*"((?:[^"\\]|\\.){1,512})')
 
 
@@ -53,8 +56,9 @@ class Posted:
 
     @property
     def credentials(self) -> list[str]:
-        """Return every credential that came with it."""
-        return [secret for secret in (*self.beside, *self.secrets) if secret]
+        """Return every credential that came with it, right or wrong; one of a few letters would be found in any word."""
+        beside = [secret for each in self.beside if each for secret in (each, bare(each))]
+        return [secret for secret in dict.fromkeys([*beside, *self.secrets]) if len(secret) >= _SHORTEST]
 
     @property
     def secrets(self) -> list[str]:
@@ -70,16 +74,26 @@ class Posted:
         texts = [each for each in found if isinstance(each, str)]
         return list(dict.fromkeys([*texts, *map(bare, texts)]))
 
+    def fields_without_secrets(self) -> object:
+        """Return what of the body can be read, no secret in any field but `secret`: an error quotes what it is about."""
+        if not isinstance(self.readable, dict):
+            return self.readable
+        own, secrets = self.readable.get("secret"), self.credentials
+        text = self.text
+        rest = text.replace(own, "", 1) if isinstance(own, str) and own else text
+        if "\\" not in text and hidden(rest, secrets) == rest:  # as always: one look at all of it
+            return self.readable
+        kept = {"secret": own} if "secret" in self.readable else {}
+        return {hidden(name, secrets): hidden_in(value, secrets) for name, value in self.readable.items()} | kept
+
     def without_secret(self) -> str:
-        """Return the body as text with every secret taken out."""
+        """Return the body as text with every secret taken out, however it is written and however deep."""
         if isinstance(self.fields, dict):
             kept = {name: value for name, value in self.fields.items() if name != "secret"}
             text = json.dumps(kept, ensure_ascii=False)
         else:
-            text = self.text
-        for secret in sorted(self.secrets, key=len, reverse=True):
-            text = text.replace(secret, HIDDEN) if secret else text
-        return scrub(text)
+            text = _SECRET_IN_TEXT.sub(f'"secret":"{HIDDEN}', self.text)
+        return hidden(text, self.credentials)
 
 
 @dataclass(slots=True)
@@ -154,7 +168,7 @@ class Intake:
 
     async def _keep(self, posted: Posted, error: SignalError, now: datetime, wait: Wait) -> None:
         """Keep a refused alert for its owner. A failure here never changes the sender's answer."""
-        reason, body = scrub(error.message), posted.without_secret()
+        reason, body = hidden(error.message, posted.credentials), posted.without_secret()
         log.warning("alert_refused", code=error.code, reason=reason)
         refused = Refused(now, error.code, storable(reason), storable(body))
         try:
@@ -181,41 +195,39 @@ def _is_sender(relay: Relay, posted: Posted, now: datetime) -> bool:
 
 
 def _alert(posted: Posted) -> Alert:
-    """Return the alert, without what plays no part where it is an exit.
+    """Return the alert, no secret in any text of it, and without what plays no part where it is an exit.
 
     Raises:
         MalformedSignal: It is no signal, or something that it needs must not be in it.
     """
-    alert = alert_from(posted.readable, posted.error)
-    signal, problems = alert.signal, _out_of_place(posted, alert.signal)
-    if any(problem.field == "symbol" or not signal.is_exit for problem in problems):
+    secrets = posted.credentials
+    error = posted.error and MalformedSignal(hidden(posted.error.message, secrets))
+    fields = posted.fields_without_secrets()
+    problems = _out_of_place(posted, fields)
+    if any(problem.field == "symbol" for problem in problems):
+        raise MalformedSignal(problems)
+    alert = alert_from(fields, error)
+    if problems and not alert.signal.is_exit:
         raise MalformedSignal(problems)
     wrong = {problem.field for problem in problems}
-    id = None if "id" in wrong else signal.sender_id
-    note = None if "note" in wrong else signal.note
-    warnings = [*alert.warnings, *problems][:MOST_WARNINGS]
-    secrets = posted.credentials
-    clean = tuple(Problem(each.field, _without(secrets, each.message)) for each in warnings)
-    signal = replace(signal, sender_id=id, note=note, warning=warning_text(clean) if clean else None)
-    return replace(alert, signal=signal, warnings=clean)
+    id = None if "id" in wrong else alert.signal.sender_id
+    note = None if "note" in wrong else alert.signal.note
+    warnings = (*alert.warnings, *problems)[:MOST_WARNINGS]
+    signal = replace(alert.signal, sender_id=id, note=note, warning=warning_text(warnings) if warnings else None)
+    return replace(alert, signal=signal, warnings=warnings)
 
 
-def _out_of_place(posted: Posted, signal: Signal) -> list[Problem]:
-    """Return what may not be stored: a secret in another field, a duplicate key out of form."""
-    texts = (("symbol", signal.symbol), ("note", signal.note), ("id", signal.sender_id))
-    secrets = posted.credentials
-    told = [field for field, text in texts if text and any(secret in text for secret in secrets)]
-    problems = [Problem(field, "must not contain the secret") for field in told]
+def _out_of_place(posted: Posted, fields: object) -> list[Problem]:
+    """Return what may not be stored: a secret in another field, a duplicate key out of form or with a secret in it."""
+    before, after = (each if isinstance(each, dict) else {} for each in (posted.readable, fields))
+    told = [name for name in _KEPT if after.get(name) != before.get(name)]
     key = posted.headers.get("webhook-id")
-    if key is not None and (not 1 <= len(key) <= ID_LIMIT or not key.isprintable()):
-        problems.append(Problem("webhook-id", f"must be 1 to {ID_LIMIT} printable characters"))
-    return problems
-
-
-def _without(secrets: list[str], text: str) -> str:
-    for secret in secrets:
-        text = text.replace(secret, HIDDEN)
-    return scrub(text)
+    if key is not None and hidden(key, posted.credentials) != key:
+        told.append("webhook-id")
+    elif key is not None and (not 1 <= len(key) <= ID_LIMIT or not key.isprintable()):
+        form = [Problem("webhook-id", f"must be 1 to {ID_LIMIT} printable characters")]
+        return [*(Problem(field, "must not contain the secret") for field in told), *form]
+    return [Problem(field, "must not contain the secret") for field in told]
 
 
 def _key(posted: Posted, alert: Alert) -> str | None:
