@@ -97,11 +97,17 @@ class Shown:
 
     @property
     def tp_price(self) -> Decimal | None:
-        return self.trade.target.price if self.trade.target else None
+        return self._level(self.trade.target)
 
     @property
     def sl_price(self) -> Decimal | None:
-        return self.trade.stop.price if self.trade.stop else None
+        return self._level(self.trade.stop)
+
+    def _level(self, order: Order | None) -> Decimal | None:
+        """Return an exit's price; None of one that is gone while the trade is not: it protects and takes nothing."""
+        if order is None or not (order.is_live or order.filled or self.trade.state.is_finished):
+            return None
+        return order.price
 
     @property
     def orders(self) -> tuple[Order, ...]:

@@ -5,7 +5,6 @@ Skipped, with a notice, where the machine has no chromium or chromedriver.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -19,31 +18,20 @@ selenium = pytest.importorskip(
     "selenium", reason="NOTICE: selenium is not installed, the page is not tried in a browser"
 )
 from selenium import webdriver  # noqa: E402
-from selenium.webdriver.chrome.service import Service  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-CHROMEDRIVER = shutil.which("chromedriver")
+from tests.page.browser import CHROMEDRIVER, CHROMIUM, browser  # noqa: E402
+
 pytestmark = pytest.mark.skipif(
     not (CHROMIUM and CHROMEDRIVER),
     reason="NOTICE: no chromium and chromedriver here, the page is not tried in a browser",
-)
-FLAGS = (
-    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --disable-dev-shm-usage "
-    "--host-resolver-rules=MAP%20evil.example%20127.0.0.1"
 )
 
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory) -> Iterator[webdriver.Chrome]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (*FLAGS.split(), f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(flag.replace("%20", " "))
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(CHROMEDRIVER))
+    driver = browser(tmp_path_factory.mktemp("chromium"))
     yield driver
     driver.quit()
 

@@ -427,6 +427,14 @@ OWN_TEMPLATE = """<style>b { color: red }</style><h1>{{ dashboard_data.status }}
 {% endfor %}"""
 
 
+def test_an_exit_that_is_gone_is_no_level_of_an_open_trade(busy):
+    trades = {each["symbol"]: each for each in busy.client().get("/api/status").json["open_trades"]}
+    apple = trades["AAPL"]  # its stop-loss of 228 was cancelled
+    assert [order["state"] for order in apple["orders"] if order["leg"] == "S"] == ["cancelled"]
+    assert (apple["sl_price"], apple["tp_price"]) == (None, None)
+    assert (trades["EURUSD"]["sl_price"], trades["EURUSD"]["tp_price"]) == ("1.18", "1.2")
+
+
 def test_a_template_of_ones_own_needs_only_the_four_names(busy, tmp_path: Path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "index.html").write_text(OWN_TEMPLATE, encoding="utf-8")
