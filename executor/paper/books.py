@@ -18,7 +18,7 @@ from copy import copy, deepcopy
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_UP, Decimal
 
-from executor.paper.contracts import Catalog, ContractError, Instrument
+from executor.paper.contracts import ONE, Catalog, ContractError, Instrument
 from executor.paper.market import Market
 
 ZERO = Decimal(0)
@@ -43,6 +43,25 @@ class Account:
     cash: dict[str, Decimal] = field(default_factory=dict)
     positions: dict[int, Position] = field(default_factory=dict)
     equity_at_midnight: Decimal = ZERO
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What an account holds in one currency, in that currency. Forex counts as cash, its open result beside that."""
+
+    cash: Decimal = ZERO
+    stock: Decimal = ZERO
+    futures: Decimal = ZERO  # the open result of futures, which is part of the equity
+    unrealized: Decimal = ZERO
+    realized: Decimal = ZERO
+
+    @property
+    def liquid(self) -> Decimal:
+        return self.cash + self.stock + self.futures
+
+    def plus(self, other: Held, rate: Decimal = ONE) -> Held:
+        """Return the sum of this and the other one at this rate."""
+        return Held(*(getattr(self, name) + getattr(other, name) * rate for name in Held.__slots__))
 
 
 def commission_due(one: Instrument, quantity: Decimal, value: Decimal) -> Decimal:
@@ -155,27 +174,32 @@ class Books:
             if position.quantity:
                 yield self._catalog[con_id], position
 
+    def held_by_currency(self, account: str) -> dict[str, Held]:
+        """Return what the account holds, by currency: the base currency, and each that it has cash or a position in."""
+        owner = self.accounts[account]
+        held = {BASE: Held()} | {currency: Held(cash=amount) for currency, amount in owner.cash.items()}
+        for con_id, position in owner.positions.items():
+            one, open_pnl = self._catalog[con_id], self.unrealized(account, con_id)
+            more = Held(stock=self.value(account, con_id) if one.sec_type == "STK" else ZERO,
+                        futures=open_pnl if one.sec_type == "FUT" else ZERO,
+                        unrealized=open_pnl, realized=position.realized)  # fmt: skip
+            held[one.currency] = held.get(one.currency, Held()).plus(more)
+        return held
+
     def totals(self, account: str) -> dict[str, Decimal]:
         """Return the account values in the base currency, by IBKR's tags."""
-        cash = sum((self.to_base(*item) for item in self.accounts[account].cash.items()), ZERO)
-        stock = unreal = margin = gross = futures = ZERO
-        for one, position in self.open_positions(account):
-            value = self.value(account, one.con_id)
-            open_pnl = self.to_base(one.currency, value - position.quantity * position.average)
-            value = self.to_base(one.currency, value)
-            unreal += open_pnl
-            margin += abs(value) * one.margin
-            stock += value if one.sec_type == "STK" else ZERO
-            gross += abs(value) if one.sec_type == "STK" else ZERO
-            futures += open_pnl if one.sec_type == "FUT" else ZERO
-        equity = cash + stock + futures
-        return _derived(cash, equity, gross, margin) | {
-            "UnrealizedPnL": unreal, "RealizedPnL": self.realized(account),
-            "StockMarketValue": stock, "FuturesPNL": futures}  # fmt: skip
-
-    def realized(self, account: str) -> Decimal:
-        positions = self.accounts[account].positions.items()
-        return sum((self.to_base(self._catalog[con_id].currency, one.realized) for con_id, one in positions), ZERO)
+        together = Held()
+        for currency, one in self.held_by_currency(account).items():
+            together = together.plus(one, self.rate(currency))
+        margin = gross = ZERO
+        for instrument, _ in self.open_positions(account):
+            value = abs(self.to_base(instrument.currency, self.value(account, instrument.con_id)))
+            margin += value * instrument.margin
+            gross += value if instrument.sec_type == "STK" else ZERO
+        return _derived(together.cash, together.liquid, gross, margin) | {
+            "PreviousDayEquityWithLoanValue": self.accounts[account].equity_at_midnight,
+            "UnrealizedPnL": together.unrealized, "RealizedPnL": together.realized,
+            "StockMarketValue": together.stock, "FuturesPNL": together.futures}  # fmt: skip
 
     def margin_needed(self, account: str, one: Instrument, signed: Decimal) -> Decimal:
         """Return by how much an order would raise the margin, in the base currency."""

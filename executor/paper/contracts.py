@@ -47,6 +47,8 @@ class Instrument:
     rules: Rules = ((Decimal(0), Decimal("0.01")),)
     commission: Decimal = Decimal("0.85")
     margin: Decimal = Decimal("0.25")
+    isin: str = ""
+    kind: str = ""  # TWS's stockType: COMMON, ETF
 
     @property
     def name(self) -> str:
@@ -67,14 +69,18 @@ class Instrument:
 
 def _fx(con_id: int, pair: str, price: str, tick: str = "0.00005", rule: int = 239) -> Instrument:
     base, quote = pair[:3], pair[3:]
+    name = (
+        "European Monetary Union Euro" if base == "EUR" else f"{base}/{quote}"
+    )  # source: ibkr-go, contract_details_eurusd_cash
     return Instrument(con_id, base, "CASH", "IDEALPRO", quote, Decimal(price), "", f"{base}.{quote}",
-                      f"{base}.{quote}", long_name=f"{base}/{quote}", rule_id=rule,
+                      f"{base}.{quote}", long_name=name, rule_id=rule,
                       rules=((Decimal(0), Decimal(tick)),), margin=Decimal("0.0334"))  # fmt: skip
 
 
-def _stock(con_id: int, symbol: str, primary: str, price: str, name: str, currency: str = "USD") -> Instrument:
+def _stock(con_id: int, symbol: str, primary: str, price: str, name: str, isin: str, currency: str = "USD", *,
+           kind: str = "COMMON") -> Instrument:  # fmt: skip
     return Instrument(con_id, symbol, "STK", "SMART", currency, Decimal(price), primary, symbol,
-                      "NMS" if primary == "NASDAQ" else symbol, long_name=name)  # fmt: skip
+                      "NMS" if primary == "NASDAQ" else symbol, long_name=name, isin=isin, kind=kind)  # fmt: skip
 
 
 BUILT_IN: tuple[Instrument, ...] = (
@@ -83,40 +89,40 @@ BUILT_IN: tuple[Instrument, ...] = (
     _fx(15016059, "USDJPY", "155", "0.005", 59), _fx(12087807, "EURGBP", "0.888"),
     _fx(14321016, "EURJPY", "184.45", "0.005", 59), _fx(14321010, "GBPJPY", "207.7", "0.005", 59),
     _fx(12087817, "EURCHF", "0.958"), _fx(37893488, "USDSEK", "9.5"), _fx(28027110, "USDNOK", "10.1"),
-    _stock(265598, "AAPL", "NASDAQ", "263.5", "APPLE INC"),
-    _stock(272093, "MSFT", "NASDAQ", "408.5", "MICROSOFT CORP"),
-    _stock(3691937, "AMZN", "NASDAQ", "220", "AMAZON.COM INC"),
-    _stock(208813719, "GOOGL", "NASDAQ", "300", "ALPHABET INC-CL A"),
-    _stock(208813720, "GOOG", "NASDAQ", "301", "ALPHABET INC-CL C"),
-    _stock(107113386, "META", "NASDAQ", "600", "META PLATFORMS INC-CLASS A"),
-    _stock(4815747, "NVDA", "NASDAQ", "180", "NVIDIA CORP"),
-    _stock(76792991, "TSLA", "NASDAQ", "400", "TESLA INC"),
-    _stock(15124833, "NFLX", "NASDAQ", "110", "NETFLIX INC"),
-    _stock(4391, "AMD", "NASDAQ", "210", "ADVANCED MICRO DEVICES"),
-    _stock(270639, "INTC", "NASDAQ", "36", "INTEL CORP"),
-    _stock(268084, "CSCO", "NASDAQ", "76", "CISCO SYSTEMS INC"),
-    _stock(11017, "PEP", "NASDAQ", "147", "PEPSICO INC"),
-    _stock(274105, "QCOM", "NASDAQ", "165", "QUALCOMM INC"),
-    _stock(266093, "ADBE", "NASDAQ", "325", "ADOBE INC"),
-    _stock(272800, "ORCL", "NYSE", "200", "ORACLE CORP"),
-    _stock(8314, "IBM", "NYSE", "300", "INTL BUSINESS MACHINES CORP"),
-    _stock(1520593, "JPM", "NYSE", "300", "JPMORGAN CHASE & CO"),
-    _stock(10098, "BAC", "NYSE", "52", "BANK OF AMERICA CORP"),
-    _stock(72063691, "BRK B", "NYSE", "505", "BERKSHIRE HATHAWAY INC-CL B"),
-    _stock(49462172, "V", "NYSE", "330", "VISA INC-CLASS A SHARES"),
-    _stock(8719, "JNJ", "NYSE", "205", "JOHNSON & JOHNSON"),
-    _stock(13824, "PG", "NYSE", "148", "PROCTER & GAMBLE CO/THE"),
-    _stock(13977, "XOM", "NYSE", "117", "EXXON MOBIL CORP"),
-    _stock(8894, "KO", "NYSE", "72", "COCA-COLA CO/THE"),
-    _stock(6459, "DIS", "NYSE", "104", "WALT DISNEY CO/THE"),
-    _stock(7930, "HD", "NYSE", "345", "HOME DEPOT INC"),
-    _stock(9408, "MCD", "NYSE", "310", "MCDONALD'S CORP"),
-    _stock(13272, "WMT", "NYSE", "105", "WALMART INC"),
-    _stock(9599491, "F", "NYSE", "13", "FORD MOTOR CO"),
-    _stock(756733, "SPY", "ARCA", "660", "SPDR S&P 500 ETF TRUST"),
-    _stock(320227571, "QQQ", "NASDAQ", "590", "INVESCO QQQ TRUST SERIES 1"),
-    _stock(195014116, "SHOP", "NASDAQ", "145", "SHOPIFY INC - CLASS A"),
-    _stock(195014119, "SHOP", "TSE", "202", "SHOPIFY INC - CLASS A", "CAD"),
+    _stock(265598, "AAPL", "NASDAQ", "263.5", "APPLE INC", "US0378331005"),
+    _stock(272093, "MSFT", "NASDAQ", "408.5", "MICROSOFT CORP", "US5949181045"),
+    _stock(3691937, "AMZN", "NASDAQ", "220", "AMAZON.COM INC", "US0231351067"),
+    _stock(208813719, "GOOGL", "NASDAQ", "300", "ALPHABET INC-CL A", "US02079K3059"),
+    _stock(208813720, "GOOG", "NASDAQ", "301", "ALPHABET INC-CL C", "US02079K1079"),
+    _stock(107113386, "META", "NASDAQ", "600", "META PLATFORMS INC-CLASS A", "US30303M1027"),
+    _stock(4815747, "NVDA", "NASDAQ", "180", "NVIDIA CORP", "US67066G1040"),
+    _stock(76792991, "TSLA", "NASDAQ", "400", "TESLA INC", "US88160R1014"),
+    _stock(15124833, "NFLX", "NASDAQ", "110", "NETFLIX INC", "US64110L1061"),
+    _stock(4391, "AMD", "NASDAQ", "210", "ADVANCED MICRO DEVICES", "US0079031078"),
+    _stock(270639, "INTC", "NASDAQ", "36", "INTEL CORP", "US4581401001"),
+    _stock(268084, "CSCO", "NASDAQ", "76", "CISCO SYSTEMS INC", "US17275R1023"),
+    _stock(11017, "PEP", "NASDAQ", "147", "PEPSICO INC", "US7134481081"),
+    _stock(274105, "QCOM", "NASDAQ", "165", "QUALCOMM INC", "US7475251036"),
+    _stock(266093, "ADBE", "NASDAQ", "325", "ADOBE INC", "US00724F1012"),
+    _stock(272800, "ORCL", "NYSE", "200", "ORACLE CORP", "US68389X1054"),
+    _stock(8314, "IBM", "NYSE", "300", "INTL BUSINESS MACHINES CORP", "US4592001014"),
+    _stock(1520593, "JPM", "NYSE", "300", "JPMORGAN CHASE & CO", "US46625H1005"),
+    _stock(10098, "BAC", "NYSE", "52", "BANK OF AMERICA CORP", "US0605051046"),
+    _stock(72063691, "BRK B", "NYSE", "505", "BERKSHIRE HATHAWAY INC-CL B", "US0846707026"),
+    _stock(49462172, "V", "NYSE", "330", "VISA INC-CLASS A SHARES", "US92826C8394"),
+    _stock(8719, "JNJ", "NYSE", "205", "JOHNSON & JOHNSON", "US4781601046"),
+    _stock(13824, "PG", "NYSE", "148", "PROCTER & GAMBLE CO/THE", "US7427181091"),
+    _stock(13977, "XOM", "NYSE", "117", "EXXON MOBIL CORP", "US30231G1022"),
+    _stock(8894, "KO", "NYSE", "72", "COCA-COLA CO/THE", "US1912161007"),
+    _stock(6459, "DIS", "NYSE", "104", "WALT DISNEY CO/THE", "US2546871060"),
+    _stock(7930, "HD", "NYSE", "345", "HOME DEPOT INC", "US4370761029"),
+    _stock(9408, "MCD", "NYSE", "310", "MCDONALD'S CORP", "US5801351017"),
+    _stock(13272, "WMT", "NYSE", "105", "WALMART INC", "US9311421039"),
+    _stock(9599491, "F", "NYSE", "13", "FORD MOTOR CO", "US3453708600"),
+    _stock(756733, "SPY", "ARCA", "660", "SPDR S&P 500 ETF TRUST", "US78462F1030", kind="ETF"),
+    _stock(320227571, "QQQ", "NASDAQ", "590", "INVESCO QQQ TRUST SERIES 1", "US46090E1038", kind="ETF"),
+    _stock(195014116, "SHOP", "NASDAQ", "145", "SHOPIFY INC - CLASS A", "CA82509L1076"),
+    _stock(195014119, "SHOP", "TSE", "202", "SHOPIFY INC - CLASS A", "CA82509L1076", "CAD"),
 )  # fmt: skip
 
 
@@ -166,6 +172,8 @@ class Catalog:
         con_id = query.get("con_id", "")
         if con_id not in ("", "0"):
             return [one for one in self._by_id.values() if str(one.con_id) == con_id]
+        if query.get("sec_id_type") and query.get("sec_id"):
+            return [one for one in self._by_id.values() if _has_id(one, query)]
         if not (query.get("symbol") or query.get("local_symbol")):
             return []
         return [one for one in self._by_id.values() if _matches(one, query)]
@@ -175,6 +183,12 @@ class Catalog:
         wanted = pattern.upper()
         return [one for one in self._by_id.values()
                 if one.symbol.startswith(wanted) or wanted in one.long_name.upper()][:16]  # fmt: skip
+
+
+def _has_id(one: Instrument, query: Mapping[str, str]) -> bool:
+    """True if an instrument has this ISIN, or another identifier that is known here, and the currency, if one is given."""
+    known = {"ISIN": one.isin}.get(query["sec_id_type"].upper(), "")
+    return known == query["sec_id"] and query.get("currency", "") in ("", one.currency)
 
 
 def _matches(one: Instrument, query: Mapping[str, str]) -> bool:
@@ -248,8 +262,9 @@ def _build(values: dict[str, str]) -> Instrument:
         currency=values.get("currency", "USD"), price=Decimal(values["price"]),
         rule_id=int(values.get("rule_id", _rule_id(tick))), rules=((Decimal(0), tick),),
         margin=Decimal(values.get("margin", "0.25" if sec_type == "STK" else "0.05")),
+        kind="COMMON" if sec_type == "STK" else "",
     )  # fmt: skip
-    texts = {name: values[name] for name in ("primary", "local_symbol", "trading_class", "expiry", "long_name")
+    texts = {name: values[name] for name in ("primary", "local_symbol", "trading_class", "expiry", "long_name", "isin")
              if name in values}  # fmt: skip
     numbers = {name: Decimal(values[name]) for name in ("multiplier", "commission") if name in values}
     full = replace(plain, local_symbol=plain.symbol, trading_class=plain.symbol, long_name=plain.symbol)

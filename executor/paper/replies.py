@@ -156,20 +156,25 @@ def pnl_single(req_id: int, numbers: Iterable[Decimal]) -> Message:
     return [95, req_id, *numbers]
 
 
-_ORDER_TYPES = "ACTIVETIM,AD,ADJUST,ALERT,ALGO,BASKET,COND,DAY,GTC,IOC,LMT,MKT,OCA,STP,STPLMT,WHATIF"
+_ORDER_TYPES = "DAY,GTC,IOC,LMT,MKT,OCA,STP,STPLMT,WHATIF"  # what is taken here; a real TWS lists dozens
+_GROUPS = {"STK": "1", "CASH": "4"}  # aggGroup; source: recorded contract details; of others unset
 
 
 def contract_details(req_id: int, one: Instrument, hours: tuple[str, str, str], version: int) -> Message:
     """`hours`: time zone, trading hours, liquid hours."""
     exchanges = f"{one.exchange},{one.primary}" if one.primary else one.exchange
     rules = ",".join([str(one.rule_id)] * (exchanges.count(",") + 1))
-    old = [8] if version < 164 else []
-    return [10, *old, req_id, one.symbol, one.sec_type, one.expiry, "0", "", one.exchange, one.currency,
-            one.local_symbol, one.trading_class, one.trading_class, one.con_id, one.rules[0][1],
+    underlying = (one.symbol, "IND") if one.sec_type == "FUT" else ("", "")
+    return [10, *([8] if version < 164 else []), req_id, one.symbol, one.sec_type, one.expiry, "0", "", one.exchange,
+            one.currency, one.local_symbol, one.trading_class, one.trading_class, one.con_id, one.rules[0][1],
             *([100] if version < 164 else []), one.multiplier_text, _ORDER_TYPES, exchanges, 1, 0, one.long_name,
-            one.primary, one.expiry[:6], "", "", "", *hours, "", 0, 0, 1, "", "", rules, one.expiry,
-            "COMMON" if one.sec_type == "STK" else "",
+            one.primary, one.expiry[:6], "", "", "", *hours, "", "", *_identifiers(one),
+            _GROUPS.get(one.sec_type, UNSET_INTEGER), *underlying, rules, one.expiry, one.kind,
             *_sizes(one, version)]  # fmt: skip
+
+
+def _identifiers(one: Instrument) -> Message:
+    return [1, "ISIN", one.isin] if one.isin else [0]
 
 
 def _sizes(one: Instrument, version: int) -> Message:

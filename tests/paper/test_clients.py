@@ -47,7 +47,7 @@ def test_bracket_life(paper: Paper, library: str) -> None:
 
 def test_official_client(paper: Paper) -> None:
     seen = run(environment("ibapi==9.81.1.post1"), "official.py", paper.port, paper.control._port)
-    assert seen["version"] == 157 and seen["details"] == [12087792, 5e-05, "EUR/USD"]
+    assert seen["version"] == 157 and seen["details"] == [12087792, 5e-05, "European Monetary Union Euro"]
     assert seen["position"] == ["EUR", 20000.0, 1.19005]
     assert seen["stop"] == ["S", "STP", 1.18, 3, "PreSubmitted"]
     assert seen["fills"] == [["E", 1.19005], ["S", 1.17945]] and seen["commission"] == 2.0

@@ -286,10 +286,10 @@ def test_account_download_order(api: Api) -> None:
 
 
 def test_account_summary_goes_on_after_its_end(tws: Tws, api: Api) -> None:
-    """account_summary, account_summary_stream: only what was asked for, then the end."""
+    """grounded_account_summary, account_summary_stream: only what was asked for, sorted by tag, then the end."""
     api.reqAccountSummary(3, "All", "NetLiquidation,BuyingPower")
     heard = api.take()
-    assert [args[2] for name, args in heard if name == "accountSummary"] == ["NetLiquidation", "BuyingPower"]
+    assert [args[2] for name, args in heard if name == "accountSummary"] == ["BuyingPower", "NetLiquidation"]
     assert heard[-1] == ("accountSummaryEnd", (3,))
 
 
