@@ -1,4 +1,4 @@
-"""Runs `async def` tests in a fresh event loop, with a connected house where they ask for one."""
+"""Runs `async def` tests in a fresh event loop on virtual time, with a connected house where they ask for one."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         return None
     names = inspect.signature(pyfuncitem.obj).parameters
     arguments = {name: pyfuncitem.funcargs[name] for name in names}
-    asyncio.run(_in_its_house(pyfuncitem.obj, arguments))
+    with asyncio.Runner(loop_factory=arguments["house"].loop) as runner:
+        runner.run(_in_its_house(pyfuncitem.obj, arguments))
+    asyncio.set_event_loop(None)
     return True
 
 

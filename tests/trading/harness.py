@@ -1,15 +1,21 @@
-"""The trading core on a real wire: desk, supervisor and TWS client on one side of a TCP socket, the paper TWS on the other."""
+"""The trading core on its wire: desk, supervisor and TWS client at one end, the paper TWS at the other.
+
+They exchange the bytes that a TCP connection would carry, on a clock that goes to the next timer when there is nothing
+left to do: what takes seconds takes none, and no stall of the machine comes between two timers. The same over real
+sockets is in tests/wire.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from common.clock import SystemClock
 from common.signals import Action, Envelope, Side, Signal, payload_text
 from executor.core.accounts import AccountRules
 from executor.core.commands import Command, CommandKind
@@ -21,7 +27,10 @@ from executor.paper.exchange import Exchange
 from executor.paper.server import LOOPBACK, PaperServer
 from executor.tws.client import Tws
 from executor.tws.connection import Supervisor
+from tests.simulate.virtual import Clock, VirtualLoop
+from tests.simulate.wires import Network
 
+START = datetime(2026, 11, 23, 14, 0, tzinfo=UTC)  # New York trades
 CLIENT_ID = 1
 TICK_SECONDS = 0.05
 QUICK = Policy(protect_seconds=2, inflight_seconds=2)
@@ -35,12 +44,20 @@ class House:
         account: str | None = None, live: str | None = None, connect: bool = True,
     ) -> None:  # fmt: skip
         self.policy, self.wanted, self.live, self.connect = policy, account, live, connect
-        self.clock = SystemClock()
+        self.clock = Clock(START)
         self.path = folder / "trade_state.db"
         self.asked: list[str] = []  # the kinds of all messages that reached the paper TWS
         self.server = PaperServer(Exchange(self.clock, accounts=accounts), on_message=self._hear)
+        self.network = Network(self.server, random.Random(1))
         self._count = 0
         self._tasks: list[asyncio.Task[None]] = []
+
+    def loop(self) -> VirtualLoop:
+        """Return a loop on the clock of this house, in which every connection leads to its paper TWS."""
+        loop = VirtualLoop(self.clock)
+        loop.network = self.network.open
+        asyncio.set_event_loop(loop)  # asyncio.Runner does not, and the client library asks the policy for it
+        return loop
 
     async def __aenter__(self) -> House:
         await self.server.start()

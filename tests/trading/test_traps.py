@@ -1,4 +1,4 @@
-"""What a real TWS does that bites bots, each on a real wire: messages lost, late, doubled, out of order, or plainly wrong."""
+"""What a real TWS does that bites bots, each as bytes on the wire: messages lost, late, doubled, out of order, or plainly wrong."""
 
 from __future__ import annotations
 
