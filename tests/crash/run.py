@@ -30,7 +30,7 @@ from executor.paper.control import ControlClient
 from tests.crash import checker, child, remains
 from tests.crash.scenarios import SCENARIOS, SYMBOL, Scenario
 
-REST_SECONDS, PATIENT_SECONDS = 15.0, 45.0
+REST_SECONDS, PATIENT_SECONDS = 90.0, 180.0  # only who never comes to rest takes so long
 Job = tuple[str, tuple[int, ...], bool]  # scenario, where it is killed, whether with the executor's true waits
 LIVES = 12  # more restarts than this is an executor that does not start
 

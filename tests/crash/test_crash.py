@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.timeout(120)  # a busy machine may take its time
+@pytest.mark.timeout(300)  # a busy machine may take its time
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and fork are POSIX")
 def test_killed_anywhere_nothing_is_lost_doubled_or_naked() -> None:
     words = [
@@ -30,7 +30,7 @@ def test_killed_anywhere_nothing_is_lost_doubled_or_naked() -> None:
     ]
     words += ["--engines", "sqlite"]
     done = subprocess.run(
-        [sys.executable, "-m", "tests.crash", *words], cwd=ROOT, capture_output=True, text=True, timeout=115
+        [sys.executable, "-m", "tests.crash", *words], cwd=ROOT, capture_output=True, text=True, timeout=290
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.endswith("all is well\n")
