@@ -94,7 +94,7 @@ def frozen(trade: Trade, why: str, now: datetime) -> Evolved:
 def ended(trade: Trade, now: datetime) -> Trade:
     """Record how a closed trade ended, as its executions show it now."""
     reason, leg = _exit_reason(trade)
-    return replace(trade, closed=True, closed_at=now, exit_reason=reason, tp_hit=leg is Leg.TAKE_PROFIT)
+    return replace(trade, closed_at=now, exit_reason=reason, tp_hit=leg is Leg.TAKE_PROFIT)
 
 
 def _with_orders_judged(trade: Trade, now: datetime) -> tuple[Trade, list[OrderOver]]:
@@ -130,7 +130,7 @@ def _in_state(trade: Trade, now: datetime) -> Trade:
         return _timed(trade, now)
     trade = replace(trade, unprotected_at=None, loose_at=None)
     if trade.state is State.VOID:
-        return replace(trade, closed=True, closed_at=now, exit_reason=ExitReason.NEVER_FILLED)
+        return replace(trade, closed_at=now, exit_reason=ExitReason.NEVER_FILLED)
     return ended(trade, now)
 
 

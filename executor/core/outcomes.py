@@ -45,6 +45,7 @@ class ExitReason(StrEnum):
     UNPROTECTED = "no stop-loss could be placed"
     BY_HAND = "by hand"
     LIQUIDATED = "liquidated"
+    NETTED = "late fill of an earlier trade"
     UNKNOWN = "unknown"
     NEVER_FILLED = "never filled"
 

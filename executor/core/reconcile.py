@@ -160,7 +160,8 @@ def _is_open(order: Order, snapshot: Snapshot) -> bool:
 def _difference(trade: Trade, books: Books, snapshot: Snapshot) -> Decimal:
     """What the account shows beyond what the journal explains, in the trade's direction."""
     key = (trade.account, trade.con_id)
-    unexplained = snapshot.position(*key) - books.beside.get(key, ZERO) - trade.signed
+    ours = sum((each.signed for each in books.trades if each.con_id == trade.con_id), ZERO)
+    unexplained = snapshot.position(*key) - books.beside.get(key, ZERO) - ours
     return unexplained if trade.side is Side.BUY else -unexplained
 
 

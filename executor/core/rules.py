@@ -150,7 +150,16 @@ def _of_gone_position(signal: Signal, view: View) -> Done:
 
 
 def _after_its_close(signal: Signal, trade: Trade) -> Decision:
-    """The trade that a signal closed is gone, and the owner has adopted another since: the signal must not touch that one."""
+    """The trade that a signal closed is gone; what is left of an earlier one is on hold, or the owner has adopted another.
+
+    The signal must not touch that one.
+    """
+    if trade.state is State.HOLD:
+        left = (
+            f"the trade in {signal.symbol} was closed; of an earlier one {abs(trade.held)} are left, and it is on hold"
+        )
+        done = Outcome.CLOSED if signal.is_exit else Outcome.REFUSED
+        return Done(done, f"{left}: choose on the page")
     if signal.is_exit:
         return Done(Outcome.CLOSED, f"the trade in {signal.symbol} was closed; the trade now open is a later one")
     return Done(

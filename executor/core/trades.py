@@ -245,7 +245,6 @@ class Trade:
     close_cause: CloseCause | None = None
     exit_reason: ExitReason | None = None
     tp_hit: bool = False
-    closed: bool = False
     adopted_price: Decimal | None = None  # what the owner paid for a position that was adopted
     unprotected_at: datetime | None = None  # since when the stop that was asked for is missing
     loose_at: datetime | None = None  # since when orders are live though nothing is held
@@ -259,6 +258,11 @@ class Trade:
     closed_at: datetime | None = None
     orders: tuple[Order, ...] = ()
     executions: tuple[Execution, ...] = ()  # all that it accounts for, in order
+
+    @property
+    def closed(self) -> bool:
+        """True if it is finished; one on hold is not, though it may have been before."""
+        return self.state.is_finished
 
     def order(self, ref: str) -> Order:
         """Return one order of it; KeyError where it has none of that reference."""

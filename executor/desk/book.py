@@ -21,7 +21,7 @@ from executor.core.brackets import is_ours
 from executor.core.conditions import AlarmKind
 from executor.core.outcomes import Outcome, SignalState
 from executor.core.ports import Fill
-from executor.core.trades import ZERO, Execution, Order, Trade
+from executor.core.trades import ZERO, Execution, Order, State, Trade
 from executor.desk.shelf import Shelf
 from executor.journal.journal import Journal
 from executor.journal.rows import Alarm, Block, Holding, InboxRow, Line, Meaning, describe
@@ -234,9 +234,16 @@ class Book:
         return sum(map(len, self._open.values()))
 
     def open_trade(self, con_id: int, symbol: str = "") -> Trade | None:
-        """Return the unfinished trade in a contract, of which there is at most one, or else the symbol's in another one."""
+        """Return the trade in a contract that signals mean, or else the symbol's in another one.
+
+        At most one is neither on hold nor on its way out. What is left of earlier ones counts where there is none.
+        """
         found = self._open.get(con_id) or self._symbols.get(symbol) or ()
-        return self.trade(min(found)) if found else None
+        return min((self.trade(trade_id) for trade_id in found), key=_last_of_all, default=None)
+
+    def of_others(self, trade: Trade) -> Decimal:
+        """Return what the other unfinished trades in a trade's contract hold, as it adds to the account's position."""
+        return sum((other.signed for other in self.in_contract(trade.con_id) if other.id != trade.id), ZERO)
 
     def last_ended(self, symbol: str) -> Trade | None:
         """Return the newest finished trade of a symbol, of those that ended lately; None where none did."""
@@ -531,3 +538,8 @@ class Book:
         for row in self._signals.values():
             if row.state is SignalState.DONE:
                 self._signals.forget(row.seq)
+
+
+def _last_of_all(trade: Trade) -> tuple[bool, bool, int]:
+    """Return by what a signal's trade is chosen: one on hold last, one that is being closed before it, the oldest first."""
+    return trade.state is State.HOLD, trade.state in (State.CANCELLING, State.CLOSING), trade.id

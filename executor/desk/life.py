@@ -167,8 +167,6 @@ class Life:
         self._alarms.state(AlarmKind.UNKNOWN_EXIT, text, str(trade.id), symbol=trade.symbol, trade_id=trade.id)
 
     def _held(self, trade: Trade, news: Entered) -> None:
-        if trade.closed and self._book.open_trade(trade.con_id) is None:
-            trade = replace(trade, closed=False)
         if news.event is not Event.DOUBT:  # a doubt brings its own
             trade = replace(trade, evidence=_evidence(trade))
         self._book.put(trade)
@@ -187,6 +185,7 @@ _CLOSED = {
     ExitReason.UNPROTECTED: "because no stop-loss could be placed",
     ExitReason.BY_HAND: "by hand in TWS",
     ExitReason.LIQUIDATED: "by IBKR: liquidated",
+    ExitReason.NETTED: "by an order of an earlier trade that filled late",
     ExitReason.UNKNOWN: "for an unknown reason",
     ExitReason.NEVER_FILLED: "without a fill",
 }

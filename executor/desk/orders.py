@@ -57,9 +57,6 @@ class Orders:
         if trade.state.is_finished:
             self._forget(trade_id)
             return
-        if trade.closed:  # finished once, on hold now, beside another trade in its contract: only its owner can act
-            self._tell(trade, self.moment(trade), None)
-            return
         for _ in range(MAX_STEPS):
             moment = self.moment(trade)
             step = next_step(trade, moment, self._policy) if self._gate.can_send else None
@@ -92,7 +89,7 @@ class Orders:
         """Return what the steps of a trade depend on besides the trade."""
         con_id, now = trade.con_id, self._clock.now()
         moment = Moment(
-            now, self._sight.shown(con_id), self._book.beside(con_id), self._gate.ready_since,
+            now, self._sight.shown(con_id), self._book.beside(con_id) + self._book.of_others(trade), self._gate.ready_since,
             counted=self._sight.is_counted(con_id), told=self._sight.was_told(con_id),
         )  # fmt: skip
         moment.lacking_since = self._since(self._lacking, trade.id, now if trade.lacks_executions else None)

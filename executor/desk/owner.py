@@ -23,6 +23,7 @@ from executor.desk.snapshots import may_be_live
 from executor.journal.rows import public_number
 
 _TOLD_LATER = "the trade log says when it is done, or why not"
+_LEAVES = (State.HOLD, State.CANCELLING, State.CLOSING)  # of such trades there may be several in one contract
 
 
 class Owner:
@@ -102,7 +103,11 @@ class Owner:
     # ---- trades on hold ----
 
     def _adopt(self, command: Command) -> str:
-        trade, snapshot = self._alone_on_hold(command)
+        trade, snapshot = self._on_hold(command)
+        if any(o.state not in _LEAVES for o in self._book.in_contract(trade.con_id)):
+            raise CommandRefused(
+                f"another trade in {trade.symbol} is open: this one can only be flattened or dismissed"
+            )
         if turned := self._turned_over(trade):
             if self._cancel_live(trade, snapshot):
                 return f"{trade.symbol} flipped: its orders are being cancelled first; press adopt again when they are gone"
@@ -113,7 +118,7 @@ class Owner:
         return f"{trade.symbol}: the trade continues with what the account shows ({decimal_text(held)})"
 
     def _flatten(self, command: Command) -> str:
-        trade, snapshot = self._alone_on_hold(command)
+        trade, snapshot = self._on_hold(command)
         if turned := self._turned_over(trade):
             if self._cancel_live(trade, snapshot):
                 return f"{trade.symbol} flipped: its orders are being cancelled first; press flatten again when they are gone"
@@ -127,15 +132,6 @@ class Owner:
                 f"{trade.symbol}: the account holds none of the trade; orders of it that still work are being cancelled"
             )
         return f"{trade.symbol}: its orders are being cancelled, then {decimal_text(held)} is closed at market; {_TOLD_LATER}"
-
-    def _alone_on_hold(self, command: Command) -> tuple[Trade, Snapshot]:
-        """Return what `_on_hold` does, for a trade whose position is its own."""
-        trade, snapshot = self._on_hold(command)
-        if any(other.id != trade.id for other in self._book.in_contract(trade.con_id)):
-            raise CommandRefused(
-                f"another trade in {trade.symbol} is open and owns the position: this one can only be dismissed"
-            )
-        return trade, snapshot
 
     def _cancel_live(self, trade: Trade, snapshot: Snapshot) -> bool:
         """Cancel the orders that may still fill; True if there are any."""

@@ -13,6 +13,7 @@ from common.clock import Clock
 from common.logs import get_logger
 from common.signals import decimal_text
 from executor.core.conditions import AlarmKind
+from executor.core.outcomes import ExitReason
 from executor.core.ports import Fill, OrderReport, Refusal, Status
 from executor.core.trades import Execution, Leg, Order, OrderState, State, Trade
 from executor.desk.alarms import Alarms
@@ -97,10 +98,26 @@ class Recorder:
         back = self._explained(fill, order, trade)
         if back > 0:
             trade = replace(trade, reduced=trade.reduced - back, exit_reason=None)
+        was_over = trade.closed
         trade = self._life.settle(trade)
+        if was_over and trade.state is State.HOLD:
+            self._net(trade)
         if back > 0 and trade.state is State.CLOSED:
             self._take_back_block(trade)
             self._life.end_again(trade)
+
+    def _net(self, late: Trade) -> None:
+        """A late fill against the trade that is open now has taken that much out of it: IBKR nets the two."""
+        open_now = self._book.open_trade(late.con_id)
+        if open_now is None or open_now.state is State.HOLD or late.signed * open_now.signed >= 0:
+            return
+        taken = min(abs(late.held), open_now.held)
+        text = f"an order of it filled late, and took {decimal_text(taken)} {late.symbol} out of the trade that is open now"
+        rest = late.reduced + taken.copy_sign(late.held)
+        self._book.put(replace(late, reduced=rest, hold_reason=text))
+        reason = ExitReason.NETTED if taken == open_now.held else open_now.exit_reason
+        self._life.settle(replace(open_now, reduced=open_now.reduced + taken, exit_reason=reason))
+        self._book.log("netted", f"trade {late.id}: {text}", symbol=late.symbol, trade_id=open_now.id)
 
     def _explained(self, fill: Fill, order: Order, trade: Trade) -> Decimal:
         """Return what an exit's execution explains that comes late, of before its quantity was missed."""

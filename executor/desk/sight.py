@@ -44,8 +44,8 @@ class Sight:
         return position.quantity if position else ZERO
 
     def shown_of(self, trade: Trade) -> Decimal:
-        """Return what the account shows of a trade, in its direction: all but what is the owner's own."""
-        shown = self.shown(trade.con_id) - self._book.beside(trade.con_id)
+        """Return what the account shows of a trade, in its direction: all but the owner's own and other trades'."""
+        shown = self.shown(trade.con_id) - self._book.beside(trade.con_id) - self._book.of_others(trade)
         return shown if trade.side is Side.BUY else -shown
 
     def unexplained(self, con_id: int) -> Decimal:

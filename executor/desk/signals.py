@@ -268,7 +268,7 @@ class Signals:
         if (row.state, row.trade_id) != (SignalState.CLOSING, trade.id):
             self._book.put_signal(replace(row, state=SignalState.CLOSING, trade_id=trade.id))
         self._orders.work(trade.id)
-        return self._book.open_trade(trade.con_id) is None
+        return self._book.trade(trade.id).closed
 
     def _enter(self, row: InboxRow, verdict: Verdict) -> None:
         """The decision, the intended orders and their ids in one change; they are sent after its commit."""

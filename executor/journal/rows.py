@@ -231,7 +231,7 @@ def trade_of(r: sqlite3.Row, orders: Iterable[Order], executions: Iterable[Execu
         valid_until=parse_utc(r["valid_until"]), timestamp=parse_utc(r["timestamp"]), stop_wanted=bool(r["stop_wanted"]),
         reduced=_exact(r["reduced"]), missed_at=_time(r["missed_at"]),
         close_cause=r["close_cause"] and CloseCause(r["close_cause"]),
-        exit_reason=r["exit_reason"] and ExitReason(r["exit_reason"]), tp_hit=bool(r["tp_hit"]), closed=bool(r["closed"]),
+        exit_reason=r["exit_reason"] and ExitReason(r["exit_reason"]), tp_hit=bool(r["tp_hit"]),
         adopted_price=_number(adopted), strategy_size=_number(r["strategy_size"]),
         unprotected_at=_time(r["unprotected_at"]), loose_at=_time(r["loose_at"]), hold_reason=r["hold_reason"],
         evidence=r["evidence"], closes_forgiven=r["closes_forgiven"], stops_forgiven=r["stops_forgiven"],

@@ -67,7 +67,17 @@ CREATE TABLE trades (
     filled_at      TEXT,                     -- first fill of the entry
     closed_at      TEXT
 );  -- not STRICT, which knows no NUMERIC: a number here reads as the integer or decimal that it is
-CREATE UNIQUE INDEX one_trade_per_contract ON trades (account, con_id) WHERE closed = 0;
+-- One trade in a contract; beside it there may be what is left of earlier ones, on hold or on its way out.
+CREATE UNIQUE INDEX one_trade_per_contract ON trades (account, con_id)
+    WHERE closed = 0 AND state NOT IN ('hold', 'cancelling', 'closing');
+CREATE INDEX unfinished_trades ON trades (con_id) WHERE closed = 0;
+-- One answer to "what is unfinished?": the file refuses a row in which state and column contradict each other.
+CREATE TRIGGER new_trade_closed_as_its_state_says BEFORE INSERT ON trades
+    WHEN NEW.closed <> (NEW.state IN ('closed', 'void'))
+    BEGIN SELECT RAISE(ABORT, 'closed and state contradict each other'); END;
+CREATE TRIGGER trade_closed_as_its_state_says BEFORE UPDATE ON trades
+    WHEN NEW.closed <> (NEW.state IN ('closed', 'void'))
+    BEGIN SELECT RAISE(ABORT, 'closed and state contradict each other'); END;
 CREATE INDEX trades_by_end ON trades (closed_at) WHERE closed = 1;
 CREATE INDEX trades_in_contract ON trades (con_id);
 

@@ -237,9 +237,11 @@ def test_flatten_of_a_finished_trade_does_not_touch_the_one_that_is_open(house: 
     house.broker.execute(stop, Decimal(10000), Decimal("1.18"))
     house.pass_time(5)
     with pytest.raises(CommandRefused, match="another trade in EURUSD is open"):
-        house.desk.command(Command(FLATTEN, trade_id=1))
-    press(house, DISMISS)
-    assert [t["state"] for t in house.trades()] == ["closed", "open"]
+        house.desk.command(Command(ADOPT, trade_id=1))
+    assert "the account holds none of the trade" in press(house, FLATTEN)
+    house.pass_time(10)
+    assert [t["state"] for t in house.trades()] == ["closed", "open"] and held(house) == 10000
+    assert house.desk.book.trade(2).held == 10000 and set(house.working().values()) == {Decimal(10000)}
 
 
 # ---- what a button answers: told from what happened, never from what was asked ----

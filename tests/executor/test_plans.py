@@ -17,7 +17,7 @@ from .fakes import START
 # The tables that grow with every trade; each has a name in every query below that reads it.
 GROWING = ("inbox", "trades", "orders", "fills", "events", "alarms")
 # Indexes that hold only what is not over yet: all of one may be read.
-OF_THE_PRESENT = ("one_trade_per_contract", "inbox_undone", "alarms_to_tell", "one_alarm_per_key")
+OF_THE_PRESENT = ("unfinished_trades", "inbox_undone", "alarms_to_tell", "one_alarm_per_key")
 OF_TRADES = {
     f"{name} of {which}": getattr(reading, name).format(which=getattr(queries, which, which))
     for name in ("TRADES", "ORDERS", "EXECUTIONS")

@@ -167,7 +167,8 @@ def test_keys_rotate_without_a_gap(relay: responses.RequestsMock, tmp_path: Path
         ({"json": {"hello": 1}}, "answered without signals"),
         ({"json": {"signals": [1]}}, "a signal that is not an object"),
         ({"body": '{"signals":[],"signals":[]}'}, "appears twice"),
-        ({"body": b"\xff\xfe"}, "not UTF-8"),
+        ({"body": b"\xff\xff"}, "not UTF-8"),
+        ({"body": b"\xff\xfe"}, "is UTF-16"),
         ({"body": module.requests.Timeout()}, "no answer in time"),
     ],
 )

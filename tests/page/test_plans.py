@@ -13,7 +13,7 @@ from executor.status import queries
 
 # query → how it must go through the tables that grow: by an index, or from the newest row back until the limit
 PLANS = {
-    "_OPEN": ["SCAN trades USING INDEX one_trade_per_contract"],
+    "_OPEN": ["SCAN trades USING INDEX unfinished_trades"],
     "_CLOSED": ["SCAN trades USING INDEX trades_by_end"],
     "_SIGNALS": ["SCAN inbox"],
     "_LOG": ["SCAN events"],
