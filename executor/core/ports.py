@@ -272,6 +272,8 @@ class Broker(Protocol):
     def request_contract(self, symbol: str, con_id: int = 0) -> None:
         """Ask for the contract a symbol means; the answer is `on_contract`, once, with the first price where one is to be had.
 
+        Asked again, the price is asked for anew if none is known, or none young enough.
+
         With a `con_id` it is asked for this very contract, whatever the symbol means by now (a future that has rolled on).
         """
         ...

@@ -13,6 +13,7 @@ from executor.desk.book import Book
 from executor.desk.gate import Gate
 
 COUNTED = timedelta(seconds=2)  # a snapshot so long after an execution counts it
+PRICE_TOLD = timedelta(seconds=5)  # so long the answer counts that there is no price
 LATE_POSITION = timedelta(seconds=5)  # how long a position report may lag behind our own execution
 
 
@@ -26,6 +27,7 @@ class Sight:
         self.unnamed: dict[int, str] = {}  # conId of a trade whose contract TWS does not name → its words
         self._positions: dict[int, Position] = {}  # conId → what the account shows
         self._by_id: dict[int, Contract] = {}
+        self._priceless: dict[str, datetime] = {}  # symbol → when TWS was last asked about it
         self._asked: set[tuple[str, int]] = set()  # questions: a symbol, and the conId where it is that one
         self._filled_at: dict[int, datetime] = {}  # conId → our last execution
         self._moved: dict[int, tuple[datetime, Decimal]] = {}  # conId → when its position last moved, and by how much
@@ -116,6 +118,16 @@ class Sight:
             self._ask(symbol)
         return self.contracts.get(symbol)
 
+    def awaits_price(self, symbol: str, con_id: int) -> bool:
+        """True while a price that is not known, or too old, is being asked for anew; an answer may be that there is none."""
+        if self._broker.price(con_id) is not None:
+            return False
+        told = self._priceless.get(symbol)
+        if told is not None and abs(self._clock.now() - told) < PRICE_TOLD:
+            return False
+        self._ask(symbol)
+        return True
+
     def contract_of(self, trade: Trade) -> Contract | None:
         """Return the contract of a trade; asked for again after a restart, by its number where its symbol means another."""
         if trade.con_id not in self._by_id:
@@ -133,6 +145,7 @@ class Sight:
             self.unnamed[con_id] = answer  # not asked again on this connection
         if con_id == 0:
             self._asked.discard((symbol, con_id))
+            self._priceless[symbol] = self._clock.now()
             self.contracts[symbol] = answer
 
     def forget_refusal(self, symbol: str) -> None:
@@ -142,6 +155,7 @@ class Sight:
     def forget_questions(self) -> None:
         """The connection is gone: what was asked on it is asked again on the next, and its positions are told again."""
         self._asked.clear()
+        self._priceless.clear()
         self._told.clear()
 
     def _ask(self, symbol: str, con_id: int = 0) -> None:

@@ -31,6 +31,10 @@ log = get_logger(__name__)
 STUCK = timedelta(seconds=60)  # how long beyond its validity a signal may go without an outcome
 _BEAT = timedelta(seconds=0.5)  # how soon a wait that no message ends is checked again
 _ACTS_ON_TRADE = (Action.CLOSE, Action.REDUCE)
+_NO_PRICE = (
+    "TWS gives no price of {} now, so its exits cannot be checked against the market: a stop on the wrong side would "
+    "trigger at once. Subscribe to its market data (delayed data will do), or send the alert without exits"
+)
 _BEING_LOOKED_UP = "the contract is being looked up in TWS"
 
 
@@ -127,8 +131,10 @@ class Signals:
             return Verdict(Wait(obstacle))
         bracket: Bracket | str | None = None
         if trade is None and row.signal.action is Action.OPEN and contract is not None and view.is_fresh:
-            bracket = plan_bracket(row.signal, row.signal_id, contract, self._broker.price(contract.con_id))
-            objection = self._objection(row) or (bracket if isinstance(bracket, str) else None)
+            price = self._broker.price(contract.con_id)
+            bracket = plan_bracket(row.signal, row.signal_id, contract, price)
+            unknown = _NO_PRICE.format(row.signal.symbol) if price is None and _has_exits(row) else None
+            objection = self._objection(row) or (bracket if isinstance(bracket, str) else unknown)
             view = replace(view, objection=objection)
         decision = decide(row.signal, view)
         return Verdict(decision, contract, bracket if isinstance(bracket, Bracket) else None)
@@ -179,9 +185,9 @@ class Signals:
             return None
         if action in _ACTS_ON_TRADE:
             return None if contract or self._book.contract_id(symbol) is not None else _BEING_LOOKED_UP
-        return self._entry_obstacle(contract, view)
+        return self._entry_obstacle(row, contract, view)
 
-    def _entry_obstacle(self, contract: Contract | None, view: View) -> str | None:
+    def _entry_obstacle(self, row: InboxRow, contract: Contract | None, view: View) -> str | None:
         if contract is None:
             return _BEING_LOOKED_UP
         if self._gate.resends:
@@ -191,6 +197,8 @@ class Signals:
         told = self._sight.is_counted(contract.con_id)
         if not told or (view.unknown_position and self._sight.may_lag(contract.con_id)):
             return "waiting for TWS to report the position after the last execution"
+        if _has_exits(row) and self._sight.awaits_price(row.signal.symbol, contract.con_id):
+            return "waiting for a price: the last one is too old to check the exits by"
         return None
 
     def _objection(self, row: InboxRow) -> str | None:
@@ -285,6 +293,10 @@ class Signals:
         self._book.finish_signal(row, Outcome.ENTERED, reason, trade.id)
         self._alarms.state(AlarmKind.STRATEGY_DIFFERS, None, signal.symbol)
         self._done(row)
+
+
+def _has_exits(row: InboxRow) -> bool:
+    return row.signal.tp is not None or row.signal.sl is not None
 
 
 def _without_contract(row: InboxRow, why: str) -> Done:

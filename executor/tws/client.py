@@ -367,10 +367,17 @@ class Tws:
         return await within(2, future)
 
     def watch(self, contract: Contract, *, delayed: bool = False) -> None:
-        """Subscribe to a contract's prices."""
+        """Subscribe to a contract's prices, in place of an earlier subscription to them."""
+        self.unwatch(contract)
         if delayed:
             self._ready_client().reqMarketDataType(_DELAYED)
         self._ready_client().reqMktData(self.wire.ticker(contract.con_id), _contract(contract), "", False, False, [])
+
+    def unwatch(self, contract: Contract) -> None:
+        """End the subscription to a contract's prices; what is not needed keeps no market data line."""
+        client = self._ready_client()
+        for request_id in self.wire.forget_ticker(contract.con_id):
+            client.cancelMktData(request_id)
 
     def _transport(self) -> Any:
         client = self._client

@@ -23,6 +23,9 @@ log = get_logger(__name__)
 
 _NO_SUCH_CONTRACT = 200
 _FIRST_PRICE_SECONDS = 1.0
+# IBKR allows 100 lines by default, for all that is logged in; the owner's own windows have theirs.
+# Source: IBKR, Market Data Lines.
+MOST_LINES = 60
 _CHOICES = 5
 _Question = tuple[str, int]  # a symbol; the contract that must be its, 0 for the one it means
 _WHOLE_UNITS = ("STK", "CASH", "FUT", "CFD")  # shares, units of the base currency, contracts
@@ -57,7 +60,10 @@ class Questions(Protocol):
         """Return the rows of a market rule: price from which, step."""
 
     def watch(self, contract: Contract, *, delayed: bool = False) -> None:
-        """Subscribe to a contract's prices."""
+        """Subscribe to a contract's prices, in place of an earlier subscription to them."""
+
+    def unwatch(self, contract: Contract) -> None:
+        """End the subscription to a contract's prices."""
 
 
 class Lookup:
@@ -70,6 +76,10 @@ class Lookup:
         self._asked: dict[_Question, asyncio.Task[None] | None] = {}
         self._delayed: set[int] = set()  # con_ids whose live prices TWS refused
         self._first_price: dict[int, asyncio.Event] = {}
+        self._lines: dict[
+            int, Contract
+        ] = {}  # con_id → contract whose prices are subscribed to, asked longest ago first
+        self.most_lines = MOST_LINES
 
     def known(self) -> list[Contract]:
         """Return the contracts that were looked up so far."""
@@ -85,6 +95,7 @@ class Lookup:
         """Take up a new connection: subscribe again to what is known, and ask again what was not answered."""
         wire = self._tws.wire
         wire.on_tick, wire.on_no_live_data, wire.on_data_lost = self._ticked, self._no_live_data, self._watch_anew
+        wire.on_too_many = self._too_many
         self._watch_anew()
         for question in list(self._asked):
             self.ask(*question)
@@ -96,8 +107,9 @@ class Lookup:
         """
         self._prices.forget()
         self._delayed.clear()
-        for contract in self._known.values():
-            self._tws.watch(contract)
+        lines, self._lines = self._lines, {}
+        for contract in lines.values():
+            self._watch(contract)
 
     def _start(self, question: _Question) -> asyncio.Task[None] | None:
         return asyncio.ensure_future(self._answer(question)) if self._tws.connected else None
@@ -118,6 +130,7 @@ class Lookup:
 
     async def _contract(self, question: _Question) -> Contract | str:
         if question in self._known:
+            await self._price_anew(self._known[question])
             return self._known[question]
         symbol, con_id = question
         try:
@@ -198,9 +211,32 @@ class Lookup:
             self._rules[rule] = steps
         return self._rules[rule]
 
+    async def _price_anew(self, contract: Contract) -> None:
+        """Subscribe again where no price is known, or none young enough: TWS begins a subscription with what it knows."""
+        if self._prices.price(contract.con_id) is None:
+            await self._first_price_of(contract)
+
+    def _watch(self, contract: Contract, *, delayed: bool = False) -> None:
+        """Subscribe to a contract's prices; the line that was asked about longest ago makes room where there are too many."""
+        self._lines.pop(contract.con_id, None)
+        while len(self._lines) >= self.most_lines:
+            self._tws.unwatch(self._lines.pop(next(iter(self._lines))))
+        self._lines[contract.con_id] = contract
+        self._prices.forget(contract.con_id)
+        self._tws.watch(contract, delayed=delayed)
+
+    def _too_many(self, con_id: int) -> None:
+        """TWS has no line left (code 101), since others use them too: take fewer, and give up those of long ago."""
+        contract = self._lines.pop(con_id, None)
+        if contract is not None and self._lines:
+            self.most_lines = min(self.most_lines, len(self._lines))
+            self._watch(contract)
+        elif con_id in self._first_price:
+            self._first_price[con_id].set()
+
     async def _first_price_of(self, contract: Contract) -> None:
         heard = self._first_price.setdefault(contract.con_id, asyncio.Event())
-        self._tws.watch(contract)
+        self._watch(contract)
         try:
             await within(_FIRST_PRICE_SECONDS, heard.wait())
         except TimeoutError:
@@ -218,7 +254,7 @@ class Lookup:
         contract = next((known for known in self._known.values() if known.con_id == con_id), None)
         if contract and con_id not in self._delayed:
             self._delayed.add(con_id)
-            self._tws.watch(contract, delayed=True)
+            self._watch(contract, delayed=True)
         elif con_id in self._first_price:
             self._first_price[con_id].set()
 

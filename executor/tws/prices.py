@@ -49,6 +49,9 @@ class Prices:
             return (said["bid"] + said["ask"]) / 2
         return said.get("last", said.get("close"))
 
-    def forget(self) -> None:
-        """Drop everything: the connection is gone, and earlier quotes no longer count."""
-        self._quotes.clear()
+    def forget(self, con_id: int | None = None) -> None:
+        """Drop a contract's quote, or everything: the subscription is a new one, and earlier quotes no longer count."""
+        if con_id is None:
+            self._quotes.clear()
+        else:
+            self._quotes.pop(con_id, None)

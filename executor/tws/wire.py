@@ -30,6 +30,7 @@ _CONNECTIVITY = {
 }  # fmt: skip
 # Market data not subscribed, or held by another session; source: IBKR Message Codes.
 _NO_LIVE_DATA = (354, 10089, 10090, 10168, 10186, 10197)
+_TOO_MANY_TICKERS = 101
 _CLIENT_ID_IN_USE = 326
 
 
@@ -91,11 +92,13 @@ class Wire:
         self._replies: dict[object, asyncio.Future[list[Any]]] = {}
         self._collected: dict[object, list[Any]] = {}
         self._tickers: dict[int, int] = {}  # request id → con_id
+        self._given_up: set[int] = set()  # request ids of subscriptions that were ended
         self._request_id = REQUEST_IDS
         self.closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.refused: asyncio.Future[BrokerUnavailable] = asyncio.get_running_loop().create_future()
         self.on_tick: Callable[[int], None] = lambda con_id: None
         self.on_no_live_data: Callable[[int, str], None] = lambda con_id, text: None
+        self.on_too_many: Callable[[int], None] = lambda con_id: None
         self.on_data_lost: Callable[[], None] = lambda: None
         self.on_notice: Callable[[int, str], None] = lambda code, text: None
         # error, text, whether the listener raised it (else the message could not be read)
@@ -131,6 +134,14 @@ class Wire:
         request_id = self.next_request_id()
         self._tickers[request_id] = con_id
         return request_id
+
+    def forget_ticker(self, con_id: int) -> list[int]:
+        """Return the request ids of a contract's subscriptions, whose ticks are heard no more."""
+        found = [request_id for request_id, of in self._tickers.items() if of == con_id]
+        for request_id in found:
+            del self._tickers[request_id]
+        self._given_up.update(found)
+        return found
 
     def trouble(self, error: BaseException | None, text: str) -> None:
         """Report that a message could not be read or processed: the snapshot in progress is incomplete."""
@@ -311,12 +322,22 @@ class Wire:
         elif request_id in self._replies:
             self._fail(request_id, RequestRefused(code, text))
         elif request_id in self._tickers:
-            if code in _NO_LIVE_DATA:
-                self.on_no_live_data(self._tickers[request_id], text)
+            self._no_quotes(request_id, code, text)
+        elif request_id in self._given_up:
+            self.on_notice(code, text)  # 300: it had ended by itself
         elif 0 < request_id < REQUEST_IDS:
             self._tell("on_refusal", Refusal(request_id, code, text))
         else:
             self._notice(code, text)
+
+    def _no_quotes(self, request_id: int, code: int, text: str) -> None:
+        """TWS refuses a subscription, or warns about it."""
+        self.on_notice(code, text)
+        if code in _NO_LIVE_DATA:
+            self.on_no_live_data(self._tickers[request_id], text)
+        elif code == _TOO_MANY_TICKERS:
+            self._given_up.add(request_id)
+            self.on_too_many(self._tickers.pop(request_id))
 
     def _connectivity(self, code: int, text: str) -> None:
         self.link_lost = text if _CONNECTIVITY[code] is Connectivity.LOST else ""

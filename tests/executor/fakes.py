@@ -42,6 +42,7 @@ class FakeBroker:
 
     clock: FakeClock
     market: Decimal | None = Decimal("1.19")
+    tick: Decimal | None = None  # the price that TWS tells when it is asked anew
     sent: list[Ticket] = field(default_factory=list)
     orders: dict[int, OrderReport] = field(default_factory=dict)
     tickets: dict[int, Ticket] = field(default_factory=dict)
@@ -53,6 +54,7 @@ class FakeBroker:
     deaf: bool = False  # orders never arrive
     gone: bool = False  # the transport is gone
     takes_cancels: bool = True  # off: a cancel gets no answer
+    asked: list[str] = field(default_factory=list)  # what was looked up
     cancels: list[int] = field(default_factory=list)  # what was asked to be cancelled
     hidden: frozenset[str] = frozenset()  # what a snapshot does not show: orders, executions, positions
     unheard: frozenset[str] = frozenset()  # facts that nobody is told, such as on_fill
@@ -73,6 +75,8 @@ class FakeBroker:
 
     def request_contract(self, symbol: str, con_id: int = 0) -> None:
         assert self.desk is not None
+        self.asked.append(symbol)
+        self.market = self.market or self.tick
         known = self.contracts.get(symbol) if not con_id else self.by_number.get(con_id)
         self.desk.on_contract(symbol, known or f"{symbol} is not known to IBKR", con_id)
 

@@ -53,6 +53,8 @@ class Asked:
 
     def watch(self, contract: Contract, delayed: bool = False) -> None: ...
 
+    def unwatch(self, contract: Contract) -> None: ...
+
 
 class Contradicted(Asked):
     """Knows the contract by its number alone, and refuses a number together with what contradicts it."""

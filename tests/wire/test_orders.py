@@ -373,6 +373,40 @@ async def test_delayed_prices_are_asked_for_where_live_ones_are_refused() -> Non
         assert tws.price(found.con_id) == Decimal("200")
 
 
+@on_loop
+async def test_price_that_went_stale_is_asked_for_anew() -> None:
+    """No tick came for 61 s: an entry's stop was then checked against nothing."""
+    async with paper() as server, client(server) as (tws, ear):
+        found = await looked_up(tws, ear, "EURUSD")
+        tws._prices._quotes[found.con_id].heard_at -= STALE_SECONDS + 1
+        assert tws.price(found.con_id) is None
+        tws.request_contract("EURUSD")
+        await until(lambda: len(ear.all("contract")) == 2 and tws.price(found.con_id) == Decimal("1.19"))
+
+
+@on_loop
+async def test_line_of_a_contract_that_is_not_needed_any_more_is_cancelled() -> None:
+    async with paper() as server, client(server) as (tws, ear):
+        tws.lookup.most_lines = 1
+        for symbol in ("EURUSD", "AAPL", "AAPL"):
+            found = await looked_up(tws, ear, symbol)
+            (session,) = server.gateway.sessions
+            await until(lambda: {one.con_id for one, *_ in session.feeds.quotes.values()} == {found.con_id})  # noqa: B023 - within its turn
+
+
+@on_loop
+async def test_no_line_left_at_tws_gives_up_one_of_long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Code 101 was not heard: the contract's price stayed unknown for good."""
+    from executor.paper import answers
+
+    monkeypatch.setattr(answers, "MAX_TICKERS", 1)
+    async with paper() as server, client(server) as (tws, ear):
+        for symbol in ("EURUSD", "AAPL"):
+            found = await looked_up(tws, ear, symbol)
+            await until(lambda: tws.price(found.con_id) is not None)  # noqa: B023 - within its turn
+        assert tws.lookup.most_lines == 1
+
+
 def test_old_and_senseless_prices_are_none() -> None:
     from common.clock import FakeClock
     from executor.tws.prices import Prices
