@@ -206,7 +206,8 @@ def _why_bare(case: Case) -> str:
     """Return why a trade is unprotected, once it has been for too long; else ""."""
     trade, moment = case.trade, case.moment
     since = trade.unprotected_at and min(trade.unprotected_at, moment.amiss_since or trade.unprotected_at)
-    why = _BARE.get(trade.state, "") if moment.left_for(trade) > 0 else ""
+    told_late = trade.state in (State.CANCELLING, State.CLOSING)  # what is shown may not count the entry yet
+    why = _BARE.get(trade.state, "") if told_late or moment.left_for(trade) > 0 else ""
     if case.contract_problem is not None:
         why = why or "TWS has not identified the contract yet, so no order can be sent"
     return why if why and case.lasted(since) else ""
@@ -279,6 +280,9 @@ def _waits(trade: Trade) -> tuple[datetime | None, str]:
     if trade.state is State.WORKING and entry is not None and entry.cancelling_since is not None:
         return entry.cancelling_since, "its entry is not cancelled yet"
     close = next((o for o in trade.legs(Leg.CLOSE) if o.state is OrderState.WORKING), None)
+    if close is None and trade.state is State.CLOSING and not trade.live:
+        since = max((o.done_at for o in trade.orders if o.done_at is not None), default=None)
+        return since, "TWS has not reported the position that is to be closed"
     if close is None:
         return None, ""
     return close.sent_at, close.held or "not filled yet (is the market closed?)"

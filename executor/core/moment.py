@@ -26,6 +26,7 @@ class Moment:
     lacking_since: datetime | None = None  # since when executions of live orders are missing
     amiss_since: datetime | None = None  # since when exits and position have not matched, or the stop has been missing
     less_since: datetime | None = None  # since when the account has shown as little of the trade as now
+    behind: Decimal = ZERO  # our executions that the position shown does not count yet, all others being known
     told: bool = True  # whether TWS has shown a position in this contract on this connection
     due: datetime | None = None  # the first instant at which an answer given here becomes another
 
@@ -44,6 +45,11 @@ class Moment:
     def shows_less(self, trade: Trade) -> bool:
         """True if the account shows less of a trade than its executions say."""
         return self.left_for(trade) < trade.held
+
+    def is_behind(self, trade: Trade) -> bool:
+        """True if the account shows less of a trade only because it does not count our last executions yet."""
+        behind = self.behind if trade.side is Side.BUY else -self.behind
+        return behind > 0 and self.left_for(trade) + behind == trade.held
 
     def has_lost(self, trade: Trade) -> bool:
         """True if the account shows less of a trade than it holds, and that is not merely told late."""

@@ -142,7 +142,7 @@ def _when_closing(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
         return _cancel_while_closing(trade, moment)
     if not moment.counted and any(o.filled for o in trade.legs(Leg.CLOSE)):
         return LookUp(f"part of {trade.symbol} was closed, and TWS has not reported the position since")
-    if moment.shows_less(trade):
+    if moment.shows_less(trade) and not moment.is_behind(trade):
         return LookUp(f"the account shows less {trade.symbol} than this trade holds")
     quantity = closable(trade, moment)
     if quantity <= 0:
@@ -162,7 +162,12 @@ def _cancel_while_closing(trade: Trade, moment: Moment) -> Step | None:
 
 
 def closable(trade: Trade, moment: Moment) -> Decimal:
-    """Return what may be closed: the trade's own quantity, never more than the broker still shows in that direction."""
+    """Return what may be closed: the trade's own quantity, never more than the broker still shows in that direction.
+
+    A position that is told late is what it will be when our executions are counted, once everything was read since.
+    """
+    if moment.is_behind(trade):
+        return trade.held
     return min(trade.held, max(moment.shown_for(trade), ZERO))
 
 

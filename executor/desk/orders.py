@@ -91,6 +91,7 @@ class Orders:
         moment = Moment(
             now, self._sight.shown(con_id), self._book.beside(con_id) + self._book.of_others(trade), self._gate.ready_since,
             counted=self._sight.is_counted(con_id), told=self._sight.was_told(con_id),
+            behind=self._sight.behind(con_id),
         )  # fmt: skip
         moment.lacking_since = self._since(self._lacking, trade.id, now if trade.lacks_executions else None)
         if self._gate.ready_since is not None:

@@ -8,6 +8,7 @@ from decimal import Decimal
 from common.clock import Clock
 from common.signals import Side
 from executor.core.ports import Broker, Contract, Fill, Position, Snapshot
+from executor.core.reconcile import CLOCKS_APART
 from executor.core.trades import ZERO, Trade
 from executor.desk.book import Book
 from executor.desk.gate import Gate
@@ -32,6 +33,7 @@ class Sight:
         self._filled_at: dict[int, datetime] = {}  # conId → our last execution
         self._moved: dict[int, tuple[datetime, Decimal]] = {}  # conId → when its position last moved, and by how much
         self._told: set[int] = set()  # contracts whose position TWS has shown on this connection
+        self._behind: dict[int, Decimal] = {}  # conId → our executions that its position has not followed
         self._uncounted: dict[int, datetime] = {}  # conId → our last execution, until the position is reported after it
 
     # ---- positions ----
@@ -73,6 +75,7 @@ class Sight:
     def moved(self, position: Position) -> None:
         """Take in a position report."""
         self._told.add(position.con_id)
+        self._follow(position.con_id, position.quantity - self.shown(position.con_id))
         self._moved[position.con_id] = self._clock.now(), position.quantity - self.shown(position.con_id)
         self._positions[position.con_id] = position
         self._uncounted.pop(position.con_id, None)
@@ -84,10 +87,37 @@ class Sight:
         came_first = moved_at is not None and by == fill.signed and now - moved_at <= COUNTED
         if not came_first and not self._book.knows(fill.exec_root):
             self._uncounted[fill.con_id] = now
+            if fill.order_ref:
+                self._behind[fill.con_id] = self._behind.get(fill.con_id, ZERO) + fill.signed
+
+    def _follow(self, con_id: int, by: Decimal) -> None:
+        """A position moved by so much: it follows our executions, or what it says is something else."""
+        left = self._behind.get(con_id, ZERO) - by
+        if by and (left == 0 or left * by < 0):
+            self._behind.pop(con_id, None)
+        elif by and con_id in self._behind:
+            self._behind[con_id] = left
+
+    def behind(self, con_id: int) -> Decimal:
+        """Return our executions that a position does not count yet, though everything was read after the last of them.
+
+        0 where it is not known to be only that: an execution of anybody else's would have been read as well.
+        """
+        at = self._filled_at.get(con_id)
+        if con_id not in self._behind or self.last is None or at is None:
+            return ZERO
+        read = (self.last.begun_at or self.last.taken_at) > at
+        others = (f for f in self.last.fills if f.con_id == con_id and not self._book.is_attributed(f.exec_root))
+        traded = any(f.at >= at - CLOCKS_APART for f in others)
+        return self._behind[con_id] if read and not traded else ZERO
 
     def read(self, snapshot: Snapshot, account: str) -> None:
         """Take in all positions of a complete snapshot."""
-        self._positions = {p.con_id: p for p in snapshot.positions if p.account == account}
+        shown = {p.con_id: p for p in snapshot.positions if p.account == account}
+        for con_id in list(self._behind):
+            after = shown[con_id].quantity if con_id in shown else ZERO
+            self._follow(con_id, after - self.shown(con_id))
+        self._positions = shown
         self._told.update(self._positions)
         for con_id in [c for c, at in self._uncounted.items() if snapshot.taken_at - at >= COUNTED]:
             del self._uncounted[con_id]
@@ -157,6 +187,7 @@ class Sight:
         self._asked.clear()
         self._priceless.clear()
         self._told.clear()
+        self._behind.clear()
 
     def _ask(self, symbol: str, con_id: int = 0) -> None:
         if (symbol, con_id) not in self._asked and self._gate.ready_since:

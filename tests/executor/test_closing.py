@@ -278,3 +278,50 @@ def test_close_called_filled_after_its_first_part_is_not_sent_for_the_rest_again
     house.broker.execute(close.order_id, Decimal(6000), Decimal("1.19"))
     house.pass_time(1)
     assert closes(house) == [10000] and house.trades()[0]["closed"] == 1 and house.broker.quantity[EURUSD.con_id] == 0
+
+
+@pytest.mark.parametrize("exits", [{"tp": "1.20", "sl": "1.18"}, {}])
+@pytest.mark.parametrize("late", [15, 45])
+def test_close_does_not_wait_for_a_position_that_is_told_late(late: int, exits: dict[str, str]) -> None:
+    """It stood for 15 to 31 s without its exits: everything was read, and only its own entry was not counted yet."""
+    broker = LatePositions(FakeClock(START))
+    broker.hidden = frozenset({"positions"})
+    house = House.build(broker=broker).connect()
+    house.signal("open", side="buy", size="10000", **exits)
+    house.signal("close")
+    house.pass_time(6)
+    assert closes(house) == [10000] and house.trades()[0]["closed"] == 1
+    house.pass_time(late - 6)
+    broker.hidden = frozenset()
+    broker.tell()
+    house.connect()
+    house.pass_time(8)
+    assert closes(house) == [10000] and house.alarms() == [] and house.desk.owner.unknown_positions() == []
+
+
+def test_close_that_waits_for_its_position_is_told_in_time(tmp_path: Path) -> None:
+    """After a restart nothing says that the position is merely late: the close waits, and somebody must know."""
+    broker = LatePositions(FakeClock(START))
+    house = House.build(str(tmp_path / "trade_state.db"), broker=broker).connect()
+    buy(house)
+    broker.takes_cancels = False
+    house.signal("close")
+    broker.hidden = frozenset({"positions"})
+    later = house.restart(str(tmp_path / "trade_state.db")).connect()
+    broker.takes_cancels = True
+    for leg in ("T1", "S1"):
+        broker.cancel(broker.id_of(leg))
+    later.pass_time(11)
+    assert closes(later) == [] and {"unprotected", "close waits"} <= set(later.alarms())
+
+
+def test_position_that_the_owner_took_is_not_taken_for_one_that_is_late() -> None:
+    """He sold while the position of the entry was on its way: TWS tells of his execution, and nothing more is sold."""
+    broker = LatePositions(FakeClock(START))
+    house = House.build(broker=broker).connect()
+    buy(house)
+    broker.by_hand(EURUSD, Decimal(-10000), Decimal("1.19"))
+    broker.late = None
+    house.signal("close")
+    house.pass_time(20)
+    assert closes(house) == [] and house.trades()[0]["closed"] == 1
