@@ -126,6 +126,19 @@ def verify(
     return id
 
 
+def proofs(keys: SigningKeys, challenge: str) -> list[str]:
+    """Return, newest key first, what only who has a key can answer a challenge with; the challenger makes a new one each time.
+
+    It tells nothing of a key, and is no signature of any signal: what is signed there begins with an id, without blanks.
+    """
+    return [found.hex() for found in keys.signatures(f"proof {challenge}".encode())]
+
+
+def proof_of(token: str, keys: SigningKeys, challenge: str) -> str:
+    """Return what only who has a token and the newest of the keys can answer a challenge with."""
+    return proofs(keys, f"{challenge} of {_digest(token).hex()}")[0]
+
+
 def same_secret(candidate: str | bytes, secrets: Iterable[str | bytes]) -> bool:
     """True if candidate is one of the secrets, in a time that does not reveal where they differ."""
     return same_secret_any([candidate], secrets)

@@ -17,7 +17,7 @@ from common.clock import Clock
 from common.errors import UnauthenticSignal
 from common.logs import get_logger, never_log
 from common.secret import Rotating, Secret
-from common.signing import SigningKeys, same_secret, verify
+from common.signing import SigningKeys, proof_of, proofs, same_secret, verify
 from relay.addresses import parse_address
 from relay.settings import RelaySettings
 
@@ -92,6 +92,12 @@ class Credentials:
                 log.info("signature_refused", reason=exc.message)
             return False
         return True
+
+    def proven(self, challenge: str) -> dict[str, list[str]]:
+        """Return proofs of the signing keys and of the executor's tokens, each newest first; see common.signing."""
+        keys = self._signing.now()
+        tokens = [proof_of(token.decode(), keys, challenge) for token in self._executors.now()]
+        return {"signing_keys": proofs(keys, challenge), "executor_tokens": tokens}
 
     def signing_keys(self) -> SigningKeys:
         """Return the keys that every accepted signal is signed with."""

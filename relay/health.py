@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from threading import Lock
@@ -14,12 +15,13 @@ from common.errors import QueueError
 from common.version import VERSION
 from relay.context import Relay
 from relay.pending.base import MODES, Readiness, Stats
-from relay.problems import HEADERS, reply
+from relay.problems import HEADERS, RequestRefused, reply
 from relay.views import require_executor, response
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
+CHALLENGE_PATTERN = "[0-9a-f]{32}"
 READY_FOR_SECONDS = 1.0  # outsiders may ask as often as they like: the disk is not tried each time
 
 
@@ -49,6 +51,12 @@ def blueprint(relay: Relay) -> Blueprint:
         value = {"signing_keys": relay.credentials.signing_keys().fingerprints(), "queue": _queue(relay)}
         return response(reply(200, value, {"X-Relay-Time": utc_text(now)}))
 
+    def proof(challenge: str) -> Response:
+        """Prove to anyone that this is the relay which has its secrets, and show none of them."""
+        if not re.fullmatch(CHALLENGE_PATTERN, challenge, re.ASCII):
+            raise RequestRefused("not-found")
+        return response(reply(200, relay.credentials.proven(challenge)))
+
     def metrics() -> Response:
         require_executor(relay)
         return Response(metrics_text(relay), 200, HEADERS, "text/plain; version=0.0.4; charset=utf-8")
@@ -61,6 +69,7 @@ def blueprint(relay: Relay) -> Blueprint:
     web.get("/healthz", provide_automatic_options=False)(healthz)
     web.get("/readyz", provide_automatic_options=False)(readyz)
     web.get("/v1/status", provide_automatic_options=False)(status)
+    web.get("/v1/proof/<challenge>", provide_automatic_options=False)(proof)
     web.get("/metrics", provide_automatic_options=False)(metrics)
     web.get("/openapi.json", provide_automatic_options=False)(openapi)
     return web

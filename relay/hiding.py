@@ -17,7 +17,7 @@ def hidden(text: str, secrets: Collection[str]) -> str:
 
     A text in which one was escaped comes back unescaped: it is for a person to read, not to be parsed.
 
-    >>> hidden("a note: s\\\\u0065cret, or s%65cret", ["secret"])
+    >>> hidden("a note: hunt\\\\u0065r2, or hunt%65r2", ["hunter2"])
     'a note: [secret], or [secret]'
     """
     found = _plainly(text, secrets)
@@ -44,7 +44,7 @@ def _text(text: str, secrets: Collection[str]) -> str:
 
 def _plainly(text: str, secrets: Collection[str]) -> str:
     for secret in sorted(secrets, key=len, reverse=True):
-        for written in (secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]):
+        for written in {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}:
             text = text.replace(written, HIDDEN)
     return scrub(text)
 

@@ -170,6 +170,10 @@ _SCHEMAS: dict[str, Schema] = {
         },
         ["mode", "depth", "dead", "oldest_at", "last_poll_at"],
     ),
+    "Proof": _object(
+        {name: {"type": "array", "items": {"type": "string"}} for name in ("signing_keys", "executor_tokens")},
+        ["signing_keys", "executor_tokens"],
+    ),
     "Health": _object({"status": {"const": "ok"}}, ["status"]),
     "Ready": _object(
         {
@@ -228,6 +232,12 @@ _PATH_SECRET = {
     "description": "For senders that can change neither body nor headers.",
 }  # fmt: skip
 
+_CHALLENGE = {
+    "name": "challenge", "in": "path", "required": True,
+    "schema": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+    "description": "Any 16 bytes, new each time.",
+}  # fmt: skip
+
 
 def _paths() -> Schema:
     bearer = _EXECUTOR
@@ -246,6 +256,10 @@ def _paths() -> Schema:
             "get": _operation(
                 "Key fingerprints, and the queue", None, _answers({200: "Status"}, [401, 429]), bearer
             )
+        },
+        "/v1/proof/{challenge}": {
+            "parameters": [_CHALLENGE],
+            "get": _operation("Proof of its secrets, without them", None, _answers({200: "Proof"}, [404]), []),
         },
         "/healthz": {"get": _operation("Is the process alive", None, _answers({200: "Health"}, []), [])},
         "/readyz": {"get": _operation("Can it accept alerts", None, _answers({200: "Ready"}, [503]), [])},

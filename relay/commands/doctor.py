@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import http.client
 import json
+import secrets
 import socket
 import ssl
 import sys
@@ -36,7 +37,7 @@ from common.checkup import (
 from common.clock import SystemClock
 from common.errors import QueueError
 from common.settings import click_options, setting
-from common.signing import SigningKeys
+from common.signing import SigningKeys, proof_of, proofs
 from relay.pending import open_pending
 from relay.pending.base import Pending, Stats
 from relay.settings import RelaySettings
@@ -102,24 +103,26 @@ def _port(settings: DoctorSettings) -> Finding:
 def _is_ours(
     what: str, settings: DoctorSettings, connection: http.client.HTTPConnection, where: str, remedy: str
 ) -> Finding:
-    """Check whether the listener there is a relay with these secrets; never show a stranger the token."""
+    """Check whether the listener there is a relay with these secrets. None is sent: it must prove that it has them."""
+    challenge = secrets.token_hex(16)
     try:
         status, value = _get(connection, "/openapi.json")
         if _title(value) != DOCUMENT_TITLE:
             return wrong(what, f"{where} is used by a program that is not a relay (it answered {status})", remedy)
-        status, value = _get(connection, "/v1/status", settings.executor_tokens.items()[0])
+        status, value = _get(connection, f"/v1/proof/{challenge}")
     except (OSError, http.client.HTTPException) as exc:
         return wrong(what, f"{where} is used by a program that is not a relay ({type(exc).__name__})", remedy)
-    if status == 401:
-        found = f"the relay at {where} runs with a different RELAY_EXECUTOR_TOKENS"
-        return wrong(what, found, "restart it, or run the doctor with its environment and in its directory")
-    if status != 200 or not isinstance(value.get("signing_keys"), list):
+    if status != 200 or not all(isinstance(value.get(name), list) for name in ("signing_keys", "executor_tokens")):
         return wrong(what, f"the relay at {where} is a different version (it answered {status})", "upgrade it")
-    own = SigningKeys.parse(",".join(settings.signing_secrets.items())).fingerprints()
-    if value["signing_keys"] != own:
-        found = f"the relay at {where} signs with {_list(value['signing_keys'])}; the settings say {_list(own)}"
-        return wrong(what, found, "restart it, or run the doctor with its environment and in its directory")
-    return ok(what, f"the relay at {where} answers, and signs with {_list(own)}")
+    keys = SigningKeys.parse(",".join(settings.signing_secrets.items()))
+    if value["signing_keys"] != proofs(keys, challenge):
+        return wrong(what, f"the relay at {where} runs with a different RELAY_SIGNING_SECRETS", _REMEDY_ANOTHER)
+    if value["executor_tokens"] != [proof_of(token, keys, challenge) for token in settings.executor_tokens.items()]:
+        return wrong(what, f"the relay at {where} runs with a different RELAY_EXECUTOR_TOKENS", _REMEDY_ANOTHER)
+    return ok(what, f"{where} answers, and signs with {_list(keys.fingerprints())}")
+
+
+_REMEDY_ANOTHER = "restart it, or run the doctor with its environment and in its directory"
 
 
 def _title(document: Mapping[str, Any]) -> object:
@@ -127,9 +130,9 @@ def _title(document: Mapping[str, Any]) -> object:
     return info.get("title") if isinstance(info, dict) else None
 
 
-def _get(connection: http.client.HTTPConnection, path: str, token: str = "") -> tuple[int, dict[str, Any]]:
+def _get(connection: http.client.HTTPConnection, path: str) -> tuple[int, dict[str, Any]]:
     try:
-        connection.request("GET", path, headers={"Authorization": f"Bearer {token}"} if token else {})
+        connection.request("GET", path)
         answer = connection.getresponse()
         body = answer.read(100_000)
     finally:

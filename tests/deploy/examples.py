@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -60,12 +60,12 @@ def run(doctor: click.Command, *flags: str, env: Mapping[str, str]) -> Report:
 
 @contextmanager
 def serving(
-    answer: Mapping[str, Any] | bytes,
+    answer: Mapping[str, Any] | bytes | Callable[[str], Mapping[str, Any]],
     tls: trustme.LeafCert | None = None,
     tokens: list[str | None] | None = None,
     **headers: str,
 ) -> Iterator[int]:
-    """An HTTP server on a free port that answers every GET alike, by TLS where a certificate is given.
+    """An HTTP server on a free port that answers every GET alike, or by its path; by TLS where a certificate is given.
 
     `tokens` gets what each request presented.
     """
@@ -74,7 +74,8 @@ def serving(
         def do_GET(self) -> None:
             if tokens is not None:
                 tokens.append(self.headers["Authorization"])
-            body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+            found = answer(self.path) if callable(answer) else answer
+            body = found if isinstance(found, bytes) else json.dumps(found).encode()
             self.send_response(200)
             for name, value in {"Content-Length": str(len(body)), **headers}.items():
                 self.send_header(name.replace("_", "-"), value)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import requests
 import trustme
 
 from relay.commands import doctor as module
@@ -111,6 +112,38 @@ def test_another_program_has_the_port() -> None:
     assert asked == [None], "a stranger is not shown our token"
 
 
+PROOFS = "signing_keys", "executor_tokens"
+STRANGERS: dict[str, dict[str, object]] = {
+    "a page titled like ours": {"info": {"title": module.DOCUMENT_TITLE}},
+    "empty proofs": {"info": {"title": module.DOCUMENT_TITLE}, **{name: [] for name in PROOFS}},
+    "proofs that are no texts": {"info": {"title": module.DOCUMENT_TITLE}, **{name: [1, {}] for name in PROOFS}},
+    "proofs of an earlier challenge": {
+        "info": {"title": module.DOCUMENT_TITLE},
+        "signing_keys": module.proofs(module.SigningKeys.parse(ENVIRONMENT["RELAY_SIGNING_SECRETS"]), "0" * 32),
+        "executor_tokens": ["0" * 64],
+    },
+}
+
+
+@pytest.mark.parametrize("answer", STRANGERS.values(), ids=STRANGERS.keys())
+def test_stranger_that_looks_like_a_relay_is_given_nothing(answer: dict[str, object]) -> None:
+    asked: list[str | None] = []
+    with serving(answer, tokens=asked) as port:
+        found = look("--port", str(port))
+    assert found.wrong == ["port"] and asked == [None, None]
+
+
+def test_proof_shows_no_secret_and_is_another_each_time(started: RelayProcess) -> None:
+    def ask(challenge: str) -> requests.Response:
+        return requests.get(f"{started.url}/v1/proof/{challenge}", timeout=10)
+
+    answers = [ask(letter * 32) for letter in "ab"]
+    assert [answer.status_code for answer in answers] == [200, 200] and answers[0].json() != answers[1].json()
+    assert not [value for value in ENVIRONMENT.values() for answer in answers if value in answer.text]
+    for challenge in ("a" * 31, "A" * 32, "a" * 33, "%0a" + "a" * 32, "a" * 32 + "%0a"):
+        assert ask(challenge).status_code == 404, challenge
+
+
 def test_the_running_relay_has_another_token(started: RelayProcess) -> None:
     found = look("--port", str(started.port), RELAY_EXECUTOR_TOKENS="another-token-than-it-has")
     assert found.wrong == ["port"]
@@ -193,10 +226,17 @@ def trusted(authority: trustme.CA, here: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("SSL_CERT_FILE", str(here / "ca.pem"))
 
 
-def status(key: str = "") -> dict[str, object]:
-    keys = key or ENVIRONMENT["RELAY_SIGNING_SECRETS"]
-    fingerprints = module.SigningKeys.parse(keys).fingerprints()
-    return {"signing_keys": fingerprints, "queue": None, "info": {"title": module.DOCUMENT_TITLE}}
+def status(key: str = "") -> Callable[[str], dict[str, object]]:
+    """A relay's answers, by path."""
+    keys = module.SigningKeys.parse(key or ENVIRONMENT["RELAY_SIGNING_SECRETS"])
+
+    def answer(path: str) -> dict[str, object]:
+        challenge = path.rpartition("/")[2]
+        tokens = [module.proof_of(ENVIRONMENT["RELAY_EXECUTOR_TOKENS"], keys, challenge)]
+        proven = {"signing_keys": module.proofs(keys, challenge), "executor_tokens": tokens}
+        return {"info": {"title": module.DOCUMENT_TITLE}} if path == "/openapi.json" else proven
+
+    return answer
 
 
 @pytest.mark.usefixtures("trusted")

@@ -200,6 +200,10 @@ ANSWERS: dict[str, dict[str, Callable[[Path], Any]]] = {
     },
     "GET /v1/status": watched("/v1/status", EXECUTOR, closed=True),
     "GET /metrics": watched("/metrics", EXECUTOR, closed=True),
+    "GET /v1/proof/{challenge}": {
+        "200": lambda p: Web(p).get("/v1/proof/" + "0" * 32),
+        "404": lambda p: Web(p).get("/v1/proof/x"),
+    },
     "GET /healthz": watched("/healthz", {}, closed=False),
     "GET /openapi.json": watched("/openapi.json", {}, closed=False),
     "GET /readyz": {

@@ -203,6 +203,7 @@ def test_5_000_mutated_requests_never_fail_inside(tmp_path: Path) -> None:
 ANYTHING = {
     f"{method.decode()} {path}": http(b"{}", path, (b"Origin: https://evil.example", *headers), method)
     for path in ("/webhook", f"/webhook/{SECRET}", "/v1/lease", "/v1/ack", "/v1/nack", "/v1/status", "/healthz",
+                 "/v1/proof/" + "0" * 32,
                  "/readyz", "/metrics", "/openapi.json", "/", "/nothing", "/favicon.ico")
     for method in (b"GET", b"POST", b"HEAD", b"OPTIONS", b"DELETE")
     for headers in ((b"Authorization: " + EXECUTOR["Authorization"].encode(),),)
