@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable
 
 # Where TradingView sends from; source: TradingView support, "How to configure webhook alerts".
@@ -10,6 +11,15 @@ TRADINGVIEW = ("52.89.214.238", "34.212.75.30", "54.218.53.128", "52.32.178.7")
 # Peers that may speak for a sender when RELAY_PROXY_HOPS says that there is a proxy.
 NEAR = ("127.0.0.0/8", "::1", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
 PRESETS = {"tradingview": TRADINGVIEW, "near": NEAR}
+# An address as nginx, Azure, AWS and RFC 7239 write it: bare, with a port, in brackets, in quotes; IPv6 with a zone.
+_WRITTEN = re.compile(
+    r"""(?P<quote>"?)
+    (?: (?P<with_port>[0-9.]{7,15}):[0-9]{1,5}
+      | \[(?P<bracketed>[0-9A-Fa-f:.]{2,45})(?:%[0-9A-Za-z._~-]{1,64})?\](?::[0-9]{1,5})?
+      | (?P<bare>[0-9A-Fa-f:.]{2,45})(?:%[0-9A-Za-z._~-]{1,64})? )
+    (?P=quote)""",
+    re.VERBOSE | re.ASCII,
+)
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -41,16 +51,14 @@ def parse_address(text: str) -> Address | None:
     >>> [str(parse_address(text)) for text in ("52.89.214.238:443", "[::ffff:10.0.0.1]:80", "fe80::1%eth0", '"')]
     ['52.89.214.238', '10.0.0.1', 'fe80::1', 'None']
     """
-    text = text.strip().strip('"')
-    if text.startswith("["):
-        text = text[1:].partition("]")[0]
-    elif text.count(":") == 1:
-        text = text.partition(":")[0]
+    found = _WRITTEN.fullmatch(text.strip(" \t"))
+    if found is None:
+        return None
     try:
-        found = ipaddress.ip_address(text.partition("%")[0])
+        address = ipaddress.ip_address(found["bare"] or found["with_port"] or found["bracketed"])
     except ValueError:
         return None
-    return getattr(found, "ipv4_mapped", None) or found
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def is_within(address: str, allowed: Iterable[Network]) -> bool:

@@ -50,6 +50,9 @@ class Relay:
     refused: Tally = field(default_factory=Tally)  # by code
     notices: deque[dict[str, str]] = field(default_factory=lambda: deque(maxlen=MOST_NOTICES))
     lines: LineLimit = field(default_factory=LineLimit)  # of refused credentials
+    address_lines: LineLimit = field(
+        default_factory=LineLimit
+    )  # of refused addresses: wrong secrets must not hide them
     closing: Event = field(default_factory=Event)  # set when the server stops: polls end at once
 
     def __post_init__(self) -> None:

@@ -138,7 +138,7 @@ class Intake:
         """Authenticate, validate and sign; return what is to be stored."""
         relay = self._relay
         if self._allowed and not is_within(request.address, self._allowed):
-            if relay.lines.allows(relay.clock.monotonic()):
+            if relay.address_lines.allows(relay.clock.monotonic()):
                 told = request.headers.get("x-forwarded-for", "")[:200]
                 log.warning("address_refused", address=request.address, forwarded=told)
             raise AddressRefused("not in RELAY_ALLOWED_ADDRESSES")
