@@ -1,7 +1,8 @@
 """The page's server: waitress, which runs on Windows too, in a thread of its own.
 
 A reader asks for news once a second and is answered at once, so a few threads serve many readers; no answer
-stays open, so nothing breaks when a laptop sleeps. Only a button may wait, for the trading loop.
+stays open, so nothing breaks when a laptop sleeps. Only a button may wait, for the trading loop. When too many
+connections are open, those that have been silent for longest are closed: strangers cannot keep the owner out.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from waitress.wasyncore import close_all, loop
 from common.errors import ConfigError
 
 _TURN_SECONDS = 1.0
+MOST_CONNECTIONS = 200
 _LIMITS: dict[str, Any] = {
     "threads": 8,
-    "connection_limit": 200,
+    "connection_limit": MOST_CONNECTIONS + 64,  # at this one nobody new is accepted: it is never reached
     "channel_timeout": 60,
     "cleanup_interval": 10,
     "max_request_body_size": 64 * 1024,
@@ -58,6 +60,17 @@ class PageServer:
     def _run(self) -> None:
         while self._sockets and not self._stopping.is_set():
             loop(timeout=_TURN_SECONDS, use_poll=True, map=self._sockets, count=1)
+            self._drop_silent()
+
+    def _drop_silent(self) -> None:
+        """Close the connections that nothing was heard of for longest, where there are too many; one that is answered stays."""
+        channels = self._server.active_channels
+        too_many = len(channels) - MOST_CONNECTIONS
+        if too_many <= 0:
+            return
+        silent = sorted((each for each in channels.values() if not each.requests), key=lambda each: each.last_activity)
+        for channel in silent[:too_many]:
+            channel.handle_close()
 
 
 def serve(app: Flask, host: str, port: int) -> PageServer:

@@ -12,6 +12,7 @@ import requests
 
 from common.errors import ConfigError
 from executor.status import PageServer, serve
+from executor.status.server import MOST_CONNECTIONS
 
 
 @pytest.fixture
@@ -92,6 +93,51 @@ def test_silent_connections_keep_nobody_out(server):
         connection.sendall(b"GET / HTTP/1.1\r\nHost: lo")
     assert ask(server).status_code == 200
     for connection in silent:
+        connection.close()
+
+
+STRANGERS = {
+    "nothing": b"",
+    "half a head": b"GET / HTTP/1.1\r\nHost: lo",
+    "half a body": b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\ntoken=",
+    "an answer that nobody reads": b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("data", STRANGERS.values(), ids=STRANGERS.keys())
+def test_no_number_of_strangers_keeps_the_owner_out(server, data):
+    """More than may be open at once; each new one, and the owner, takes the place of the one silent for longest."""
+    strangers = []
+    for _ in range(MOST_CONNECTIONS + 100):
+        strangers.append(socket.create_connection(("127.0.0.1", server.port)))
+        strangers[-1].sendall(data)
+    for _ in range(5):
+        assert ask(server).status_code == 200
+    assert len(server._server.active_channels) <= MOST_CONNECTIONS + 1
+    for connection in strangers:
+        connection.close()
+
+
+def test_connection_that_is_being_answered_is_not_dropped(busy, server, csrf):
+    """A button waits for the trading loop, and says nothing meanwhile."""
+    pressed, answered = threading.Event(), threading.Event()
+
+    def submit(command):
+        pressed.set()
+        return answered.wait(20) and "done"
+
+    server._app.extensions["page"].submit = submit
+    token, url = csrf(server._app.test_client()), f"http://127.0.0.1:{server.port}/trades/4/close"
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(
+            requests.post, url, data={"csrf_token": token, "confirm": "yes", "step": "do"}, timeout=30
+        )
+        assert pressed.wait(10)
+        strangers = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(MOST_CONNECTIONS + 20)]
+        assert ask(server).status_code == 200
+        answered.set()
+        assert waiting.result().status_code == 200
+    for connection in strangers:
         connection.close()
 
 
