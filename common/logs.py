@@ -15,7 +15,7 @@ import re
 import sys
 import threading
 import traceback
-from collections import deque
+from collections import Counter, deque
 from datetime import UTC, datetime
 from pathlib import PurePath
 from typing import Any, TextIO
@@ -23,6 +23,8 @@ from typing import Any, TextIO
 from common.clock import SystemClock, utc_text
 
 HIDDEN = "[secret]"
+MOST_LINES, WINDOW_SECONDS = 3000, 60.0  # of one kind in a minute
+LONGEST_VALUE = 2000  # characters of one field
 _SHORTEST_SECRET = 6
 _clock = SystemClock()
 _PLAIN = re.compile(r"[^\s\"=\\\x00-\x1f\x7f-\x9f\u2028\u2029]+")
@@ -110,7 +112,7 @@ def configure(program: str, json: bool | None = None, level: str = "INFO") -> No
 
     Readable is the default; `json` True is for machines that collect logs.
     """
-    handler = logging.StreamHandler(sys.stderr)
+    handler = Console(sys.stderr)
     handler.setFormatter(JsonLines(program) if json else ReadableLines(program))
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -164,6 +166,37 @@ def write_in_background() -> None:
             handler.setStream(BackgroundStream(handler.stream))
 
 
+class Console(logging.StreamHandler[TextIO]):
+    """Writes at most so many lines of one kind a minute, and says how many it left out.
+
+    A kind is an event of ours, or all lines of another library's logger. Whatever somebody outside can make us say,
+    or a fault makes us say again and again, fills no disk; what is said seldom is never left out.
+    """
+
+    def __init__(self, stream: TextIO | BackgroundStream, most: int = MOST_LINES) -> None:
+        super().__init__(stream)  # type: ignore[arg-type]  # it has the two methods that are used
+        self._most = most
+        self._start = float("-inf")
+        self._counts: Counter[tuple[str, str]] = Counter()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        now = _clock.monotonic()
+        if now - self._start >= WINDOW_SECONDS:
+            self._report()
+            self._start = now
+            self._counts.clear()
+        kind = record.name, str(record.msg) if isinstance(record, _Line) else ""
+        self._counts[kind] += 1
+        if self._counts[kind] <= self._most:
+            super().emit(record)
+
+    def _report(self) -> None:
+        for (name, event), count in self._counts.items():
+            if count > self._most:
+                fields = {"event": event or name, "count": count - self._most}
+                super().emit(_Line(__name__, logging.WARNING, "lines_left_out", fields, None))
+
+
 class ReadableLines(logging.Formatter):
     """`2026-11-23T09:15:00.123456Z INFO relay signal_accepted id=… symbol=EURUSD`."""
 
@@ -173,7 +206,7 @@ class ReadableLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         parts = [f"{name}={_readable(value)}" for name, value in _fields(record).items()]
-        event = _one_line(record.getMessage())
+        event = _short(scrub(_one_line(record.getMessage())))
         return scrub(" ".join([_instant(record), f"{record.levelname:7}", self._program, event, *parts]))
 
 
@@ -183,7 +216,7 @@ class JsonLines(ReadableLines):
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {"at": _instant(record), "level": record.levelname.lower(), "program": self._program}
         fields = {name: _plain(value) for name, value in _fields(record).items()}
-        line |= {"event": scrub(record.getMessage()), "logger": record.name, **fields}
+        line |= {"event": _short(scrub(record.getMessage())), "logger": record.name, **fields}
         return json_text.dumps(line, ensure_ascii=False)
 
 
@@ -200,7 +233,7 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
 
 def _plain(value: object) -> object:
     """Return a number, truth or nothing as it is, and all else as text without secrets."""
-    return value if value is None or isinstance(value, bool | int | float) else scrub(str(value))
+    return value if value is None or isinstance(value, bool | int | float) else _short(scrub(str(value)))
 
 
 def _where(error: BaseException) -> dict[str, str]:
@@ -212,9 +245,14 @@ def _where(error: BaseException) -> dict[str, str]:
 
 def _readable(value: object) -> str:
     text = str(value)
-    if text.isalnum() or _PLAIN.fullmatch(text):
+    if len(text) <= LONGEST_VALUE and (text.isalnum() or _PLAIN.fullmatch(text)):
         return text
-    return json_text.dumps(scrub(text), ensure_ascii=not text.isprintable())
+    return json_text.dumps(_short(scrub(text)), ensure_ascii=not text.isprintable())
+
+
+def _short(text: str) -> str:
+    """Return a text that is cut where it is too long; without secrets before, since of half of one nothing would be found."""
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}… ({len(text)} characters)"
 
 
 def _one_line(text: str) -> str:

@@ -230,8 +230,11 @@ SLOW: dict[str, Does] = {
 
 
 @pytest.mark.parametrize("does", HOSTILE.values(), ids=HOSTILE.keys())
-def test_no_answer_makes_the_executor_do_more_than_a_little(hostile: Callable[[Does], Home], does: Does) -> None:
+def test_no_answer_makes_the_executor_do_more_than_a_little(
+    hostile: Callable[[Does], Home], does: Does, caplog: pytest.LogCaptureFixture
+) -> None:
     home = hostile(does)
+    caplog.clear()
     before = home.journal_bytes()
     began = time.process_time()
     home.poll()
@@ -239,7 +242,8 @@ def test_no_answer_makes_the_executor_do_more_than_a_little(hostile: Callable[[D
     assert min(home.pauses) > 0 and max(home.pauses) <= 60
     assert len(home.alarms()) <= 2 and home.journal_bytes() - before < MB, home.alarms()
     assert home.house.trades() == [] and b"AAAAAAAA" not in home.path.read_bytes()
-    assert len(home.relay.asked) <= 2 * TURNS
+    assert len(home.relay.asked) <= 2 * TURNS and len(caplog.records) <= 2 * TURNS
+    assert len("".join(repr(getattr(record, "fields", "")) for record in caplog.records)) < 2000 * TURNS
 
 
 LARGE = ("an endless body", "a body that says it has a terabyte", "a gzip bomb", "150,000 empty objects", "nesting")
