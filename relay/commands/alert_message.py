@@ -11,10 +11,13 @@ import click
 from common.fields import NUMBER_PATTERN
 
 # Placeholders; source: TradingView, "How to use a variable value in alert" and "Strategy alerts".
-# `{{timenow}}` has whole seconds only, so an id also names what was done: two orders of one strategy in one
-# second differ, a resend of one alert does not.
+# `{{timenow}}` has whole seconds only, so an id also names what was done, and the position before and after: two orders
+# of one strategy in one second differ, also two fills of one exit; a resend of one alert does not.
 _INDICATOR_ID = "-{{ticker}}-{{interval}}-{{timenow}}"
-_STRATEGY_ID = "-{{ticker}}-{{strategy.order.id}}-{{strategy.order.action}}-{{timenow}}"
+_STRATEGY_ID = (
+    "-{{ticker}}-{{strategy.order.id}}-{{strategy.order.action}}-{{strategy.prev_market_position_size}}"
+    "-{{strategy.market_position}}-{{strategy.market_position_size}}-{{timenow}}"
+)
 KINDS = ("open", "close", "strategy")
 
 

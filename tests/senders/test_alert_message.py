@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from relay.__main__ import main
 from tests.relay.examples import SECRET
-from tests.relay.process import RelayProcess, run_command
+from tests.relay.process import ROOT, RelayProcess, run_command
 from tests.senders.tradingview import fill, post
 
 
@@ -88,6 +88,9 @@ OTHER = [
     {"ticker": "GBPUSD"},
     {"strategy__order__action": "sell"},
     {"strategy__order__id": "Long 2"},
+    {"strategy__market_position_size": "20000"},
+    {"strategy__prev_market_position_size": "5000"},
+    {"strategy__market_position": "short"},
 ]
 
 
@@ -97,6 +100,32 @@ def test_ids_differ_from_alert_to_alert_and_a_resend_is_the_same_alert(relay: Re
     assert len(set(ids)) == len(OTHER) and max(map(len, ids)) <= 128
     answers = [post(f"{relay.url}/webhook/{SECRET}", fill(text)) for _ in range(4)]
     assert [each.status_code for each in answers] == [202, 200, 200, 200]
+
+
+FILLS = [
+    # of one exit in one second: position and size after, and before
+    [("long", "20", "long", "50"), ("flat", "0", "long", "20")],
+    [("short", "7", "short", "9"), ("short", "5", "short", "7"), ("flat", "0", "short", "5")],
+    [("long", "20", "long", "50"), ("short", "20", "long", "20")],
+]
+
+
+def documented(path: str) -> str:
+    """Return the first strategy message of a page."""
+    return next(
+        text
+        for text in re.findall(r"```json\n(.+?)```", (ROOT / path).read_text("utf-8"), re.DOTALL)
+        if "prev_" in text
+    )
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/how-to/tradingview.md", "docs/reference/senders.md", None])
+@pytest.mark.parametrize("fills", FILLS)
+def test_the_documented_id_differs_for_every_fill_of_one_second(page: str | None, fills) -> None:
+    text, names = documented(page) if page else printed("strategy"), ("", "_size")
+    keys = [f"strategy__{when}market_position{name}" for when in ("", "prev_") for name in names]
+    ids = [json.loads(fill(text, **dict(zip(keys, each, strict=True))))["id"] for each in fills]
+    assert len(set(ids)) == len(fills) and max(map(len, ids)) <= 128
 
 
 @pytest.mark.parametrize("kind", ["open", "close"])
