@@ -21,6 +21,7 @@ _NUMBER = re.compile(NUMBER_PATTERN, re.ASCII)
 _TOO_LARGE = Decimal(10**12)
 NOTE_LIMIT, ID_LIMIT, SECRET_LIMIT, WARNING_LIMIT = 200, 128, 512, 300
 MOST_UNKNOWN = 20  # fields that an answer names; what more there are is a number
+MOST_WARNINGS = 20  # in one answer
 Actions = Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]  # action -> (required fields, optional fields)
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections import Counter, deque
+from collections import Counter
 from dataclasses import dataclass, field
 from threading import BoundedSemaphore, Event, Lock
 
-from common.clock import Clock, utc_text
+from common.clock import Clock
 from common.errors import UnauthenticSignal
 from common.logs import get_logger
 from relay.addresses import Proxies, networks
@@ -18,7 +17,7 @@ from relay.settings import RelaySettings
 
 log = get_logger(__name__)
 MOST_POLLS = 48  # that wait at the same time; each takes part in every commit that stores a signal
-MOST_NOTICES, TOLD_SECONDS, SECOND_AGAIN_SECONDS = 100, 60.0, 600.0
+MOST_SECONDS, SECOND_AGAIN_SECONDS = 100, 600.0  # second executors: how many are known, when one is reported again
 
 
 class Tally:
@@ -48,7 +47,7 @@ class Relay:
     failures: FailureCounter = field(default_factory=FailureCounter)
     accepted: Tally = field(default_factory=Tally)  # "queued", "duplicate", "missed"
     refused: Tally = field(default_factory=Tally)  # by code
-    notices: deque[dict[str, str]] = field(default_factory=lambda: deque(maxlen=MOST_NOTICES))
+    news: Event = field(default_factory=Event)  # set when this process kept a notice: a poll that waits ends for it
     lines: LineLimit = field(default_factory=LineLimit)  # of refused credentials
     address_lines: LineLimit = field(
         default_factory=LineLimit
@@ -57,33 +56,19 @@ class Relay:
 
     def __post_init__(self) -> None:
         self._seconds: dict[str, float] = {}  # refused executors -> monotonic, when they are reported again
-        self._told: deque[tuple[float, dict[str, str]]] = deque(maxlen=MOST_NOTICES)  # until when, what
         hops = self.settings.proxy_hops or 0
         self.proxies = Proxies(hops, networks(self.settings.trusted_proxies))
         self.polls = BoundedSemaphore(MOST_POLLS)
 
-    def notice_second(self, consumer: str, address: str) -> None:
-        """Notify the owner, through the executor that may poll, of another that may not; once in ten minutes for each."""
+    def is_news(self, consumer: str) -> bool:
+        """True if the owner has not been told in the last ten minutes of this executor, which may not poll."""
         now = self.clock.monotonic()
         if now < self._seconds.get(consumer, now):
-            return
-        if len(self._seconds) > MOST_NOTICES:
+            return False
+        if len(self._seconds) > MOST_SECONDS:
             self._seconds.clear()
         self._seconds[consumer] = now + SECOND_AGAIN_SECONDS
-        text = f"A second executor ({consumer}, from {address or 'an unknown address'}) is polling this relay for signals. It is "
-        text += "refused: stop it, or stop this one. Both would trade the same signals."
-        self.notices.append({"kind": "second-executor", "symbol": "", "text": text, "at": utc_text(self.clock.now())})
-
-    def take_notices(self) -> list[dict[str, str]]:
-        """Return what the executor's owner should hear.
-
-        Each is told for a minute, since an answer may get lost; the executor knows it by symbol and instant.
-        """
-        now = self.clock.monotonic()
-        with contextlib.suppress(IndexError):  # until there are no more; several polls may take them at once
-            while True:
-                self._told.append((now + TOLD_SECONDS, self.notices.popleft()))
-        return [notice for until, notice in self._told if until > now]
+        return True
 
     def require_executor(self, authorization: str | None, address: str, path: str) -> None:
         """Raise UnauthenticSignal or TooManyFailures unless the request carries an executor's token."""

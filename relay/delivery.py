@@ -6,6 +6,7 @@ signal is not lent to nobody.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -14,16 +15,19 @@ from functools import partial
 
 from common import strict_json
 from common.clock import utc_text
-from common.errors import AnotherConsumer, LeaseLost, MalformedSignal, Problem
+from common.errors import AnotherConsumer, LeaseLost, MalformedSignal, Problem, QueueError
 from common.logs import get_logger
 from relay.calls import Request, Wait, blocking, result_of, to_the_end
 from relay.context import Relay
-from relay.pending.base import MAX_LEASE_SECONDS, MAX_RETRY_SECONDS, AckResult, Consumer, Leased, Wish
+from relay.pending.base import MAX_LEASE_SECONDS, MAX_RETRY_SECONDS, AckResult, Consumer, Leased, Notice, Wish
+from relay.pending.notices import second_executor
 from relay.problems import Answer, answer, code_of, reply
 
 log = get_logger(__name__)
 MOST_LEASED, LONGEST_WAIT_SECONDS, MOST_ACKS = 100, 55.0, 200
 ID_LIMIT, REASON_LIMIT = 200, 500
+MOST_NOTICES = 100  # in one answer
+NOTICE_ID_PATTERN = r"[0-9]{1,18}"
 CONSUMER_PATTERN = r"[A-Za-z0-9_.-]{1,64}"
 
 
@@ -74,18 +78,38 @@ class Delivery:
         try:
             signals = await self._wait_for_signals(poll, wait, is_there)
         except AnotherConsumer as exc:
-            relay.notice_second(poll.consumer or "", request.address)
+            if relay.is_news(poll.consumer or ""):
+                await self._keep(second_executor(poll.consumer or "", request.address, relay.clock.now()), wait)
             log.error("second_executor_refused", reason=exc.message)
             raise
         value: dict[str, object] = {"signals": [_signal(each) for each in signals]}
-        notices = relay.take_notices()
-        if notices:
-            value["notices"] = notices
+        if relay.news.is_set() or not signals:
+            notices = await self._notices(wait)
+            value |= {"notices": [_told(each) for each in notices]} if notices else {}
         return self._dated(value)
 
+    async def _notices(self, wait: Wait) -> list[Notice]:
+        """Return what the owner is to hear; nothing while the queue cannot be asked, since the signals come first."""
+        self._relay.news.clear()
+        with contextlib.suppress(QueueError):
+            found: list[Notice] = await result_of(wait, partial(self._relay.pending.notices, self._relay.clock.now()))
+            return found[:MOST_NOTICES]
+        self._relay.news.set()
+        return []
+
+    async def _keep(self, notice: Notice, wait: Wait) -> None:
+        """Keep a notice for the executor that may poll; a failure here never changes an answer."""
+        with contextlib.suppress(QueueError):
+            await result_of(wait, partial(self._relay.pending.note, notice))
+            self._relay.news.set()
+
     async def _ack(self, request: Request, wait: Wait, is_there: Callable[[], bool]) -> Answer:
-        """Finish signals that the executor has committed."""
-        acks = read_acks(_fields(request.body))
+        """Finish signals that the executor has committed, and forget notices that it has."""
+        acks, heard = read_acks(_fields(request.body))
+        if heard:
+            await result_of(wait, partial(self._relay.pending.heard, heard))
+        if heard and not acks:
+            return self._dated({"acked": [], "stale": []})
         result: AckResult = await result_of(wait, partial(self._relay.pending.finish, acks, self._relay.clock.now()))
         log.info("signals_acked", acked=",".join(result.acked), stale=",".join(result.stale))
         return self._dated({"acked": result.acked, "stale": result.stale})
@@ -122,7 +146,7 @@ class Delivery:
                 if not is_noted:  # not before: a second executor that is refused must not hide that the first is silent
                     relay.pending.note_poll(relay.clock.now())
                     is_noted = True
-                if found or not left or not is_wanted():
+                if found or not left or not is_wanted() or relay.news.is_set():
                     return found
         finally:
             if waits:
@@ -136,6 +160,11 @@ class Delivery:
     def _dated(self, value: dict[str, object]) -> Answer:
         """Return an answer that carries the relay's clock to the millisecond, for measuring the skew."""
         return reply(200, value, {"X-Relay-Time": utc_text(self._relay.clock.now())})
+
+
+def _told(notice: Notice) -> dict[str, str]:
+    at, id = utc_text(notice.at), str(notice.id)
+    return {"id": id, "kind": notice.kind, "symbol": notice.symbol, "text": notice.text, "at": at}
 
 
 def _signal(leased: Leased) -> dict[str, object]:
@@ -172,16 +201,17 @@ def read_poll(fields: dict[str, object]) -> Poll:
     return poll
 
 
-def read_acks(fields: dict[str, object]) -> list[tuple[str, str]]:
-    """Return the (id, lease) pairs to finish."""
+def read_acks(fields: dict[str, object]) -> tuple[list[tuple[str, str]], list[int]]:
+    """Return the (id, lease) pairs to finish, and the ids of the notices that were heard."""
     reading = _Reading(fields)
     pairs = []
     for item in reading.items("acks", MOST_ACKS):
         inner = _Reading(item, reading.problems, "acks.")
         pairs.append((inner.text("id", ID_LIMIT), inner.text("lease", ID_LIMIT)))
         inner.refuse_unknown()
+    heard = [reading.number_of(id) for id in reading.items("notices", MOST_ACKS)] if "notices" in fields else []
     reading.finish()
-    return pairs
+    return pairs, heard
 
 
 def read_nack(fields: dict[str, object]) -> tuple[str, str, str, float]:
@@ -241,6 +271,13 @@ class _Reading:
             return value
         self._refuse(name, f"must be a list of at most {most}")
         return []
+
+    def number_of(self, id: object) -> int:
+        """Return a notice's id as the number that it is."""
+        if _is_text(id) and re.fullmatch(NOTICE_ID_PATTERN, str(id), re.ASCII):
+            return int(str(id))
+        self._refuse("notices", "must contain ids of notices, as text")
+        return 0
 
     def refuse_unknown(self) -> None:
         for name in sorted(set(self._fields) - self._known):

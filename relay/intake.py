@@ -14,9 +14,8 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from common import strict_json
-from common.clock import utc_text
-from common.errors import DuplicateConflict, MalformedSignal, Problem, SignalError
-from common.fields import ID_LIMIT
+from common.errors import MalformedSignal, Problem, SignalError
+from common.fields import ID_LIMIT, MOST_WARNINGS
 from common.ids import new_id
 from common.logs import HIDDEN, get_logger
 from common.pasted import bare, secrets_in
@@ -25,13 +24,14 @@ from common.signing import HEADERS, sign
 from relay.addresses import is_within, networks
 from relay.calls import Request, Wait, blocking, result_of, to_the_end
 from relay.context import Relay, bearer
+from relay.guess import looks_like_exit, symbol_of
 from relay.hiding import hidden, hidden_in
 from relay.pending.base import Accepted, NewSignal, Refused, storable
+from relay.pending.notices import refused as refused_notice
 from relay.problems import AddressRefused, Answer, answer, code_of, reply
 
 log = get_logger(__name__)
 MAX_BODY_BYTES = 16 * 1024
-MOST_WARNINGS = 20  # in one answer
 _SHORTEST = 6
 _KEPT = ("symbol", "note", "id")  # texts of the sender's own that are stored and shown
 _SECRET_IN_TEXT = re.compile(r'"secret"\s*:\s*"((?:[^"\\]|\\.){1,512})')
@@ -125,7 +125,7 @@ class Intake:
             new = self._receive(case, request)
             return self._accepted(case, await result_of(wait, partial(self._relay.pending.put, new, case.now)))
         except Exception as exc:
-            if case.posted and isinstance(exc, MalformedSignal | DuplicateConflict):
+            if case.posted and isinstance(exc, SignalError):
                 await self._keep(case.posted, exc, case.now, wait)
             self._relay.refused.add(code_of(exc))
             return answer(exc)
@@ -141,7 +141,9 @@ class Intake:
             if relay.address_lines.allows(relay.clock.monotonic()):
                 told = request.headers.get("x-forwarded-for", "")[:200]
                 log.warning("address_refused", address=request.address, forwarded=told)
-            raise AddressRefused("not in RELAY_ALLOWED_ADDRESSES")
+            posted = _posted(request)
+            case.posted = posted if _is_sender(relay, posted, case.now) else None
+            raise AddressRefused(f"{request.address or 'its address'} is not in RELAY_ALLOWED_ADDRESSES")
         posted = _posted(request)
         if not _is_sender(relay, posted, case.now):
             raise relay.unauthentic(request.address, request.path)
@@ -158,21 +160,38 @@ class Intake:
             "signal_duplicate" if stored.duplicate else "signal_accepted",
             id=stored.id, symbol=case.new.symbol, action=case.new.action,
         )  # fmt: skip
+        warnings = [*case.alert.warnings, *_of_used_id(stored)]
         value: dict[str, object] = {"status": "duplicate" if stored.duplicate else "queued", "id": stored.id}
-        if case.alert.warnings:
-            value["warnings"] = [{"field": each.field, "message": each.message} for each in case.alert.warnings]
+        if warnings:
+            value["warnings"] = [{"field": each.field, "message": each.message} for each in warnings]
         if stored.duplicate:
             return reply(200, value)
-        _notice_missed(self._relay, case.alert, stored, case.now)
+        if stored.missed:
+            self._relay.accepted.add("missed")
+            log.warning(
+                "alert_missed", id=stored.id, symbol=case.new.symbol, held=str(case.new.prev), told=stored.previous
+            )
+        if stored.id_used:
+            log.warning("id_used_before", id=stored.id, symbol=case.new.symbol, key=case.new.dedupe_key)
+        if stored.missed or stored.id_used:
+            self._relay.news.set()
         return reply(202, value)
 
     async def _keep(self, posted: Posted, error: SignalError, now: datetime, wait: Wait) -> None:
         """Keep a refused alert for its owner. A failure here never changes the sender's answer."""
         reason, body = hidden(error.message, posted.credentials), posted.without_secret()
         log.warning("alert_refused", code=error.code, reason=reason)
-        refused = Refused(now, error.code, storable(reason), storable(body))
+        notice = refused_notice(
+            symbol_of(posted.readable, posted.credentials),
+            reason,
+            body,
+            looks_like_exit(posted.body, posted.readable),
+            now,
+        )
+        refused = Refused(now, error.code, storable(reason), storable(body), notice)
         try:
             await result_of(wait, partial(self._relay.pending.refuse, refused))
+            self._relay.news.set()
         except Exception as exc:  # whatever it is, the sender waits for an answer
             log.warning("refused_alert_not_kept", error=type(exc).__name__, reason=str(exc))
 
@@ -255,6 +274,7 @@ def new_signal(relay: Relay, alert: Alert, key: str | None, now: datetime) -> Ne
         headers=sign(relay.credentials.signing_keys(), envelope.id, int(now.timestamp()), payload),
         payload=payload,
         position=signal.position,
+        prev=signal.prev,
     )
 
 
@@ -264,12 +284,6 @@ def fingerprint(signal: Signal) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _notice_missed(relay: Relay, alert: Alert, stored: Accepted, now: datetime) -> None:
-    """Report a missed alert when a strategy's previous position is not where the last alert left it."""
-    if alert.signal.prev is None or stored.previous is None or alert.signal.prev.follows(stored.previous):
-        return
-    symbol, before = alert.signal.symbol, str(alert.signal.prev)
-    text = f"An alert for {symbol} was missed: the strategy held {before}, but its previous alert reported {stored.previous}."
-    relay.accepted.add("missed")
-    relay.notices.append({"kind": "alert-missed", "symbol": symbol, "text": text, "at": utc_text(now)})
-    log.warning("alert_missed", id=stored.id, symbol=symbol, held=before, told=stored.previous)
+def _of_used_id(stored: Accepted) -> list[Problem]:
+    text = "was used for another signal; this exit is taken as new. Give every alert an id of its own"
+    return [Problem("id", text)] if stored.id_used else []

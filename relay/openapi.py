@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from common.fields import ID_LIMIT, NOTE_LIMIT, NUMBER_PATTERN, SECRET_LIMIT
+from common.fields import ID_LIMIT, MOST_WARNINGS, NOTE_LIMIT, NUMBER_PATTERN, SECRET_LIMIT
 from common.version import VERSION
 from relay import delivery
-from relay.intake import MOST_WARNINGS
 from relay.pending.base import MAX_LEASE_SECONDS, MAX_RETRY_SECONDS
 from relay.problems import PROBLEMS
 
@@ -125,7 +124,7 @@ _SCHEMAS: dict[str, Schema] = {
         ["id", "lease", "attempt", "received_at", "headers", "payload"],
     ),
     "Notice": _object(
-        {name: {"type": "string"} for name in ("kind", "symbol", "text", "at")}, ["kind", "symbol", "text", "at"]
+        {name: {"type": "string"} for name in ("id", "kind", "symbol", "text", "at")}, ["id", "kind", "symbol", "text", "at"]
     ),
     "Leases": _object(
         {
@@ -139,7 +138,12 @@ _SCHEMAS: dict[str, Schema] = {
             "acks": {
                 "type": "array", "maxItems": delivery.MOST_ACKS,
                 "items": _object({"id": _TEXT, "lease": _TEXT}, ["id", "lease"]),
-            }
+            },
+            "notices": {
+                "type": "array", "maxItems": delivery.MOST_ACKS,
+                "items": {"type": "string", "pattern": f"^{delivery.NOTICE_ID_PATTERN}$"},
+                "description": "The ids of the notices that the executor has committed.",
+            },
         },
         ["acks"],
     ),

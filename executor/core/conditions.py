@@ -48,6 +48,9 @@ class AlarmKind(StrEnum):
     DEAD_LETTER = "dead letter"
     MISSED_ALERT = "missed alert"
     MANY_REPORTS = "many reports"
+    REFUSED_EXIT = "refused exit"
+    REFUSED_ALERT = "refused alert"
+    USED_ID = "used id"
     BROKER_BLIND = "broker blind"
     SECOND_EXECUTOR = "second executor"
     RELAY = "relay"
@@ -140,6 +143,15 @@ CONDITIONS: Mapping[AlarmKind, Condition] = {
         "the relay reports more than twenty things at once, or more than twenty an hour: the rest are counted in this one "
         "alarm",
         "after an hour", "reported for an hour", _HOUR),
+    AlarmKind.REFUSED_EXIT: Condition(
+        _PAGE, "the relay refused an alert with a right credential that looks like an exit: check the position",
+        "after an hour", "reported for an hour", _HOUR),
+    AlarmKind.REFUSED_ALERT: Condition(
+        _WARN, "the relay refused an alert with a right credential",
+        "after an hour", "reported for an hour", _HOUR),
+    AlarmKind.USED_ID: Condition(
+        _WARN, "an exit came with the id of another signal; it was carried out",
+        "after a day", "reported for a day", _DAY),
     AlarmKind.BROKER_BLIND: Condition(
         _PAGE, "a position is held, and there has been no complete view of TWS for 60 s",
         "everything has been read again", "TWS is visible again, and everything has been read"),

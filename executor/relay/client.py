@@ -12,7 +12,7 @@ import contextlib
 import os
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -82,6 +82,7 @@ class Notice:
     key: str
     symbol: str
     text: str
+    id: str = ""  # by which it is confirmed; "" from a relay that asks for no confirmation
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +151,10 @@ class RelayClient:
         body, _ = self._post("/v1/ack", {"acks": acks})
         stale = body.get("stale")
         return [each.id for each in deliveries if each.id in stale] if isinstance(stale, list) else []
+
+    def heard(self, ids: Sequence[str]) -> None:
+        """Confirm notices that are committed here, so that the relay need not repeat them."""
+        self._post("/v1/ack", {"acks": [], "notices": list(ids)})
 
     def nack(self, delivery: Delivery, reason: str, retry_seconds: int) -> None:
         """Give a signal back, with the reason; after five times the relay makes it a dead letter."""
@@ -342,8 +347,9 @@ def _notices(found: Any) -> tuple[Notice, ...]:
 
 
 def _notice(found: dict[str, Any]) -> Notice:
-    kind, symbol, at = (_words(found.get(name), _LONGEST_WORD) for name in ("kind", "symbol", "at"))
-    return Notice(kind, f"{symbol} {at}", symbol, _words(found.get("text"), _LONGEST_NOTICE))
+    kind, symbol, at, id = (_words(found.get(name), _LONGEST_WORD) for name in ("kind", "symbol", "at", "id"))
+    is_id = re.fullmatch(r"[0-9]{1,18}", id, re.ASCII)
+    return Notice(kind, f"{symbol} {at}", symbol, _words(found.get("text"), _LONGEST_NOTICE), id if is_id else "")
 
 
 def _headers(headers: Any) -> dict[str, str]:

@@ -37,7 +37,11 @@ _NOTICES = {
     "alert-missed": AlarmKind.MISSED_ALERT,
     "dead-letter": AlarmKind.DEAD_LETTER,
     "second-executor": AlarmKind.SECOND_EXECUTOR,
+    "exit-refused": AlarmKind.REFUSED_EXIT,
+    "alert-refused": AlarmKind.REFUSED_ALERT,
+    "id-used": AlarmKind.USED_ID,
 }  # what the relay calls it -> the kind of alarm
+_SAME_BY_WORDS = (AlarmKind.REFUSED_EXIT, AlarmKind.REFUSED_ALERT)
 
 
 class Poller:
@@ -102,6 +106,7 @@ class Poller:
                 await self._refuse(bad)
         self._hear(answer.notices)
         self._words.turn_over()
+        await self._confirm(answer.notices)
         return is_new
 
     def _commit(self, good: list[Delivery]) -> bool:
@@ -142,8 +147,20 @@ class Poller:
             if kind is None:
                 log.info("notice_unknown", kind=notice.kind, text=notice.text)
             else:
-                self._words.report(kind, notice.text, notice.key, notice.symbol)
+                # A program that sends the same refused alert every minute is one alarm: its words have no instant in them.
+                about = notice.text if kind in _SAME_BY_WORDS else notice.key
+                self._words.report(kind, notice.text, about, notice.symbol)
             self._heard_of.append(notice.key)  # not before it is written down
+
+    async def _confirm(self, notices: Sequence[Notice]) -> None:
+        """Tell the relay which notices need not be repeated: they are committed, or nothing is known of their kind."""
+        ids = [notice.id for notice in notices if notice.id]
+        if not ids:
+            return
+        try:
+            await in_thread(self._client.heard, ids, timeout=_LONGEST_TURN)
+        except (RelayUnavailable, TimeoutError) as exc:
+            log.warning("notices_not_confirmed", reason=str(exc), then="the relay repeats them")
 
     # --- the relay, there or away -------------------------------------------------------------------
 

@@ -6,11 +6,12 @@ of the batch in turn, then stores what is `fresh`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from common.errors import DuplicateConflict, QueueFull
-from relay.pending.base import KEY_WINDOW, KEYLESS_WINDOW, Accepted, NewSignal
+from relay.pending import notices
+from relay.pending.base import KEY_WINDOW, KEYLESS_WINDOW, Accepted, NewSignal, Notice
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class Admission:
     positions: dict[str, str] = field(default_factory=dict)  # symbol -> what the sender said it holds
     fresh: list[NewSignal] = field(default_factory=list)  # to be stored
     forgotten: list[str] = field(default_factory=list)  # keys to be taken from signals older than the window
+    notices: list[tuple[str, Notice]] = field(default_factory=list)  # to be stored with the signal of this id
 
     def know(self, known: Known) -> None:
         """Take in a signal that has the id or the key of an arrival."""
@@ -46,16 +48,31 @@ class Admission:
         """Return the answer to one arrival; it is among `fresh` if it is to be stored.
 
         Raises:
-            DuplicateConflict: Its key was used for another signal.
+            DuplicateConflict: Its key was used for another signal, and it is no exit.
             QueueFull: There is no room. Duplicates are answered all the same.
         """
         previous = self.positions.get(new.symbol)
-        known = self._repeated(new, now)
+        id_used = is_exit(new) and self._conflicts(new, now)
+        plain = replace(new, dedupe_key=None) if id_used else new
+        known = self._repeated(plain, now)
         if known is not None:
             return Accepted(known, duplicate=known != new.id, previous=previous)
-        self._require_room()
-        self._take(new)
-        return Accepted(new.id, duplicate=False, previous=previous)
+        self._require_room(new)
+        is_missed = new.prev is not None and previous is not None and not new.prev.follows(previous)
+        self._take(plain)
+        if is_missed and previous is not None:
+            self.notices.append((new.id, notices.missed(new, previous)))
+        if id_used:
+            self.notices.append((new.id, notices.id_used(new)))
+        return Accepted(new.id, duplicate=False, previous=previous, missed=is_missed, id_used=id_used)
+
+    def _conflicts(self, new: NewSignal, now: datetime) -> bool:
+        """True if its key is known with another signal."""
+        try:
+            self._repeated(new, now)
+        except DuplicateConflict:
+            return True
+        return False
 
     def _repeated(self, new: NewSignal, now: datetime) -> str | None:
         if new.id in self.by_id:
@@ -64,9 +81,9 @@ class Admission:
             return _same_key(new, now, self.by_key.get(new.dedupe_key))
         return _same_signal(new, now, self.newest.get(new.symbol))
 
-    def _require_room(self) -> None:
+    def _require_room(self, new: NewSignal) -> None:
         depth = self.depth + len(self.fresh)
-        if depth >= self.max_depth:
+        if depth >= (room_for_exits(self.max_depth) if is_exit(new) else self.max_depth):
             raise QueueFull(
                 f"{depth} signals wait, the limit is {self.max_depth}: start the executor, "
                 "or purge what is no longer wanted"
@@ -81,6 +98,20 @@ class Admission:
         self.newest[new.symbol] = known
         if new.position is not None:
             self.positions[new.symbol] = new.position
+
+
+def is_exit(new: NewSignal) -> bool:
+    """True if it can only take out what is there: neither a full queue nor a used key may lose it."""
+    return new.action != "open"
+
+
+def room_for_exits(max_depth: int) -> int:
+    """Return how deep the queue may get with exits alone, beyond what entries may fill.
+
+    >>> room_for_exits(100_000)
+    110000
+    """
+    return max_depth + max_depth // 10
 
 
 def _same_key(new: NewSignal, now: datetime, known: Known | None) -> str | None:

@@ -17,6 +17,7 @@ from queue import SimpleQueue
 from typing import Any, Literal, Protocol, get_args
 
 from common.errors import QueueUnavailable
+from common.signals import PrevPosition
 
 Mode = Literal["open", "paused", "close-only"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -31,6 +32,8 @@ MAX_RETRY_SECONDS = 600.0
 MAX_HOLD = timedelta(seconds=MAX_RETRY_SECONDS)  # a hold further away is proof that the clock went back
 PUT_SECONDS = 1.8  # the sender must be answered within 2 s
 REFUSED_KEPT = 1000  # refused alerts that are kept, the newest
+NOTICES_KEPT = 100  # of one kind that no executor has heard yet, the newest
+NOTICE_REPEATED = timedelta(seconds=60)  # how long one is repeated to an executor that does not confirm it
 REFUSED_BODY_BYTES = 2048
 DEFAULT_MAX_DEPTH = 100_000
 
@@ -50,7 +53,7 @@ class NewSignal:
 
     id: str
     symbol: str
-    action: str  # open, close, reset
+    action: str  # open, reduce, close, reset
     dedupe_key: str | None  # the sender's id, None when it gave none
     fingerprint: str  # sha256 hex of the canonical signal
     received_at: datetime
@@ -58,6 +61,7 @@ class NewSignal:
     headers: dict[str, str]  # the three webhook- headers: name -> value
     payload: str  # the exact signed text
     position: str | None = None  # what the sender holds after it ("long 5", "flat"); None leaves it
+    prev: PrevPosition | None = None  # what it says it held before
 
     def __post_init__(self) -> None:
         for name in ("id", "symbol", "action", "dedupe_key", "fingerprint", "payload", "position"):
@@ -72,6 +76,8 @@ class Accepted:
     id: str
     duplicate: bool
     previous: str | None = None  # the sender's position before this signal, if it ever told one
+    missed: bool = False  # an alert between that one and this never arrived
+    id_used: bool = False  # an exit whose key another signal had: taken as new, without the key
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +128,18 @@ class Refused:
     code: str  # of the error table, such as "malformed"
     reason: str
     body: str  # kept up to 2 KiB
+    notice: Notice | None = None  # stored with it
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What the owner is to hear from an executor. The same again, before it was heard, is one notice, of the later instant."""
+
+    kind: str
+    symbol: str
+    text: str
+    at: datetime
+    id: int | None = None  # given by the queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +200,11 @@ class Pending(Protocol):
         `told` hears once, in any thread, within 1.8 s: an Accepted, after
         the commit, or one of these errors as a value. It is never raised.
 
-        - DuplicateConflict: The key is known with another fingerprint.
-        - QueueFull: The depth cap is reached. Nothing stored.
+        - DuplicateConflict: The key is known with another fingerprint. An
+          exit is stored all the same, without its key, and its owner noticed;
+          the same again within 30 s is then a duplicate.
+        - QueueFull: The depth cap is reached. Nothing stored. For exits a
+          tenth more is kept free.
         - QueueUnavailable: Nothing stored.
         - MaybeStored: The commit itself did not come back in time. A kind
           of QueueUnavailable, so it is answered 503 as well: if that commit
@@ -271,6 +292,19 @@ class Pending(Protocol):
 
         `told` hears as with `put`: None when it is kept, else the error.
         """
+
+    def note(self, notice: Notice, told: Told) -> None:
+        """Keep a notice until an executor has heard it. `told` hears as with `refuse`."""
+
+    def notices(self, now: datetime, told: Told) -> None:
+        """Have what no executor has heard yet read, oldest first: `told` hears a list of Notice, else the error.
+
+        One that was told is told again until it is confirmed (`heard`); to
+        an executor that confirms nothing, for a minute.
+        """
+
+    def heard(self, ids: Sequence[int], told: Told) -> None:
+        """Forget notices that an executor has committed. `told` hears None, else the error."""
 
     def refused(self, limit: int) -> list[Refused]:
         """Return the newest refused alerts, newest first."""

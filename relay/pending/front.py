@@ -21,6 +21,7 @@ from relay.pending.base import (
     DeadLetter,
     Leased,
     Mode,
+    Notice,
     Now,
     Refused,
     Stats,
@@ -101,6 +102,15 @@ class Front:
 
     def refuse(self, refused: Refused, told: Told) -> None:
         self._begin(lambda ledger: ledger.refuse(refused), told)
+
+    def note(self, notice: Notice, told: Told) -> None:
+        self._begin(lambda ledger: ledger.note(notice), told)
+
+    def notices(self, now: datetime, told: Told) -> None:
+        self._begin(lambda ledger: ledger.notices(now), told)
+
+    def heard(self, ids: Sequence[int], told: Told) -> None:
+        self._begin(lambda ledger: ledger.heard(ids), told)
 
     def stats(self, now: datetime) -> Stats:
         stats: Stats = self._do(lambda ledger: ledger.stats(now))

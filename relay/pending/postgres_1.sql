@@ -58,4 +58,16 @@ CREATE TABLE pending_refused (
     body   text NOT NULL
 );
 
+-- What the owner is to hear from an executor; see relay/pending/notices.py. One row for the same words.
+CREATE TABLE pending_notices (
+    seq      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    kind     text NOT NULL,
+    symbol   text NOT NULL,
+    text     text NOT NULL,
+    at       timestamptz NOT NULL,
+    told_at  timestamptz,                 -- the first time of late
+    tellings integer NOT NULL DEFAULT 0,  -- since then
+    UNIQUE (kind, symbol, text)
+);
+
 CREATE TABLE pending_settings (name text PRIMARY KEY, value text NOT NULL);

@@ -25,6 +25,8 @@ from relay.pending.base import (
     KEY_WINDOW,
     MAX_ATTEMPTS,
     MAX_HOLD,
+    NOTICE_REPEATED,
+    NOTICES_KEPT,
     REFUSED_KEPT,
     Accepted,
     AckResult,
@@ -33,6 +35,7 @@ from relay.pending.base import (
     Leased,
     Mode,
     NewSignal,
+    Notice,
     Refused,
     Stats,
     is_storable,
@@ -84,6 +87,9 @@ class Ledger:
         admission = self._read([new for new, _ in puts], depth, max_depth)
         outcomes: list[Any] = [_admit(admission, new, now) for new, now in puts]
         stored = self._store(admission)
+        for id, notice in admission.notices:
+            if id in stored:
+                self.note(notice)
         if len(stored) < len(admission.fresh):  # what was decided beside it may have been decided by it
             outcomes = [one if isinstance(one, Accepted) and one.id in stored else None for one in outcomes]
         return outcomes, admission.depth + len(stored)
@@ -305,6 +311,25 @@ class Ledger:
         reason, body = storable(refused.reason), storable(refused.body)
         self._run("refuse", at=refused.at, code=storable(refused.code), reason=reason, body=body)
         self._run("trim_refused", kept=REFUSED_KEPT)
+        if refused.notice is not None:
+            self.note(refused.notice)
+
+    def note(self, notice: Notice) -> None:
+        text = storable(notice.text)
+        self._run("note", kind=notice.kind, symbol=storable(notice.symbol), text=text, at=notice.at)
+        self._run("trim_notices", kind=notice.kind, kept=NOTICES_KEPT)
+
+    def notices(self, now: datetime) -> list[Notice]:
+        found = self._run("notices").fetchall()
+        if found:
+            before = now - NOTICE_REPEATED
+            self._run("told_enough", before=before)
+            found = self._run("notices").fetchall()
+            self._run("tell", before=before, now=now)
+        return [Notice(kind, symbol, text, _utc(at), seq) for kind, symbol, text, at, seq in found]
+
+    def heard(self, ids: Sequence[int]) -> None:
+        self._run("heard", seqs=list(ids))
 
     def refused(self, limit: int) -> list[Refused]:
         rows = self._run("refused", limit=limit)

@@ -166,6 +166,27 @@ DELETE FROM pending_refused WHERE seq <= (
 -- name: refused
 SELECT at, code, reason, body FROM pending_refused ORDER BY seq DESC LIMIT %(limit)s
 
+-- name: note
+INSERT INTO pending_notices (kind, symbol, text, at) VALUES (%(kind)s, %(symbol)s, %(text)s, %(at)s)
+ON CONFLICT (kind, symbol, text) DO UPDATE SET at = excluded.at, told_at = NULL, tellings = 0
+
+-- name: trim_notices
+DELETE FROM pending_notices WHERE kind = %(kind)s AND seq <= (
+    SELECT seq FROM pending_notices WHERE kind = %(kind)s ORDER BY seq DESC LIMIT 1 OFFSET %(kept)s)
+
+-- name: told_enough
+DELETE FROM pending_notices WHERE tellings > 1 AND told_at <= %(before)s
+
+-- name: notices
+SELECT kind, symbol, text, at, seq FROM pending_notices ORDER BY seq
+
+-- name: tell
+UPDATE pending_notices SET tellings = CASE WHEN told_at > %(before)s THEN tellings ELSE 0 END + 1,
+    told_at = CASE WHEN told_at > %(before)s THEN told_at ELSE %(now)s END
+
+-- name: heard
+DELETE FROM pending_notices WHERE seq = ANY(%(seqs)s)
+
 -- name: get
 SELECT value FROM pending_settings WHERE name = %(name)s
 

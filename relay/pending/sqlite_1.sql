@@ -68,4 +68,16 @@ CREATE TABLE refused (
     body   TEXT NOT NULL
 );
 
+-- What the owner is to hear from an executor; see relay/pending/notices.py. One row for the same words.
+CREATE TABLE notices (
+    seq      INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind     TEXT NOT NULL,
+    symbol   TEXT NOT NULL,
+    text     TEXT NOT NULL,
+    at       TEXT NOT NULL,
+    told_at  TEXT,                        -- the first time of late
+    tellings INTEGER NOT NULL DEFAULT 0,  -- since then
+    UNIQUE (kind, symbol, text)
+);
+
 CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;

@@ -25,6 +25,8 @@ from relay.pending.base import (
     KEY_WINDOW,
     MAX_ATTEMPTS,
     MAX_HOLD,
+    NOTICE_REPEATED,
+    NOTICES_KEPT,
     REFUSED_KEPT,
     Accepted,
     AckResult,
@@ -33,6 +35,7 @@ from relay.pending.base import (
     Leased,
     Mode,
     NewSignal,
+    Notice,
     Refused,
     Stats,
     is_storable,
@@ -76,6 +79,8 @@ class Ledger:
             rows = json.dumps([_columns(new) for new in admission.fresh])
             self._run("insert", rows=rows)
             self._run("append", rows=rows)
+        for _, notice in admission.notices:
+            self.note(notice)
         return outcomes
 
     def _read(self, news: list[NewSignal]) -> Admission:
@@ -248,6 +253,25 @@ class Ledger:
         at, reason, body = utc_text(refused.at), storable(refused.reason), storable(refused.body)
         self._run("refuse", at=at, code=storable(refused.code), reason=reason, body=body)
         self._run("trim_refused", kept=REFUSED_KEPT)
+        if refused.notice is not None:
+            self.note(refused.notice)
+
+    def note(self, notice: Notice) -> None:
+        text, at = storable(notice.text), utc_text(notice.at)
+        self._run("note", kind=notice.kind, symbol=storable(notice.symbol), text=text, at=at)
+        self._run("trim_notices", kind=notice.kind, kept=NOTICES_KEPT)
+
+    def notices(self, now: datetime) -> list[Notice]:
+        found = self._run("notices").fetchall()
+        if found:
+            before = utc_text(now - NOTICE_REPEATED)
+            self._run("told_enough", before=before)
+            found = self._run("notices").fetchall()
+            self._run("tell", before=before, now=utc_text(now))
+        return [Notice(kind, symbol, text, parse_utc(at), seq) for kind, symbol, text, at, seq in found]
+
+    def heard(self, ids: Sequence[int]) -> None:
+        self._run("heard", seqs=json.dumps(list(ids)))
 
     def refused(self, limit: int) -> list[Refused]:
         rows = self._run("refused", limit=limit).fetchall()

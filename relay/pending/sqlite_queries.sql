@@ -115,6 +115,27 @@ DELETE FROM refused WHERE seq <= (SELECT max(seq) FROM refused) - :kept
 -- name: refused
 SELECT at, code, reason, body FROM refused ORDER BY seq DESC LIMIT :limit
 
+-- name: note
+INSERT INTO notices (kind, symbol, text, at) VALUES (:kind, :symbol, :text, :at)
+ON CONFLICT (kind, symbol, text) DO UPDATE SET at = excluded.at, told_at = NULL, tellings = 0
+
+-- name: trim_notices
+DELETE FROM notices WHERE kind = :kind AND seq <= (
+    SELECT seq FROM notices WHERE kind = :kind ORDER BY seq DESC LIMIT 1 OFFSET :kept)
+
+-- name: told_enough
+DELETE FROM notices WHERE tellings > 1 AND told_at <= :before
+
+-- name: notices
+SELECT kind, symbol, text, at, seq FROM notices ORDER BY seq
+
+-- name: tell
+UPDATE notices SET tellings = CASE WHEN told_at > :before THEN tellings ELSE 0 END + 1,
+    told_at = CASE WHEN told_at > :before THEN told_at ELSE :now END
+
+-- name: heard
+DELETE FROM notices WHERE seq IN (SELECT value FROM json_each(:seqs))
+
 -- name: settings
 SELECT name, value FROM settings
 

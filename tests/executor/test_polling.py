@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -36,6 +37,9 @@ class FakeClient:
             raise RelayUnavailable("gone")
         self.steps += [f"ack {delivery.id}" for delivery in deliveries]
         return []
+
+    def heard(self, ids: list[str]) -> None:
+        self.steps.append(f"heard {','.join(ids)}")
 
     def nack(self, delivery: Delivery, reason: str, retry_seconds: int) -> None:
         self.steps.append(f"nack {delivery.id}: {reason}")
@@ -258,3 +262,41 @@ def test_two_missed_alerts_are_two_alarms_and_an_unknown_notice_none(desk: Deskt
     later = Notice("alert-missed", "AAPL 2026-11-23T10:00:00Z", "AAPL", "Another one.")
     desk.turn(notices=(MISSED, later, Notice("news", "x", "AAPL", "Something else.")))
     assert desk.house.alarms() == ["missed alert", "missed alert"]
+
+
+NOTICES = [
+    ("exit-refused", "refused exit", "page"),
+    ("alert-refused", "refused alert", "warn"),
+    ("id-used", "used id", "warn"),
+]
+
+
+@pytest.mark.parametrize("kind, alarm, level", NOTICES)
+def test_what_the_relay_refused_is_an_alarm_at_home(desk: Desktop, kind: str, alarm: str, level: str) -> None:
+    desk.turn(notices=(Notice(kind, "AAPL 2026-11-23T09:00:00Z", "AAPL", "It was refused.", "7"),))
+    (found,) = desk.house.journal.standing_alarms()
+    assert (found["kind"], found["level"], found["symbol"]) == (alarm, level, "AAPL")
+
+
+def test_the_same_refusal_again_and_again_is_one_alarm(desk: Desktop) -> None:
+    for minute in range(10, 15):
+        desk.turn(
+            notices=(
+                Notice("exit-refused", f"AAPL 2026-11-23T09:{minute}:00Z", "AAPL", "It was refused.", str(minute)),
+            )
+        )
+    assert desk.house.alarms() == ["refused exit"]
+
+
+def test_a_notice_is_confirmed_after_it_is_committed(desk: Desktop) -> None:
+    desk.turn(notices=(replace(MISSED, id="3"), Notice("news", "x", "AAPL", "Something else.", "4"), MISSED))
+    assert desk.steps[-1] == "heard 3,4" and desk.steps[-2] == "commit"
+
+
+def test_a_notice_that_could_not_be_committed_is_not_confirmed(desk: Desktop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: Any, **more: Any) -> None:
+        raise JournalError("the disk is full")
+
+    monkeypatch.setattr(desk.house.desk.alarms, "_raise", broken)
+    desk.turn(notices=(replace(MISSED, id="3"),))
+    assert not [step for step in desk.steps if step.startswith("heard")]

@@ -15,7 +15,7 @@ from tests import canary
 from tests.pending.patience import be_patient
 from tests.pending.pg import PostgresServer, running_postgres
 
-TABLES = "pending_signals, pending_symbols, pending_refused, pending_settings"
+TABLES = "pending_signals, pending_symbols, pending_refused, pending_notices, pending_settings"
 Opener = Callable[..., Pending]
 
 

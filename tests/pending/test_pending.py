@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+from decimal import Decimal
 from functools import partial
 from typing import Any
 
 import pytest
 
 from common.errors import DuplicateConflict, QueueFull
-from relay.pending.base import KEY_WINDOW, Refused, outcome_of
+from common.signals import PrevPosition
+from relay.pending.base import KEY_WINDOW, Notice, Refused, outcome_of
 from relay.pending.rules import EXHAUSTED, OVERTAKEN
 from tests.pending.conftest import Opener
 from tests.pending.examples import START, acks, at, fill, housekeep, ids, put, signal, take
@@ -515,6 +517,82 @@ def test_refused_alerts_are_kept_newest_first_and_bounded(queue: Any, monkeypatc
     assert [(one.at, one.reason) for one in kept] == [(at(n), f"why {n}") for n in (4, 3, 2)]
     assert 2_000 < len(kept[0].body.encode()) <= 2_048
     assert kept[0].body.startswith("ü\u2400?ü")
+
+
+def note(queue: Any, text: str, kind: str = "news", now: datetime = START) -> None:
+    assert outcome_of(partial(queue.note, Notice(kind, "EURUSD", text, now))) is None
+
+
+def noticed(queue: Any, now: datetime = START) -> list[Notice]:
+    found: list[Notice] = outcome_of(partial(queue.notices, now))
+    return found
+
+
+def test_a_notice_is_kept_until_it_is_confirmed(queue: Any) -> None:
+    note(queue, "one"), note(queue, "two", now=at(1))
+    first, second = noticed(queue)
+    assert [(one.kind, one.symbol, one.text, one.at) for one in (first, second)] == [
+        ("news", "EURUSD", "one", START), ("news", "EURUSD", "two", at(1))
+    ]  # fmt: skip
+    assert outcome_of(partial(queue.heard, [first.id])) is None
+    assert noticed(queue, at(3600)) == [second] and outcome_of(partial(queue.heard, [second.id, 99])) is None
+    assert noticed(queue) == []
+
+
+def test_a_notice_that_nobody_confirms_is_told_for_a_minute_of_polls(queue: Any) -> None:
+    note(queue, "one")
+    assert [len(noticed(queue, at(seconds))) for seconds in (0, 59, 61)] == [1, 1, 0]
+    note(queue, "two")
+    assert [len(noticed(queue, at(seconds))) for seconds in (0, 3600, 3601, 3661)] == [1, 1, 1, 0]
+
+
+def test_the_same_notice_before_it_is_heard_is_one_and_the_newest_of_each_kind_are_kept(
+    queue: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("sqlite_ledger", "postgres_ledger"):
+        monkeypatch.setattr(f"relay.pending.{module}.NOTICES_KEPT", 2)
+    note(queue, "same", "other"), note(queue, "same", "other", at(5))
+    for text in ("a", "b", "c"):
+        note(queue, text)
+    assert [(one.text, one.at) for one in noticed(queue)] == [("same", at(5)), ("b", START), ("c", START)]
+
+
+def test_a_missed_alert_is_noticed_in_the_commit_that_stores_the_next(queue: Any) -> None:
+    put(queue, signal(position="long 5"), START)
+    assert not put(queue, signal(position="flat", prev=PrevPosition("long", Decimal(5))), START).missed
+    new = signal(position="long 5", prev=PrevPosition("short", Decimal(3)))
+    assert put(queue, new, START).missed and put(queue, new, START).id == new.id, "our own second try"
+    (one,) = noticed(queue)
+    assert one.kind == "alert-missed" and "held short 3, but its previous alert reported flat" in one.text
+
+
+def test_a_refused_alert_is_kept_together_with_its_notice(queue: Any) -> None:
+    refused = Refused(START, "malformed", "why", "{}", Notice("exit-refused", "EURUSD", "why", START))
+    assert outcome_of(partial(queue.refuse, refused)) is None
+    assert [one.kind for one in noticed(queue)] == ["exit-refused"] and len(queue.refused(9)) == 1
+
+
+@pytest.mark.parametrize("action", ["close", "reset", "reduce"])
+def test_an_exit_with_a_used_key_is_stored_without_it(queue: Any, action: str) -> None:
+    put(queue, signal(key="k"), START)
+    exit = signal(key="k", what="exit", action=action)
+    taken = put(queue, exit, START)
+    assert taken.id_used and not taken.duplicate and put(queue, exit, START).id == exit.id
+    again = put(queue, signal(key="k", what="exit", action=action, now=at(29)), at(29))
+    assert (again.id, again.duplicate) == (exit.id, True), "a resend"
+    assert put(queue, signal(key="k", what="other exit", action=action), START).id_used
+    assert [one.kind for one in noticed(queue)] == ["id-used"]
+    with pytest.raises(DuplicateConflict):
+        put(queue, signal(key="k"), START)
+
+
+def test_a_queue_that_is_full_of_entries_takes_exits(opener: Opener) -> None:
+    queue = opener(max_depth=20)
+    fill(queue, *(f"S{number}" for number in range(20)))
+    assert fill(queue, "S1", "S2", action="close")
+    for action in ("open", "close"):
+        with pytest.raises(QueueFull):
+            put(queue, signal(action=action), START)
 
 
 def test_the_sender_s_position_is_remembered_and_given_back_with_the_next_put(queue: Any) -> None:

@@ -102,7 +102,7 @@ def test_a_question_that_is_no_object_is_refused(web):
 
 def test_what_is_not_asked_has_a_default():
     assert (read_poll({}).limit, read_poll({}).wait_seconds, read_poll({}).lease_seconds) == (10, 20, 30)
-    assert read_acks({"acks": []}) == []
+    assert read_acks({"acks": []}) == ([], [])
     assert read_nack({"id": "a", "lease": "b"}) == ("a", "b", "given back", 0)
 
 
@@ -204,7 +204,7 @@ def test_a_poll_that_waits_holds_no_thread(tmp_path):
     relay.call("lease", wait_seconds=0.1)
     before = process.num_threads()
     polls = [relay.poll(wait_seconds=55) for _ in range(40)]
-    assert relay.post("/webhook", b"{").status_code == 400
+    assert relay.post("/webhook", b"{", {}).status_code == 401
     assert process.num_threads() <= before + 2, "whatever their number"
     assert all(map(is_waiting, polls))
     assert relay.stop() == 0
