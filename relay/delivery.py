@@ -19,7 +19,7 @@ from common.errors import AnotherConsumer, LeaseLost, MalformedSignal, Problem, 
 from common.logs import get_logger
 from relay.calls import Request, Wait, blocking, result_of, to_the_end
 from relay.context import Relay
-from relay.pending.base import MAX_LEASE_SECONDS, MAX_RETRY_SECONDS, AckResult, Consumer, Leased, Notice, Wish
+from relay.pending.base import MAX_LEASE_SECONDS, MAX_RETRY_SECONDS, AckResult, Consumer, Leased, Lent, Notice, Wish
 from relay.pending.notices import second_executor
 from relay.problems import Answer, answer, code_of, reply
 
@@ -39,6 +39,7 @@ class Poll:
     wait_seconds: float
     lease_seconds: float
     consumer: str | None = None  # the executor's own id; callers without one cannot be told apart
+    refuses_entries: bool = False  # in close-only mode, by itself
 
 
 class Delivery:
@@ -83,6 +84,9 @@ class Delivery:
             log.error("second_executor_refused", reason=exc.message)
             raise
         value: dict[str, object] = {"signals": [_signal(each) for each in signals]}
+        mode = signals.mode if isinstance(signals, Lent) else None
+        if mode != "open":
+            value["mode"] = mode or "unknown"
         if relay.news.is_set() or not signals:
             notices = await self._notices(wait)
             value |= {"notices": [_told(each) for each in notices]} if notices else {}
@@ -155,7 +159,8 @@ class Delivery:
     def _consumer(self, poll: Poll) -> Consumer | None:
         if poll.consumer is None:
             return None
-        return Consumer(poll.consumer, timedelta(seconds=self._relay.settings.executor_silent_seconds))
+        silence = timedelta(seconds=self._relay.settings.executor_silent_seconds)
+        return Consumer(poll.consumer, silence, poll.refuses_entries)
 
     def _dated(self, value: dict[str, object]) -> Answer:
         """Return an answer that carries the relay's clock to the millisecond, for measuring the skew."""
@@ -196,6 +201,7 @@ def read_poll(fields: dict[str, object]) -> Poll:
         reading.number("wait_seconds", 20, 0, LONGEST_WAIT_SECONDS),
         reading.number("lease_seconds", 30, 1, MAX_LEASE_SECONDS),
         reading.name("consumer"),
+        reading.flag("refuses_entries"),
     )
     reading.finish()
     return poll
@@ -264,6 +270,13 @@ class _Reading:
             return str(value)
         self._refuse(name, "must be 1 to 64 letters, digits, or any of _ . -")
         return None
+
+    def flag(self, name: str) -> bool:
+        value = self._take(name, False)
+        if isinstance(value, bool):
+            return value
+        self._refuse(name, "must be true or false")
+        return False
 
     def items(self, name: str, most: int) -> list[object]:
         value = self._take(name, None)

@@ -108,6 +108,11 @@ _SCHEMAS: dict[str, Schema] = {
                 "type": "string", "pattern": f"^{delivery.CONSUMER_PATTERN}$",
                 "description": "The executor's own id; it then owns its leases, and another executor is refused.",
             },
+            "refuses_entries": {
+                "type": "boolean", "default": False,
+                "description": "It refuses entries by itself while the answer's mode is close-only: it is given all signals "
+                "then, so that a reversal still closes. Counts with a consumer only.",
+            },
         },
         [],
     ),
@@ -130,6 +135,10 @@ _SCHEMAS: dict[str, Schema] = {
         {
             "signals": {"type": "array", "items": _ref("Leased")},
             "notices": {"type": "array", "items": _ref("Notice"), "description": "Messages for the owner."},
+            "mode": {
+                "enum": ["paused", "close-only", "unknown"],
+                "description": "Absent while the queue is open; unknown where it was not looked up.",
+            },
         },
         ["signals"],
     ),

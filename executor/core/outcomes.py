@@ -58,7 +58,8 @@ class StopCause(StrEnum):
     STORAGE = "storage"  # the journal cannot be written
     PROGRAM = "program"  # a bug of ours
     CLOCK = "clock"  # this computer's clock is wrong: no entry; closing and protecting go on
+    RELAY = "relay"  # its owner wants no entry, and told the relay so
 
     @property
     def entries_only(self) -> bool:
-        return self is StopCause.CLOCK
+        return self in (StopCause.CLOCK, StopCause.RELAY)

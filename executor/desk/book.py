@@ -80,6 +80,7 @@ class Book:
         found = self._journal.load(self._clock.now() - KEPT)
         self.bound_account = found.account  # the account that this journal belongs to, None while it has none
         self.account = found.account or ""  # the account that is traded
+        self.relay_mode = found.relay_mode  # what the relay last said of its own
         self.traded = dict(found.traded)  # every contract that was ever traded → its symbol
         self._trades.load(found.trades)
         self._foreign.load(found.foreign)
@@ -415,6 +416,11 @@ class Book:
             waiting[row.seq] = after
         if not waiting:
             del self._waiting[row.signal.symbol]
+
+    def set_relay_mode(self, mode: str) -> None:
+        """Take in the relay's mode, within a change."""
+        self._writes.append(lambda: self._journal.save_relay_mode(mode))
+        self.after(lambda: setattr(self, "relay_mode", mode))
 
     # ---- blocks, holdings, contracts ----
 

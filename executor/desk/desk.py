@@ -99,6 +99,7 @@ class Desk:
         )
         self.owner = Owner(book, gate, sight, life, orders, outbox, broker, clock)
         book.on_trade = agenda.touch
+        gate.forbid(StopCause.RELAY, None if book.relay_mode == "open" else _no_entry(book.relay_mode))
         self._touch_all()
         self._turning = False
         self._ahead: list[str] = []  # symbols whose contracts are still to be asked for, lately used first
@@ -155,6 +156,18 @@ class Desk:
             return False  # the caller stops everything
 
     # ---- signals ----
+
+    def relay_mode(self, mode: str) -> None:
+        """Refuse entries while the relay is paused or in close-only mode; exits, a reversal's among them, go on.
+
+        Raises:
+            JournalError: It could not be written down.
+        """
+        if mode != self.book.relay_mode:
+            with self.book.change():
+                self.book.set_relay_mode(mode)
+                self.book.log("relay mode", f"the relay is {mode}" if mode == "open" else _no_entry(mode))
+        self.gate.forbid(StopCause.RELAY, None if mode == "open" else _no_entry(mode))
 
     def receive(self, signals: Sequence[tuple[Envelope, str]]) -> list[bool]:
         """Commit verified signals, with what they mean and the orders that they ask for, and send these; is each new?
@@ -388,3 +401,7 @@ class Desk:
         self._flush()
         self.advance()
         return text
+
+
+def _no_entry(mode: str) -> str:
+    return f"the relay is in {mode} mode: no entry is made until `python -m relay resume`"

@@ -80,6 +80,7 @@ class Loaded:
     order_ids: Mapping[int, int]  # client id → the next order id
     next_trade: int
     next_execution: int
+    relay_mode: str = "open"  # what the relay last said of its own
 
 
 class Journal(Storage):
@@ -122,6 +123,7 @@ class Journal(Storage):
             order_ids={r["client_id"]: r["next"] for r in self._rows("SELECT * FROM order_ids")},
             next_trade=self._next(_LAST_TRADE),
             next_execution=self._next(_LAST_EXECUTION),
+            relay_mode=self._relay_mode(),
         )
 
     def _trades(self, which: str, *values: object) -> tuple[Trade, ...]:
@@ -155,6 +157,10 @@ class Journal(Storage):
         """Return the account that this journal belongs to, None while it has none."""
         rows = self._rows("SELECT value FROM meta WHERE key = 'account'")
         return str(rows[0][0]) if rows else None
+
+    def _relay_mode(self) -> str:
+        rows = self._rows("SELECT value FROM meta WHERE key = 'relay_mode'")
+        return str(rows[0][0]) if rows else "open"
 
     def trade(self, trade_id: int) -> Trade:
         """Return one trade, of whatever age.
@@ -193,6 +199,10 @@ class Journal(Storage):
                 f"this journal belongs to account {bound}, not to {account}: use another --db for each account"
             )
         self._write("INSERT OR IGNORE INTO meta VALUES ('account', ?)", account)
+
+    def save_relay_mode(self, mode: str) -> None:
+        """Remember the relay's mode, so that no entry slips through before the first poll after a restart."""
+        self._write("INSERT OR REPLACE INTO meta VALUES ('relay_mode', ?)", mode)
 
     def receive(self, envelope: Envelope, payload: str) -> InboxRow | None:
         """Write one verified signal into the inbox; None when it was there already."""

@@ -59,6 +59,10 @@ class SecondExecutor(RelayUnavailable):
     code = "second-executor"
 
 
+class FieldUnknown(RelayUnavailable):
+    """An older relay refuses a field that it does not know. Ask without it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """One leased signal: its envelope where signature and form are right, else what is wrong with it.
@@ -92,6 +96,7 @@ class Answer:
     deliveries: tuple[Delivery, ...]  # no more than were asked for
     skew_seconds: float | None
     notices: tuple[Notice, ...] = ()
+    mode: str | None = "open"  # the relay's own; None: it did not look
     surplus: int = 0  # signals beyond those that were asked for; they were not looked at
 
 
@@ -116,7 +121,7 @@ class RelayClient:
         ca: Path | None = None,
         consumer: str | None = None,
     ) -> None:
-        self._consumer = consumer
+        self._consumer, self._knows_modes = consumer, True
         self._url, self._clock = url.rstrip("/"), clock
         self._token = Rotating(token, clock.monotonic)
         self._secrets = Rotating(signing_secrets, clock.monotonic, _keys)
@@ -136,14 +141,24 @@ class RelayClient:
         asked: dict[str, Any] = {"limit": LIMIT, "wait_seconds": wait_seconds, "lease_seconds": LEASE_SECONDS}
         if self._consumer is not None:
             asked["consumer"] = self._consumer
-        body, headers = self._post("/v1/lease", asked, wait_seconds)
+        body, headers = self._ask_for_signals(asked, wait_seconds)
         signals = body.get("signals")
         if not isinstance(signals, list):
             raise RelayUnavailable(f"{self._url} answered without signals; is this the relay?")
         keys = self._keys()
         deliveries = tuple(self._delivery(signal, keys) for signal in signals[:LIMIT])
         notices, surplus = _notices(body.get("notices")), max(0, len(signals) - LIMIT)
-        return Answer(deliveries, self._skew(headers), notices, surplus)
+        return Answer(deliveries, self._skew(headers), notices, _mode(body.get("mode", "open")), surplus)
+
+    def _ask_for_signals(self, asked: dict[str, Any], wait: float) -> tuple[dict[str, Any], Mapping[str, str]]:
+        """Ask as one that refuses entries by itself in close-only mode; an older relay does not know such, and holds them."""
+        if self._consumer is None or not self._knows_modes:
+            return self._post("/v1/lease", asked, wait)
+        try:
+            return self._post("/v1/lease", {**asked, "refuses_entries": True}, wait)
+        except FieldUnknown:
+            self._knows_modes = False
+            return self._post("/v1/lease", asked, wait)
 
     def ack(self, deliveries: list[Delivery]) -> list[str]:
         """Report that these are committed here; returns the ids whose lease had expired (they will come again)."""
@@ -257,6 +272,8 @@ class RelayClient:
         retry_after = _seconds(response.headers.get("Retry-After"))
         if status == 409 and b'"another-consumer"' in raw:
             raise SecondExecutor(f"another executor fetches from the relay {self._url}: {_detail(raw)}", retry_after)
+        if status == 400 and b'"refuses_entries"' in raw:
+            raise FieldUnknown(f"the relay {self._url} does not know what refuses entries by itself")
         raise RelayUnavailable(self._refused(status, response.headers.get("Location", "")), retry_after)
 
     def _refused(self, status: int, location: str) -> str:
@@ -350,6 +367,11 @@ def _notice(found: dict[str, Any]) -> Notice:
     kind, symbol, at, id = (_words(found.get(name), _LONGEST_WORD) for name in ("kind", "symbol", "at", "id"))
     is_id = re.fullmatch(r"[0-9]{1,18}", id, re.ASCII)
     return Notice(kind, f"{symbol} {at}", symbol, _words(found.get("text"), _LONGEST_NOTICE), id if is_id else "")
+
+
+def _mode(found: Any) -> str | None:
+    """Return the relay's mode: what is no known word restricts nothing and lifts nothing."""
+    return found if found in ("open", "paused", "close-only") else None
 
 
 def _headers(headers: Any) -> dict[str, str]:

@@ -97,6 +97,8 @@ class Poller:
 
     async def _take(self, answer: Answer) -> bool:
         """Take what an answer brought; return whether there was a new signal."""
+        if answer.mode is not None:
+            self._desk.relay_mode(answer.mode)  # before the signals that came in it are decided
         good = [each for each in answer.deliveries if each.envelope is not None]
         is_new = self._commit(good)
         if good:

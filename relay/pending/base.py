@@ -10,7 +10,7 @@ has no clock of its own, so a test can move time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from queue import SimpleQueue
@@ -92,12 +92,25 @@ class Leased:
     payload: str
 
 
+class Lent(list[Leased]):
+    """What a poll was given, and the mode of the queue then; None where it was not looked up."""
+
+    mode: Mode | None = None
+
+    @classmethod
+    def of(cls, mode: Mode, leased: Iterable[Leased] = ()) -> Lent:
+        lent = cls(leased)
+        lent.mode = mode
+        return lent
+
+
 @dataclass(frozen=True, slots=True)
 class Consumer:
     """Who polls: an executor's own id, the same at every start; and how long it may be silent before it counts as gone."""
 
     id: str
     silence: timedelta
+    refuses_entries: bool = False  # by itself, in close-only mode: it is given all signals, and told the mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,10 +232,12 @@ class Pending(Protocol):
         order. A lease ends at now + lease_seconds (at most 300), then the
         signal is given away again; one whose fifth lease ran out becomes a
         dead letter instead, and those behind it go on. Age is no reason not
-        to deliver. Nothing is delivered while paused, nothing but closes and
-        resets in close-only mode.
+        to deliver. Nothing is delivered while paused, nothing but exits in
+        close-only mode, unless the consumer refuses entries by itself: a
+        reversal still closes then.
 
-        `told` hears once, in any thread: the Leased, or an error as a value.
+        `told` hears once, in any thread: a list of Leased (a `Lent`, with the
+        mode, where the queue was asked), or an error as a value.
         [] comes at least once a second, since a wake-up may get lost: ask
         again. Nothing is leased where `is_wanted` says no just before; a
         poll that waits then hears [] soon.
@@ -281,7 +296,8 @@ class Pending(Protocol):
     def set_mode(self, mode: Mode) -> None:
         """Switch delivery: `open`, `paused` (accept and hold) or `close-only`.
 
-        In close-only mode opens are held and everything else is delivered.
+        In close-only mode opens are held and everything else is delivered,
+        but to a consumer that refuses entries by itself, which gets them all.
         What is delivered never lets an earlier open of its symbol follow it:
         an open that was overtaken becomes a dead letter that says so. Opens
         that nothing overtook are delivered when the mode is `open` again.

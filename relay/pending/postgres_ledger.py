@@ -33,6 +33,7 @@ from relay.pending.base import (
     Consumer,
     DeadLetter,
     Leased,
+    Lent,
     Mode,
     NewSignal,
     Notice,
@@ -135,7 +136,7 @@ class Ledger:
 
     def lease(
         self, limit: int, seconds: float, now: datetime, consumer: Consumer | None = None
-    ) -> tuple[list[Leased], datetime | None]:
+    ) -> tuple[Lent, datetime | None]:
         """Return what is leased, and when something held falls due if nothing is.
 
         Raises:
@@ -143,38 +144,42 @@ class Ledger:
         """
         if consumer is not None:
             self._claim(consumer, now)
-            if again := self._again(consumer.id, limit, now):
-                return again, None
-        mode, picked = self._pick(limit, now)
+            actual = self.mode()
+            if again := self._again(consumer.id, rules.delivered_as(actual, consumer), limit, now):
+                return Lent.of(actual, again), None
+        actual, picked = self._pick(limit, now, consumer)
         while not picked.is_final:
             self._clear_heads(picked, now)
-            mode, picked = self._pick(limit, now)
+            actual, picked = self._pick(limit, now, consumer)
         if not picked.leased:
-            return [], self._run("next_due").fetchone()[0]
+            return Lent.of(actual), self._run("next_due").fetchone()[0]
+        mode = rules.delivered_as(actual, consumer)
         leased = self._lend(picked.leased, seconds, now, consumer.id if consumer else None)
         last = {row.symbol: row.seq for row in picked.leased}
         self._move_heads(self._overtake(last, now) if mode == "close-only" else dict.fromkeys(last, 0))
-        return leased, None
+        return Lent.of(actual, leased), None
 
-    def _pick(self, limit: int, now: datetime) -> tuple[Mode, Picked]:
-        mode, lines = self._lock_next(limit, now)
-        return mode, rules.pick(lines, limit, now)
+    def _pick(self, limit: int, now: datetime, consumer: Consumer | None) -> tuple[Mode, Picked]:
+        """Return the queue's mode, and what is next for this consumer."""
+        actual, lines = self._lock_next(limit, now, consumer)
+        return actual, rules.pick(lines, limit, now)
 
-    def _lock_next(self, limit: int, now: datetime) -> tuple[Mode, list[Waiting]]:
+    def _lock_next(self, limit: int, now: datetime, consumer: Consumer | None) -> tuple[Mode, list[Waiting]]:
         """Lock the symbols that are next, then read their lines, which nobody changes now."""
         with self._connection.pipeline():
             stored = self._run("get", name="mode")
             self._run("release", **_span(now))
             ready = self._run("lock_ready", limit=limit)
         row = stored.fetchone()
-        mode = rules.as_mode(row[0] if row else "open")
+        actual = rules.as_mode(row[0] if row else "open")
+        mode = rules.delivered_as(actual, consumer)
         if mode == "paused":
             return "paused", []
         if mode == "close-only":
             return mode, self._closing(limit, now)
         heads = ready.fetchall()
         symbols, seqs = [row[0] for row in heads], [row[1] for row in heads]
-        return mode, _waiting(self._run("lines", symbols=symbols, heads=seqs, limit=limit)) if heads else []
+        return actual, _waiting(self._run("lines", symbols=symbols, heads=seqs, limit=limit)) if heads else []
 
     def _closing(self, limit: int, now: datetime) -> list[Waiting]:
         locked = self._run("lock_closing", limit=limit, **_span(now)).fetchall()
@@ -189,12 +194,11 @@ class Ledger:
             if claim is None or self._run("claim", claim=claim, before=before).fetchone():
                 return
 
-    def _again(self, consumer: str, limit: int, now: datetime) -> list[Leased]:
+    def _again(self, consumer: str, mode: Mode, limit: int, now: datetime) -> list[Leased]:
         """Return what the consumer holds: it asks again, so the answer that gave it has not arrived.
 
         What waits for an earlier signal of its symbol is not given again before that one.
         """
-        mode = self.mode()
         if mode == "paused":
             return []
         rows = _waiting(self._run("lent", consumer=consumer, mode=mode, limit=limit, **_span(now)))

@@ -93,6 +93,11 @@ def pick(rows: Iterable[Waiting], limit: int, now: datetime) -> Picked:
     return picked
 
 
+def delivered_as(mode: Mode, consumer: Consumer | None) -> Mode:
+    """Return the mode in which a consumer is served: one that refuses entries by itself gets them in close-only mode too."""
+    return "open" if mode == "close-only" and consumer is not None and consumer.refuses_entries else mode
+
+
 def claim(before: str | None, consumer: Consumer, now: datetime) -> str | None:
     """Return a consumer's claim on the queue as it is to be stored, None if the stored one is fresh enough.
 

@@ -33,6 +33,7 @@ from relay.pending.base import (
     Consumer,
     DeadLetter,
     Leased,
+    Lent,
     Mode,
     NewSignal,
     Notice,
@@ -99,17 +100,22 @@ class Ledger:
 
     def lease(
         self, limit: int, seconds: float, now: datetime, consumer: Consumer | None = None
-    ) -> tuple[list[Leased], datetime | None]:
+    ) -> tuple[Lent, datetime | None]:
         """Return what is leased, and when something held falls due if nothing is.
 
         Raises:
             AnotherConsumer: The queue is another consumer's.
         """
+        found, due = self._lease_as(rules.delivered_as(self.mode(), consumer), limit, seconds, now, consumer)
+        return Lent.of(self.mode(), found), due
+
+    def _lease_as(
+        self, mode: Mode, limit: int, seconds: float, now: datetime, consumer: Consumer | None
+    ) -> tuple[list[Leased], datetime | None]:
         if consumer is not None:
             self._claim(consumer, now)
-            if again := self._again(consumer.id, limit, now):
+            if again := self._again(consumer.id, mode, limit, now):
                 return again, None
-        mode = self.mode()
         if mode == "paused":
             return [], None
         while not (picked := self._pick(mode, limit, now)).is_final:
@@ -139,12 +145,11 @@ class Ledger:
         if claim is not None:
             self.set("consumer", claim)
 
-    def _again(self, consumer: str, limit: int, now: datetime) -> list[Leased]:
+    def _again(self, consumer: str, mode: Mode, limit: int, now: datetime) -> list[Leased]:
         """Return what the consumer holds: it asks again, so the answer that gave it has not arrived.
 
         What waits for an earlier signal of its symbol is not given again before that one.
         """
-        mode = self.mode()
         if mode == "paused":
             return []
         rows = self._waiting("lent", consumer=consumer, mode=mode, limit=limit, **_span(now))

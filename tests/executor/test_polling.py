@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -67,8 +68,14 @@ class Desktop:
 
         setattr(owner, name, traced)
 
-    def turn(self, *deliveries: Delivery, skew: float | None = None, notices: tuple[Notice, ...] = ()) -> float:
-        self.client.answers = [Answer(deliveries, skew, notices)]
+    def turn(
+        self,
+        *deliveries: Delivery,
+        skew: float | None = None,
+        notices: tuple[Notice, ...] = (),
+        mode: str | None = "open",
+    ) -> float:
+        self.client.answers = [Answer(deliveries, skew, notices, mode)]
         return asyncio.run(self.intake.turn())
 
     def fail(self, error: Exception | None = None) -> float:
@@ -81,9 +88,9 @@ def desk() -> Desktop:
     return Desktop()
 
 
-def delivery(id: str = "S1", symbol: str = "EURUSD", **changes: Any) -> Delivery:
+def delivery(id: str = "S1", symbol: str = "EURUSD", side: Side = Side.BUY, **changes: Any) -> Delivery:
     at = House.build().clock.now()
-    signal = Signal(Action.OPEN, symbol, Side.BUY, Decimal(20000))
+    signal = Signal(Action.OPEN, symbol, side, Decimal(20000))
     envelope = Envelope(id, at, at + timedelta(seconds=90), signal)
     return Delivery(**{"id": id, "lease": f"L{id}", "payload": payload_text(envelope), "envelope": envelope, **changes})
 
@@ -300,3 +307,44 @@ def test_a_notice_that_could_not_be_committed_is_not_confirmed(desk: Desktop, mo
     monkeypatch.setattr(desk.house.desk.alarms, "_raise", broken)
     desk.turn(notices=(replace(MISSED, id="3"),))
     assert not [step for step in desk.steps if step.startswith("heard")]
+
+
+# --- the relay's mode -------------------------------------------------------------------------------
+
+
+def test_in_close_only_mode_a_reversal_closes_and_enters_nothing(desk: Desktop) -> None:
+    desk.turn(delivery("S1"))
+    desk.turn(delivery("S2", side=Side.SELL), mode="close-only")
+    assert desk.house.outcome("S2") == (
+        "refused", "the relay is in close-only mode: no entry is made until `python -m relay resume`"
+    )  # fmt: skip
+    assert [trade["exit_reason"] for trade in desk.house.trades()] == ["reversal"]
+    assert not desk.house.broker.quantity[12087792]
+
+
+@pytest.mark.parametrize("mode", ["close-only", "paused"])
+def test_the_mode_counts_for_entries_until_the_relay_is_open_again(desk: Desktop, mode: str) -> None:
+    desk.turn(mode=mode)
+    desk.turn(delivery("S1"), mode=None)  # it did not look
+    assert desk.house.outcome("S1")[0] == "refused"
+    desk.turn(delivery("S2"))
+    assert desk.house.outcome("S2")[0] == "entered"
+
+
+def test_an_entry_that_waits_for_tws_is_refused_where_the_mode_changes_meanwhile(desk: Desktop) -> None:
+    desk.house.desk.disconnected("TWS is away")
+    desk.turn(delivery("S1"))
+    desk.turn(mode="close-only")
+    desk.house.connect()
+    assert desk.house.outcome("S1")[0] == "refused" and not desk.house.broker.sent
+
+
+def test_the_mode_is_kept_across_a_restart(tmp_path: Path) -> None:
+    path = str(tmp_path / "trade_state.db")
+    house = House.build(path).connect()
+    house.desk.relay_mode("close-only")
+    house = house.restart(path).connect()
+    assert house.outcome(house.signal("open", side="buy", size="10000"))[0] == "refused"
+    house.desk.relay_mode("open")
+    house = house.restart(path).connect()
+    assert house.outcome(house.signal("open", side="buy", size="10000"))[0] == "entered"

@@ -77,6 +77,33 @@ def test_it_names_itself_and_hears_that_another_one_fetches(relay: responses.Req
     assert refused.value.retry_after == 60
 
 
+def test_it_refuses_entries_by_itself_but_asks_an_older_relay_without_saying_so(relay: responses.RequestsMock) -> None:
+    problem = {"code": "malformed", "problems": [{"field": "refuses_entries", "message": "is not a field"}]}
+    relay.post(f"{URL}/v1/lease", json=problem, status=400)
+    relay.post(f"{URL}/v1/lease", json={"signals": []})
+    one = client(consumer="home")
+    assert [one.lease(0).mode for _ in range(2)] == ["open", "open"]
+    said = [json.loads(call.request.body).get("refuses_entries") for call in relay.calls]
+    assert said == [True, None, None]
+
+
+@pytest.mark.parametrize(
+    "told, mode",
+    [({}, "open"), ({"mode": "close-only"}, "close-only"), ({"mode": "unknown"}, None), ({"mode": [1]}, None)],
+)
+def test_the_relay_s_mode_comes_with_its_answer(
+    relay: responses.RequestsMock, told: dict[str, Any], mode: str | None
+) -> None:
+    relay.post(f"{URL}/v1/lease", json={"signals": [], **told})
+    assert client(consumer="home").lease(0).mode == mode
+
+
+def test_notices_are_confirmed_by_their_ids(relay: responses.RequestsMock) -> None:
+    relay.post(f"{URL}/v1/ack", json={"acked": [], "stale": []})
+    client().heard(["3", "4"])
+    assert json.loads(relay.calls[0].request.body) == {"acks": [], "notices": ["3", "4"]}
+
+
 def test_other_conflicts_are_no_second_executor(relay: responses.RequestsMock) -> None:
     relay.post(f"{URL}/v1/lease", json={"code": "lease-lost"}, status=409)
     with pytest.raises(RelayUnavailable) as refused:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 
 from common.errors import AnotherConsumer
 from relay.pending import rules
-from relay.pending.base import Consumer, Leased, Pending
+from relay.pending.base import Consumer, Leased, Pending, Wish, outcome_of
 from tests.pending.conftest import Opener
 from tests.pending.examples import START, acks, at, fill, ids, take
 
@@ -76,6 +77,19 @@ def test_the_modes_hold_back_what_is_given_again(queue: Any) -> None:
     assert ids(ask(queue)) == [closed]
     queue.set_mode("open")
     assert ids(ask(queue)) == [opened, closed]
+
+
+def test_one_that_refuses_entries_by_itself_is_given_them_in_close_only_mode_and_told_the_mode(queue: Any) -> None:
+    put = [*fill(queue, "EURUSD"), *fill(queue, "EURUSD", "GBPUSD", action="close")]
+    queue.set_mode("close-only")
+    home = Consumer("home", SILENCE, refuses_entries=True)
+    poll = partial(queue.poll, Wish(10, 10, lambda: START, 0, lambda: True, home))
+    lent = outcome_of(poll)
+    assert (ids(lent), lent.mode) == (put, "close-only")
+    assert ids(outcome_of(poll)) == put, "again: the answer was lost"
+    assert queue.dead(10) == []
+    queue.set_mode("paused")
+    assert (outcome_of(poll), outcome_of(poll).mode) == ([], "paused")
 
 
 def test_a_close_is_not_given_again_ahead_of_its_open(queue: Any) -> None:

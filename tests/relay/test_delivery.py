@@ -251,6 +251,29 @@ def test_the_kill_switch_holds_and_lets_go(tmp_path):
     assert len(web.lease()) == 1
 
 
+def test_an_executor_that_refuses_entries_by_itself_gets_reversals_in_close_only_mode(tmp_path):
+    web = Web(tmp_path)
+    web.pending.set_mode("close-only")
+    web.send(side="sell"), web.post(data={"action": "close", "symbol": "AAPL"})
+    asked = {"wait_seconds": 0, "consumer": "home", "refuses_entries": True}
+    answer = web.call("lease", **asked).json
+    assert answer["mode"] == "close-only" and len(answer["signals"]) == 2
+    assert web.call("lease", **asked).json["signals"] == answer["signals"], "the answer was lost"
+    web.pending.set_mode("paused")
+    assert web.call("lease", **asked).json == {"signals": [], "mode": "paused"}
+    web.pending.set_mode("open")
+    assert web.call("lease", **asked).json == {"signals": answer["signals"]}
+
+
+def test_a_caller_that_does_not_refuse_entries_by_itself_gets_none_in_close_only_mode(tmp_path):
+    web = Web(tmp_path)
+    web.pending.set_mode("close-only")
+    web.send(side="sell"), web.post(data={"action": "close", "symbol": "AAPL"})
+    for asked in ({"consumer": "home"}, {"refuses_entries": True}, {"consumer": "home", "refuses_entries": False}):
+        assert [each["payload"].count('"close"') for each in web.lease(**asked, limit=9)] in ([1], []), asked
+    assert web.call("lease", wait_seconds=0, refuses_entries="yes").status_code == 400
+
+
 def test_a_queue_that_is_away_is_asked_once_a_second_however_many_strangers_ask(web, monkeypatch):
     """Each would hold a thread for two seconds, and the executor needs one."""
     asked = []
