@@ -60,6 +60,9 @@ class Front:
             return
         except (RequestRefused, SignalTooLarge) as exc:
             await self._refuse(exc, receive, send)
+            if isinstance(exc, SignalTooLarge) and (secret := alert_secret(scope)) is not None:
+                unread = Request(headers, b"", self._sender(scope, headers), scope["path"], secret or None)
+                await self._intake.keep_unread(unread, exc, self._rounds.wait)
             return
         secret = alert_secret(scope)
         delivery = self._deliveries.get(scope["path"]) if scope["method"] == "POST" else None

@@ -130,6 +130,15 @@ class Intake:
             self._relay.refused.add(code_of(exc))
             return answer(exc)
 
+    async def keep_unread(self, request: Request, error: SignalError, wait: Wait) -> None:
+        """Keep for its owner that an alert was too large to be read, where a credential beside its body is right.
+
+        What it was is not known, so it counts as an exit.
+        """
+        posted, now = _posted(request), self._relay.clock.now()
+        if any(self._relay.credentials.is_sender(secret) for secret in posted.beside):
+            await self._keep(posted, error, now, wait, is_exit=True)
+
     def answer(self, request: Request) -> Answer:
         """Do the same in the caller's thread, which waits for the commit."""
         return to_the_end(self.accept(request, blocking))
@@ -177,17 +186,12 @@ class Intake:
             self._relay.news.set()
         return reply(202, value)
 
-    async def _keep(self, posted: Posted, error: SignalError, now: datetime, wait: Wait) -> None:
+    async def _keep(self, posted: Posted, error: SignalError, now: datetime, wait: Wait, is_exit: bool = False) -> None:
         """Keep a refused alert for its owner. A failure here never changes the sender's answer."""
         reason, body = hidden(error.message, posted.credentials), posted.without_secret()
         log.warning("alert_refused", code=error.code, reason=reason)
-        notice = refused_notice(
-            symbol_of(posted.readable, posted.credentials),
-            reason,
-            body,
-            looks_like_exit(posted.body, posted.readable),
-            now,
-        )
+        is_exit = is_exit or looks_like_exit(posted.body, posted.readable)
+        notice = refused_notice(symbol_of(posted.readable, posted.credentials), reason, body, is_exit, now)
         refused = Refused(now, error.code, storable(reason), storable(body), notice)
         try:
             await result_of(wait, partial(self._relay.pending.refuse, refused))

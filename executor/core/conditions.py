@@ -150,7 +150,8 @@ CONDITIONS: Mapping[AlarmKind, Condition] = {
         _WARN, "the relay refused an alert with a right credential",
         "after an hour", "reported for an hour", _HOUR),
     AlarmKind.USED_ID: Condition(
-        _WARN, "an exit came with the id of another signal; it was carried out",
+        _WARN, "an exit came with the id of another signal, and was carried out; or an alert was taken for a resend of one "
+        "long before",
         "after a day", "reported for a day", _DAY),
     AlarmKind.BROKER_BLIND: Condition(
         _PAGE, "a position is held, and there has been no complete view of TWS for 60 s",

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from common.errors import DuplicateConflict, QueueFull
 from relay.pending import notices
-from relay.pending.base import KEY_WINDOW, KEYLESS_WINDOW, Accepted, NewSignal, Notice
+from relay.pending.base import KEY_WINDOW, KEYLESS_WINDOW, RESENT_FOR, Accepted, NewSignal, Notice
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Admission:
     positions: dict[str, str] = field(default_factory=dict)  # symbol -> what the sender said it holds
     fresh: list[NewSignal] = field(default_factory=list)  # to be stored
     forgotten: list[str] = field(default_factory=list)  # keys to be taken from signals older than the window
-    notices: list[tuple[str, Notice]] = field(default_factory=list)  # to be stored with the signal of this id
+    notices: list[tuple[str | None, Notice]] = field(default_factory=list)  # stored if the signal of this id is
 
     def know(self, known: Known) -> None:
         """Take in a signal that has the id or the key of an arrival."""
@@ -56,6 +56,8 @@ class Admission:
         plain = replace(new, dedupe_key=None) if id_used else new
         known = self._repeated(plain, now)
         if known is not None:
+            if self._is_long_after(new, known, now):
+                self.notices.append((None, notices.came_again(new)))
             return Accepted(known, duplicate=known != new.id, previous=previous)
         self._require_room(new)
         is_missed = new.prev is not None and previous is not None and not new.prev.follows(previous)
@@ -65,6 +67,11 @@ class Admission:
         if id_used:
             self.notices.append((new.id, notices.id_used(new)))
         return Accepted(new.id, duplicate=False, previous=previous, missed=is_missed, id_used=id_used)
+
+    def _is_long_after(self, new: NewSignal, known: str, now: datetime) -> bool:
+        """True if a duplicate comes so late that no sender would still be resending the first."""
+        first = self.by_key.get(new.dedupe_key) if new.dedupe_key is not None and known != new.id else None
+        return first is not None and now - first.received_at > RESENT_FOR
 
     def _conflicts(self, new: NewSignal, now: datetime) -> bool:
         """True if its key is known with another signal."""

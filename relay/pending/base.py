@@ -26,6 +26,7 @@ Told = Callable[[Any], None]  # is told an outcome, or the error as a value; mus
 
 MAX_ATTEMPTS = 5  # leases of one signal before it is a dead letter
 KEY_WINDOW = timedelta(days=30)  # a duplicate key is remembered this long
+RESENT_FOR = timedelta(minutes=10)  # a duplicate later than this is probably another alert with a constant key
 KEYLESS_WINDOW = timedelta(seconds=30)  # so long an equal signal without a key is a resend
 MAX_LEASE_SECONDS = 300.0
 MAX_RETRY_SECONDS = 600.0

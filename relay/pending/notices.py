@@ -23,6 +23,15 @@ def id_used(new: NewSignal) -> Notice:
     return _notice("id-used", new.symbol, text, new.received_at)
 
 
+def came_again(new: NewSignal) -> Notice:
+    """A duplicate came long after the first: its key is probably the same for every alert."""
+    text = (
+        f"The {new.action} for {new.symbol} was taken for a resend, since its id was used for the same signal before "
+    )
+    text += f"({new.dedupe_key}). If every alert has this id, all but the first are lost: give each an id of its own, or none."
+    return _notice("id-used", new.symbol, text, new.received_at)
+
+
 def refused(symbol: str, reason: str, body: str, is_exit: bool, now: datetime) -> Notice:
     """An alert with a right credential was refused: its sender may be a program that nobody watches."""
     what = "AN EXIT" if is_exit else "An alert"

@@ -89,7 +89,7 @@ class Ledger:
         outcomes: list[Any] = [_admit(admission, new, now) for new, now in puts]
         stored = self._store(admission)
         for id, notice in admission.notices:
-            if id in stored:
+            if id is None or id in stored:
                 self.note(notice)
         if len(stored) < len(admission.fresh):  # what was decided beside it may have been decided by it
             outcomes = [one if isinstance(one, Accepted) and one.id in stored else None for one in outcomes]

@@ -586,6 +586,16 @@ def test_an_exit_with_a_used_key_is_stored_without_it(queue: Any, action: str) -
         put(queue, signal(key="k"), START)
 
 
+def test_a_duplicate_long_after_the_first_is_noticed(queue: Any) -> None:
+    """An id that is the same for every alert would lose all but the first, without a word."""
+    new = signal(key="constant", what="a", action="close")
+    put(queue, new, START)
+    for seconds, count in ((30, 0), (600, 0), (601, 1)):
+        assert put(queue, signal(key="constant", what="a", action="close"), at(seconds)).duplicate
+        assert len(noticed(queue, at(seconds))) == count
+    assert "all but the first are lost" in noticed(queue, at(601))[0].text
+
+
 def test_a_queue_that_is_full_of_entries_takes_exits(opener: Opener) -> None:
     queue = opener(max_depth=20)
     fill(queue, *(f"S{number}" for number in range(20)))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.relay.examples import AUTH, SECRET, Web, signal
+from tests.relay.process import RelayProcess
 
 FLAT = {"action": "strategy", "symbol": "EURUSD", "market_position": "flat", "market_position_size": 0}
 LONG = {**FLAT, "market_position": "long", "market_position_size": 20}
@@ -83,6 +84,26 @@ def test_an_alert_from_an_address_that_may_not_post_is_told_where_its_secret_is_
     (notice,) = notices(web)
     assert notice["kind"] == "exit-refused" and "8.8.8.8 is not in RELAY_ALLOWED_ADDRESSES" in notice["text"]
     web.pending.close()
+
+
+@pytest.mark.parametrize(
+    "path, headers, told", [(f"/webhook/{SECRET}", {}, 1), ("/webhook", AUTH, 1), ("/webhook", {}, 0)]
+)
+def test_an_alert_too_large_to_be_read_is_told_where_a_credential_beside_it_is_right(
+    tmp_path: Path, path: str, headers: dict[str, str], told: int, eventually: Any
+) -> None:
+    """What it was nobody knows: it counts as an exit."""
+    relay = RelayProcess(tmp_path)
+    try:
+        alert = {"action": "close", "symbol": "EURUSD", "note": "n" * 20_000}
+        assert relay.post(path, alert, headers).status_code == 413
+        if told:
+            (notice,) = eventually(lambda: relay.call("lease", wait_seconds=0).get("notices"))
+            assert notice["kind"] == "exit-refused" and "at most 16384 bytes" in notice["text"]
+        else:
+            assert relay.call("lease", wait_seconds=0) == {"signals": []}
+    finally:
+        relay.stop()
 
 
 def test_the_same_refusal_again_is_one_notice(web: Web) -> None:
