@@ -46,6 +46,7 @@ log = get_logger(__name__)
 
 TICK_SECONDS, PUBLISH_SECONDS, NOTIFY_SECONDS, TIDY_SECONDS = 0.5, 0.5, 1.0, 60.0
 _COMMAND_SECONDS = 10.0
+_READ_SECONDS = 8.0  # how long a button may wait for TWS to be read anew
 _AGAIN_SECONDS = 5.0
 
 
@@ -92,7 +93,7 @@ async def _trade(
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_say_loop_error)
     parts = compose(settings, choices, journal, clock)
-    page = _serve_page(settings, parts.desk, loop, ready)
+    page = _serve_page(settings, parts, loop, ready)
     over = _stop_signals(loop)
     scheduler = _schedule(parts, clock)
     tasks = [
@@ -151,12 +152,16 @@ def _fixed(host: str, port: int) -> Callable[[], Awaitable[tuple[str, int]]]:
 
 
 def _serve_page(
-    settings: ExecutorSettings, desk: Desk, loop: asyncio.AbstractEventLoop, ready: Callable[[list[str]], None]
+    settings: ExecutorSettings, parts: Parts, loop: asyncio.AbstractEventLoop, ready: Callable[[list[str]], None]
 ) -> PageServer:
+    desk, supervisor = parts.desk, parts.supervisor
+
     def submit(command: Command) -> str:
         """Pass a command from the page's thread to the loop, and its answer back."""
 
         async def obey() -> str:
+            if command.kind.acts_on_positions:
+                await supervisor.read_anew(_READ_SECONDS)
             return desk.command(command)
 
         answer = asyncio.run_coroutine_threadsafe(obey(), loop)

@@ -17,6 +17,11 @@ class CommandKind(StrEnum):
     IGNORE_POSITION = "ignore-position"  # a symbol: leave the owner's position alone and trade alongside it
     ADOPT_POSITION = "adopt-position"  # a symbol: make the owner's position a trade of the journal
 
+    @property
+    def acts_on_positions(self) -> bool:
+        """True if it is carried out on what the account shows, which is read anew for it."""
+        return self not in (CommandKind.CLOSE, CommandKind.RESET)
+
 
 @dataclass(frozen=True, slots=True)
 class Command:

@@ -273,7 +273,7 @@ def _take_profit_lost(case: Case) -> Said:
 
 
 def _close_waits(case: Case) -> Said:
-    since, what = _waits(case.trade)
+    since, what = _waits(case.trade, case.moment.waiting_since)
     if since is None:
         return None
     return (
@@ -283,7 +283,7 @@ def _close_waits(case: Case) -> Said:
     )
 
 
-def _waits(trade: Trade) -> tuple[datetime | None, str]:
+def _waits(trade: Trade, waiting_since: datetime | None) -> tuple[datetime | None, str]:
     """Return since when a close waits at the broker, and for what; None where none does."""
     if trade.state is State.CANCELLING:
         asked = [(o.cancelling_since, o.leg.word) for o in trade.live if o.cancelling_since is not None]
@@ -294,8 +294,7 @@ def _waits(trade: Trade) -> tuple[datetime | None, str]:
         return entry.cancelling_since, "its entry is not cancelled yet"
     close = next((o for o in trade.legs(Leg.CLOSE) if o.state is OrderState.WORKING), None)
     if close is None and trade.state is State.CLOSING and not trade.live:
-        since = max((o.done_at for o in trade.orders if o.done_at is not None), default=None)
-        return since, "TWS has not reported the position that is to be closed"
+        return waiting_since, "TWS has not reported the position that is to be closed"
     if close is None:
         return None, ""
     return close.sent_at, close.held or "not filled yet (is the market closed?)"

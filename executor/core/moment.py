@@ -27,6 +27,7 @@ class Moment:
     amiss_since: datetime | None = None  # since when exits and position have not matched, or the stop has been missing
     less_since: datetime | None = None  # since when the account has shown as little of the trade as now
     behind: Decimal = ZERO  # our executions that the position shown does not count yet, all others being known
+    waiting_since: datetime | None = None  # since when a close has waited though no order of its trade is in its way
     told: bool = True  # whether TWS has shown a position in this contract on this connection
     due: datetime | None = None  # the first instant at which an answer given here becomes another
 

@@ -16,7 +16,7 @@ from executor.core.outcomes import CloseCause
 from executor.core.policy import Policy
 from executor.core.ports import Broker, Contract, Ticket
 from executor.core.steps import Cancel, Hold, LookUp, Place, Resize, Step, Unprotected, next_step
-from executor.core.trades import STOPS, Event, Leg, Order, OrderState, Trade, awaits_executions
+from executor.core.trades import STOPS, Event, Leg, Order, OrderState, State, Trade, awaits_executions
 from executor.desk.agenda import Agenda
 from executor.desk.alarms import Alarms
 from executor.desk.book import Book
@@ -44,6 +44,7 @@ class Orders:
         self._clock, self._policy, self._client_id = clock, policy, client_id
         self._lacking: dict[int, datetime] = {}  # trade id → since when executions of its live orders are missing
         self._amiss: dict[int, datetime] = {}  # trade id → since when its exits are too large, or its stop missing
+        self._waiting: dict[int, datetime] = {}  # trade id → since when its close has waited for no order of its own
         # trade id → what the account shows of it, less than it holds, and since when
         self._less: dict[int, tuple[Decimal, datetime]] = {}
 
@@ -71,6 +72,7 @@ class Orders:
         self._lacking.pop(trade_id, None)
         self._amiss.pop(trade_id, None)
         self._less.pop(trade_id, None)
+        self._waiting.pop(trade_id, None)
         self._agenda.at(trade_id, None)
 
     def _tell(self, trade: Trade, moment: Moment, step: Step | None) -> None:
@@ -98,6 +100,8 @@ class Orders:
             large = bool(larger_exits(trade, moment))
             self._since(self._amiss, trade.id, trade.unprotected_at or (now if large else None))
         moment.amiss_since = self._amiss.get(trade.id)
+        waits = trade.state is State.CLOSING and not trade.live
+        moment.waiting_since = self._since(self._waiting, trade.id, now if waits else None)
         moment.less_since = self._shows_less_since(trade, moment)
         return moment
 

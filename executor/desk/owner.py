@@ -76,12 +76,14 @@ class Owner:
             )
         if snapshot is None or self._gate.ready_since is None:
             raise CommandRefused("TWS is not connected: decide when it is, on fresh evidence")
-        if not self._sight.is_counted(trade.con_id):
-            self._gate.want_snapshot(
-                "the owner decides on a position that TWS has not reported since the last execution"
-            )
-            raise CommandRefused("the position after the last execution is being read: press again in a few seconds")
+        self._look_first(trade.con_id)
         return trade, snapshot
+
+    def _look_first(self, con_id: int) -> None:
+        """Refuse to act on a position, and on orders, that were not read after the last thing that could have changed them."""
+        if not self._sight.is_fresh(con_id):
+            self._gate.want_snapshot("the owner decides on what has not been read a moment ago")
+            raise CommandRefused("orders and positions are being read from TWS: press again in a few seconds")
 
     # ---- open trades ----
 
@@ -192,19 +194,25 @@ class Owner:
         """Return what the account holds that neither a trade nor the owner's choice explains, as the page shows it.
 
         While an order of ours is under way in a contract, its position may show what its executions have not told
-        yet: that is nobody's to ignore or to adopt.
+        yet, and what is missing of a trade has its own explanation: that is nobody's to ignore or to adopt.
         """
-        busy = {t.con_id for t in self._book.unfinished() if t.state not in (State.OPEN, State.HOLD)}
+        unfinished = self._book.unfinished()
+        busy = {t.con_id for t in unfinished if t.state not in (State.OPEN, State.HOLD) or self._is_short(t)}
         return [
             {"symbol": self._sight.symbol(con_id), "con_id": str(con_id), "quantity": decimal_text(unknown)}
             for con_id, unknown in self._sight.all_unexplained().items()
             if con_id not in busy and not self._sight.may_lag(con_id)
         ]
 
+    def _is_short(self, trade: Trade) -> bool:
+        """True if the account shows less of a trade than it holds, so that the difference is the trade's."""
+        return self._sight.unexplained(trade.con_id) * trade.signed < 0
+
     def _unknown(self, command: Command) -> tuple[int, Decimal]:
         row = next((r for r in self.unknown_positions() if r["symbol"] == command.symbol), None)
         if row is None or self._gate.ready_since is None:
             raise CommandRefused(f"the account shows no position in {command.symbol} that the journal does not know")
+        self._look_first(int(row["con_id"]))
         return int(row["con_id"]), Decimal(row["quantity"])
 
     def _ignore_position(self, command: Command) -> str:

@@ -14,6 +14,7 @@ from executor.desk.book import Book
 from executor.desk.gate import Gate
 
 COUNTED = timedelta(seconds=2)  # a snapshot so long after an execution counts it
+READ_LATELY = timedelta(seconds=15)  # the owner's word is carried out on what was read so short ago
 PRICE_TOLD = timedelta(seconds=5)  # so long the answer counts that there is no price
 LATE_POSITION = timedelta(seconds=5)  # how long a position report may lag behind our own execution
 
@@ -76,7 +77,8 @@ class Sight:
         """Take in a position report."""
         self._told.add(position.con_id)
         self._follow(position.con_id, position.quantity - self.shown(position.con_id))
-        self._moved[position.con_id] = self._clock.now(), position.quantity - self.shown(position.con_id)
+        if by := position.quantity - self.shown(position.con_id):
+            self._moved[position.con_id] = self._clock.now(), by
         self._positions[position.con_id] = position
         self._uncounted.pop(position.con_id, None)
 
@@ -125,6 +127,20 @@ class Sight:
     def is_counted(self, con_id: int) -> bool:
         """True if the position was reported after our last execution, so that it counts it."""
         return con_id not in self._uncounted
+
+    def was_read_since(self, at: datetime) -> bool:
+        """True if everything was read after an instant."""
+        return self.last is not None and (self.last.begun_at or self.last.taken_at) >= at
+
+    def is_fresh(self, con_id: int) -> bool:
+        """True if everything was read a moment ago, after the last thing that was told to change a position or a trade."""
+        if self.last is None or not self.is_counted(con_id):
+            return False
+        begun = self.last.begun_at or self.last.taken_at
+        moved_at, _ = self._moved.get(con_id, (None, ZERO))
+        over = (o.done_at for trade in self._book.in_contract(con_id) for o in trade.orders)
+        changes = [at for at in (*over, moved_at, self._filled_at.get(con_id)) if at is not None]
+        return abs(self._clock.now() - begun) <= READ_LATELY and all(at <= begun for at in changes)
 
     def counts_late(self) -> bool:
         """True if a position has not been reported for a while after an execution of ours, so that it must be requested."""

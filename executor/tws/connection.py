@@ -95,7 +95,7 @@ class Supervisor:
         """
         self._tws, self._desk = tws, desk
         self._clock, self._rules, self._client_id, self._address = clock, rules, client_id, address
-        self._wanted = asyncio.Event()
+        self._wanted, self._handed = asyncio.Event(), asyncio.Event()
         self._stood = False  # whether a connection ever stood
         self._said = ""
         self._trouble: asyncio.Future[str] | None = None
@@ -106,6 +106,16 @@ class Supervisor:
         """Request a complete snapshot soon; several requests are one snapshot."""
         log.debug("snapshot_wanted", why=why)
         self._wanted.set()
+
+    async def read_anew(self, seconds: float) -> None:
+        """Return once the desk has everything as it was read after now; or after so many seconds, or where TWS is away."""
+        asked_at = self._clock.now()
+        self.want_snapshot("the owner chose")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._desk.ready_since is not None and not self._desk.sight.was_read_since(asked_at):
+                    self._handed.clear()
+                    await self._handed.wait()
 
     def drop(self, why: str) -> None:
         """Drop the current connection at once, and reconnect."""
@@ -183,6 +193,7 @@ class Supervisor:
             self._wanted.clear()
             snapshot = await self._settled() if self._must_settle() else await self._tws.snapshot()
             self._desk.reconciled(snapshot)
+            self._handed.set()
             if self._desk.ready_since is not None:  # else TWS is without IBKR, or the snapshot was too old
                 self._up()
             await asyncio.sleep(_SNAPSHOT_GAP)

@@ -10,6 +10,7 @@ from decimal import Decimal
 from common.clock import FakeClock
 from common.errors import BrokerUnavailable
 from common.signals import Action, Envelope, Side, Signal, alert_from, payload_text
+from executor.core.commands import Command
 from executor.core.policy import Policy
 from executor.core.ports import (
     Contract,
@@ -54,7 +55,7 @@ class FakeBroker:
     deaf: bool = False  # orders never arrive
     gone: bool = False  # the transport is gone
     takes_cancels: bool = True  # off: a cancel gets no answer
-    asked: list[str] = field(default_factory=list)  # what was looked up
+    looked_up: list[str] = field(default_factory=list)  # what was looked up
     cancels: list[int] = field(default_factory=list)  # what was asked to be cancelled
     hidden: frozenset[str] = frozenset()  # what a snapshot does not show: orders, executions, positions
     unheard: frozenset[str] = frozenset()  # facts that nobody is told, such as on_fill
@@ -75,7 +76,7 @@ class FakeBroker:
 
     def request_contract(self, symbol: str, con_id: int = 0) -> None:
         assert self.desk is not None
-        self.asked.append(symbol)
+        self.looked_up.append(symbol)
         self.market = self.market or self.tick
         known = self.contracts.get(symbol) if not con_id else self.by_number.get(con_id)
         self.desk.on_contract(symbol, known or f"{symbol} is not known to IBKR", con_id)
@@ -260,6 +261,12 @@ class House:
         self.desk.receive([(envelope, payload_text(envelope))])
         self.clock.advance(0.01)
         return envelope.id
+
+    def command(self, command: Command) -> str:
+        """Press a button of the page as the program does: everything is read anew first."""
+        if self.desk.ready_since is not None:
+            self.desk.reconciled(self.broker.snapshot())
+        return self.desk.command(command)
 
     def beside(self, contract: Contract, quantity: Decimal) -> None:
         """The owner holds this much beside the trades, and told us to leave it alone."""

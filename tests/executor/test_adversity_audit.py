@@ -95,7 +95,7 @@ def test_adopted_trade_gets_its_stop_tried_once_more(house: House) -> None:
     house.pass_time(20)
     assert house.trades()[0]["state"] == "hold"
     house.broker.refuse.clear()
-    house.desk.command(Command(CommandKind.ADOPT, trade_id=1))
+    house.command(Command(CommandKind.ADOPT, trade_id=1))
     house.pass_time(12)
     assert house.trades()[0]["state"] == "open" and legs(house)[-1] == "R2"
     assert "unprotected" not in house.alarms() and "hold" not in house.alarms()
@@ -108,7 +108,7 @@ def test_exits_of_a_position_that_the_owner_turned_over_are_cancelled(house: Hou
     house.pass_time(10)
     assert house.trades()[0]["state"] == "hold"
     assert not any(house.broker.orders[number].status.is_live for number in (2, 3))
-    house.desk.command(Command(CommandKind.FLATTEN, trade_id=1))
+    house.command(Command(CommandKind.FLATTEN, trade_id=1))
     house.pass_time(5)
     assert house.broker.quantity[EURUSD.con_id] == 0 and not house.journal.unfinished()
 

@@ -34,7 +34,7 @@ def press(house: House, kind: CommandKind, trade_id: int = 1) -> str:
     """Press a button of the page; where it says to press again, do so after a while."""
     for _ in range(4):
         try:
-            return house.desk.command(Command(kind, trade_id=trade_id))
+            return house.command(Command(kind, trade_id=trade_id))
         except CommandRefused as refused:
             assert "again" in str(refused)
         house.pass_time(4)
@@ -78,7 +78,7 @@ def test_choice_on_hold_waits_for_the_position_after_an_execution(house: House) 
     house.broker.unheard = frozenset({"on_position"})
     house.broker.hit("S")
     with pytest.raises(CommandRefused, match="press again"):
-        house.desk.command(Command(ADOPT, trade_id=1))
+        house.command(Command(ADOPT, trade_id=1))
     house.pass_time(6)
     press(house, ADOPT)
     assert (house.state, house.trades()[0]["exit_reason"]) == ("closed", "stop-loss")
@@ -237,11 +237,56 @@ def test_flatten_of_a_finished_trade_does_not_touch_the_one_that_is_open(house: 
     house.broker.execute(stop, Decimal(10000), Decimal("1.18"))
     house.pass_time(5)
     with pytest.raises(CommandRefused, match="another trade in EURUSD is open"):
-        house.desk.command(Command(ADOPT, trade_id=1))
+        house.command(Command(ADOPT, trade_id=1))
     assert "the account holds none of the trade" in press(house, FLATTEN)
     house.pass_time(10)
     assert [t["state"] for t in house.trades()] == ["closed", "open"] and held(house) == 10000
     assert house.desk.book.trade(2).held == 10000 and set(house.working().values()) == {Decimal(10000)}
+
+
+# ---- what is read before his word is carried out ----
+
+
+@pytest.mark.parametrize("kind", [ADOPT, FLATTEN])
+def test_choice_is_carried_out_on_what_was_read_after_the_last_change(house: House, kind: CommandKind) -> None:
+    """The position shown was old: a trade of 10000 was adopted of which 4000 were left, and more was sold than was held."""
+    entered(house)
+    doubted(house)
+    house.broker.unheard = frozenset({"on_position", "on_fill", "on_order"})
+    house.broker.hit("S", Decimal(6000), siblings=False)
+    house.clock.advance(20)
+    with pytest.raises(CommandRefused, match="being read"):
+        house.desk.command(Command(kind, trade_id=1))
+    assert house.wanted
+    house.broker.unheard = frozenset()
+    press(house, kind)
+    house.pass_time(10)
+    assert held(house) == (4000 if kind is ADOPT else 0)
+    if kind is ADOPT:
+        assert house.desk.book.trade(1).held == 4000 and set(house.working().values()) == {Decimal(4000)}
+
+
+def test_what_is_missing_of_a_trade_is_not_the_owners_to_ignore(house: House) -> None:
+    """Its stop had filled unseen: "your own 10000 are left alone", and a reversal then sold what nobody held."""
+    entered(house)
+    house.broker.unheard = frozenset({"on_fill", "on_order"})
+    house.broker.hit("S")
+    house.clock.advance(6)
+    assert house.desk.owner.unknown_positions() == []
+    with pytest.raises(CommandRefused):
+        house.command(Command(CommandKind.IGNORE_POSITION, symbol="EURUSD"))
+
+
+def test_position_is_adopted_or_ignored_only_as_it_was_read_a_moment_ago(house: House) -> None:
+    entered(house)
+    house.broker.hit("S")
+    house.pass_time(6)
+    by_hand(house, 500)
+    house.clock.advance(30)
+    with pytest.raises(CommandRefused, match="being read"):
+        house.desk.command(Command(CommandKind.ADOPT_POSITION, symbol="EURUSD"))
+    house.pass_time(3)
+    assert "now a trade" in house.command(Command(CommandKind.ADOPT_POSITION, symbol="EURUSD"))
 
 
 # ---- what a button answers: told from what happened, never from what was asked ----

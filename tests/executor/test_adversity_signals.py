@@ -99,7 +99,7 @@ def test_close_of_the_old_trade_does_not_close_what_the_owner_adopted(house: Hou
     house.broker.hit("T", siblings=False)
     house.broker.hit("S", siblings=False)
     house.pass_time(10)
-    house.desk.command(Command(CommandKind.ADOPT, trade_id=1))
+    house.command(Command(CommandKind.ADOPT, trade_id=1))
     house.pass_time(10)
     assert house.state == "open" and house.broker.quantity[EURUSD.con_id] == -10000
 
@@ -208,7 +208,7 @@ def test_close_that_fills_behind_its_own_cancel_is_held_and_flattened_by_a_butto
     market_opens(house)
     house.pass_time(5)
     assert house.state == "hold" and house.broker.quantity[EURUSD.con_id] == -4000
-    house.desk.command(Command(CommandKind.FLATTEN, trade_id=1))
+    house.command(Command(CommandKind.FLATTEN, trade_id=1))
     house.pass_time(5)
     assert house.broker.quantity[EURUSD.con_id] == 0
 

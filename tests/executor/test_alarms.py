@@ -169,5 +169,5 @@ def test_dismissed_trade_is_committed_with_the_end_of_its_hold(monkeypatch: pyte
     house.desk.life.freeze(1, "a bug in this program")
     assert house.state == "hold" and house.alarms() == ["hold"]
     monkeypatch.setattr(house.desk, "advance", lambda: None)
-    house.desk.command(Command(CommandKind.DISMISS, trade_id=1))
+    house.command(Command(CommandKind.DISMISS, trade_id=1))
     assert house.state == "closed" and house.alarms() == []

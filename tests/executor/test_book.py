@@ -50,7 +50,7 @@ def a_long_day(house: House) -> None:
     house.beside(AAPL, Decimal(3))
     house.broker.by_hand(EURUSD, Decimal(500), Decimal("1.2"))
     house.pass_time(15)
-    house.desk.command(Command(CommandKind.ADOPT_POSITION, symbol="EURUSD"))
+    house.command(Command(CommandKind.ADOPT_POSITION, symbol="EURUSD"))
     house.signal("open", "MSFT", "buy", "10")
     house.desk.disconnected("TWS is away")
     house.signal("close", "AAPL")
@@ -233,7 +233,7 @@ def test_a_wish_that_fails_halfway_sends_nothing(house: House, monkeypatch: pyte
     monkeypatch.setattr(house.desk.life, "move", broken)
     before, cancels = contents(house.desk.book), list(house.broker.cancels)
     with pytest.raises(IllegalTransition):
-        house.desk.command(Command(CommandKind.FLATTEN, trade_id=1))
+        house.command(Command(CommandKind.FLATTEN, trade_id=1))
     house.pass_time(2)
     assert contents(house.desk.book) == before and house.broker.cancels == cancels
 

@@ -70,7 +70,7 @@ def test_close_of_what_the_owner_has_netted_away_is_held() -> None:
     house.pass_time(8)
     assert closes(house) == [] and house.trades()[0]["state"] == "hold"
     assert "your own -10000" in house.trades()[0]["hold_reason"] and "hold" in house.alarms()
-    house.desk.command(Command(CommandKind.DISMISS, trade_id=1))
+    house.command(Command(CommandKind.DISMISS, trade_id=1))
     assert house.trades()[0]["closed"] == 1
 
 
@@ -113,7 +113,7 @@ def test_position_of_an_entry_under_way_is_nobodys_to_ignore() -> None:
     house.broker._move(EURUSD, Decimal(10000))
     assert house.desk.owner.unknown_positions() == []
     with pytest.raises(CommandRefused):
-        house.desk.command(Command(CommandKind.IGNORE_POSITION, symbol="EURUSD"))
+        house.command(Command(CommandKind.IGNORE_POSITION, symbol="EURUSD"))
 
 
 def test_last_exit_of_one_second_is_the_last_that_was_told() -> None:
@@ -197,7 +197,7 @@ def test_button_on_a_full_disk_is_refused_in_words() -> None:
     buy(house)
     house.journal._db.execute("PRAGMA query_only = ON")
     with pytest.raises(CommandRefused, match="the journal could not be written"):
-        house.desk.command(Command(CommandKind.CLOSE, trade_id=1))
+        house.command(Command(CommandKind.CLOSE, trade_id=1))
     assert not house.desk.can_send
     house.journal._db.execute("PRAGMA query_only = OFF")
     house.pass_time(2)
@@ -215,7 +215,7 @@ def test_turned_position_that_nets_to_zero_with_the_owners_own_can_be_adopted() 
     house.broker.by_hand(EURUSD, Decimal(10000), Decimal("1.19"))
     house.broker.quantity[EURUSD.con_id] = Decimal(0)
     house.desk.reconciled(house.broker.snapshot())
-    house.desk.command(Command(CommandKind.ADOPT, trade_id=1))
+    house.command(Command(CommandKind.ADOPT, trade_id=1))
     assert [t["signal"] for t in house.trades()] == ["buy", "sell"] and house.trades()[1]["entry_price"] is None
 
 
@@ -228,7 +228,7 @@ def test_adopted_trade_that_never_filled_is_void() -> None:
     house.desk.life.hold(house.desk.book.trade(1), "a doubt")
     house.clock.advance(5)
     house.desk.reconciled(house.broker.snapshot())
-    house.desk.command(Command(CommandKind.ADOPT, trade_id=1))
+    house.command(Command(CommandKind.ADOPT, trade_id=1))
     assert house.trades()[0]["state"] == "void" and house.desk.can_send
 
 

@@ -65,7 +65,7 @@ def test_block_is_released(house, release):
     elif release == "reset":
         assert house.outcome(house.signal("reset"))[0] == "reset"
     else:
-        house.desk.command(Command(CommandKind.RESET, symbol="EURUSD"))
+        house.command(Command(CommandKind.RESET, symbol="EURUSD"))
     assert house.outcome(entered(house))[0] == "entered"
 
 
@@ -145,7 +145,7 @@ def test_own_shares_beside_the_bot_are_not_touched(house):
     house.broker.by_hand(AAPL, Decimal(70), Decimal(190))
     outcome, reason = house.outcome(house.signal("open", "AAPL", "buy", "10"))
     assert outcome == "refused" and "does not know" in reason
-    house.desk.command(Command(CommandKind.IGNORE_POSITION, symbol="AAPL"))
+    house.command(Command(CommandKind.IGNORE_POSITION, symbol="AAPL"))
     assert house.outcome(house.signal("open", "AAPL", "buy", "10", tp="210", sl="190"))[0] == "entered"
     house.signal("close", "AAPL")
     assert house.broker.quantity[AAPL.con_id] == 70
@@ -154,7 +154,7 @@ def test_own_shares_beside_the_bot_are_not_touched(house):
 def test_adopted_position_becomes_a_trade_that_can_be_closed(house):
     house.broker.by_hand(AAPL, Decimal(70), Decimal(190))
     house.broker.market = Decimal(200)
-    house.desk.command(Command(CommandKind.ADOPT_POSITION, symbol="AAPL"))
+    house.command(Command(CommandKind.ADOPT_POSITION, symbol="AAPL"))
     house.desk.on_contract("AAPL", AAPL)
     assert house.outcome(house.signal("close", "AAPL"))[0] == "closed"
     assert house.broker.quantity[AAPL.con_id] == 0 and house.trades()[0]["exit_price"] == 200
@@ -325,7 +325,7 @@ def test_refused_close_holds_and_puts_the_stop_back(house):
     outcome, reason = house.outcome(entered(house))
     assert outcome is None and "waits" in (reason or "") or outcome == "refused"
     del house.broker.refuse["C"]
-    house.desk.command(Command(CommandKind.FLATTEN, trade_id=1))
+    house.command(Command(CommandKind.FLATTEN, trade_id=1))
     assert house.trades()[0]["closed"] == 1 and house.broker.quantity[EURUSD.con_id] == 0
     assert "hold" not in house.alarms()
 
@@ -340,7 +340,7 @@ def test_warnings_do_not_refuse(house):
 
 def test_an_unknown_command_target_is_refused_in_words(house):
     with pytest.raises(CommandRefused, match="no trade 7"):
-        house.desk.command(Command(CommandKind.CLOSE, trade_id=7))
+        house.command(Command(CommandKind.CLOSE, trade_id=7))
 
 
 # ---- dying and coming back ----
@@ -420,7 +420,7 @@ def test_entry_of_yesterday_whose_fate_is_unknown_is_held(tmp_path):
     later = house.restart(path).connect()
     later.pass_time(3)
     assert later.trades()[0]["state"] == "hold" and "hold" in later.alarms() and len(house.broker.sent) == 3
-    later.desk.command(Command(CommandKind.DISMISS, trade_id=1))
+    later.command(Command(CommandKind.DISMISS, trade_id=1))
     assert later.trades()[0]["closed"] == 1
 
 

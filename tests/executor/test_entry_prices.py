@@ -17,7 +17,7 @@ def stale() -> House:
     house.signal("open", side="buy", size="10000")
     house.signal("close")
     house.pass_time(8)
-    house.broker.market, house.broker.asked = None, []
+    house.broker.market, house.broker.looked_up = None, []
     return house
 
 
@@ -26,7 +26,7 @@ def test_price_is_asked_for_anew_before_an_entry_with_exits(stale: House, exits:
     stale.broker.tick = Decimal("1.19")
     signal = entered(stale, **exits)
     stale.pass_time(1)
-    assert stale.broker.asked == ["EURUSD"] and stale.outcome(signal)[0] == "entered"
+    assert stale.broker.looked_up == ["EURUSD"] and stale.outcome(signal)[0] == "entered"
 
 
 @pytest.mark.parametrize("market", ["1.17", "1.18"])
@@ -50,7 +50,7 @@ def test_entry_with_exits_is_refused_where_no_price_is_to_be_had(stale: House) -
 
 def test_entry_without_exits_needs_no_price(stale: House) -> None:
     signal = stale.signal("open", side="buy", size="10000")
-    assert stale.outcome(signal)[0] == "entered" and stale.broker.asked == []
+    assert stale.outcome(signal)[0] == "entered" and stale.broker.looked_up == []
 
 
 def test_close_and_reversal_need_no_price_to_close(stale: House) -> None:

@@ -107,7 +107,7 @@ def test_hold_cancels_no_exit_of_a_position_that_is_merely_told_late(house: Hous
 def test_adopted_after_its_exits_were_cancelled_the_trade_is_protected_again(house: House, path: str) -> None:
     later = gone_overnight(house, path, 6000)
     later.pass_time(20)
-    later.desk.command(Command(CommandKind.ADOPT, trade_id=1))
+    later.command(Command(CommandKind.ADOPT, trade_id=1))
     later.pass_time(10)
     assert later.state == "open" and later.working() == {"T1": 4000, "S1": 4000} and later.alarms() == []
 

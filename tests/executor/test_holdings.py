@@ -55,13 +55,13 @@ def test_position_in_a_traded_contract_is_said_until_the_owner_chooses(house: Ho
     assert house.alarms() == ["position mismatch"]
     assert "shows -6000 EURUSD, the journal knows of 0" in house.journal.standing_alarms()[0]["text"]
     assert house.outcome(entered(house))[0] == "refused"
-    house.desk.command(Command(CommandKind.IGNORE_POSITION, symbol="EURUSD"))
+    house.command(Command(CommandKind.IGNORE_POSITION, symbol="EURUSD"))
     house.pass_time(5)
     assert house.alarms() == []
     by_hand(house, 6000)  # he closed it: what he told us to ignore is no more
     house.pass_time(8)
     assert "shows 0 EURUSD, the journal knows of -6000" in house.journal.standing_alarms()[0]["text"]
-    house.desk.command(Command(CommandKind.IGNORE_POSITION, symbol="EURUSD"))
+    house.command(Command(CommandKind.IGNORE_POSITION, symbol="EURUSD"))
     house.pass_time(5)
     assert house.alarms() == [] and house.outcome(entered(house))[0] == "entered"
 

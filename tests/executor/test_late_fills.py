@@ -78,7 +78,7 @@ def test_late_entry_beside_a_new_trade_is_said_and_closed_by_its_own_flatten(hou
     house.pass_time(8)
     assert house.outcome(first)[0] == "closed" and "10000 are left" in str(house.outcome(first)[1])
     assert house.outcome(second)[0] is None and "stuck signal" in house.alarms()
-    said = house.desk.command(Command(CommandKind.FLATTEN, trade_id=1))
+    said = house.command(Command(CommandKind.FLATTEN, trade_id=1))
     assert "10000 is closed at market" in said
     house.pass_time(8)
     assert held(house) == 0 and states(house) == ["closed", "closed"] and house.working() == {}
@@ -91,8 +91,8 @@ def test_late_entry_is_flattened_beside_the_trade_that_is_open(house: House) -> 
     entered(house)
     fill_late(house, late)
     with pytest.raises(CommandRefused, match="flattened or dismissed"):
-        house.desk.command(Command(CommandKind.ADOPT, trade_id=1))
-    house.desk.command(Command(CommandKind.FLATTEN, trade_id=1))
+        house.command(Command(CommandKind.ADOPT, trade_id=1))
+    house.command(Command(CommandKind.FLATTEN, trade_id=1))
     house.pass_time(10)
     assert states(house) == ["closed", "open"] and held(house) == 10000 and working_of(house, 2) == EXITS
 
@@ -115,7 +115,7 @@ def test_late_exit_of_a_finished_trade_takes_its_quantity_out_of_the_open_one(ho
     close = house.signal("close")
     house.pass_time(5)
     assert held(house) == 0 and house.outcome(close)[0] is None
-    house.desk.command(Command(CommandKind.DISMISS, trade_id=1))
+    house.command(Command(CommandKind.DISMISS, trade_id=1))
     house.pass_time(2)
     assert house.alarms() == [] and house.desk.owner.unknown_positions() == []
     agree(house)
@@ -137,7 +137,7 @@ def test_late_exit_beside_a_short_is_flattened_by_buying_it_back(house: House) -
     entered(house, "sell", tp="1.18", sl="1.20")
     fill_late(house, late)
     assert held(house) == -20000 and states(house) == ["hold", "open"]
-    house.desk.command(Command(CommandKind.FLATTEN, trade_id=1))
+    house.command(Command(CommandKind.FLATTEN, trade_id=1))
     house.pass_time(10)
     assert held(house) == -10000 and [row["state"] for row in house.trades()][1] == "open"
     assert working_of(house, 2) == EXITS
@@ -149,7 +149,7 @@ def test_flatten_of_a_finished_trade_on_hold_does_what_it_says(house: House, kin
     fill_late(house, kind(house))
     assert states(house) == ["hold"]
     agree(house)
-    house.desk.command(Command(CommandKind.FLATTEN, trade_id=1))
+    house.command(Command(CommandKind.FLATTEN, trade_id=1))
     house.pass_time(10)
     assert held(house) == 0 and all(State(s).is_finished for s in states(house))
 

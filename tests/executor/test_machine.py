@@ -83,7 +83,7 @@ class DeskMachine(RuleBasedStateMachine):
     def button(self, kind: CommandKind) -> None:
         for trade in self.house.journal.unfinished():
             try:
-                self.house.desk.command(Command(kind, trade_id=trade.id))
+                self.house.command(Command(kind, trade_id=trade.id))
             except CommandRefused as refused:
                 assert str(refused)
         self.house.pass_time(6)

@@ -424,7 +424,7 @@ def test_both_exits_that_fill_are_held_and_nothing_is_sent(house: House) -> None
 def test_flatten_closes_a_position_that_has_turned_over(house: House) -> None:
     flip(house)
     house.pass_time(10)
-    assert "that is being closed at market" in house.desk.command(Command(CommandKind.FLATTEN, trade_id=1))
+    assert "that is being closed at market" in house.command(Command(CommandKind.FLATTEN, trade_id=1))
     house.pass_time(3)
     assert house.broker.quantity[EURUSD.con_id] == 0 and not house.journal.unfinished() and not house.alarms()
     assert [t.side for t in house.broker.sent[3:]] == [Side.BUY]
@@ -433,7 +433,7 @@ def test_flatten_closes_a_position_that_has_turned_over(house: House) -> None:
 def test_adopt_makes_a_position_that_has_turned_over_a_trade_of_its_own(house: House) -> None:
     flip(house)
     house.pass_time(10)
-    house.desk.command(Command(CommandKind.ADOPT, trade_id=1))
+    house.command(Command(CommandKind.ADOPT, trade_id=1))
     assert [(t.side, t.held, t.state) for t in house.journal.unfinished()] == [(Side.SELL, Decimal(10000), State.OPEN)]
     assert house.outcome(house.signal("close"))[0] == "closed" and house.broker.quantity[EURUSD.con_id] == 0
 

@@ -75,7 +75,7 @@ def test_every_order_names_its_account_to_tws(house: House) -> None:
 
 def test_choice_of_the_owner_is_an_event_in_the_journal(house: House) -> None:
     buy(house)
-    said = house.desk.command(Command(CommandKind.CLOSE, trade_id=1))
+    said = house.command(Command(CommandKind.CLOSE, trade_id=1))
     rows = house.journal._rows("SELECT details FROM events WHERE kind = 'owner'")
     assert [row["details"] for row in rows] == [said]
 
@@ -91,7 +91,7 @@ def on_hold(house: House) -> None:
 def test_hold_whose_orders_are_live_is_not_dismissed(house: House) -> None:
     on_hold(house)
     with pytest.raises(CommandRefused, match="live"):
-        house.desk.command(Command(CommandKind.DISMISS, trade_id=1))
+        house.command(Command(CommandKind.DISMISS, trade_id=1))
     assert house.trades()[0]["state"] == "hold"
 
 
@@ -99,7 +99,7 @@ def test_nothing_is_chosen_while_the_broker_is_not_seen(house: House) -> None:
     on_hold(house)
     house.desk.disconnected("the connection is gone")
     with pytest.raises(CommandRefused, match="connected"):
-        house.desk.command(Command(CommandKind.ADOPT, trade_id=1))
+        house.command(Command(CommandKind.ADOPT, trade_id=1))
     assert house.trades()[0]["state"] == "hold"
 
 

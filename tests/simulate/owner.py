@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from decimal import Decimal
 
 from executor.core.commands import Command, CommandKind, CommandRefused
@@ -11,6 +12,8 @@ from tests.simulate.bot import Killed
 from tests.simulate.records import ZERO
 from tests.simulate.troubles import Act, do, ours
 from tests.simulate.world import PRICES, SIZES, World
+
+READ_SECONDS = 8.0  # as the program waits
 
 # ---- in TWS ----
 
@@ -128,17 +131,27 @@ def press(world: World, *, decide: bool = False) -> bool:
     choices = list(_choices(world, decide))
     if not choices or not world.bot.alive:
         return False
-    command = world.chance.choice(choices)
+    asyncio.ensure_future(_carry_out(world, world.chance.choice(choices)))
+    return True
+
+
+async def _carry_out(world: World, command: Command) -> None:
+    """Do what the program does with a button: have everything read anew, then obey."""
+    bot = world.bot
+    desk = bot.desk
+    if command.kind.acts_on_positions:
+        await bot.supervisor.read_anew(READ_SECONDS)
+    if not bot.alive or bot.desk is not desk:
+        return  # it died meanwhile, and nobody answers
     try:
         said = world.bot.desk.command(command)
     except CommandRefused as refused:
         said = f"refused: {refused}"
     except Killed:
-        return True
+        return
     else:
         _note(world, command)
     world.say(f"button {command.kind} {command.trade_id or command.symbol}: {said}")
-    return True
 
 
 def _note(world: World, command: Command) -> None:

@@ -144,7 +144,9 @@ class House:
     def sell(self, size: str = "10000", symbol: str = "EURUSD", **prices: str) -> str:
         return self.signal("open", symbol, "sell", size, **prices)
 
-    def button(self, kind: str, **about: Any) -> str:
+    async def button(self, kind: str, **about: Any) -> str:
+        """Press a button of the page, as the program carries it out: on what is read after it was pressed."""
+        await self.supervisor.read_anew(30)
         return self.desk.command(Command(CommandKind(kind), **about))
 
     def paper(self, action: str, /, **params: Any) -> Any:

@@ -113,7 +113,7 @@ async def test_take_profit_blocks_its_side_until_released(house: House, release:
     elif release == "reset":
         assert (await house.decided(house.signal("reset")))[0] == "reset"
     else:
-        house.button("reset", symbol="EURUSD")
+        await house.button("reset", symbol="EURUSD")
     await house.entered(house.buy(), "")
 
 
@@ -148,7 +148,7 @@ async def test_own_shares_beside_the_bots_are_left_alone(house: House) -> None:
     await house.until(lambda: house.desk.status()["unknown"])
     outcome, reason = await house.decided(house.buy("10", "AAPL"))
     assert outcome == "refused" and "does not know" in reason
-    house.button("ignore-position", symbol="AAPL")
+    await house.button("ignore-position", symbol="AAPL")
     await house.entered(house.buy("10", "AAPL", tp="280", sl="250"))
     assert house.position("AAPL") == 80
     house.signal("close", "AAPL")

@@ -319,3 +319,21 @@ async def test_journal_of_another_account_stops_and_its_facts_are_not_heard(tmp_
             await until(lambda: found.supervisor.refused)
             assert f"this journal belongs to account {ACCOUNT}, but TWS is logged in to DU9" in found.text
             assert heard == [] and found.desk.book.account != "DU9"
+
+
+@on_loop
+async def test_everything_is_read_after_the_owner_asked(tmp_path: Path) -> None:
+    """His word is carried out on what was read after it was given, not on what stood there before."""
+    async with paper() as server, house(tmp_path, server) as found:
+        await found.ready()
+        asked_at = found.desk._clock.now()
+        await found.supervisor.read_anew(10)
+        assert found.desk.sight.was_read_since(asked_at)
+
+
+@on_loop
+async def test_reading_anew_does_not_wait_for_a_tws_that_is_away(tmp_path: Path) -> None:
+    async with paper() as server, house(tmp_path, server) as found:
+        await found.ready()
+        found.desk.disconnected("TWS is away")
+        await asyncio.wait_for(found.supervisor.read_anew(60), 5)
