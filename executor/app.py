@@ -232,6 +232,7 @@ async def _watch_clock(parts: Parts, scheduler: AsyncIOScheduler, clock: Clock) 
         if noticed := sleep_watch.look():
             for job in scheduler.get_jobs():
                 job.modify(next_run_time=clock.now())
+            parts.desk.clock_doubted(noticed)
             parts.supervisor.drop(f"{noticed}; reconnecting")
 
     parts.desk.before_turn = look  # before any timer is held against a time in which nothing was seen

@@ -132,6 +132,18 @@ class Desk:
         self.gate.disconnected(text)
         self.sight.forget_questions()
 
+    def clock_doubted(self, why: str) -> None:
+        """This computer's clock may have been set: no entry goes out until it was compared with another again."""
+        self.gate.clock_doubt = why
+
+    @_guarded
+    def clock_compared(self) -> None:
+        """It was compared: entries that waited for it are decided, by what the comparison showed."""
+        if self.gate.clock_doubt is not None:
+            self.gate.clock_doubt = None
+            self.agenda.symbols.update(self.book.waiting_symbols)
+            self.advance()
+
     def needs_settling(self) -> bool:
         """True if orders are in doubt, so that only two equal snapshots some seconds apart will do after a connect."""
         return any(o.state is OrderState.SENDING for t in self.book.unfinished() for o in t.orders)

@@ -23,6 +23,7 @@ class Gate:
         self.ready_since: datetime | None = None  # since when the broker is seen completely; None: it is not
         self.unseen_at = clock.now()  # when it was last not to be seen
         self.mode_text = "starting"
+        self.clock_doubt: str | None = None  # why this computer's clock must be compared before anything is entered
         self._stops: dict[StopCause, str] = {}
         self._resends: dict[int, datetime] = {}  # trade id → since when an order of it is to be sent again
 

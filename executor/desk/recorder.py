@@ -23,13 +23,12 @@ from executor.desk.life import Life
 log = get_logger(__name__)
 
 # Error codes that refuse nothing: code → what to do with the text. Source: IBKR Message Codes; order messages.
-HELD_CODES = frozenset({399, 404, 10349})  # a warning on a live order: shown, not a rejection
+HELD_CODES = frozenset({399, 404, 2109, 10349})  # a warning on a live order: shown, not a rejection
 # About a modify or cancel: look up the truth.
 LOOK_UP_CODES = frozenset({104, 105, 135, 136, 161, 10147, 10148, 10149, 10326, 10327})
 MISSED = timedelta(seconds=2)  # a quantity that is missed was gone so long before
 USUAL_HOLDS = ("", "child", "trigger")  # whyHeld of every bracket child and every stop: nothing to tell
-# 202 only announces the Cancelled status that comes beside it.
-QUIET_CODES = frozenset({202, 10167, *range(2100, 2200)})
+CANCELLED_CODE = 202  # only announces the Cancelled status that comes beside it, and sometimes says why
 
 
 class Recorder:
@@ -171,12 +170,18 @@ class Recorder:
     def refusal(self, refusal: Refusal) -> bool:
         """Record an error message about an order of ours; True if a snapshot must now settle the facts."""
         found = self._book.find_order(None, self._client_id, refusal.order_id)
-        if found is None or refusal.code in QUIET_CODES:
+        if found is None:
+            log.warning("tws_says", order_id=refusal.order_id, code=refusal.code, text=refusal.text)
             return False
         trade, order = found
+        log.warning("tws_says", symbol=trade.symbol, leg=order.leg.word, code=refusal.code, text=refusal.text)
+        if refusal.code == CANCELLED_CODE and not refusal.text.rstrip().rpartition("reason:")[2]:
+            return False
         text = f"{order.leg.word}: {refusal.text} (code {refusal.code})"
         with self._book.change():
             self._book.log("TWS says", text, symbol=trade.symbol, trade_id=trade.id, order_ref=order.order_ref)
+            if refusal.code == CANCELLED_CODE:
+                return False
             if refusal.code in HELD_CODES:
                 if refusal.text not in (order.held or ""):
                     held = f"{order.held}; {refusal.text}" if order.held else refusal.text
@@ -184,7 +189,6 @@ class Recorder:
                 return False
             if refusal.code not in LOOK_UP_CODES:
                 self._life.settle(trade.with_order(replace(order, refusal_code=refusal.code, reason=refusal.text)))
-        log.warning("tws_says", symbol=trade.symbol, leg=order.leg.word, code=refusal.code, text=refusal.text)
         return True
 
 

@@ -192,6 +192,8 @@ class Signals:
             return _BEING_LOOKED_UP
         if self._gate.resends:
             return "waiting: an order that never arrived is resent first"
+        if self._gate.clock_doubt is not None:
+            return f"waiting until this computer's clock is compared with the relay's: {self._gate.clock_doubt}"
         if self._broker.is_paced:
             return "waiting: too many messages are queued for TWS"
         told = self._sight.is_counted(contract.con_id)

@@ -200,6 +200,8 @@ class Poller:
 
     def _judge_clock(self, skew: float) -> None:
         """Compare the relay's clock with ours: the smallest of the last differences counts, the rest is delay."""
+        if self._desk.gate.clock_doubt is not None:
+            self._skews.clear()  # they were of another clock
         self._skews.append(skew)
         least, newest = min(self._skews, key=abs), min(list(self._skews)[-2:], key=abs)
         least = newest if abs(newest) > _SKEW_STOP else least  # so far off it was set: that is no delay
@@ -211,6 +213,7 @@ class Poller:
         elif abs(least) <= _SKEW_ALARM:
             self._alarms.state(AlarmKind.CLOCK, None)
             self._stop_entries(None)
+        self._desk.clock_compared()
 
     def _stop_entries(self, reason: str | None) -> None:
         self._desk.gate.forbid(StopCause.CLOCK, reason)

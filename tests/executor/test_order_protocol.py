@@ -222,6 +222,29 @@ def test_error_on_a_working_order_is_no_proof_that_it_is_dead(house: House, code
     assert state(house) == "open" and house.trades()[0]["entry_price"] == 1.19
 
 
+@pytest.mark.parametrize("code", [2139, 2100, 2137, 2199, 203, 10268])
+def test_refusal_of_whatever_number_is_one_and_keeps_its_words(house: House, code: int) -> None:
+    """2139: dropped with all "system warnings", the order was sent three times and then held without the words."""
+    house.broker.deaf = True
+    signal = house.signal("open", side="buy", size="10000", tp="1.20", sl="1.18")
+    words = "Paper trading has not been acknowledged"
+    for number in (1, 2, 3):
+        house.desk.on_refusal(Refusal(number, code, words))
+    house.pass_time(30)
+    outcome, reason = house.outcome(signal)
+    assert outcome == "refused" and words in str(reason) and legs(house) == ["E1", "T1", "S1"]
+    said = house.journal._rows("SELECT details FROM events WHERE kind = 'TWS says'")
+    assert any(words in row["details"] for row in said)
+
+
+def test_reason_of_a_cancel_is_on_the_page(house: House) -> None:
+    buy(house)
+    house.desk.on_refusal(Refusal(id_of(house, "T"), 202, "Order Canceled - reason:"))
+    house.desk.on_refusal(Refusal(id_of(house, "T"), 202, "Order Canceled - reason:the contract is halted"))
+    said = [row["details"] for row in house.journal._rows("SELECT details FROM events WHERE kind = 'TWS says'")]
+    assert len(said) == 1 and "halted" in said[0] and state(house) == "open"
+
+
 @pytest.mark.parametrize("code", [104, 105, 135, 161, 10147, 10148])
 def test_refused_change_is_no_refusal_of_the_order(house: House, code: int) -> None:
     """So a stop that the owner then cancels is his doing, and is not put back."""

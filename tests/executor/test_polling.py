@@ -229,6 +229,36 @@ def test_clock_wrong_by_half_a_minute_refuses_entries_only(desk: Desktop, sign: 
     assert len(desk.house.trades()) == 1
 
 
+@pytest.mark.parametrize("skew", [3600.0, -3600.0])
+def test_entry_after_the_clock_was_set_waits_until_it_was_compared(desk: Desktop, skew: float) -> None:
+    """It was set back an hour while the executor ran, and the next entry went out: two comparisons were asked for."""
+    for _ in range(3):
+        desk.turn(skew=0.0)
+    desk.house.desk.clock_doubted("this computer's clock was set back by 3600 s")
+    desk.turn(delivery(), skew=None)
+    desk.house.pass_time(3)
+    assert desk.house.outcome("S1")[0] is None and desk.house.broker.sent == []
+    desk.turn(skew=skew)
+    outcome, reason = desk.house.outcome("S1")
+    assert outcome == "refused" and "clock is 3600.0 s" in str(reason) and desk.house.broker.sent == []
+
+
+def test_entry_goes_out_once_the_clock_was_found_right(desk: Desktop) -> None:
+    desk.house.desk.clock_doubted("this computer was suspended for 3600 s")
+    desk.turn(delivery(), skew=None)
+    desk.turn(skew=0.1)
+    desk.house.pass_time(1)
+    assert desk.house.outcome("S1")[0] == "entered"
+
+
+def test_close_does_not_wait_for_the_clock(desk: Desktop) -> None:
+    desk.turn(delivery("A1"))
+    desk.house.desk.clock_doubted("this computer's clock was set back by 3600 s")
+    close = desk.house.signal("close")
+    desk.house.pass_time(5)
+    assert desk.house.outcome(close)[0] == "closed"
+
+
 def test_answer_without_a_clock_changes_nothing(desk: Desktop, free_port: Callable[[], int]) -> None:
     desk.turn(skew=31.0)
     desk.turn(skew=None)

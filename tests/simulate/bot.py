@@ -127,6 +127,7 @@ class Bot:
     async def _tick(self) -> None:
         while True:
             if slept := self.sleep_watch.look():
+                self.desk.clock_doubted(slept)
                 self.supervisor.drop(f"{slept}; reconnecting")
             self.desk.tick()
             await asyncio.sleep(TICK_SECONDS)
