@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+import hypothesis
 import pytest
 
 from tests.canary import (  # noqa: F401 what pytest looks for in this file
@@ -18,6 +19,10 @@ from tests.canary import (  # noqa: F401 what pytest looks for in this file
 )
 
 T = TypeVar("T")
+
+# An example that takes long says something about the machine, and nothing about the law.
+hypothesis.settings.register_profile("whatever the machine does", deadline=None)
+hypothesis.settings.load_profile("whatever the machine does")
 
 
 @pytest.fixture(scope="session", autouse=True)

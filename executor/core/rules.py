@@ -102,6 +102,14 @@ def decide(signal: Signal, view: View) -> Decision:
     return _of_gone_position(signal, view) if signal.changes_position else _flat(signal, view)
 
 
+def late(signal: Signal) -> Done:
+    """What becomes of an alert whose strategy has moved on: it is in the order of its sender, not of its arrival."""
+    return Done(
+        Outcome.IGNORED,
+        f"late: it led from {signal.prev} to {signal.position}, and a later alert of the strategy came before it",
+    )
+
+
 def _reset_reason(signal: Signal, view: View) -> str:
     if view.block is None:
         return f"no re-entry block was set in {signal.symbol}"

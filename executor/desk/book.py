@@ -15,16 +15,18 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 
+from common.chain import Link, hang
 from common.clock import Clock
 from common.signals import Envelope, Side
 from executor.core.brackets import is_ours
 from executor.core.conditions import AlarmKind
 from executor.core.outcomes import Outcome, SignalState
 from executor.core.ports import Fill
+from executor.core.rules import RELAYS_APART
 from executor.core.trades import ZERO, Execution, Order, State, Trade
 from executor.desk.shelf import Shelf
 from executor.journal.journal import Journal
-from executor.journal.rows import Alarm, Block, Holding, InboxRow, Line, Meaning, describe
+from executor.journal.rows import Alarm, Block, Holding, InboxRow, Line, Meaning, StrategyChain, describe
 
 # How long a finished trade and an execution stay in the book: TWS reports on them until its day is over.
 KEPT = timedelta(hours=48)
@@ -68,11 +70,12 @@ class Book:
         self._blocks: Shelf[tuple[int, Side], Block] = Shelf(lambda b: (b.con_id, b.side), self._save_block)
         self._holdings: Shelf[int, Holding] = Shelf(lambda h: h.con_id, self._save_holding)
         self._meanings: Shelf[str, Meaning] = Shelf(lambda m: m.symbol, self._save_meaning, self._index_meaning)
+        self._chains: Shelf[str, StrategyChain] = Shelf(lambda c: c.symbol, self._save_chain)
         self._alarms: Shelf[str, Alarm] = Shelf(lambda a: a.key, self._save_alarm)
         self._numbers: Shelf[str, Number] = Shelf(lambda n: n.of, self._save_number)
         self._shelves: tuple[Shelf[Any, Any], ...] = (
             self._trades, self._foreign, self._signals, self._blocks, self._holdings, self._meanings, self._alarms,
-            self._numbers,
+            self._numbers, self._chains,
         )  # fmt: skip
         self._load()
 
@@ -88,6 +91,7 @@ class Book:
         self._blocks.load(found.blocks)
         self._holdings.load(found.holdings)
         self._meanings.load(found.meanings)
+        self._chains.load(found.chains)
         self._alarms.load(found.alarms)
         self._numbers.load(Number(str(client_id), following) for client_id, following in found.order_ids.items())
         self._numbers.load((Number("trade", found.next_trade), Number("execution", found.next_execution)))
@@ -119,6 +123,10 @@ class Book:
     def _save_meaning(self, before: Meaning | None, after: Meaning | None) -> None:
         if after is not None:
             self._journal.save_meaning(after)
+
+    def _save_chain(self, before: StrategyChain | None, after: StrategyChain | None) -> None:
+        if after is not None:
+            self._journal.save_chain(after)
 
     def _save_alarm(self, before: Alarm | None, after: Alarm | None) -> None:
         if before is not None and after is not None and before.raised_at == after.raised_at:
@@ -359,11 +367,26 @@ class Book:
 
     def receive(self, envelope: Envelope, payload: str) -> InboxRow | None:
         """Take in one verified signal, within a change; None when it was there already."""
-        row = self._journal.receive(envelope, payload)
+        found, link = self._hang(envelope)
+        row = self._journal.receive(envelope, payload, link is Link.LATE)
         if row is not None:
+            if found is not None:
+                self._chains.put(found)
             self._signals.put(row)
             self.log("signal", describe(envelope.signal), symbol=row.signal.symbol, signal_id=row.signal_id)
         return row
+
+    def _hang(self, envelope: Envelope) -> tuple[StrategyChain | None, Link]:
+        """Return the chain of a strategy with one more alert, and how that hangs there; None where there is none.
+
+        One that the relay received long before the last (a dead letter that was brought back) is no part of it.
+        """
+        signal, at = envelope.signal, envelope.received_at
+        known = self._chains.get(signal.symbol)
+        if signal.position is None or (known is not None and known.received_at - at > RELAYS_APART):
+            return None, Link.FOLLOWS
+        chain, link = hang(known.chain if known else None, signal.position, signal.prev, at)
+        return StrategyChain(signal.symbol, chain, at), link
 
     def signal(self, seq: int) -> InboxRow | None:
         """Return a signal that is not done."""

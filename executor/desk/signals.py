@@ -15,7 +15,7 @@ from executor.core.conditions import AlarmKind
 from executor.core.outcomes import Outcome, SignalState
 from executor.core.policy import Policy
 from executor.core.ports import Broker, Contract
-from executor.core.rules import UNDER_WAY, Close, Decision, Done, Enter, View, Wait, decide
+from executor.core.rules import UNDER_WAY, Close, Decision, Done, Enter, View, Wait, decide, late
 from executor.core.trades import ZERO, Event, State, Trade
 from executor.desk.agenda import Agenda
 from executor.desk.alarms import Alarms
@@ -119,6 +119,8 @@ class Signals:
     # ---- what the rules look at ----
 
     def _judge(self, row: InboxRow) -> Verdict:
+        if row.late:
+            return Verdict(late(row.signal))
         trade = self._open_trade(row.signal.symbol)
         contract = self._contract(row, trade)
         trade = trade or self._open_trade(row.signal.symbol)  # under the contract's other name
@@ -251,6 +253,10 @@ class Signals:
         if done.strategy_differs:
             text = f"the strategy holds {row.signal.position} {symbol}, and this account nothing of it; {self._last_trade(symbol)}"
             self._alarms.state(AlarmKind.STRATEGY_DIFFERS, text, symbol, symbol=symbol)
+        elif row.late:
+            self._alarms.end_of(
+                AlarmKind.MISSED_ALERT, symbol, f"the missed alert for {symbol} came late, and changes nothing"
+            )
         elif row.signal.market_position is not None:
             self._alarms.state(AlarmKind.STRATEGY_DIFFERS, None, symbol)
 

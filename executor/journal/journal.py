@@ -16,6 +16,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Self
 
+from common.chain import Chain
 from common.clock import Clock, parse_utc, utc_text
 from common.errors import JournalError
 from common.signals import Envelope, Side
@@ -30,6 +31,7 @@ from executor.journal.rows import (
     Line,
     Meaning,
     Row,
+    StrategyChain,
     execution_of,
     execution_row,
     inbox_row,
@@ -81,6 +83,7 @@ class Loaded:
     next_trade: int
     next_execution: int
     relay_mode: str = "open"  # what the relay last said of its own
+    chains: tuple[StrategyChain, ...] = ()
 
 
 class Journal(Storage):
@@ -124,6 +127,10 @@ class Journal(Storage):
             next_trade=self._next(_LAST_TRADE),
             next_execution=self._next(_LAST_EXECUTION),
             relay_mode=self._relay_mode(),
+            chains=tuple(
+                StrategyChain(r["symbol"], Chain.read(r["chain"]), parse_utc(r["received_at"]))
+                for r in self._rows("SELECT * FROM chains")
+            ),
         )
 
     def _trades(self, which: str, *values: object) -> tuple[Trade, ...]:
@@ -204,23 +211,28 @@ class Journal(Storage):
         """Remember the relay's mode, so that no entry slips through before the first poll after a restart."""
         self._write("INSERT OR REPLACE INTO meta VALUES ('relay_mode', ?)", mode)
 
-    def receive(self, envelope: Envelope, payload: str) -> InboxRow | None:
+    def save_chain(self, found: StrategyChain) -> None:
+        values = found.symbol, str(found.chain), utc_text(found.received_at)
+        self._write("INSERT OR REPLACE INTO chains VALUES (?, ?, ?)", *values)
+
+    def receive(self, envelope: Envelope, payload: str, late: bool = False) -> InboxRow | None:
         """Write one verified signal into the inbox; None when it was there already."""
         signal = envelope.signal
         sql = """INSERT INTO inbox (signal_id, payload, received_at, arrived_at, expires_at, action, symbol, side, quantity,
-                 tp, sl, note, market_position, prev_market_position, prev_size)
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (signal_id) DO NOTHING"""
+                 tp, sl, note, market_position, prev_market_position, prev_size, late)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (signal_id) DO NOTHING"""
         cursor = self._write(
             sql, envelope.id, payload, utc_text(envelope.received_at), self._now(), time_text(envelope.expires_at),
             signal.action.value, signal.symbol, signal.side, number_text(signal.quantity), number_text(signal.tp),
             number_text(signal.sl), signal.note, signal.market_position, signal.prev and signal.prev.market_position,
-            signal.prev and number_text(signal.prev.size),
+            signal.prev and number_text(signal.prev.size), int(late),
         )  # fmt: skip
         if cursor.rowcount == 0:
             return None
         # The first is the relay's duplicate key, where here the relay's own id counts; the second is for the log.
         known = replace(signal, sender_id=None, warning=None)
-        return InboxRow(int(cursor.lastrowid or 0), envelope.id, envelope.received_at, envelope.expires_at, known)
+        seq = int(cursor.lastrowid or 0)
+        return InboxRow(seq, envelope.id, envelope.received_at, envelope.expires_at, known, late=late)
 
     def save_signal(self, before: InboxRow, after: InboxRow) -> None:
         """Write what changed in a signal."""

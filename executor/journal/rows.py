@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
+from common.chain import Chain
 from common.clock import parse_utc, utc_text
 from common.signals import Action, PrevPosition, Side, Signal, decimal_text
 from executor.core.conditions import CONDITIONS, AlarmKind, Level
@@ -32,10 +33,11 @@ class InboxRow:
     outcome: Outcome | None = None
     reason: str | None = None
     decided_at: datetime | None = None
+    late: bool = False  # its strategy has moved on: it belongs before an alert that came earlier
 
     def as_received(self) -> InboxRow:
         """Return it as it was when it was received."""
-        return InboxRow(self.seq, self.signal_id, self.received_at, self.expires_at, self.signal)
+        return InboxRow(self.seq, self.signal_id, self.received_at, self.expires_at, self.signal, late=self.late)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,15 @@ class Meaning:
     symbol: str
     con_id: int
     used_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StrategyChain:
+    """The chain of a strategy's alerts in one symbol, and the receipt of its last."""
+
+    symbol: str
+    chain: Chain
+    received_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +228,7 @@ def inbox_row(r: sqlite3.Row) -> InboxRow:
     )
     return InboxRow(
         r["seq"], r["signal_id"], parse_utc(r["received_at"]), _time(r["expires_at"]), signal, SignalState(r["state"]),
-        r["trade_id"], r["outcome"] and Outcome(r["outcome"]), r["reason"], _time(r["decided_at"]),
+        r["trade_id"], r["outcome"] and Outcome(r["outcome"]), r["reason"], _time(r["decided_at"]), bool(r["late"]),
     )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ CREATE TABLE inbox (
     market_position      TEXT,               -- of a strategy's alert: long, short or flat
     prev_market_position TEXT,               -- what the strategy held before it
     prev_size            TEXT,
+    late        INTEGER NOT NULL DEFAULT 0,  -- 1: the strategy had moved on when it came
     state       TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'closing', 'done')),
     outcome     TEXT CHECK (outcome IN ('entered', 'ignored', 'refused', 'expired', 'closed', 'reset', 'nothing to do')),
     reason      TEXT,                        -- the verdict in words
@@ -165,6 +166,9 @@ CREATE TABLE ignored_holdings (
 
 -- canonical symbol → contract, as last qualified, and when a signal last meant it
 CREATE TABLE contracts (symbol TEXT PRIMARY KEY, con_id INTEGER NOT NULL, used_at TEXT NOT NULL) STRICT;
+
+-- What each strategy held after its last alert, and the alert that is missing before that; see common/chain.py.
+CREATE TABLE chains (symbol TEXT PRIMARY KEY, chain TEXT NOT NULL, received_at TEXT NOT NULL) STRICT;
 
 CREATE TABLE order_ids (client_id INTEGER PRIMARY KEY, next INTEGER NOT NULL) STRICT;  -- ids never go backwards
 

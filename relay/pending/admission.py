@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from common.chain import Chain, Link, hang
 from common.errors import DuplicateConflict, QueueFull
 from relay.pending import notices
 from relay.pending.base import KEY_WINDOW, KEYLESS_WINDOW, RESENT_FOR, Accepted, NewSignal, Notice
@@ -33,7 +34,7 @@ class Admission:
     by_id: dict[str, Known] = field(default_factory=dict)
     by_key: dict[str, Known] = field(default_factory=dict)
     newest: dict[str, Known] = field(default_factory=dict)  # symbol -> its newest signal
-    positions: dict[str, str] = field(default_factory=dict)  # symbol -> what the sender said it holds
+    positions: dict[str, str] = field(default_factory=dict)  # symbol -> what the sender said it holds, as a chain
     fresh: list[NewSignal] = field(default_factory=list)  # to be stored
     forgotten: list[str] = field(default_factory=list)  # keys to be taken from signals older than the window
     notices: list[tuple[str | None, Notice]] = field(default_factory=list)  # stored if the signal of this id is
@@ -51,7 +52,9 @@ class Admission:
             DuplicateConflict: Its key was used for another signal, and it is no exit.
             QueueFull: There is no room. Duplicates are answered all the same.
         """
-        previous = self.positions.get(new.symbol)
+        known_chain = self.positions.get(new.symbol)
+        chain = Chain.read(known_chain) if known_chain else None
+        previous = chain.position if chain else None
         id_used = is_exit(new) and self._conflicts(new, now)
         plain = replace(new, dedupe_key=None) if id_used else new
         known = self._repeated(plain, now)
@@ -60,8 +63,12 @@ class Admission:
                 self.notices.append((None, notices.came_again(new)))
             return Accepted(known, duplicate=known != new.id, previous=previous)
         self._require_room(new)
-        is_missed = new.prev is not None and previous is not None and not new.prev.follows(previous)
+        link = Link.FOLLOWS
+        if new.position is not None:
+            chain, link = hang(chain, new.position, new.prev, now)
+            plain = replace(plain, position=str(chain))
         self._take(plain)
+        is_missed = link is Link.MISSED
         if is_missed and previous is not None:
             self.notices.append((new.id, notices.missed(new, previous)))
         if id_used:

@@ -19,6 +19,7 @@ def contents(book: Book) -> dict[str, Any]:
         "blocks": set(book._blocks.values()),
         "holdings": set(book._holdings.values()),
         "meanings": set(book._meanings.values()),
+        "chains": set(book._chains.values()),
         "alarms": {a.key: a for a in book._alarms.values()},
         "numbers": set(book._numbers.values()),
         "traded": set(book.traded),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from executor.core.conditions import AlarmKind
+
 from .fakes import AAPL, House
 
 
@@ -41,6 +43,13 @@ def test_a_reduction_that_comes_after_its_flat_enters_nothing(house: House) -> N
     sent = len(house.broker.sent)
     assert house.outcome(house.strategy("long 20", "long 50"))[0] == "ignored"
     assert len(house.broker.sent) == sent and house.broker.quantity[12087792] == 0
+    assert "late: it led from long 50 to long 20" in (house.outcome("S2")[1] or "") and house.alarms() == []
+
+
+def test_one_that_is_no_late_alert_names_how_the_last_trade_ended(house: House) -> None:
+    house.strategy("long 50", "flat", sl="1.18")
+    house.strategy("flat", "long 50")
+    house.strategy("long 20", "long 50")
     assert "ended at 15:00 UTC (close signal)" in text_of(house, "strategy differs")
 
 
@@ -138,3 +147,38 @@ def test_signals_of_a_strategy_are_the_same_after_a_restart(tmp_path) -> None:
     house.strategy("long 50", "long 100", sl="NaN")
     before = house.desk.book.undone()
     assert house.restart(path).desk.book.undone() == before and before[0].signal.prev is not None
+
+
+def test_two_alerts_that_changed_places_in_a_reversal_end_on_the_new_side(house: House) -> None:
+    house.strategy("long 10", "flat")
+    house.strategy("short 10", "flat")
+    outcome, reason = house.outcome(house.strategy("flat", "long 10"))
+    assert outcome == "ignored" and (reason or "").startswith("late: it led from long 10 to flat")
+    assert house.broker.quantity[12087792] == -10
+    assert house.outcome(house.strategy("flat", "short 10"))[0] == "closed"
+
+
+def test_a_flat_that_does_not_follow_still_flattens(house: House) -> None:
+    house.strategy("long 10", "flat")
+    assert house.outcome(house.strategy("flat", "short 10"))[0] == "closed"
+    assert house.broker.quantity[12087792] == 0
+
+
+def test_a_late_alert_ends_the_alarm_of_the_missed_one(house: House) -> None:
+    house.strategy("long 10", "flat")
+    house.strategy("short 10", "flat")
+    house.desk.alarms.state(AlarmKind.MISSED_ALERT, "An alert for EURUSD was missed.", "EURUSD 09:15", symbol="EURUSD")
+    house.desk.alarms.state(AlarmKind.MISSED_ALERT, "An alert for AAPL was missed.", "AAPL 09:15", symbol="AAPL")
+    house.strategy("flat", "long 10")
+    assert [each["symbol"] for each in house.journal.standing_alarms()] == ["AAPL"]
+
+
+def test_what_is_late_is_known_after_a_restart(tmp_path) -> None:
+    path = str(tmp_path / "trade_state.db")
+    house = House.build(path).connect()
+    house.strategy("long 10", "flat")
+    house.strategy("short 10", "flat")
+    house = house.restart(path)  # TWS is not there yet: the signal waits
+    late = house.strategy("flat", "long 10")
+    house = house.restart(path).connect()
+    assert house.outcome(late)[0] == "ignored" and house.broker.quantity[12087792] == -10

@@ -168,6 +168,18 @@ def test_a_missed_alert_is_told_after_a_restart_of_the_relay(tmp_path: Path) -> 
     web.pending.close()
 
 
+def test_two_alerts_that_changed_places_are_one_missed_alert_and_not_three(web: Web) -> None:
+    for after, size, before, held in (
+        ("long", 10, "flat", 0), ("short", 10, "flat", 0), ("flat", 0, "long", 10), ("flat", 0, "short", 10),
+        ("long", 10, "flat", 0),
+    ):  # fmt: skip
+        told = {"prev_market_position": before, "prev_market_position_size": held}
+        assert (
+            web.post(data={**FLAT, "market_position": after, "market_position_size": size, **told}).status_code == 202
+        )
+    assert kinds(web) == ["alert-missed"]
+
+
 def test_a_notice_is_repeated_until_it_is_confirmed(web: Web) -> None:
     web.post(data={"action": "close"})
     (notice,) = notices(web)

@@ -66,9 +66,11 @@ class Ledger:
     def trade_of_order(self, *, order_ref: str = "", client_id: int | None = None, order_id: int = 0) -> int | None:
         return None  # every trade is young: the book has it
 
-    def receive(self, envelope: Envelope, payload: str) -> InboxRow | None:
+    def receive(self, envelope: Envelope, payload: str, late: bool = False) -> InboxRow | None:
         self._received += 1
-        row = InboxRow(self._received, envelope.id, envelope.received_at, envelope.expires_at, envelope.signal)
+        row = InboxRow(
+            self._received, envelope.id, envelope.received_at, envelope.expires_at, envelope.signal, late=late
+        )
         self._signals[row.seq], self._changed = row, True
         return row
 

@@ -1,0 +1,86 @@
+"""The alerts of one strategy form a chain: what each held before is what the one before it left. Pure.
+
+The alerts of one second may arrive in any order, and some never do. An alert that does not follow from the last leaves
+a gap; the one that belongs into the gap is late when it comes, and changes nothing: the strategy has moved on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import Enum
+
+from common.clock import parse_utc, utc_text
+from common.signals import PrevPosition
+
+LAPSES = timedelta(minutes=5)  # so long a gap may be filled
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """From where to where an alert is missing, since when; positions as in "long 5", or "long" where no size was told."""
+
+    start: str
+    end: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """What a strategy held after its last alert, and the gap before that, if there is one."""
+
+    position: str
+    gap: Gap | None = None
+
+    def __str__(self) -> str:
+        """Return it as the text that is stored; `read` returns it again."""
+        gap = f"|{self.gap.start}|{self.gap.end}|{utc_text(self.gap.at)}" if self.gap else ""
+        return self.position + gap
+
+    @classmethod
+    def read(cls, text: str) -> Chain:
+        """Return what was stored.
+
+        >>> str(Chain.read("short 10|long 10|flat|2026-11-23T09:15:00.000000Z"))
+        'short 10|long 10|flat|2026-11-23T09:15:00.000000Z'
+        """
+        position, *gap = text.split("|")
+        return cls(position, Gap(gap[0], gap[1], parse_utc(gap[2])) if len(gap) == 3 else None)
+
+
+class Link(Enum):
+    """How an alert hangs together with those before it."""
+
+    FOLLOWS = "follows"  # or nothing is known that it could not follow from
+    MISSED = "missed"  # an alert between the last and this one has not arrived
+    LATE = "late"  # it belongs before the last
+
+
+def hang(chain: Chain | None, position: str, prev: PrevPosition | None, now: datetime) -> tuple[Chain, Link]:
+    """Return the chain with an alert that says what the strategy holds, and held before; and how it hangs there.
+
+    1. Without a previous position nothing can be compared: it is the newest word.
+    2. What follows from the last is never late.
+    3. What leads from a gap's start to its end is late: once, and within five minutes.
+    4. Anything else is the newest word, and leaves a gap, or another one.
+
+    >>> start = Chain("long 10")
+    >>> now = datetime.fromisoformat("2026-11-23T09:15:00+00:00")
+    >>> chain, link = hang(start, "short 10", PrevPosition("flat", Decimal(0)), now)
+    >>> link.value, hang(chain, "flat", PrevPosition("long", Decimal(10)), now)[1].value
+    ('missed', 'late')
+    """
+    if chain is None or prev is None:
+        return Chain(position), Link.FOLLOWS
+    if prev.follows(chain.position):
+        return replace(chain, position=position), Link.FOLLOWS
+    gap = chain.gap
+    if gap and abs(now - gap.at) <= LAPSES and prev.follows(gap.start) and _position(gap.end).follows(position):
+        return replace(chain, gap=None), Link.LATE
+    return Chain(position, Gap(chain.position, str(prev), now)), Link.MISSED
+
+
+def _position(text: str) -> PrevPosition:
+    word, _, size = text.partition(" ")
+    return PrevPosition(word, Decimal(size) if size else None)
