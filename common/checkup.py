@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import socket
 import ssl
@@ -120,6 +122,25 @@ def _closed(settings: ProgramSettings) -> Finding:
     return ok(what, f"{len(files)} files, readable by their owner only" if files else "none in use")
 
 
+def channels_of(name: str, urls: Secret | None, without: str) -> Finding:
+    """Check that each address of an alarm channel is one that Apprise can make something of; nothing is sent.
+
+    Args:
+        without: What happens where there are none.
+    """
+    what = "alarms"
+    if not urls:
+        return not_checked(what, f"none are sent: {name} is not set, so {without}")
+    import apprise  # here: its many plugins cost time
+
+    logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)  # it writes addresses, and so their secrets
+    places = [str(place) for place, url in enumerate(urls.items(), 1) if not apprise.Apprise().add(url)]
+    if places:
+        remedy = "correct it; what Apprise supports: https://github.com/caronc/apprise/wiki"
+        return wrong(what, f"entry {', '.join(places)} of {name} is not one that Apprise supports", remedy)
+    return ok(what, f"go to {len(urls.items())} channels (nothing was sent now)")
+
+
 def port_is_free(host: str, port: int) -> bool:
     """True if a program could listen there now.
 
@@ -131,8 +152,8 @@ def port_is_free(host: str, port: int) -> bool:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except OSError:
-            if answers(host, port):
+        except OSError as exc:
+            if exc.errno != errno.EADDRNOTAVAIL and answers(host, port):  # what is not ours is not asked
                 return False
             raise
         return not answers(host, port)  # on Windows two programs may be bound to one port
@@ -161,6 +182,8 @@ def certificate(url: str, now: datetime, ca: Path | None = None) -> Finding:
             until = ssl.cert_time_to_seconds(str((safe.getpeercert() or {})["notAfter"]))
     except ssl.SSLCertVerificationError as exc:
         return wrong(what, f"the certificate of {host} is not valid: {exc.verify_message}", _REMEDY_TLS)
+    except socket.gaierror:
+        return wrong(what, f"the name {host} is not known", "correct the address, or set the name's A record")
     except OSError as exc:
         return wrong(what, f"{host} port {port} accepts no TLS connection: {exc.strerror or exc}", _REMEDY_TLS)
     days = (datetime.fromtimestamp(until, UTC) - now).days

@@ -190,13 +190,24 @@ def relay_address(url: str) -> None:
         raise ValueError("must be the relay's address only; the secret or token is a separate setting")
 
 
+def bearer_token(secret: Secret) -> None:
+    """Check a token that is sent in a header.
+
+    Raises:
+        ValueError: A header cannot carry it.
+    """
+    for item in secret.items():
+        if not item.isascii() or not item.isprintable() or " " in item:
+            raise ValueError("must be made of visible ASCII characters: letters, digits and signs, without a space")
+
+
 # --- reading ----------------------------------------------------------------------------------------
 
 
 def _dotenv(directory: Path) -> dict[str, str]:
     """Return what `.env` in the directory sets."""
     path = directory / ".env"
-    return read_env(path) if path.is_file() else {}
+    return read_env(path) if path.exists() else {}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -291,9 +302,9 @@ def _check_range(meta: Mapping[str, Any], value: Any) -> None:
     if choices and value not in choices:
         raise ValueError(f"must be one of {', '.join(choices)}, was {value!r}")
     if low is not None and value < low:
-        raise ValueError(f"must be at least {low:g}, was {value}")
+        raise ValueError(f"must be at least {low:.15g}, was {value}")
     if high is not None and value > high:
-        raise ValueError(f"must be at most {high:g}, was {value}")
+        raise ValueError(f"must be at most {high:.15g}, was {value}")
 
 
 def _whole(text: str) -> int:

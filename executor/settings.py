@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from common.errors import ConfigError
 from common.secret import Secret
-from common.settings import ProgramSettings, relay_address, setting
+from common.settings import ProgramSettings, bearer_token, relay_address, setting
 from common.signing import SigningKeys
 from common.symbols import canonical
 from common.texts import read_text
@@ -37,6 +38,27 @@ def _certificates(path: Path) -> None:
         raise ValueError(f"cannot be read from {path}: {exc.strerror}") from exc
 
 
+def _one_token(secret: Secret) -> None:
+    if len(secret.items()) != 1:
+        raise ValueError("must be one token, in one line")
+    bearer_token(secret)
+
+
+def _templates(folder: Path) -> None:
+    try:
+        read_text(folder / "index.html")
+    except OSError as exc:
+        raise ValueError(f"must be a folder with an index.html, was {folder} ({exc.strerror})") from exc
+    except ValueError as exc:
+        raise ValueError(f"has an index.html in {folder} that {exc}") from exc
+
+
+def _web_address(url: Secret) -> None:
+    parts = urlsplit(url.reveal())
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be an address like https://example.com/path")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExecutorSettings(ProgramSettings):
     """Every setting of `python -m executor`, `executor.toml` aside."""
@@ -44,7 +66,9 @@ class ExecutorSettings(ProgramSettings):
     env_prefix = "EXECUTOR_"
 
     relay_url: str = setting("http://127.0.0.1:8080", help="The relay's address.", check=relay_address)
-    relay_token: Secret = setting(help="The executor's token, one of the relay's RELAY_EXECUTOR_TOKENS.")
+    relay_token: Secret = setting(
+        help="The executor's token, one of the relay's RELAY_EXECUTOR_TOKENS.", check=_one_token
+    )
     signing_secrets: Secret = setting(
         help="whsec_… keys shared with the relay, a list, newest first.", check=_signing_keys
     )
@@ -76,7 +100,7 @@ class ExecutorSettings(ProgramSettings):
         help="Login token of the page. If one is needed and not set, it is generated and saved in .env.",
     )
     page_hosts: tuple[str, ...] = setting((), help="More names under which browsers reach the page, comma-separated.")
-    templates: Path | None = setting(None, help="Folder whose index.html replaces the built-in page.")
+    templates: Path | None = setting(None, help="Folder whose index.html replaces the built-in page.", check=_templates)
     config: Path | None = setting(
         None, help="executor.toml: contracts by symbol, limits, policies. Read automatically if it exists."
     )
@@ -85,7 +109,7 @@ class ExecutorSettings(ProgramSettings):
         None, help="Where alarms go besides the log and the page: Apprise URLs, a list (tgram://…, mailto://…)."
     )
     heartbeat_url: Secret | None = setting(
-        None, help="URL to GET once a minute while all is well, for an outside watcher."
+        None, help="URL to GET once a minute while all is well, for an outside watcher.", check=_web_address
     )
     log_json: bool = setting(False, help="Write logs as JSON objects.")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from common.secret import Secret
-from common.settings import ProgramSettings, setting
+from common.settings import ProgramSettings, bearer_token, setting
 from common.signing import SigningKeys
 from relay.addresses import is_loopback, networks
 
@@ -53,7 +53,7 @@ class RelaySettings(ProgramSettings):
     signing_secrets: Secret = setting(
         help="whsec_… keys shared with the executor, a list, newest first.", check=_signing_keys
     )
-    executor_tokens: Secret = setting(help="Bearer tokens of the executor, a list, newest first.")
+    executor_tokens: Secret = setting(help="Bearer tokens of the executor, a list, newest first.", check=bearer_token)
     signal_validity_seconds: float = setting(
         90.0, help="How long an entry stays fresh after it was received.", minimum=1, maximum=86400
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
+import errno
 import os
 import sqlite3
 import tempfile
@@ -23,6 +23,7 @@ from common.checkup import (
     Finding,
     State,
     certificate,
+    channels_of,
     loaded,
     not_checked,
     ok,
@@ -33,7 +34,6 @@ from common.checkup import (
 )
 from common.clock import SystemClock
 from common.errors import JournalError
-from common.secret import Secret
 from common.settings import click_options
 from common.signing import SigningKeys
 from executor.doctor.tws import look_at_tws
@@ -44,6 +44,7 @@ from executor.relay.client import RelayClient, RelayUnavailable, Status
 from executor.settings import Choices, ExecutorSettings, load_choices
 
 _SECRETS = ("relay_token", "signing_secrets", "page_token")
+_NEWER, _UPDATE = "a newer version", "update this program"
 _CLOCK_REMEDY = "synchronise this computer's clock (and the relay's: timedatectl set-ntp true)"
 
 
@@ -69,7 +70,7 @@ def findings(flags: Mapping[str, Any]) -> Iterator[Finding]:
     yield journal
     yield _page(settings, bool(running))
     yield from _relay(settings)
-    yield _alarms(settings)
+    yield channels_of("EXECUTOR_NOTIFY_URLS", settings.notify_urls, "only the log and the page show them")
     yield from asyncio.run(look_at_tws(settings, choices, bound, running))
 
 
@@ -98,11 +99,16 @@ def _journal(path: Path, running: str) -> tuple[str | None, Finding]:
     """Return the account that the journal belongs to, if it has one yet, and how it is."""
     what, folder = "journal", path.absolute().parent
     try:
-        tempfile.TemporaryFile(dir=folder).close()
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(4096))  # a full disk takes the file, and not what is in it
     except OSError as exc:
         why = f"its folder {folder} cannot be written to ({exc.strerror})"
-        return None, wrong(what, why, "create the folder, or name another file with --db")
-    if not path.exists():
+        remedies = {errno.ENOENT: "create the folder", errno.ENOSPC: "make room on the disk"}
+        remedy = remedies.get(exc.errno or 0, "let the user who runs the executor write there")
+        return None, wrong(what, why, f"{remedy}, or name another file with --db")
+    if path.is_dir():
+        return None, wrong(what, f"{path} is a folder", "name a file with --db")
+    if not path.exists() or not path.stat().st_size:
         return None, ok(what, f"{path} will be created at the first start")
     if not os.access(path, os.W_OK):
         return None, wrong(what, f"{path} cannot be written to", "give it to the user who runs the executor")
@@ -112,7 +118,7 @@ def _journal(path: Path, running: str) -> tuple[str | None, Finding]:
             _try_to_write(path)
     except (JournalError, sqlite3.Error) as exc:
         remedy = "stop the program that has it open" if _is_locked(exc) else "restore it from a backup, or move it away"
-        return None, wrong(what, f"{path} cannot be used: {exc}", remedy)
+        return None, wrong(what, f"{path} cannot be used: {exc}", _UPDATE if _NEWER in str(exc) else remedy)
     owner = f"belongs to account {bound}" if bound else "belongs to no account yet"
     used = "; the running executor has it open" if running else ""
     return bound, ok(what, f"{path} is intact, writable, and {owner}{used}")
@@ -133,8 +139,12 @@ def _whole_journal(path: Path) -> str | None:
     with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
         damage = db.execute("PRAGMA quick_check(1)").fetchone()[0]
         version = db.execute("PRAGMA user_version").fetchone()[0]
-    if damage != "ok" or version > len(MIGRATIONS):
-        raise JournalError(f"it is damaged ({damage})" if damage != "ok" else f"a newer version wrote it ({version})")
+    if damage != "ok":
+        raise JournalError(f"it is damaged ({damage})")
+    if version > len(MIGRATIONS):
+        raise JournalError(f"{_NEWER} wrote it ({version})")
+    if not version:
+        raise JournalError("it is a database of another program")
     with contextlib.closing(Journal.open(path, SystemClock(), readonly=True)) as journal:
         return journal.account()
 
@@ -159,28 +169,6 @@ def _page(settings: ExecutorSettings, running: bool) -> Finding:
     return (
         ok(what, f"{where} is in use by the running executor") if running else wrong(what, f"{where} is taken", remedy)
     )
-
-
-def _alarms(settings: ExecutorSettings) -> Finding:
-    what = "alarms"
-    if not settings.notify_urls:
-        return not_checked(
-            what, "none are sent: EXECUTOR_NOTIFY_URLS is not set, so only the log and the page show them"
-        )
-    places = _unknown(settings.notify_urls)
-    if places:
-        which = ", ".join(map(str, places))
-        remedy = "correct it; what Apprise supports: https://github.com/caronc/apprise/wiki"
-        return wrong(what, f"entry {which} of EXECUTOR_NOTIFY_URLS is not one that Apprise supports", remedy)
-    return ok(what, f"go to {len(settings.notify_urls.items())} channels (nothing was sent now)")
-
-
-def _unknown(urls: Secret) -> list[int]:
-    """Return the places of the addresses that Apprise cannot make a channel of; the addresses are secrets."""
-    import apprise  # here: its many plugins cost time
-
-    logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)  # it writes addresses, and so their secrets
-    return [place for place, url in enumerate(urls.items(), 1) if not apprise.Apprise().add(url)]
 
 
 # --- the relay --------------------------------------------------------------------------------------

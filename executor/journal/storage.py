@@ -66,6 +66,8 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
     if version > len(MIGRATIONS):
         text = f"the journal {path} was written by a newer version of this program (schema {version}): update it"
         raise JournalError(text)
+    if not version and db.execute("SELECT 1 FROM sqlite_master").fetchone():
+        raise JournalError(f"the database {path} belongs to another program: name another file with --db")
     for number, name in enumerate(MIGRATIONS[version:], version + 1):
         script = files(__package__).joinpath(name).read_text("utf-8")
         db.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")

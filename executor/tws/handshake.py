@@ -40,7 +40,7 @@ def why_not(outcome: object, host: str, port: int, timeout: float) -> str:
     if isinstance(outcome, TimeoutError):
         return f"{where} did not answer as TWS within {timeout:g} s; a dialog may be waiting there to be accepted"
     if isinstance(outcome, OSError):
-        return f"{where} cannot be reached: {outcome.strerror or outcome}"
+        return f"{where} cannot be reached ({outcome.strerror or outcome}): correct --ib-host, or start the machine of that name"
     return f"{where} closed the connection at once; TWS may not trust this address (API, Settings, Trusted IPs)"
 
 

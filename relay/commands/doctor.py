@@ -26,6 +26,7 @@ from common.checkup import (
     State,
     answers,
     certificate,
+    channels_of,
     loaded,
     not_checked,
     ok,
@@ -81,6 +82,7 @@ def findings(flags: Mapping[str, Any]) -> Iterator[Finding]:
     yield from secrets_of(settings, _SECRETS)
     yield _port(settings)
     yield from _queue(settings)
+    yield channels_of("RELAY_ALARM_URLS", settings.alarm_urls, "nobody hears when the executor is away")
     yield _clock()
     yield from _outside(settings)
 
@@ -144,6 +146,13 @@ def _get(connection: http.client.HTTPConnection, path: str) -> tuple[int, dict[s
     return answer.status, value if isinstance(value, dict) else {}
 
 
+_FILE_REMEDY = (
+    "the file must be the relay's own, its folder exist on a disk with room, and the relay's user be able to write both; "
+    "else restore it from a backup, or name another (RELAY_QUEUE_URL)"
+)
+_SERVER_REMEDY = "start the database, or correct RELAY_QUEUE_URL; the relay's user must be able to write there"
+
+
 def _queue(settings: DoctorSettings) -> Iterator[Finding]:
     pending = open_pending(settings.queue_url, max_depth=settings.max_depth)
     try:
@@ -151,8 +160,7 @@ def _queue(settings: DoctorSettings) -> Iterator[Finding]:
         yield ok("queue", f"{ready.engine} accepts durable writes ({ready.detail}; wake-ups: {ready.wakeups})")
         yield from _waiting(settings, pending)
     except QueueError as exc:
-        remedy = "start the database or mount the disk; the relay's user must be able to write (RELAY_QUEUE_URL)"
-        yield wrong("queue", exc.message, remedy)
+        yield wrong("queue", exc.message, _FILE_REMEDY if settings.queue_url.startswith("sqlite") else _SERVER_REMEDY)
         yield not_checked("queue depth, executor", "the queue cannot be reached")
     finally:
         pending.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import queue
 import re
@@ -12,6 +13,7 @@ import sqlite3
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -22,6 +24,7 @@ import pytest
 import trustme
 
 from common.clock import SystemClock, utc_text
+from common.errors import JournalError
 from common.signing import SigningKeys
 from executor.doctor.doctor import doctor
 from executor.journal.journal import Journal
@@ -116,6 +119,42 @@ def test_a_mistake_in_executor_toml(look: Look, here: Path) -> None:
     assert "unprotected must be one of" in found.text
 
 
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"EXECUTOR_RELAY_TOKEN": "first-token-of-two\nsecond-token-of-two"}, "must be one token"),
+        ({"EXECUTOR_RELAY_TOKEN": "first-token-of-two,second-token-of-two"}, "must be one token"),
+        ({"EXECUTOR_RELAY_TOKEN": "schlüssel-mit-umlaut"}, "must be made of visible ASCII characters"),
+        ({"EXECUTOR_RELAY_TOKEN": "a token of four words"}, "must be made of visible ASCII characters"),
+        ({"EXECUTOR_HEARTBEAT_URL": "hc-ping.com/uuid"}, "must be an address like https://"),
+        ({"EXECUTOR_TEMPLATES": "nowhere"}, "must be a folder with an index.html, was nowhere (No such file"),
+        ({"EXECUTOR_IB_CLIENT_ID": "99999999999"}, "must be at most 2147483647, was 99999999999"),
+    ],
+)
+def test_values_that_would_fail_only_when_they_are_used(look: Look, values: dict[str, str], words: str) -> None:
+    found = look(**values)
+    assert found.wrong == ["settings"]
+    assert words in found.text, found.text
+
+
+def test_a_folder_in_the_place_of_env(look: Look, here: Path) -> None:
+    Path(here, ".env").mkdir()
+    assert look().wrong == ["settings"]
+
+
+def test_a_template_that_is_not_text(look: Look, here: Path) -> None:
+    Path(here, "mine").mkdir()
+    Path(here, "mine", "index.html").write_bytes(b"\xe4\xf6")
+    found = look("--templates", "mine")
+    assert found.wrong == ["settings"] and "is not UTF-8" in found.text
+
+
+def test_an_address_of_the_page_that_is_not_this_machines(look: Look) -> None:
+    found = look("--flask-host", "203.0.113.9")  # of the networks for documentation
+    assert found.wrong == ["status page"]
+    assert "cannot be listened on" in found.found("status page")
+
+
 # --- the relay --------------------------------------------------------------------------------------
 
 
@@ -185,6 +224,12 @@ def test_certificates(days: int, state: str, look: Look, here: Path) -> None:
         found = look("--relay-url", f"https://localhost:{port}", "--relay-ca", str(here / "ca.pem"))
     assert found.state("TLS") == state, found.text
     assert found.lines["relay"][0] == ("ok" if days > 0 else "wrong")
+
+
+def test_a_relay_whose_name_is_not_known(look: Look) -> None:
+    found = look("--relay-url", "https://relay.invalid")
+    assert found.wrong == ["TLS", "relay"]
+    assert "the name relay.invalid is not known" in found.found("TLS") and "Caddy" not in found.found("TLS")
 
 
 # --- TWS --------------------------------------------------------------------------------------------
@@ -267,6 +312,34 @@ def test_a_damaged_journal(look: Look, here: Path) -> None:
     assert "backup" in found.found("journal")
 
 
+def test_a_folder_in_the_place_of_the_journal(look: Look, here: Path) -> None:
+    Path(here, "trade_state.db").mkdir()
+    assert "is a folder" in look().found("journal")
+
+
+def test_an_empty_file_is_a_journal_to_be(look: Look, here: Path) -> None:
+    Path(here, "trade_state.db").touch()
+    assert look().wrong == []
+    Journal.open(here / "trade_state.db", SystemClock()).close()
+
+
+def test_a_database_of_another_program(look: Look, here: Path) -> None:
+    with contextlib.closing(sqlite3.connect(here / "trade_state.db")) as db:
+        db.execute("CREATE TABLE theirs (x)")
+    found = look()
+    assert found.wrong == ["journal"] and "a database of another program" in found.found("journal")
+    with pytest.raises(JournalError, match="belongs to another program: name another file with --db"):
+        Journal.open(here / "trade_state.db", SystemClock())
+
+
+def test_a_full_disk(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(**_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    assert "make room on the disk" in look().found("journal")
+
+
 def test_a_journal_that_another_program_keeps_locked(look: Look, here: Path) -> None:
     Journal.open(here / "trade_state.db", SystemClock()).close()
     with contextlib.closing(sqlite3.connect(here / "trade_state.db", isolation_level=None)) as browser:
@@ -280,7 +353,8 @@ def test_a_journal_of_a_newer_version(look: Look, here: Path) -> None:
     with sqlite3.connect(here / "trade_state.db") as db:
         db.execute("PRAGMA user_version = 999")
     db.close()
-    assert "a newer version wrote it" in look().found("journal")
+    found = look().found("journal")
+    assert "a newer version wrote it" in found and "update this program" in found and "backup" not in found
 
 
 def test_a_folder_that_is_not_there(look: Look, here: Path) -> None:

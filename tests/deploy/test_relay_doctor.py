@@ -83,6 +83,13 @@ def test_lines_of_env_that_are_unreadable_or_unknown(here: Path, free: str) -> N
     assert "RELAY_MAX_DEPTH?" in found.text and "EXECUTOR_IB_PORT?" in found.text
 
 
+def test_alarm_channels_and_tokens_that_can_never_work(free: str) -> None:
+    found = look("--port", free, RELAY_ALARM_URLS="nonsense")
+    assert found.wrong == ["alarms"] and "entry 1 of RELAY_ALARM_URLS" in found.found("alarms")
+    found = look("--port", free, RELAY_EXECUTOR_TOKENS="schlüssel-mit-umlaut")
+    assert found.wrong == ["settings"] and "visible ASCII" in found.text
+
+
 def test_weak_and_shared_secrets(free: str) -> None:
     same = "one-and-the-same-text-for-both"
     found = look("--port", free, RELAY_WEBHOOK_SECRETS=f"short,{same}", RELAY_EXECUTOR_TOKENS=same)
