@@ -138,12 +138,12 @@ def _whole_journal(path: Path) -> str | None:
     """
     with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
         damage = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-        version = db.execute("PRAGMA user_version").fetchone()[0]
+        schema = db.execute("PRAGMA user_version").fetchone()[0]
     if damage != "ok":
         raise JournalError(f"it is damaged ({damage})")
-    if version > len(MIGRATIONS):
-        raise JournalError(f"{_NEWER} wrote it ({version})")
-    if not version:
+    if schema > len(MIGRATIONS):
+        raise JournalError(f"{_NEWER} wrote it ({schema})")
+    if not schema:
         raise JournalError("it is a database of another program")
     with contextlib.closing(Journal.open(path, SystemClock(), readonly=True)) as journal:
         return journal.account()
