@@ -104,7 +104,7 @@ def test_a_whole_run_fails_where_a_secret_was_left(aside: Path, leak: str, worke
     found = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", str(workers), f"--rootdir={aside}",
          f"--basetemp={aside / 'base'}", str(aside / "test_inner.py")],
-        cwd=aside, env={"PYTHONPATH": str(ROOT), "PATH": ""}, capture_output=True, text=True, timeout=50, check=False,
+        cwd=aside, env={"PYTHONPATH": str(ROOT), "PATH": ""}, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert "1 passed" in found.stdout, found.stdout + found.stderr
     assert found.returncode == (0 if leak == "nowhere" else 1), found.stdout

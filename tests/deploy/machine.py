@@ -151,11 +151,11 @@ class Machine:
         while True:
             body = {"limit": 100, "wait_seconds": 0, "lease_seconds": 30}
             url = f"http://127.0.0.1:{self.port}/v1/"
-            signals = requests.post(url + "lease", json=body, headers=headers, timeout=10).json()["signals"]
+            signals = requests.post(url + "lease", json=body, headers=headers, timeout=30).json()["signals"]
             if not signals:
                 return found
             acks = [{"id": each["id"], "lease": each["lease"]} for each in signals]
-            requests.post(url + "ack", json={"acks": acks}, headers=headers, timeout=10)
+            requests.post(url + "ack", json={"acks": acks}, headers=headers, timeout=30)
             found += [each["id"] for each in signals]
 
 
@@ -198,7 +198,7 @@ class Senders:
     def wait_for(self, more: int, eventually: Callable[..., object]) -> None:
         """Wait until so many more alerts were accepted."""
         target = len(self.accepted) + more
-        eventually(lambda: len(self.accepted) >= target, seconds=20)
+        eventually(lambda: len(self.accepted) >= target, seconds=50)
 
 
 @contextmanager

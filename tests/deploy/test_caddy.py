@@ -92,7 +92,7 @@ class Site:
         context = ssl.create_default_context(cafile=str(self.authority.file))
         if certificate:
             context.load_cert_chain(certificate)
-        connection = http.client.HTTPSConnection("localhost", self.port, context=context, timeout=10)
+        connection = http.client.HTTPSConnection("localhost", self.port, context=context, timeout=30)
         try:
             connection.request("POST", path, body(id=f"{path} {certificate}"), {**AUTH, **headers})
             return connection.getresponse().status
@@ -143,7 +143,7 @@ def caddy(
         yield Site(port, authority)
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(50)
 
 
 def test_alerts_pass_and_strangers_are_told_apart(site: Site, request: pytest.FixtureRequest) -> None:
@@ -187,7 +187,7 @@ class Restarting:
 
     def stop(self) -> None:
         self.process.terminate()
-        self.process.wait(15)
+        self.process.wait(50)
 
 
 def test_restarts_behind_caddy_refuse_nobody(
@@ -208,7 +208,7 @@ def test_restarts_behind_caddy_refuse_nobody(
             thread.start()
         for _ in range(4):
             before = answered.total()
-            eventually(lambda before=before: answered.total() > before + 10, seconds=20)
+            eventually(lambda before=before: answered.total() > before + 10, seconds=50)
             relay.restart()
         over.set()
         for thread in threads:

@@ -31,7 +31,7 @@ class Machine:
 
     def ci(self, *versions: str) -> subprocess.CompletedProcess[str]:
         command = [str(self.folder / "bash"), str(ROOT / ".ci" / "run"), *versions]
-        return subprocess.run(command, env={"PATH": str(self.folder)}, capture_output=True, text=True, timeout=20)
+        return subprocess.run(command, env={"PATH": str(self.folder)}, capture_output=True, text=True, timeout=60)
 
     @property
     def made(self) -> list[str]:

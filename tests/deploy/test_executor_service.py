@@ -132,7 +132,7 @@ def test_what_the_unit_says_does_run(
             return False
 
     try:
-        eventually(connected, seconds=20)
+        eventually(connected, seconds=50)
         process.send_signal(signal.SIGTERM)
         assert process.wait(50) == 0
     finally:

@@ -20,7 +20,7 @@ NOBODYS = {name: value for name, value in os.environ.items() if not name.startsw
 
 def run(folder: Path, *command: str, path: str | None = None) -> subprocess.CompletedProcess[str]:
     environment = NOBODYS if path is None else {**NOBODYS, "PATH": path}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=20, check=False)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -57,14 +57,14 @@ def test_no_python_that_serves_is_said_with_the_remedy(tmp_path: Path) -> None:
 
 
 def test_help_is_the_default_and_names_the_two_commands() -> None:
-    done = subprocess.run(["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, timeout=20)
+    done = subprocess.run(["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0
     assert "make run" in done.stdout
     assert "make demo" in done.stdout
 
 
 def test_unknown_library_is_refused() -> None:
-    done = subprocess.run(["make", "IB=ibapi", "help"], cwd=ROOT, capture_output=True, text=True, timeout=20)
+    done = subprocess.run(["make", "IB=ibapi", "help"], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode != 0
     assert "IB must be ib_insync or ib_async" in done.stderr
 

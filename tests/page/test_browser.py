@@ -115,10 +115,10 @@ def test_page_says_when_it_lost_the_executor_and_when_it_is_back(reader, busy):
     reader.server.close()
     assert not reader.find("#lost").is_displayed(), "it may be back in a moment"
     reader.js("const now = Date.now; Date.now = () => now() + 5000")  # five seconds of silence, without the wait
-    assert reader.sees("This page has lost the executor", seconds=15)
+    assert reader.sees("This page has lost the executor", seconds=50)
     assert reader.driver.title.startswith("LOST")
     reader.server = serve(busy.app(), "127.0.0.1", reader.server.port)
-    reader.eventually(lambda: not reader.find("#lost").is_displayed(), seconds=10)
+    reader.eventually(lambda: not reader.find("#lost").is_displayed(), seconds=50)
     assert not reader.driver.title.startswith("LOST")
 
 

@@ -33,7 +33,7 @@ def relay(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         url = request.getfixturevalue("postgres").new_database()
     found = RelayProcess(directory, "--queue-url", url)
     found.queue_url = url  # type: ignore[attr-defined]
-    assert requests.get(f"{found.url}/readyz", timeout=10).status_code == 200  # the queue is there now
+    assert requests.get(f"{found.url}/readyz", timeout=30).status_code == 200  # the queue is there now
     yield found
     assert found.stop() == 0 and "Traceback" not in found.log
 
@@ -120,7 +120,7 @@ def test_the_kill_switch_accepts_and_holds(relay, owner, eventually) -> None:
     assert "Paused" in owner("pause").output
     send(relay), relay.post("/webhook", {"action": "close", "symbol": "AAPL"}, AUTH)
     assert lease(relay) == []
-    eventually(lambda: requests.get(f"{relay.url}/readyz", timeout=10).json()["mode"] == "paused")
+    eventually(lambda: requests.get(f"{relay.url}/readyz", timeout=30).json()["mode"] == "paused")
     assert "Close-only" in owner("close-only").output
     assert actions(relay) == ["close"]
     assert "Open" in owner("resume").output

@@ -34,7 +34,7 @@ def run_command(directory: Path, *arguments: str, **more: str) -> subprocess.Com
     """Run one of the relay's commands to its end."""
     command = [sys.executable, "-m", "relay", *arguments]
     return subprocess.run(
-        command, cwd=directory, env=environment(**more), capture_output=True, text=True, timeout=30, check=False
+        command, cwd=directory, env=environment(**more), capture_output=True, text=True, timeout=60, check=False
     )
 
 

@@ -46,7 +46,7 @@ def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RelayProcess]:
 
 
 def test_the_server_gives_the_description_that_is_tested(relay: RelayProcess) -> None:
-    assert requests.get(f"{relay.url}/openapi.json", timeout=10).json() == DOCUMENT
+    assert requests.get(f"{relay.url}/openapi.json", timeout=30).json() == DOCUMENT
 
 
 def call(relay: RelayProcess, case: Any) -> Any:

@@ -68,12 +68,12 @@ class House:
 
     def _plain(self, session: requests.Session, symbol: str) -> requests.Response:
         headers = {"Authorization": f"Bearer {self.secret}"}
-        return session.post(f"{self.relay.url}/webhook", data=body(symbol=symbol), headers=headers, timeout=10)
+        return session.post(f"{self.relay.url}/webhook", data=body(symbol=symbol), headers=headers, timeout=30)
 
     def _signed(self, session: requests.Session, symbol: str) -> requests.Response:
         data = body(symbol=symbol)
         headers = sign(self.key, f"msg_{symbol}", int(time.time()), data)
-        return session.post(f"{self.relay.url}/webhook", data=data, headers=headers, timeout=10)
+        return session.post(f"{self.relay.url}/webhook", data=data, headers=headers, timeout=30)
 
     def _send(self, how: Callable[[requests.Session, str], requests.Response]) -> None:
         with requests.Session() as session:

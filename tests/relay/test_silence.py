@@ -198,7 +198,7 @@ def test_a_relay_process_tells_of_silence_and_of_its_end(tmp_path: Path, inbox: 
     relay.post("/webhook", signal())
     eventually(lambda: inbox.titles == ["Relay: Executor is away"], seconds=40)
     relay.call("lease", wait_seconds=0)
-    eventually(lambda: inbox.titles[1:] == ["Relay: Executor is back"], seconds=20)
+    eventually(lambda: inbox.titles[1:] == ["Relay: Executor is back"], seconds=50)
     for _ in range(3):
         assert relay.call("lease", wait_seconds=20)["signals"] == []
     assert len(inbox.titles) == 2, "who polls is not away, however long he waits"
