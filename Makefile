@@ -37,12 +37,16 @@ run: $(RUN)  ## Run relay, paper TWS, executor and status page on this machine; 
 demo: $(RUN)  ## While make run is running: a short demo in which prices move
 	@$(PY) -m deploy.demo
 
-# Six at once, on two cores too: they wait more than they compute.
+# The tests start hundreds of programs; compiled anew for each, our code would take most of their time.
+unexport PYTHONDONTWRITEBYTECODE
+# Four at once, on two cores too: they wait as much as they compute. Who has nothing left takes over from another.
+PYTEST := $(PY) -m pytest -n 4 --dist worksteal
+
 test: $(DEV)  ## Run all tests except the long proofs
-	$(PY) -m pytest -n 6 --dist loadscope $(TESTS)
+	$(PYTEST) $(TESTS)
 
 test-all: $(DEV)  ## Run all tests, with the long proofs
-	$(PY) -m pytest -n 6 --dist loadscope -m "slow or not slow" $(TESTS)
+	$(PYTEST) -m "slow or not slow" $(TESTS)
 
 check: $(DEV)  ## Check lint, format, types, import contracts
 	$(PY) -m ruff check .
