@@ -165,7 +165,7 @@ FIELDS: dict[str, Field] = {
     "hedgeType": _refused(TEXT, 10007, "Invalid hedge type."),
     "hedgeParam": _refused(TEXT, 10007, "Invalid hedge type."),
     "optOutSmartRouting": _harmless(FLAG),
-    "clearingAccount": _refused(TEXT, *_CLEARING),
+    "clearingAccount": _harmless(TEXT),  # of IBExecution customers; nautilus_trader sends the account itself
     "clearingIntent": _refused(TEXT, *_CLEARING, "IB"),
     **dict([_attribute("notHeld", FLAG)]),
     "deltaNeutralContract": _refused(FLAG, *_DELTA_NEUTRAL),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -56,27 +57,50 @@ class Paper:
         return self.process.returncode
 
 
-def environment(requirement: str) -> Path:
+def environment(requirement: str, seconds: float = 120) -> Path:
     """Return the Python of an environment with this one library, made on first use; skip the test if that fails."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    folder = ROOT / f".venv-{requirement.partition('=')[0]}-{version}"
+    folder = ROOT / f".venv-{re.split(r'[=[]', requirement)[0]}-{version}"
     python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
-    with alone(folder):
+    with alone(folder, seconds):
         if not (folder / "complete").exists():
-            _make(folder, python, requirement)
+            _make(folder, python, requirement, seconds)
     return python
 
 
+def node_packages(requirement: str) -> tuple[Path, Path]:
+    """Return Node.js and a folder with this one package, made on first use; skip the test if there is no such thing."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if not node or not npm:
+        pytest.skip("there is no Node.js")
+    folder = ROOT / ".venv-node"
+    with alone(folder):
+        if not (folder / "complete").exists():
+            folder.mkdir(exist_ok=True)
+            install = [
+                npm,
+                "install",
+                "--no-audit",
+                "--no-fund",
+                "--ignore-scripts",
+                "--prefix",
+                str(folder),
+                requirement,
+            ]
+            _install(install, requirement, folder, 120)
+    return Path(node), folder
+
+
 @contextmanager
-def alone(path: Path) -> Iterator[None]:
+def alone(path: Path, seconds: float = 100) -> Iterator[None]:
     """Let no other test in here meanwhile, whichever process it runs in."""
-    lock, deadline = JournalLock(path.with_name(f"{path.name}.db")), time.monotonic() + 100
+    lock, deadline = JournalLock(path.with_name(f"{path.name}.db")), time.monotonic() + seconds
     while True:
         try:
             lock.take(SystemClock())
             break
         except AlreadyRunning:
-            assert time.monotonic() < deadline, f"{path.name} is being made for 100 s"
+            assert time.monotonic() < deadline, f"{path.name} is being made for {seconds} s"
             time.sleep(0.1)
     try:
         yield
@@ -84,12 +108,19 @@ def alone(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def _make(folder: Path, python: Path, requirement: str) -> None:
+def _make(folder: Path, python: Path, requirement: str, seconds: float) -> None:
     uv = Path(sys.executable).with_name("uv")
     try:
         venv.create(folder, with_pip=not uv.exists(), clear=True)
-        install = [uv, "pip", "install", "--python", python] if uv.exists() else [python, "-m", "pip", "install"]
-        subprocess.run([*map(str, install), "-q", requirement], check=True, capture_output=True, timeout=120)
+    except (OSError, subprocess.SubprocessError) as error:
+        pytest.skip(f"{folder.name} could not be made: {error}")
+    install = [uv, "pip", "install", "--python", python] if uv.exists() else [python, "-m", "pip", "install"]
+    _install([*map(str, install), "-q", requirement], requirement, folder, seconds)
+
+
+def _install(command: list[str], requirement: str, folder: Path, seconds: float) -> None:
+    try:
+        subprocess.run(command, check=True, capture_output=True, timeout=seconds)
     except (OSError, subprocess.SubprocessError) as error:
         pytest.skip(f"{requirement} could not be installed into {folder.name}: {error}")
-    (folder / "complete").write_text(requirement)
+    (folder / "complete").write_text(requirement, "utf-8")

@@ -1,6 +1,7 @@
-"""Three client libraries, each over a real socket: a bracket from entry to exit, and what a reconnect finds.
+"""Client libraries as they are published, each over a real socket: a bracket from entry to exit.
 
-ib_async and the official ibapi live in environments of their own (.venv-ib_async-3.x, .venv-ibapi-3.x), made on first use.
+All but ib_insync live in environments of their own (.venv-ib_async-3.x, .venv-ibapi-3.x, .venv-node …), made on first
+use; where one cannot be made, its test is skipped. nautilus_trader needs 700 MB, so it is among the slow ones.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.paper.processes import ROOT, Paper, environment
+from tests.paper.processes import ROOT, Paper, environment, node_packages
 
 CLIENTS = Path(__file__).parent / "clients"
 
@@ -26,9 +27,9 @@ def paper() -> Iterator[Paper]:
     assert running.end() == 0
 
 
-def run(python: str | Path, script: str, *arguments: object) -> dict[str, Any]:
-    command = [str(python), str(CLIENTS / script), *map(str, arguments)]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+def run(program: str | Path, script: str, *arguments: object, folder: Path = ROOT) -> dict[str, Any]:
+    command = [str(program), str(CLIENTS / script), *map(str, arguments)]
+    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=100)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     result: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
     return result
@@ -45,10 +46,33 @@ def test_bracket_life(paper: Paper, library: str) -> None:
     assert seen["codes"] == [202, 2104, 2106, 2158]
 
 
-def test_official_client(paper: Paper) -> None:
-    seen = run(environment("ibapi==9.81.1.post1"), "official.py", paper.port, paper.control._port)
-    assert seen["version"] == 157 and seen["details"] == [12087792, 5e-05, "European Monetary Union Euro"]
+@pytest.mark.parametrize(("library", "version"), [("ibapi==9.81.1.post1", 157), ("ibapi-stable==10.50.2", 176)])
+def test_official_client(paper: Paper, library: str, version: int) -> None:
+    seen = run(environment(library), "official.py", paper.port, paper.control._port)
+    assert seen["version"] == version and seen["details"] == [12087792, 5e-05, "European Monetary Union Euro"]
     assert seen["position"] == ["EUR", 20000.0, 1.19005]
     assert seen["stop"] == ["S", "STP", 1.18, 3, "PreSubmitted"]
     assert seen["fills"] == [["E", 1.19005], ["S", 1.17945]] and seen["commission"] == 2.0
     assert seen["completed"] == [["E", "Filled"], ["S", "Filled"], ["T", "Cancelled"]]
+
+
+@pytest.mark.timeout(240)
+def test_node_client(paper: Paper) -> None:
+    node, folder = node_packages("@stoqey/ib@1.6.10")
+    seen = run(node, "stoqey.cjs", paper.port, paper.control._port, folder=folder)
+    assert (seen["version"], seen["details"]) == (176, [12087792, 5e-05])
+    assert seen["position"] == ["EUR", 20000, 1.19005]
+    assert seen["stop"] == ["S", "STP", 1.18, 3, "PreSubmitted"]
+    assert seen["fills"] == [["E", 1.19005], ["S", 1.17945]]
+    assert seen["summary"] == ["FullInitMarginReq", "NetLiquidation"] and seen["codes"] == [202]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_nautilus_node(paper: Paper) -> None:
+    """The node is built from its own configuration and factories; it starts only if the account and the stock are
+    described as a real TWS describes them."""
+    python = environment("nautilus_trader[ib]==1.221.0", seconds=480)
+    seen = run(python, "nautilus.py", paper.port, paper.control._port)
+    assert seen["orders"] == {"entry": "FILLED", "stop": "CANCELED", "target": "FILLED"}
+    assert seen["fills"] == {"entry": 263.51, "target": 280.0} and seen["isin"] == "US0378331005"

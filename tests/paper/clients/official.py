@@ -1,4 +1,4 @@
-"""A bracket's life as the official client 9.81 sees it: `official.py PORT CONTROL`; prints what happened as JSON."""
+"""A bracket's life as the official client sees it, 9.81 or 10: `official.py PORT CONTROL`; prints what happened as JSON."""
 
 import json
 import socket
@@ -56,6 +56,9 @@ class App(EWrapper, EClient):
     def commissionReport(self, report):
         self.put("commission", report.commission)
 
+    def commissionAndFeesReport(self, report):  # its name in 10.30 and later
+        self.put("commission", report.commissionAndFees)
+
     def completedOrder(self, contract, order, orderState):
         self.put("completed", order.orderRef, orderState.status)
 
@@ -63,7 +66,7 @@ class App(EWrapper, EClient):
         self.put("completedEnd")
 
     def position(self, account, contract, position, avgCost):
-        self.put("position", contract.symbol, position, avgCost)
+        self.put("position", contract.symbol, float(position), avgCost)
 
     def positionEnd(self):
         self.put("positionEnd")
@@ -77,8 +80,8 @@ class App(EWrapper, EClient):
     def tickPrice(self, reqId, tickType, price, attrib):
         self.put("tick", tickType, price)
 
-    def error(self, reqId, errorCode, errorString):
-        self.put("error", errorCode, reqId)
+    def error(self, reqId, *told):  # 10.30 and later: the time comes before the code
+        self.put("error", next(one for one in told if isinstance(one, int) and one < 100_000), reqId)
 
 
 def say(**message):
