@@ -112,6 +112,9 @@ class Exchange:
         """Return when a tick is next needed, the random walk apart; for a virtual clock."""
         times = [self.floor.due[0][0]] if self.floor.due else []
         times += [order.waits_until for order in self.floor.book.live.values() if order.waits_until]
+        if self.floor.faults.standing("regular_hours"):
+            opens = (self.matcher.opens_at(order) for order in self.floor.book.live.values() if order.at_market)
+            times += [at for at in opens if at > self.floor.now]
         path = self.floor.market.next_move()
         return min(times + ([path] if path else []), default=None)
 

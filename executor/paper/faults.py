@@ -86,6 +86,14 @@ ON_MESSAGE: dict[str, dict[str, tuple[Any, Reader]]] = {
 STANDING: dict[str, dict[str, tuple[Any, Reader]]] = {
     "read_only": {},
     "closed_market": {"symbols": ([], texts), "until": ("the next open", text)},
+    "regular_hours": {},
+    "precautions": {
+        "percentage": (None, maybe(positive)),
+        "ticks": (None, maybe(positive)),
+        "size": (None, maybe(positive)),
+        "value": (None, maybe(positive)),
+    },
+    "price_protection": {"percentage": (Decimal(5), positive), "then": ("cancel", one_of("cancel", "cap"))},
     "mktdata": {"mode": ("none", text)},
     "max_rate": {"per_second": (100, TIMES)},
     "exec_time_format": {"form": ("instrument", one_of("instrument", "utc", "tws"))},

@@ -15,6 +15,7 @@ from executor.paper.floor import Floor
 from executor.paper.link import Link
 from executor.paper.matcher import Matcher, rest, resting_status
 from executor.paper.orders import Order, OrderForm
+from executor.paper.precautions import precaution
 from executor.paper.validation import READ_ONLY, odd_lot, order_line, refusal, said, words
 
 MAX_ID = 2**31 - 1
@@ -59,7 +60,12 @@ class Intake:
             return 320, words(320)
         if len(found) != 1:
             return 200, words(200)
-        return refusal(form, found[0], list(self._floor.books.accounts)) or self._id_refusal(client_id, order_id, form)
+        return (refusal(form, found[0], list(self._floor.books.accounts)) or self._id_refusal(client_id, order_id, form)
+                or self._precaution(order_id, found[0], form))  # fmt: skip
+
+    def _precaution(self, order_id: int, one: Instrument, form: OrderForm) -> tuple[int, str] | None:
+        fault = self._floor.faults.standing("precautions") if order_id else None  # the owner was asked, and said yes
+        return precaution(fault, order_id, form, one, self._floor.market.quote(one.con_id)) if fault else None
 
     def _id_refusal(self, client_id: int, order_id: int, form: OrderForm) -> tuple[int, str] | None:
         book = self._floor.book
@@ -228,10 +234,9 @@ class Intake:
         """Report the warnings that are no rejection: closed market, odd lot, and armed ones."""
         floor, one, form = self._floor, self._floor.instrument(order), order.form
         causes: list[tuple[int, str]] = []
-        closed = floor.faults.standing("closed_market")
-        if closed and not self._matcher.is_open(order):
-            until = closed.word("until")
-            causes.append((399, f"your order will not be placed at the exchange until {until}"))
+        until = self._matcher.closed_until(order)
+        if until:
+            causes.append((399, f"Your order will not be placed at the exchange until {until}"))
         small = odd_lot(form, one, order.quantity)
         causes += [(399, small)] if small and not order.parent else []
         for code, cause in causes:
@@ -276,6 +281,7 @@ class Intake:
         order.form = replace(form, parent_id=order.form.parent_id)
         order.quantity = form.quantity or order.quantity
         order.rested = order.triggered = False
+        order.cap = None
         if again:
             order.held, order.status = True, "PendingSubmit"
             floor.book.touch(order)

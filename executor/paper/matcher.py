@@ -7,12 +7,14 @@ children of a bracket; then the OCA peers.
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
+from executor.paper import precautions
 from executor.paper.books import Position
 from executor.paper.events import Commissioned, Executed, PositionMoved
 from executor.paper.floor import Floor
+from executor.paper.hours import opens_at
 from executor.paper.market import Quote
 from executor.paper.orders import STOPS, ZERO, Execution, Order
 from executor.paper.validation import words
@@ -30,12 +32,22 @@ class Matcher:
             pass
 
     def is_open(self, order: Order) -> bool:
-        """True if the order's market trades now (the knob `closed_market` closes it)."""
-        fault = self._floor.faults.standing("closed_market")
-        if not fault:
-            return True
-        one, symbols = self._floor.instrument(order), fault.params["symbols"]
-        return bool(symbols) and one.name not in symbols and one.sec_type not in symbols
+        """True if the order's market trades now."""
+        return self.closed_until(order) is None
+
+    def closed_until(self, order: Order) -> str | None:
+        """Return until when the knobs `closed_market` and `regular_hours` close an order's market, None if it trades."""
+        one, fault = self._floor.instrument(order), self._floor.faults.standing("closed_market")
+        symbols = fault.params["symbols"] if fault else []
+        if fault and (not symbols or one.name in symbols or one.sec_type in symbols):
+            return fault.word("until")
+        if self._floor.faults.standing("regular_hours") and self.opens_at(order) > self._floor.now:
+            return f"{self.opens_at(order):%Y-%m-%d %H:%M:%S} US/Eastern."
+        return None
+
+    def opens_at(self, order: Order) -> datetime:
+        """Return when the market of an order next trades by its hours; outside the regular ones if it may."""
+        return opens_at(self._floor.instrument(order), self._floor.now, liquid=not order.form.outside_rth)
 
     def _try(self, order: Order) -> bool:
         if not order.at_market:
@@ -45,6 +57,8 @@ class Matcher:
         if not self.is_open(order):
             return False
         changed = self._wake(order)
+        if self._protect(order):
+            return True
         price = self._price(order, self._floor.market.quote(order.con_id))
         if price is not None and (quantity := self._size(order)) > 0:
             self.fill(order, quantity, price)
@@ -70,6 +84,24 @@ class Matcher:
             self._floor.show(order)
         return True
 
+    def _protect(self, order: Order) -> bool:
+        """Cancel a limit that is too far through the market, or cap it, as the knob has it; True if it was cancelled."""
+        fault = self._floor.faults.standing("price_protection")
+        if fault is None or order.cap is not None or (order.form.order_type in STOPS and not order.triggered):
+            return False
+        quote = self._floor.market.quote(order.con_id)
+        worst = precautions.cap(fault, order.form, self._floor.instrument(order), quote)
+        if worst is None:
+            return False
+        if fault.word("then") == "cap":
+            order.cap = worst
+            self._floor.show_status(order)
+            return False
+        order.status = "PendingCancel"
+        self._floor.show_status(order)
+        self.end(order, "Cancelled", "Cancelled by System", reason=precautions.too_far(order.form, quote))
+        return True
+
     def _is_fx(self, order: Order) -> bool:
         return self._floor.instrument(order).sec_type == "CASH"
 
@@ -77,7 +109,7 @@ class Matcher:
         if order.form.order_type in STOPS and not order.triggered:
             return None
         touch = quote.ask if order.form.action == "BUY" else quote.bid
-        limit = order.form.limit_price
+        limit = order.form.limit_price if order.cap is None else order.cap
         if order.form.order_type in ("MKT", "STP") or limit is None:
             return touch
         if (touch - limit) * order.form.sign > 0:
@@ -227,14 +259,15 @@ class Matcher:
 
     # -- the end of an order ----------------------------------------------------------------------------------
 
-    def end(self, order: Order, status: str, why: str, *, tell: bool = True, to: int | None = None) -> None:
+    def end(self, order: Order, status: str, why: str, *, tell: bool = True, to: int | None = None,
+            reason: str = "") -> None:  # fmt: skip
         """End an order that is not wholly filled: status, then error 202; its children follow it."""
         floor = self._floor
         order.status, order.why_held, order.held = status, "", False
         order.done_at, order.done_text = floor.now, why
         floor.show_status(order, to)
         if tell:
-            floor.refuse(order, 202, words(202))
+            floor.refuse(order, 202, words(202) + reason)
         floor.log("cancelled" if status == "Cancelled" else "inactive", order, why=why)
         self.end_children(order)
 

@@ -64,6 +64,7 @@ class Order:
     last_price: Decimal = ZERO
     commission: Decimal = ZERO
     triggered: bool = False
+    cap: Decimal | None = None  # the worst price that price protection leaves it
     rested: bool = False  # was looked at and not marketable: later fills are at its own limit
     lost: bool = False  # never reached IB's servers; a restart of TWS forgets it
     waits_until: datetime | None = None  # not matched before (market closed, locate, delayed fill)

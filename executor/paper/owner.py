@@ -78,7 +78,7 @@ class Owner:
             raise OwnerError(f"its size cannot be {size}: {order.filled} are filled")
         self._refuse(replace(form, quantity=size), self._floor.instrument(order))
         with self._exchange.turn():
-            order.form, order.rested, order.triggered = form, False, False
+            order.form, order.rested, order.triggered, order.cap = form, False, False, None
             order.quantity = size
             self._floor.log("modified", order, by="owner")
             self._floor.show(order)

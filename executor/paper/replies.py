@@ -56,7 +56,7 @@ def current_time(seconds: int) -> Message:
 
 def order_status(order: Order, shown_id: int, parent_id: int) -> Message:
     return [3, shown_id, order.status, order.filled, order.remaining, order.average, order.perm_id, parent_id,
-            order.last_price, order.client_id, order.why_held, Decimal(0)]  # fmt: skip
+            order.last_price, order.client_id, order.why_held, order.cap or Decimal(0)]  # fmt: skip
 
 
 def execution(req_id: int, one: Execution, contract: Instrument, at: str) -> Message:

@@ -116,6 +116,7 @@ def future(symbol: str, tick: str, **more: object) -> dict[str, object]:
     return {"symbol": symbol, "sec_type": "FUT", "exchange": "CME", "price": "100", "tick": tick, **more}
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["0.25", "0.01", "0.010", "0.005", "1", "10", "0.0078125", "0.00005"]), min_size=1))
 def test_each_contract_has_the_price_rule_of_its_tick(ticks: list[str]) -> None:
     own = [from_table(future(f"F{at}", tick)) for at, tick in enumerate(ticks)]

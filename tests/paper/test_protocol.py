@@ -36,6 +36,7 @@ def test_no_common_version_ends_the_connection(offered: str, tws: Tws) -> None:
     assert closed == [True]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.lists(st.text(st.characters(exclude_characters="\0", codec="utf-8")), min_size=1), max_size=5),
     st.data(),
@@ -50,12 +51,13 @@ def test_messages_survive_any_chopping(messages: list[list[str]], data: st.DataO
     assert found == messages
 
 
+@settings(deadline=None)
 @given(st.decimals(allow_nan=False, allow_infinity=False, places=8, min_value=-(10**9), max_value=10**9))
 def test_numbers_are_written_without_exponent(number: Decimal) -> None:
     assert Decimal(text(number)) == number and "E" not in text(number)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=60))
 def test_rubbish_at_the_start_closes_or_waits(data: bytes) -> None:
     tws = Tws()
@@ -64,7 +66,7 @@ def test_rubbish_at_the_start_closes_or_waits(data: bytes) -> None:
     assert bool(closed) or b"API\0".startswith(data[:4]) or data.startswith(b"API\0")
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(
     st.sampled_from(sorted(TABLE)), st.lists(st.text(max_size=8).map(lambda word: word.replace("\0", "")), max_size=30)
 )
