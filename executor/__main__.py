@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from common import logs
+from common import garbage, logs
 from common.cli import CommandGroup, version_option
 from common.errors import BridgeError
 from common.secret import Secret
@@ -45,6 +45,7 @@ def run(**flags: object) -> None:
     settings = _with_page_token(settings)
     _hide_secrets(settings)
     logs.write_in_background()  # no order waits for the console
+    garbage.collect_at_rest()
     from executor import app  # here: a mistake in the settings is reported without loading the rest
 
     try:

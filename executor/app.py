@@ -21,6 +21,7 @@ from typing import Any
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
+from common import garbage
 from common.channels import Channels
 from common.clock import Clock, SystemClock
 from common.errors import BridgeError, JournalError
@@ -96,6 +97,7 @@ async def _trade(
     page = _serve_page(settings, parts, loop, ready)
     over = _stop_signals(loop)
     scheduler = _schedule(parts, clock)
+    garbage.keep()
     tasks = [
         asyncio.ensure_future(_for_ever("connection", parts.supervisor.run)),
         asyncio.ensure_future(_for_ever("clock", lambda: _watch_clock(parts, scheduler, clock))),
@@ -203,12 +205,14 @@ def _schedule(parts: Parts, clock: Clock) -> AsyncIOScheduler:
 
     async def tick() -> None:
         _guard(parts.desk, parts.desk.tick)
+        garbage.rest()
 
     async def publish() -> None:
         _guard(parts.desk, parts.publisher.publish)
 
     async def tidy() -> None:
         _guard(parts.desk, parts.desk.tidy)
+        garbage.rest(long=True)
         if parts.desk.gate.is_well:
             await parts.heartbeat.turn(parts.poller.last_poll)
 

@@ -17,6 +17,7 @@ from types import FrameType
 
 import uvicorn
 
+from common import garbage
 from common.clock import SystemClock
 from common.errors import ConfigError
 from common.logs import get_logger, write_in_background
@@ -34,6 +35,7 @@ STOP_SECONDS = 5
 PORT_SECONDS = 7.0  # a little more than STOP_SECONDS
 BACKLOG = 2048  # a bar closes and everybody sends at once
 MOST_ACCEPTED = 64  # connections in one round of the loop: those over the limit are dropped before there are more
+REST_SECONDS, _RESTS = 0.5, 120  # how often garbage is looked for; every 120th time everywhere
 PREPARE_SECONDS = 0.15  # after the start; the first alert is not to wait for it
 
 
@@ -99,7 +101,7 @@ async def _serve(relay: Relay, listener: socket.socket) -> None:
     ExecutorWatch(relay).start()
     host, port = listener.getsockname()[:2]
     log.info("relay_listening", host=host, port=port)
-    tasks = [asyncio.create_task(room.sweep()), asyncio.create_task(_prepare(front))]
+    tasks = [asyncio.create_task(each) for each in (room.sweep(), _prepare(front), _collect_garbage())]
     try:
         await Server(config, relay).serve(sockets=[listener])
     finally:
@@ -110,6 +112,16 @@ async def _serve(relay: Relay, listener: socket.socket) -> None:
 async def _prepare(front: Front) -> None:
     await asyncio.sleep(PREPARE_SECONDS)
     await front.prepare()
+    garbage.keep()
+
+
+async def _collect_garbage() -> None:
+    """Do so between alerts, forever."""
+    while True:
+        for _ in range(_RESTS):
+            await asyncio.sleep(REST_SECONDS)
+            garbage.rest()
+        garbage.rest(long=True)
 
 
 def listening(settings: RelaySettings) -> socket.socket:
