@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from copy import copy, deepcopy
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_UP, Decimal
+from typing import NamedTuple
 
 from executor.paper.contracts import ONE, Catalog, ContractError, Instrument
 from executor.paper.market import Market
@@ -81,12 +82,21 @@ def _cents(value: Decimal) -> Decimal:
     return value.quantize(CENT, ROUND_HALF_UP)
 
 
+class Worth(NamedTuple):
+    """What one position comes to, in its own currency."""
+
+    value: Decimal
+    held: Held
+
+
 class Books:
     """All accounts of one login."""
 
     def __init__(self, catalog: Catalog, market: Market, accounts: list[str], cash: Decimal) -> None:
         self._catalog = catalog
         self._market = market
+        # (account, conId) -> worked out from what, and what
+        self._worths: dict[tuple[str, int], tuple[object, Worth]] = {}
         self.accounts = {name: Account(name, {BASE: cash}, {}, cash) for name in accounts}
 
     def copy(self) -> Books:
@@ -179,11 +189,8 @@ class Books:
         owner = self.accounts[account]
         held = {BASE: Held()} | {currency: Held(cash=amount) for currency, amount in owner.cash.items()}
         for con_id, position in owner.positions.items():
-            one, open_pnl = self._catalog[con_id], self.unrealized(account, con_id)
-            more = Held(stock=self.value(account, con_id) if one.sec_type == "STK" else ZERO,
-                        futures=open_pnl if one.sec_type == "FUT" else ZERO,
-                        unrealized=open_pnl, realized=position.realized)  # fmt: skip
-            held[one.currency] = held.get(one.currency, Held()).plus(more)
+            currency = self._catalog[con_id].currency
+            held[currency] = held.get(currency, Held()).plus(self._worth(account, con_id, position).held)
         return held
 
     def totals(self, account: str) -> dict[str, Decimal]:
@@ -192,14 +199,27 @@ class Books:
         for currency, one in self.held_by_currency(account).items():
             together = together.plus(one, self.rate(currency))
         margin = gross = ZERO
-        for instrument, _ in self.open_positions(account):
-            value = abs(self.to_base(instrument.currency, self.value(account, instrument.con_id)))
+        for instrument, position in self.open_positions(account):
+            value = abs(self.to_base(instrument.currency, self._worth(account, instrument.con_id, position).value))
             margin += value * instrument.margin
             gross += value if instrument.sec_type == "STK" else ZERO
         return _derived(together.cash, together.liquid, gross, margin) | {
             "PreviousDayEquityWithLoanValue": self.accounts[account].equity_at_midnight,
             "UnrealizedPnL": together.unrealized, "RealizedPnL": together.realized,
             "StockMarketValue": together.stock, "FuturesPNL": together.futures}  # fmt: skip
+
+    def _worth(self, account: str, con_id: int, position: Position) -> Worth:
+        """Return what a position is worth; worked out again only when it or its price has moved."""
+        place = account, con_id
+        found_from = self._market.quote(con_id), position.quantity, position.average, position.realized
+        known = self._worths.get(place)
+        if known is None or known[0] != found_from:
+            one, value, open_pnl = self._catalog[con_id], self.value(account, con_id), self.unrealized(account, con_id)
+            held = Held(stock=value if one.sec_type == "STK" else ZERO,
+                        futures=open_pnl if one.sec_type == "FUT" else ZERO,
+                        unrealized=open_pnl, realized=position.realized)  # fmt: skip
+            known = self._worths[place] = found_from, Worth(value, held)
+        return known[1]
 
     def margin_needed(self, account: str, one: Instrument, signed: Decimal) -> Decimal:
         """Return by how much an order would raise the margin, in the base currency."""

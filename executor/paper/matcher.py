@@ -25,11 +25,31 @@ class Matcher:
 
     def __init__(self, floor: Floor) -> None:
         self._floor = floor
+        # the knobs that close a market, at the last run; at the first one every order is tried
+        self._closed: object = self
+        self._hours: object = self
 
     def run(self) -> None:
-        """Fill whatever can be filled now, until nothing more moves."""
-        while any([self._try(order) for order in list(self._floor.book.live.values())]):
+        """Fill whatever can be filled now, until nothing more moves.
+
+        Only what something happened to is tried: a turn takes no longer because many other orders rest.
+        """
+        closed, hours = map(self._floor.faults.standing, ("closed_market", "regular_hours"))
+        others = closed is not self._closed or hours is not self._hours or bool(hours)  # hours end by themselves
+        self._closed, self._hours = closed, hours
+        while any([self._try(order) for order in self._stirred(others)]):
             pass
+
+    def _stirred(self, others: bool) -> list[Order]:
+        """Return the live orders that may have become marketable in this turn, or all of them.
+
+        These are in a contract whose price or one of whose orders changed, have a parent that changed, or wait for a time.
+        """
+        book = self._floor.book
+        perm_ids = {int(key) for table, key in book.dirty if table == "order"}
+        con_ids = self._floor.market.dirty | {book.orders[each].con_id for each in perm_ids if each in book.orders}
+        return [order for order in book.live.values()
+                if others or order.con_id in con_ids or order.parent in perm_ids or order.waits_until]  # fmt: skip
 
     def is_open(self, order: Order) -> bool:
         """True if the order's market trades now."""

@@ -40,6 +40,22 @@ def test_average_cost_of_a_future_includes_commission() -> None:
     assert position.average == Decimal("315114.75")
 
 
+def test_totals_follow_prices_positions_and_currencies(tws: Tws) -> None:
+    """They are worked out anew only for what has moved."""
+    tws.owner.place("AAPL", "BUY", 100)
+    tws.owner.place("USDJPY", "BUY", 20000)
+    before = tws.total("NetLiquidation")
+    tws.price("AAPL", "264.5")
+    assert tws.total("NetLiquidation") == before + 100 and tws.total("StockMarketValue") == 26450
+    tws.owner.place("AAPL", "SELL", 60)
+    tws.price("USDJPY", "160")
+    books = tws.exchange.floor.books
+    known = books.totals("DU1234567")
+    books._worths.clear()
+    assert books.totals("DU1234567") == known and known["StockMarketValue"] == 40 * Decimal("264.5")
+    assert books.copy().totals("DU1234567") == known
+
+
 def test_round_trip_costs_spread_and_commissions(tws: Tws) -> None:
     tws.owner.place("AAPL", "BUY", 100)
     tws.owner.close("AAPL")

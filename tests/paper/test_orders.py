@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from ib_insync import Contract, ExecutionFilter, Forex, LimitOrder, MarketOrder, Order, Stock, StopLimitOrder, StopOrder
 
+from executor.paper.actions import perform
+from executor.paper.matcher import Matcher
 from tests.paper.harness import AAPL, EURUSD, START, Api, Tws
 
 
@@ -346,3 +351,63 @@ def test_exits_of_a_half_filled_parent_share_what_it_filled(tws: Tws, api: Api) 
     assert tws.position() == 0
     api.cancelOrder(1)
     assert tws.live() == []
+
+
+def test_an_order_takes_no_longer_because_others_rest(tws: Tws, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each message had every live order tried again: with 100 brackets open, a new one took 2 ms longer."""
+    for n in range(40):
+        tws.owner.place("AAPL", "BUY", 1, "LMT", price=100 + n)
+    tried: list[int] = []
+    real = Matcher._try
+    monkeypatch.setattr(Matcher, "_try", lambda self, one: tried.append(one.con_id) or real(self, one))
+    api.bracket(EURUSD)
+    assert tried and set(tried) == {tws.exchange.floor.catalog.named("EURUSD").con_id}
+    tws.price("AAPL", "99")
+    assert not [one for one in tws.exchange.floor.book.live.values() if not one.parent]
+
+
+def act(tws: Tws, api: Api, what: str, n: int, first: int) -> None:
+    """Do one thing that may make an order marketable, or not."""
+    contract, symbol, size, middle, step = (
+        (EURUSD, "EURUSD", 20000, Decimal("1.19"), Decimal("0.01")),
+        (AAPL, "AAPL", 20, Decimal(263), Decimal(1)),
+    )[n % 2]
+    above, below = float(middle + step), float(middle - step)
+    limit = LimitOrder("BUY", size, below, orderId=first, ocaGroup="both", ocaType=1)
+    things: dict[str, Callable[[], Any]] = {
+        "bracket": lambda: api.bracket(contract, first, size, above, below),
+        "limit": lambda: api.place(contract, limit),
+        "cancel": lambda: api.cancelOrder(max(1, first - 1 - n)),
+        "price": lambda: tws.price(symbol, str(middle + (n - 2) * step)),
+        "wait": lambda: tws.advance(n),
+        "close": lambda: tws.fault("closed_market", symbols=[symbol]),
+        "reopen": lambda: (perform(tws.server, "clear", knob="closed_market"), tws.advance(0)),
+        "delay": lambda: tws.fault("delay_fill", seconds=float(n)),
+        "pieces": lambda: tws.fault("partials", sizes=[5, 5, 5], gap=float(n)),
+    }
+    things[what]()
+
+
+THINGS = ["bracket", "limit", "cancel", "price", "wait", "close", "reopen", "delay", "pieces"]
+
+
+@given(st.lists(st.tuples(st.sampled_from(THINGS), st.integers(0, 4)), max_size=25))
+@example([("limit", 0), ("price", 0)])
+@example([("bracket", 0), ("price", 4)])
+@example([("delay", 2), ("bracket", 0), ("wait", 4)])
+@example([("close", 1), ("bracket", 1), ("reopen", 0)])
+@example([("pieces", 1), ("bracket", 0), ("wait", 2), ("wait", 2)])
+@settings(deadline=None)
+def test_nothing_marketable_is_passed_over(steps: list[tuple[str, int]]) -> None:
+    """After each turn, trying every live order once more changes nothing."""
+    tws = Tws()
+    api, exchange = tws.connect(), tws.exchange
+    for number, (what, n) in enumerate(steps):
+        act(tws, api, what, n, 1 + 3 * number)
+        with exchange.turn():
+            pass  # what was only armed counts from the next turn on
+        before = len(exchange.floor.truth.entries)
+        with exchange.turn():
+            for order in list(exchange.floor.book.live.values()):
+                exchange.matcher._try(order)
+        assert len(exchange.floor.truth.entries) == before, exchange.floor.truth.entries[before:]
