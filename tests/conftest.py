@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import hypothesis
 import pytest
+from hypothesis import settings
 
 from tests.canary import (  # noqa: F401 what pytest looks for in this file
     _answers_are_kept,
@@ -19,6 +20,8 @@ from tests.canary import (  # noqa: F401 what pytest looks for in this file
 )
 
 T = TypeVar("T")
+settings.register_profile("tests", deadline=None)  # of 200 ms for an example: a busy machine misses it
+settings.load_profile("tests")
 
 # An example that takes long says something about the machine, and nothing about the law.
 hypothesis.settings.register_profile("whatever the machine does", deadline=None)

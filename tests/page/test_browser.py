@@ -103,7 +103,7 @@ def test_new_trade_appears_without_reloading_and_is_announced(reader, busy):
     trade = seed.trade("CHFJPY", 14321010, "buy", "7000", 1, entry_price="171.15")
     seed.event(0, "CHFJPY", "entry filled", "bought 7,000 at 171.15", trade)
     seed.write()
-    assert reader.sees("bought 7,000 at 171.15", seconds=3)
+    assert reader.sees("bought 7,000 at 171.15")
     assert reader.js("return window.sameDocument && document.querySelector('#all-values').open") is True
     assert reader.focused() == "close-4"
     assert "CHFJPY entry filled bought 7,000" in reader.find("#news").get_attribute("textContent")

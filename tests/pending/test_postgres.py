@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from common.errors import QueueUnavailable
+from relay.pending import postgres as postgres_module
 from relay.pending import queries
 from relay.pending.base import MaybeStored
 from relay.pending.postgres import PostgresPending
@@ -79,8 +80,9 @@ def refusals_before_a_put(queue: PostgresPending) -> int:
     pytest.fail("no put is accepted any more")
 
 
-@in_a_hurry
-def test_a_message_about_the_database_holds_no_password(queue_url: str) -> None:
+def test_a_message_about_the_database_holds_no_password(queue_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_module, "TRY_SECONDS", 0.0)
+    monkeypatch.setattr(postgres_module, "CONNECT_SECONDS", 3.0)  # of the pool, which tries meanwhile
     queue = PostgresPending(f"postgresql://someone:hunter2@127.0.0.1:{free_port()}/x")
     message = str(refuses(lambda: fill(queue, "EURUSD")))
     assert "refused" in message

@@ -17,6 +17,7 @@ from relay.pending.base import MaybeStored, NewSignal
 from relay.pending.sqlite import SqlitePending, open_connection
 from relay.pending.sqlite_ledger import Put
 from tests.pending.examples import START, acks, fill, ids, put, signal, take
+from tests.pending.patience import hold_lock_for
 from tests.pending.power import new_disk, open_on
 
 in_a_hurry = pytest.mark.usefixtures("hurry")
@@ -55,8 +56,10 @@ def test_the_file_is_its_owners_alone(queue: Any, path: Path) -> None:
     assert {file.stat().st_mode & 0o777 for file in path.parent.glob("pending.db*")} == {0o600}
 
 
-@in_a_hurry
-def test_a_locked_database_is_said_in_time_and_nothing_is_stored(queue: Any, path: Path) -> None:
+def test_a_locked_database_is_said_in_time_and_nothing_is_stored(
+    queue: Any, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold_lock_for(monkeypatch, 1)  # as it is; by itself a put would wait longer here
     fill(queue, "EURUSD")
     with locked(path):
         error = refuses(lambda: fill(queue, "GBPUSD"))

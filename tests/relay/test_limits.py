@@ -86,7 +86,9 @@ def test_who_does_not_read_his_answers_holds_no_thread(tmp_path: Path) -> None:
 
 def test_requests_that_never_end_fill_no_memory(relay: RelayProcess) -> None:
     """700 strangers with 30 kB each would be 21 MB, and more with what is made of it; the longest silent are dropped."""
-    relay.call("lease", wait_seconds=0)  # by now all is imported
+    relay.call("lease", wait_seconds=0)
+    assert relay.post("/webhook", signal(symbol="BEFORE")).status_code == 202
+    assert status(relay.raw(http(b"", "/healthz", method=b"GET", length=False))) == 200  # by now all is imported
     worker = psutil.Process(relay.process.pid)
     before = worker.memory_info().rss
     data = PARTIAL + b"X: " + b"x" * 7_000 + b"\r\nContent-Length: 16384\r\nY: " + b"y" * 7_000

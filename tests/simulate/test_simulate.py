@@ -35,7 +35,7 @@ def test_seed_gives_the_same_trace_to_the_byte_in_another_process() -> None:
     result = run(1, 1, play, lines.append)
     words = [sys.executable, "-W", "ignore", "-m", "tests.simulate", "--seeds", "1", "--days", "1", "--trace"]
     done = subprocess.run(
-        words, cwd=ROOT, capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONHASHSEED": "1"}
+        words, cwd=ROOT, capture_output=True, text=True, timeout=170, env={**os.environ, "PYTHONHASHSEED": "1"}
     )
     assert f"trace {result.trace}" in done.stdout, done.stdout[-2000:] + done.stderr
     assert (
