@@ -218,7 +218,7 @@ def accepts(port: int) -> bool:
 
 def is_connected(body: bytes) -> bool:
     """True if the page's status says that the executor is connected to its TWS."""
-    return str(json.loads(body).get("status", "")).startswith("connected")
+    return json.loads(body).get("connected") is True
 
 
 def parts(ports: Ports, folder: Path, paper_options: Sequence[str], output: IO[bytes] | None) -> list[Part]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from common.clock import Clock
 from common.signals import decimal_text
+from executor.core.outcomes import Link
 from executor.core.ports import Contract, Position
 from executor.desk.desk import Desk
 from executor.journal.journal import Journal
@@ -47,7 +48,7 @@ class Publisher:
 
     def say_stopped(self) -> None:
         """Write that the executor was stopped, for anyone who reads the journal later."""
-        self._journal.publish("connection", {"status": "disconnected", "text": "the executor was stopped"})
+        self._journal.publish("connection", {"status": Link.DISCONNECTED, "text": "the executor was stopped"})
 
     def _moment(self) -> Mapping[str, object]:
         moment: dict[str, object] = {"connection": self._shown_connection()}

@@ -25,6 +25,13 @@ class SignalState(StrEnum):
     DONE = "done"
 
 
+class Link(StrEnum):
+    """Whether the executor is connected to TWS, as published for the page."""
+
+    CONNECTED = "connected"
+    DISCONNECTED = "disconnected"
+
+
 class CloseCause(StrEnum):
     """Why a close was asked for."""
 

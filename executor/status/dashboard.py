@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from common.signals import Side, decimal_text
 from common.symbols import is_forex
+from executor.core.outcomes import Link
 from executor.core.trades import ZERO, Order, State, Trade
 
 from .journal_view import Look
 from .queries import AlarmRow, BlockRow, Content, Live, LogRow, SignalRow, Unreadable, from_json
 
+T = TypeVar("T", Trade, Unreadable)
 SILENT_AFTER = timedelta(seconds=15)  # the executor reports about once a second
 
 
@@ -210,10 +212,11 @@ def build(look: Look, now: datetime) -> Dashboard:
     reported_at = last_report(content)
     connected, status = _status(look, reported_at, now)
     raised = {alarm.key: alarm.raised_at for alarm in content.alarms}
-    closed = tuple(_shown(trade, (), contracts) for trade in content.closed_trades)
+    closed = tuple(_shown(trade, None, contracts) for trade in content.closed_trades)
+    held = {p.trade_id: p for p in reversed(positions)}  # the first of several counts
     opened = tuple(
         replace(
-            _shown(trade, positions, contracts),
+            _shown(trade, held.get(trade.id), contracts),
             protection=protection(trade, is_alarmed=f"unprotected:{trade.id}" in raised, is_seen=connected),
             held_since=raised.get(f"hold:{trade.id}"),
         )
@@ -258,7 +261,7 @@ def _status(look: Look, reported_at: datetime | None, now: datetime) -> tuple[bo
         why = "it is hanging, or cannot write the journal (is the disk full?): check its log"
         return False, f"disconnected: the executor has not reported since {reported_at:%H:%M:%S} UTC; {why}"
     said = _mapping(look.content.live.get("connection"))
-    connected = str(said.get("status", "")).startswith("connected")
+    connected = said.get("status") == Link.CONNECTED
     words = str(said.get("text") or "")
     for spoken in ("disconnected", "connected"):
         if words.startswith(spoken):
@@ -287,11 +290,29 @@ def _connection(content: Content) -> Connection:
 def _positions(content: Content, ours: str) -> tuple[Position, ...]:
     live = content.live.get("positions")
     rows = live.value if live and isinstance(live.value, list) else []
-    found = [_position(row, content, ours) for row in rows if isinstance(row, Mapping)]
+    trades = _ByContract(content.open_trades)
+    lost = _ByContract(each for each in content.unreadable if not each.closed)
+    found = [_position(row, content, ours, trades, lost) for row in rows if isinstance(row, Mapping)]
     return tuple(sorted((p for p in found if p.position), key=lambda p: (p.symbol, p.con_id)))
 
 
-def _position(row: Mapping[str, Any], content: Content, ours: str) -> Position:
+class _ByContract(Generic[T]):
+    """Trades by what a position says of its contract; the first of several counts."""
+
+    def __init__(self, trades: Iterable[T]) -> None:
+        self._found: dict[object, T] = {}  # (account, conId), ("", conId) or symbol → trade
+        for trade in trades:
+            for key in ((trade.account, trade.con_id), ("", trade.con_id), trade.symbol):
+                self._found.setdefault(key, trade)
+
+    def of(self, position: Position) -> T | None:
+        """Return the trade in a position's contract; a position without a number is known by its symbol."""
+        return self._found.get((position.account, position.con_id) if position.con_id else position.symbol)
+
+
+def _position(
+    row: Mapping[str, Any], content: Content, ours: str, trades: _ByContract[Trade], unreadable: _ByContract[Unreadable]
+) -> Position:
     account = str(row.get("account") or ours)
     position = Position(
         symbol=str(row.get("symbol", "")),
@@ -306,20 +327,13 @@ def _position(row: Mapping[str, Any], content: Content, ours: str) -> Position:
     )
     ignored = content.ignored.get((position.account, position.con_id), ZERO) if content.ignored else ZERO
     position = replace(position, ignored=ignored)
-    if trade := next((t for t in content.open_trades if _is_in(t, position)), None):
+    if trade := trades.of(position):
         return replace(position, traded=trade.signed, trade_id=trade.id)
-    lost = next((t for t in content.unreadable if not t.closed and _is_in(t, position)), None)
+    lost = unreadable.of(position)
     return replace(position, trade_id=lost.id) if lost else position
 
 
-def _is_in(trade: Trade | Unreadable, position: Position) -> bool:
-    if position.con_id:
-        return (trade.account, trade.con_id) == (position.account or trade.account, position.con_id)
-    return trade.symbol == position.symbol
-
-
-def _shown(trade: Trade, positions: tuple[Position, ...], contracts: Mapping[str, Any]) -> Shown:
-    position = next((p for p in positions if p.trade_id == trade.id), None)
+def _shown(trade: Trade, position: Position | None, contracts: Mapping[str, Any]) -> Shown:
     multiplier, currency = _contract(trade.symbol, contracts)
     unrealized, is_exact = _unrealized(trade, position, multiplier)
     result = _gain(trade, _plain(trade.exit_price), multiplier and multiplier * trade.entered)

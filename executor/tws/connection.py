@@ -17,7 +17,7 @@ from common.errors import BridgeError, BrokerUnavailable, JournalError
 from common.logs import get_logger
 from executor.core.accounts import AccountRefused, AccountRules, refuse_other_client
 from executor.core.conditions import AlarmKind
-from executor.core.outcomes import StopCause
+from executor.core.outcomes import Link, StopCause
 from executor.core.ports import Snapshot
 from executor.desk.desk import Desk
 from executor.tws.client import Tws
@@ -40,9 +40,9 @@ _SLEPT_SECONDS = 6.0
 
 @dataclass(slots=True)
 class Connection:
-    """What the page shows of the connection; `status` is connected or disconnected."""
+    """What the page shows of the connection."""
 
-    status: str = "disconnected"
+    status: Link = Link.DISCONNECTED
     text: str = "starting"
     since: datetime | None = None
     account: str = ""
@@ -130,7 +130,7 @@ class Supervisor:
             try:
                 await self._session()
             except BridgeError as exc:
-                failures = 1 if self.connection.status == "connected" else failures + 1
+                failures = 1 if self.connection.status is Link.CONNECTED else failures + 1
                 self._over(exc, failures)
             except Exception as exc:  # a bug of ours: nothing more is sent, and the owner is alerted
                 log.exception("connection_failed")
@@ -245,10 +245,10 @@ class Supervisor:
 
     def _up(self) -> None:
         self._stood = True
-        if self.connection.status != "connected":
+        if self.connection.status is not Link.CONNECTED:
             self._said = ""
             connection = self.connection
-            connection.status, connection.since = "connected", self._clock.now()
+            connection.status, connection.since = Link.CONNECTED, self._clock.now()
             connection.text = f"TWS, {connection.mode} account {connection.account}"
             log.info("trading_ready", account=connection.account)
 
@@ -278,7 +278,7 @@ class Supervisor:
             self._desk.alarms.state(AlarmKind.ACCOUNT, text)
 
     def _set_down(self, text: str) -> None:
-        if self.connection.status == "connected" or not self.connection.since:
+        if self.connection.status is Link.CONNECTED or not self.connection.since:
             self.connection.since = self._clock.now()
-        self.connection.status, self.connection.text = "disconnected", text
+        self.connection.status, self.connection.text = Link.DISCONNECTED, text
         self._desk.disconnected(text)

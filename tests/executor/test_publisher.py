@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from executor.core.outcomes import Link
 from executor.core.ports import AccountView, Position
 from executor.publisher import Publisher
 from executor.tws.connection import Connection
@@ -44,7 +45,7 @@ def shown() -> Shown:
 
 @pytest.fixture
 def publisher(house: House, shown: Any) -> Publisher:
-    return Publisher(house.journal, shown, house.desk, Connection("connected", "TWS"), house.clock)
+    return Publisher(house.journal, shown, house.desk, Connection(Link.CONNECTED, "TWS"), house.clock)
 
 
 def live(house: House) -> dict[str, Any]:

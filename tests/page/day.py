@@ -11,6 +11,7 @@ from typing import Any
 
 from common.signals import Action, Envelope, Side, Signal, payload_text
 from executor.core.commands import Command, CommandKind
+from executor.core.outcomes import Link
 from executor.core.ports import AccountView, Contract, Position
 from executor.publisher import Publisher
 from executor.tws.connection import Connection
@@ -49,7 +50,7 @@ class Day:
             positions=lambda: tuple(held),
             lookup=SimpleNamespace(known=lambda: list(house.broker.contracts.values())),
         )
-        connection = Connection("connected", "TWS")
+        connection = Connection(Link.CONNECTED, "TWS")
         Publisher(house.journal, shown, house.desk, connection, house.clock).publish()
 
 

@@ -12,6 +12,7 @@ from page_seed import AAPL, ACCOUNT, EURUSD, HOSTILE, closed_trade, connected, p
 from common.version import VERSION
 from executor.journal.journal import Journal
 from executor.journal.rows import Line
+from executor.status import dashboard
 
 
 def text_of(client, path="/"):
@@ -183,6 +184,32 @@ def test_position_of_another_account_is_nobodys_choice(bench):
     assert "/symbols/NVDA/ignore" not in text_of(bench.client())
 
 
+def test_page_of_many_trades_takes_each_position_once(bench, monkeypatch):
+    """Each position was held against every open trade, and each trade against every position."""
+    seed, many = bench.seed(), range(1, 61)
+    connected(seed)
+    for number in many:
+        trade = seed.trade(f"Z{number}", number, "buy", "10", 60 + number, entry_price="100")
+        seed.order(trade, "E", "buy", "10", "filled")
+        seed.fill(trade, "E", "buy", "10", "100", 50, "1")
+    seed.live("positions", [position(f"Z{n}", n, "10", "100", str(n), "5") for n in reversed(many)])
+    asked, of = [], dashboard._ByContract.of
+    monkeypatch.setattr(dashboard._ByContract, "of", lambda self, one: asked.append(one) or of(self, one))
+    found = api(bench)
+    assert len(asked) <= 2 * len(many)
+    assert {row["symbol"]: row["unknown"] for row in found["positions"]} == {f"Z{n}": "0" for n in many}
+    assert {row["symbol"]: row["market_price"] for row in found["open_trades"]} == {f"Z{n}": str(n) for n in many}
+
+
+def test_position_without_a_number_is_known_by_its_symbol(bench):
+    seed = bench.seed()
+    connected(seed)
+    trade = seed.trade("AAPL", AAPL, "buy", "40", 60, entry_price="230")
+    seed.order(trade, "E", "buy", "40", "filled")
+    seed.live("positions", [position("AAPL", 0, "40", "230", "231", "40"), position("NVDA", 0, "8", "1", "1", "0")])
+    assert [row["trade_id"] for row in api(bench)["positions"]] == [trade, None]
+
+
 def test_hold_shows_evidence_and_the_three_choices(busy):
     html = text_of(busy.client())
     assert "executions today" in html and "bought 40 at 231.41, 14:19:22 UTC" in html
@@ -242,6 +269,13 @@ def test_status_begins_with_connected_or_disconnected(busy):
     seed = busy.seed()
     seed.live("connection", {"status": "disconnected", "text": "disconnected: refused at 127.0.0.1:7497"})
     assert api(busy)["status"] == "disconnected: refused at 127.0.0.1:7497"
+
+
+@pytest.mark.parametrize("said", ["connected to nothing yet", "disconnected", "", None, 1, ["connected"]])
+def test_only_the_tag_says_that_tws_is_connected(busy, said):
+    busy.seed().live("connection", {"status": said, "text": "connected, it says"})
+    found = api(busy)
+    assert found["connected"] is False and found["status"].startswith("disconnected")
 
 
 def test_silent_executor_is_called_disconnected(busy):
