@@ -195,11 +195,12 @@ class Orders:
         text = ", ".join([f"{order} {trade.symbol} at market", *exits])
         self._book.log("entry sent", text, symbol=trade.symbol, trade_id=trade.id, signal_id=trade.signal_id)
 
-        def write() -> None:
-            self.send(trade.id, contract, {o.order_ref for o in sending})
-            log.info("entry_sent", symbol=trade.symbol, order=order, signal_id=trade.signal_id, trade_id=trade.id)
-
-        self._outbox.add(write)
+        self._outbox.add(
+            lambda: self.send(trade.id, contract, {o.order_ref for o in sending}),
+            lambda: log.info(
+                "entry_sent", symbol=trade.symbol, order=order, signal_id=trade.signal_id, trade_id=trade.id
+            ),
+        )
         return trade
 
     def _as_sending(self, orders: Collection[Order]) -> list[Order]:

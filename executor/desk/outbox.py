@@ -17,11 +17,11 @@ class Outbox:
 
     def __init__(self, gate: Gate, broker: Broker) -> None:
         self._gate, self._broker = gate, broker
-        self._waiting: list[Callable[[], None]] = []
+        self._waiting: list[tuple[Callable[[], None], Callable[[], None]]] = []
 
-    def add(self, write: Callable[[], None]) -> None:
-        """Write something after the commit."""
-        self._waiting.append(write)
+    def add(self, write: Callable[[], None], then: Callable[[], None] = lambda: None) -> None:
+        """Write something after the commit, and do something `then`, when the bytes have left."""
+        self._waiting.append((write, then))
 
     def drop(self) -> None:
         """Nothing was committed: nothing is written."""
@@ -31,13 +31,17 @@ class Outbox:
         """Write what waits, in one piece. A write may bring facts at once, and with them more to write."""
         if not self._waiting:
             return
+        written: list[Callable[[], None]] = []
         with self._broker.together():
             while self._waiting:
-                write = self._waiting.pop(0)
+                write, then = self._waiting.pop(0)
                 try:
                     write()
+                    written.append(then)
                 except BrokerUnavailable as exc:
                     self._waiting.clear()
                     log.warning("tws_gone", reason=str(exc))
                     self._gate.disconnected(f"the connection to TWS is gone: {exc}")
                     self._gate.want_snapshot("an order could not be sent to TWS")
+        for then in written:
+            then()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -246,16 +246,16 @@ class Journal(Storage):
     def save_trade(self, before: Trade | None, after: Trade) -> None:
         """Write a trade, or what changed in it: its row, its orders and its executions."""
         if before is None:
-            self._insert("trades", {"id": after.id, **trade_row(after)})
+            self._insert("trades", [{"id": after.id, **trade_row(after)}])
         else:
             self._update("trades", "id", after.id, trade_row(before), trade_row(after))
         known = {o.order_ref: o for o in before.orders} if before else {}
         for order in after.orders:
             old = known.get(order.order_ref)
-            if old is None:
-                self._insert("orders", {"order_ref": order.order_ref, **order_row(after, order)})
-            elif old is not order and before is not None:
+            if old is not None and old is not order and before is not None:
                 self._update("orders", "order_ref", order.order_ref, order_row(before, old), order_row(after, order))
+        new = [order for order in after.orders if order.order_ref not in known]
+        self._insert("orders", [{"order_ref": order.order_ref, **order_row(after, order)} for order in new])
         counted = set(before.executions) if before else set()
         for execution in after.executions:
             if execution not in counted:
@@ -301,9 +301,11 @@ class Journal(Storage):
 
     def write(self, lines: Iterable[Line]) -> None:
         """Append lines to the trade log."""
-        for line in lines:
-            at = utc_text(line.at)
-            self._write(_EVENT, at, line.kind, line.symbol, line.trade_id, line.signal_id, line.order_ref, line.details)
+        rows = [
+            (utc_text(each.at), each.kind, each.symbol, each.trade_id, each.signal_id, each.order_ref, each.details)
+            for each in lines
+        ]
+        self._write_all(_EVENT, rows)
 
     def publish(self, key: str, value: object) -> None:
         """Replace what the page shows of the moment under `key`, as JSON."""
@@ -348,8 +350,12 @@ class Journal(Storage):
 
     # ---- rows ----
 
-    def _insert(self, table: str, row: Row) -> None:
-        self._write(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({_marks(row)})", *row.values())  # noqa: S608  names are ours
+    def _insert(self, table: str, rows: Sequence[Row]) -> None:
+        """Insert rows that name the same columns."""
+        if rows:
+            names = rows[0]
+            sql = f"INSERT INTO {table} ({', '.join(names)}) VALUES ({_marks(names)})"  # noqa: S608  names are ours
+            self._write_all(sql, [tuple(row.values()) for row in rows])
 
     def _update(self, table: str, key: str, of: object, before: Row, after: Row) -> None:
         """Write the columns that changed; none: nothing is written, so that nothing waits for the disk."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
@@ -114,10 +114,21 @@ class Storage:
                 self._db.execute("ROLLBACK")
 
     def _write(self, sql: str, *values: object) -> sqlite3.Cursor:
+        if self._depth:
+            return self._begun().execute(sql, values)
         with self.transaction():
-            if not self._db.in_transaction:
-                self._db.execute("BEGIN IMMEDIATE")
-            return self._db.execute(sql, values)
+            return self._begun().execute(sql, values)
+
+    def _write_all(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
+        """Write several rows by one statement: each statement costs as much as what it writes."""
+        if rows:
+            with self.transaction():
+                self._begun().executemany(sql, rows)
+
+    def _begun(self) -> sqlite3.Connection:
+        if not self._db.in_transaction:
+            self._db.execute("BEGIN IMMEDIATE")
+        return self._db
 
     def _rows(self, sql: str, *values: object) -> list[sqlite3.Row]:
         try:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from common.clock import FakeClock
 from common.errors import BrokerUnavailable, JournalError
 from common.signals import Action, Envelope, Side, Signal, payload_text
 from executor.core.commands import Command, CommandKind
@@ -18,8 +22,9 @@ from executor.core.conditions import AlarmKind
 from executor.core.policy import Policy
 from executor.core.ports import Connectivity, OrderReport, Refusal, Status
 from executor.core.trades import State
+from executor.desk import orders
 
-from .fakes import ACCOUNT, EURUSD, House
+from .fakes import ACCOUNT, EURUSD, START, FakeBroker, House
 
 LONG = {"tp": "1.20", "sl": "1.18"}
 
@@ -415,6 +420,22 @@ def test_never_more_is_closed_than_the_account_still_shows(house: House) -> None
     house.pass_time(15)
     assert [t.quantity for t in house.broker.sent if t.order_ref[20] == "C"] == [6000]
     assert house.broker.quantity[EURUSD.con_id] == 0 and house.trades()[0]["closed"] == 1
+
+
+def test_log_line_of_an_entry_comes_after_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the broker does not wait for is done when the orders have left."""
+    told: list[str] = []
+
+    class Telling(FakeBroker):
+        @contextmanager
+        def together(self) -> Iterator[None]:
+            yield
+            told.append(f"{len(self.sent)} have left")
+
+    house = House.build(broker=Telling(FakeClock(START))).connect()
+    monkeypatch.setattr(orders, "log", SimpleNamespace(info=lambda what, **more: told.append(what)))
+    buy(house)
+    assert told[:2] == ["3 have left", "entry_sent"]
 
 
 def test_trade_is_closed_only_when_its_last_order_is_gone(house: House) -> None:

@@ -125,6 +125,56 @@ async def test_transport_that_is_gone_raises_at_once() -> None:
             tws.send(ticket(1))
 
 
+def writes(tws: Tws) -> list[bytes]:
+    """Return what is written to the connection from now on, one entry for each write."""
+    written, transport = [], tws._client.conn.transport
+    tws._client.conn.transport = Recording(transport, written)
+    return written
+
+
+class Recording:
+    def __init__(self, transport: asyncio.Transport, written: list[bytes]) -> None:
+        self._transport, self._written = transport, written
+
+    def write(self, data: bytes) -> None:
+        self._written.append(data)
+        self._transport.write(data)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._transport, name)
+
+
+@on_loop
+async def test_what_is_sent_together_leaves_in_one_write() -> None:
+    """Each write wakes TWS: on a busy computer it took the core before the next order was written."""
+    async with paper() as server, client(server) as (tws, _):
+        written, book = writes(tws), server.exchange.floor.book
+        with tws.together(), tws.together():
+            for order_id in (1, 2, 3):
+                tws.send(ticket(order_id))
+            assert not written
+        assert len(written) == 1
+        await until(lambda: [one.order_id for one in book.orders.values()] == [1, 2, 3])
+        tws.send(ticket(4))
+        assert len(written) == 2
+
+
+@on_loop
+async def test_what_was_sent_together_leaves_whatever_ends_it() -> None:
+    async with paper() as server, client(server) as (tws, _):
+        written = writes(tws)
+        with pytest.raises(ValueError, match="a bug"), tws.together():
+            tws.send(ticket(1))
+            raise ValueError("a bug")
+        assert len(written) == 1
+        with tws.together():
+            tws.send(ticket(2))
+            tws.disconnect()
+        assert not tws.connected and 2 not in [one.order_id for one in server.exchange.floor.book.orders.values()]
+        with tws.together():
+            pass
+
+
 @on_loop
 async def test_waiting_request_ends_with_the_connection() -> None:
     async with paper() as server, client(server) as (tws, _):
