@@ -91,6 +91,7 @@ class Orphan:
 
     report: OrderReport
     known: bool
+    copied: bool = False  # another client's, under the reference of an order that is ours
 
 
 Resolution = OrderResolution | Reduced | Unexplained | MoreThanKnown | LessThanKnown | Unknown | Orphan
@@ -137,7 +138,7 @@ def reconcile(books: Books, snapshot: Snapshot) -> list[Resolution]:
 
 
 def _of_trade(trade: Trade, books: Books, snapshot: Snapshot) -> Iterator[Resolution]:
-    missing = [o for o in trade.live if not _is_open(o, snapshot) and not _is_under_way(o, trade, books, snapshot)]
+    missing = [o for o in trade.live if not is_open(o, snapshot) and not _is_under_way(o, trade, books, snapshot)]
     difference = _difference(trade, books, snapshot)
     for order in missing:
         yield judge(order, trade, books, snapshot, difference)
@@ -153,8 +154,13 @@ def _is_under_way(order: Order, trade: Trade, books: Books, snapshot: Snapshot) 
     return young and order.state is OrderState.SENDING and order.said is None and not _was_refused(order, trade)
 
 
-def _is_open(order: Order, snapshot: Snapshot) -> bool:
-    return any(r.order_ref == order.order_ref for r in snapshot.open_orders)
+def is_open(order: Order, snapshot: Snapshot) -> bool:
+    """True if a snapshot shows an order of ours as open; a copy under its reference does not count."""
+    return any(r.order_ref == order.order_ref and _means(r, order) for r in snapshot.open_orders)
+
+
+def _means(report: OrderReport, order: Order) -> bool:
+    return order.is_meant(report.client_id, report.order_id, report.perm_id)
 
 
 def _difference(trade: Trade, books: Books, snapshot: Snapshot) -> Decimal:
@@ -302,7 +308,7 @@ def _is_out_of_sight(trade: Trade, books: Books, snapshot: Snapshot) -> bool:
     Today's executions would show it, and an exit that is still open did not fill: then the position is merely late
     (TWS reports it seconds later, and after its start possibly later still).
     """
-    exits_open = any(o.leg in EXITS and _is_open(o, snapshot) for o in trade.orders)
+    exits_open = any(o.leg in EXITS and is_open(o, snapshot) for o in trade.orders)
     return _executions_hidden(trade, books, snapshot) and not exits_open
 
 
@@ -338,9 +344,12 @@ def _reduced(trade: Trade, taken: Decimal, foreign: Sequence[Fill]) -> Reduced:
 
 
 def _orphans(books: Books, snapshot: Snapshot) -> Iterator[Orphan]:
-    unfinished = {o.order_ref for t in books.trades for o in t.orders}
+    unfinished = {o.order_ref: o for t in books.trades for o in t.orders}
     for report in snapshot.open_orders:
-        if is_ours(report.order_ref) and report.order_ref not in unfinished:
+        order = unfinished.get(report.order_ref or "")
+        if order is not None and not _means(report, order):
+            yield Orphan(report, known=False, copied=True)
+        elif order is None and is_ours(report.order_ref):
             yield Orphan(report, known=report.order_ref in books.known_refs)
 
 

@@ -83,6 +83,17 @@ class Order:
     client_id: int | None = None  # whose order id it is
     done_at: datetime | None = None  # when it was known to be over
 
+    def is_meant(self, client_id: int | None, order_id: int, perm_id: int) -> bool:
+        """True if a message under this order's reference is about it: another client may use the reference for its own.
+
+        The broker's lasting number tells, or the client and its number; a completed order bears only the former.
+        """
+        if perm_id and perm_id == self.perm_id:
+            return True
+        if client_id is None or self.client_id is None:
+            return not (perm_id and self.perm_id)
+        return client_id == self.client_id and order_id in (0, self.order_id)
+
     def with_cancel(self, now: datetime | None) -> Order:
         """Return it with its cancel asked for now; None: it is not asked for any more."""
         return replace(self, cancel_asked_at=now, cancelling_since=now and (self.cancelling_since or now))

@@ -45,6 +45,8 @@ class Recorder:
         if found is None:
             return False
         trade, order = found
+        if not order.is_meant(report.client_id, report.order_id, report.perm_id):
+            return False  # a copy, which a snapshot tells of
         report = _completed(report, order)
         now = _as_reported(order, report)
         if now == order:
@@ -72,6 +74,8 @@ class Recorder:
     def fill(self, fill: Fill) -> None:
         """Record an execution, ours or not; a correction replaces the one that it corrects."""
         found = self._book.find_order(fill.order_ref)
+        if found is not None and not found[1].is_meant(fill.client_id, fill.order_id, fill.perm_id):
+            found = None  # another client's, under our reference
         known = self._book.execution(fill.exec_root)
         if known is not None and fill.exec_id <= known[0].exec_id:
             return

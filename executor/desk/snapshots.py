@@ -27,6 +27,7 @@ from executor.core.reconcile import (
     Unknown,
     Verdict,
     differing,
+    is_open,
     reconcile,
 )
 from executor.core.steps import CANCEL_AGAIN
@@ -135,10 +136,9 @@ class Snapshots:
 
     def _missing(self, trades: Iterable[Trade], snapshot: Snapshot, seen_day: str | None) -> dict[str, str | None]:
         """Return the working orders that were missing before: TWS may need a moment to list them. And when they were seen."""
-        now, shown = self._clock.now(), {r.order_ref for r in snapshot.open_orders}
-        missing = [
-            o.order_ref for t in trades for o in t.live if o.state is OrderState.WORKING and o.order_ref not in shown
-        ]
+        now = self._clock.now()
+        working = (o for t in trades for o in t.live if o.state is OrderState.WORKING)
+        missing = [o.order_ref for o in working if not is_open(o, snapshot)]
         if self._gate.ready_since is None:  # a new connection's first snapshot never confirms an older one
             self._missed = {ref: (now, day) for ref, (_, day) in self._missed.items()}
         self._missed = {ref: self._missed.get(ref, (now, seen_day)) for ref in missing}
@@ -314,6 +314,12 @@ def _mismatch(found: Resolution) -> Wanted | None:
 
 def _orphan(found: Orphan) -> Wanted:
     ref = str(found.report.order_ref)
+    if found.copied:
+        text = (
+            f"another program (client id {found.report.client_id}) has an order at the broker under a reference of ours "
+            f"({ref}): it is none of this program's, and nothing is concluded from it. Cancel it in TWS"
+        )
+        return Wanted(AlarmKind.ORPHAN, ref, text)
     text = f"an order of this program ({ref}) is live at the broker without a trade"
     text += (
         ": it is being cancelled"
@@ -325,6 +331,7 @@ def _orphan(found: Orphan) -> Wanted:
 
 def may_be_live(order: Order, snapshot: Snapshot) -> bool:
     """True if an order may be alive at the broker: the snapshot shows it, or was begun before it was sent."""
-    if any(r.order_ref == order.order_ref and r.status.is_live for r in snapshot.open_orders):
+    shown = (r for r in snapshot.open_orders if r.order_ref == order.order_ref and r.status.is_live)
+    if any(order.is_meant(r.client_id, r.order_id, r.perm_id) for r in shown):
         return True
     return order.is_live and snapshot.may_lack(order.sent_at)

@@ -371,7 +371,10 @@ def test_ticks_go_on_when_the_clock_is_set(minutes: int) -> None:
     def tidy() -> None:
         tidied.append(1)
 
-    running(SimpleNamespace(tick=bool, tidy=tidy, gate=SimpleNamespace(is_well=True)), check)
+    doubts: list[str] = []
+    gate = SimpleNamespace(is_well=True)
+    running(SimpleNamespace(tick=bool, tidy=tidy, gate=gate, clock_doubted=doubts.append), check)
+    assert doubts, "entries must wait until the clock is compared"
 
 
 @pytest.mark.usefixtures("quick")

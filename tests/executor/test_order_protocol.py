@@ -11,6 +11,7 @@ from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -364,6 +365,57 @@ def manual_order(**changes: object) -> OrderReport:
         Decimal(5000),
     )
     return replace(report, **changes)
+
+
+def copied(house: House, leg: str, **changes: Any) -> OrderReport:
+    """What another client's order under our reference looks like."""
+    report = house.broker.orders[id_of(house, leg)]
+    return replace(report, **{"client_id": 7, "order_id": 900, "perm_id": 5550, **changes})
+
+
+@pytest.mark.parametrize(
+    "changes", [{"quantity": Decimal(100)}, {"price": Decimal("1.10")}, {"status": Status.CANCELLED}]
+)
+@pytest.mark.parametrize("completed", [False, True])
+def test_copy_under_our_reference_says_nothing_about_our_order(
+    house: House, changes: dict[str, Any], completed: bool
+) -> None:
+    """Another API client used our reference, and our stop was taken to be what the copy says."""
+    buy(house)
+    ours = house.desk.book.trade(1).stop
+    alone = {"client_id": None, "order_id": 0, "completed": True} if completed else {}
+    house.desk.on_order(copied(house, "S", **changes, **alone))
+    house.pass_time(15)
+    assert house.desk.book.trade(1).stop == ours and state(house) == "open" and not house.alarms()
+
+
+def test_live_copy_under_our_reference_is_said_and_is_not_taken_for_our_order(house: House) -> None:
+    buy(house)
+    copy = copied(house, "S")
+    del house.broker.orders[id_of(house, "S")]  # TWS has lost ours
+    house.broker.orders[900], house.broker.tickets[900] = copy, house.broker.tickets[id_of(house, "S")]
+    house.desk.disconnected("TWS restarts")
+    house.connect()
+    house.pass_time(15)
+    assert "orphan" in house.alarms() and "R1" in legs(house) and house.broker.cancels == []
+    assert any("another program" in alarm["text"] for alarm in house.journal.standing_alarms())
+
+
+def test_execution_of_a_copy_under_our_reference_is_not_ours(house: House) -> None:
+    buy(house)
+    fill = house.broker.fills[-1]
+    other = replace(fill, exec_id="0000cccc.1.01.01", client_id=7, order_id=900, perm_id=5550, quantity=Decimal(500))
+    house.desk.on_fill(other)
+    assert house.desk.book.trade(1).held == 10000
+
+
+def test_order_that_the_owner_changed_in_tws_is_still_ours(house: House) -> None:
+    """Its lasting number says so, whoever is named as its client."""
+    buy(house)
+    number = id_of(house, "S")
+    report = replace(house.broker.orders[number], client_id=0, order_id=0, price=Decimal("1.17"))
+    house.desk.on_order(report)
+    assert house.desk.book.trade(1).stop.price == Decimal("1.17")
 
 
 def test_order_of_the_owner_is_left_alone(house: House) -> None:
