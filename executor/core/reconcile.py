@@ -65,6 +65,7 @@ class MoreThanKnown:
 
     trade: Trade
     quantity: Decimal
+    bought: bool = False  # executions of somebody else's show it
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,7 @@ class Books:
     settled: frozenset[int]  # contracts whose position was found different before, equally, some seconds ago
     loaded: frozenset[int] = frozenset()  # those where it has lasted so long that TWS has loaded its positions
     believed: frozenset[int] = frozenset()  # those where it has lasted so long that it is not just late
+    bought: frozenset[tuple[int, Decimal]] = frozenset()  # (conId, quantity) beside a trade, seen being bought before
     agreed: Mapping[int, str] = field(default_factory=dict)  # contract → the day when account and journal last agreed
     hidden_before: datetime | None = (
         None  # executions of before then may be gone: those that were shown are not any more
@@ -279,7 +281,7 @@ def _never_arrived(order: Order, trade: Trade, books: Books) -> tuple[Verdict, s
 
 def _of_position(trade: Trade, books: Books, snapshot: Snapshot, difference: Decimal) -> Iterator[Resolution]:
     if difference > 0:
-        yield MoreThanKnown(trade, difference)
+        yield _beside(trade, difference, books)
     if difference >= 0 or trade.con_id not in books.settled:
         return
     taken, foreign = -difference, _foreign(trade, books.foreign)
@@ -295,6 +297,24 @@ def _of_position(trade: Trade, books: Books, snapshot: Snapshot, difference: Dec
         yield Unexplained(trade, why if known else f"{why}; no execution explains it")
     else:
         yield LessThanKnown(trade, taken)
+
+
+def _beside(trade: Trade, more: Decimal, books: Books) -> Resolution:
+    """What the account shows beyond a trade is the owner's, unless it can only be a corporate action.
+
+    That multiplies a position without an execution: of a split, 10 shares become 100.
+    """
+    bought = any(f.side is trade.side for f in _foreign(trade, books.foreign))
+    if bought or (trade.con_id, more) in books.bought or trade.con_id not in books.loaded:
+        return MoreThanKnown(trade, more, bought)
+    shown = trade.held + more
+    if trade.held <= 0 or shown % trade.held != 0:
+        return MoreThanKnown(trade, more)
+    return Unexplained(
+        trade,
+        f"the trade holds {trade.held} {trade.symbol}, the account shows {shown}, and no execution explains it: a split, or "
+        "another corporate action? Its exits may have been changed as well",
+    )
 
 
 def _counted_beyond(trade: Trade) -> Decimal:

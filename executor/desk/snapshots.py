@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
-from decimal import ROUND_CEILING
+from decimal import ROUND_CEILING, Decimal
 
 from common.clock import Clock
 from common.logs import get_logger
@@ -70,6 +70,9 @@ class Snapshots:
         self._hidden_before: datetime | None = None  # executions of before then may be gone: some that were shown are
         # a working order that is not shown → since when, last seen
         self._missed: dict[str, tuple[datetime, str | None]] = {}
+        self._bought: set[tuple[int, Decimal]] = (
+            set()
+        )  # (conId, quantity) that somebody else bought beside a trade of ours
         self._was_unsent: dict[int, datetime] = {}  # trade id → since when an order of it was to be sent again
         self.recheck_at: datetime | None = None  # when another snapshot is wanted to confirm this one
 
@@ -87,6 +90,7 @@ class Snapshots:
                 self._record(snapshot)
             self._forget_unproven_cancels(snapshot)
             found = reconcile(books := self._books(snapshot, before), snapshot)
+            self._bought |= {(r.trade.con_id, r.quantity) for r in found if isinstance(r, MoreThanKnown) and r.bought}
             after = [act for each in found for act in self._apply(each)]
             self._alarms.all_of(AlarmKind.MISMATCH, [want for each in found if (want := _mismatch(each))])
             self._alarms.all_of(AlarmKind.ORPHAN, [_orphan(each) for each in found if isinstance(each, Orphan)])
@@ -161,7 +165,15 @@ class Snapshots:
         if len(believed) < len(current):
             self._again(SETTLE if len(settled) < len(current) else LATER)
         days = {con_id: day for con_id, (day, _) in self._agreed.items()}
-        return replace(books, settled=settled, loaded=loaded, believed=believed, agreed=days, hidden=hidden)
+        return replace(
+            books,
+            settled=settled,
+            bought=frozenset(self._bought),
+            loaded=loaded,
+            believed=believed,
+            agreed=days,
+            hidden=hidden,
+        )
 
     def _again(self, delay: timedelta) -> None:
         """Have everything read again after a while, or sooner if that is already due."""

@@ -30,6 +30,7 @@ _CONNECTIVITY = {
 }  # fmt: skip
 # Market data not subscribed, or held by another session; source: IBKR Message Codes.
 _NO_LIVE_DATA = (354, 10089, 10090, 10168, 10186, 10197)
+_LEDGER = "$LEDGER-"  # before the tags of the balances by currency. Source: TWS 10.47 and later
 _TOO_MANY_TICKERS = 101
 _CLIENT_ID_IN_USE = 326
 
@@ -267,6 +268,7 @@ class Wire:
         self._portfolio[key] = decode.exact(price), decode.exact(unrealized)
 
     def updateAccountValue(self, tag: str, value: str, currency: str, account: str) -> None:
+        tag = tag.removeprefix(_LEDGER)
         if tag == "Currency":  # one for each balance, and BASE: it does not say which currency that is
             return
         if tag == "NetLiquidation":

@@ -8,11 +8,14 @@ from decimal import Decimal
 
 import pytest
 
+from common.clock import SystemClock
 from common.errors import BrokerUnavailable
 from common.signals import Side
 from executor.core.ports import Status
 from executor.tws.client import SnapshotIncomplete
+from executor.tws.prices import Prices
 from executor.tws.reading import same_picture
+from executor.tws.wire import Wire
 from tests.wire.harness import ACCOUNT, EURUSD, between, bracket, client, on_loop, paper, ticket, until, working
 
 ENDS = {
@@ -217,3 +220,20 @@ async def test_account_and_positions_for_the_page() -> None:
         shown = tws.positions()[0]
         assert (shown.account, shown.symbol, shown.quantity) == (ACCOUNT, "EURUSD", Decimal(20000))
         assert shown.currency == "USD"
+
+
+@on_loop
+async def test_balances_whose_tags_bear_a_prefix_are_read() -> None:
+    """TWS 10.47 and later: Unrealised and Realised were not found under `$LEDGER-UnrealizedPnL`."""
+    wire = Wire(SystemClock(), Prices(SystemClock()), 1)
+    wire.updateAccountValue("NetLiquidation", "100000", "USD", "DU1")
+    for tag, value, currency in (
+        ("$LEDGER-Currency", "EUR", "EUR"),
+        ("$LEDGER-UnrealizedPnL", "1", "EUR"),
+        ("$LEDGER-UnrealizedPnL", "12.5", "BASE"),
+        ("$LEDGER-RealizedPnL", "-3", "BASE"),
+        ("$LEDGER-RealizedPnL", "7", "EUR"),
+    ):
+        wire.updateAccountValue(tag, value, currency, "DU1")
+    assert (wire.values["UnrealizedPnL"], wire.values["RealizedPnL"]) == ("12.5", "-3")
+    assert wire.values["Currency"] == "USD"
