@@ -263,7 +263,7 @@ class Trade:
     evidence: str | None = None  # JSON: what was seen when it was put on hold
     closes_forgiven: int = 0  # refused close orders after which the owner chose to go on
     stops_forgiven: int = 0  # stops that could not be put back, after which the owner chose to go on
-    strategy_size: Decimal | None = None  # what its strategy said later that it holds on this side
+    strategy_size: Decimal | None = None  # what its strategy holds on this side, where it said another size
     sent_at: datetime | None = None  # when its entry was written down as being sent
     filled_at: datetime | None = None  # first fill of the entry
     closed_at: datetime | None = None

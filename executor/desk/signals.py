@@ -249,7 +249,8 @@ class Signals:
         """Note what a strategy holds, where that is not what this account does."""
         symbol = row.signal.symbol
         if (trade := self._open_trade(symbol)) is not None and done.strategy_size is not None:
-            self._book.put(replace(trade, strategy_size=done.strategy_size))
+            differs = None if done.outcome is Outcome.NOTHING else done.strategy_size
+            self._book.put(replace(trade, strategy_size=differs))
         if done.strategy_differs:
             text = f"the strategy holds {row.signal.position} {symbol}, and this account nothing of it; {self._last_trade(symbol)}"
             self._alarms.state(AlarmKind.STRATEGY_DIFFERS, text, symbol, symbol=symbol)

@@ -63,7 +63,7 @@ CREATE TABLE trades (
     evidence       TEXT,                     -- JSON: what was seen when it was put on hold
     unprotected_at TEXT,                     -- since when the wanted stop is missing
     loose_at       TEXT,                     -- since when orders are live though nothing is held
-    strategy_size  TEXT,                     -- what its strategy said later that it holds on this side
+    strategy_size  TEXT,                     -- what its strategy holds on this side, where it said another size
     sent_at        TEXT,
     filled_at      TEXT,                     -- first fill of the entry
     closed_at      TEXT

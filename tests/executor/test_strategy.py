@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 
 from executor.core.conditions import AlarmKind
@@ -117,6 +119,14 @@ def test_the_difference_of_sizes_is_kept_across_a_restart(tmp_path) -> None:
     assert house.alarms() == ["size differs"]
     house.strategy("long 100", "long 150")
     assert house.alarms() == []
+
+
+def test_a_take_profit_that_fills_in_part_after_both_agreed_is_no_difference(house: House) -> None:
+    house.strategy("long 100", "flat", tp="1.20", sl="1.18")
+    house.strategy("long 100", "long 100")
+    house.broker.hit("T", Decimal(40))
+    house.pass_time(1)
+    assert "size differs" not in house.alarms()
 
 
 def test_a_second_open_of_another_sender_is_ignored_as_ever(house: House) -> None:

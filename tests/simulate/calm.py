@@ -58,7 +58,10 @@ def _has_passed(journal: JournalSide, row: Row) -> bool:
 
 
 def _nothing_to_do(journal: JournalSide, row: Row) -> bool:
-    """No trade was open."""
+    """No trade was open; or a strategy had on its side what it holds."""
+    if row["market_position"] in ("long", "short"):
+        held = "SELECT 1 FROM trades WHERE symbol = ? AND signal = ? AND position_size = ? AND timestamp <= ?"
+        return bool(journal.rows(held, row["symbol"], row["side"], float(row["quantity"]), row["decided_at"]))
     sql = "SELECT 1 FROM trades WHERE symbol = ? AND timestamp < ? AND (closed_at IS NULL OR closed_at > ?)"
     return not journal.rows(sql, row["symbol"], row["received_at"], row["decided_at"])
 
