@@ -371,7 +371,7 @@ def _names(row: Row) -> str:
 
 def _missing(row: Row, slips: Sequence[_Unknown]) -> str:
     hint = f" ({slips[0].name} is set; did you mean {row.env[0]}?)" if slips else ""
-    file = f", or {row.env[0]}_FILE to a file that holds it" if row.secret else ""
+    file = f", or {row.env[0]}_FILE to a file that holds it; .env.example explains how" if row.secret else ""
     return f"{_names(row)} is not set{hint}: {row.help} Set it{file}."
 
 

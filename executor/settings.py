@@ -48,7 +48,7 @@ def _templates(folder: Path) -> None:
     try:
         read_text(folder / "index.html")
     except OSError as exc:
-        raise ValueError(f"must be a folder with an index.html, was {folder} ({exc.strerror})") from exc
+        raise ValueError(f"{folder}: expected a folder with an index.html, found none ({exc.strerror})") from exc
     except ValueError as exc:
         raise ValueError(f"has an index.html in {folder} that {exc}") from exc
 

@@ -8,6 +8,7 @@ connections are open, those that have been silent for longest are closed: strang
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import threading
 from typing import Any
@@ -90,7 +91,11 @@ def _listen(host: str, port: int) -> socket.socket:
         family, *_, address = min(found, key=lambda info: info[0] != socket.AF_INET)
         return socket.create_server(address[:2], family=family, backlog=128)
     except (OSError, OverflowError) as error:
+        number = getattr(error, "errno", None) or 0
+        why = (
+            os.strerror(number) if number > 0 else getattr(error, "strerror", None) or error
+        )  # without Python's own words
         raise ConfigError(
-            f"the page cannot listen on {host}:{port} ({error}): is another executor running? "
+            f"the page cannot listen on {host}:{port} ({why}): is another executor running? "
             "Choose another address with --flask-port or --flask-host"
         ) from error

@@ -127,7 +127,7 @@ def test_a_mistake_in_executor_toml(look: Look, here: Path) -> None:
         ({"EXECUTOR_RELAY_TOKEN": "schlüssel-mit-umlaut"}, "must be made of visible ASCII characters"),
         ({"EXECUTOR_RELAY_TOKEN": "a token of four words"}, "must be made of visible ASCII characters"),
         ({"EXECUTOR_HEARTBEAT_URL": "hc-ping.com/uuid"}, "must be an address like https://"),
-        ({"EXECUTOR_TEMPLATES": "nowhere"}, "must be a folder with an index.html, was nowhere (No such file"),
+        ({"EXECUTOR_TEMPLATES": "nowhere"}, "nowhere: expected a folder with an index.html, found none (No such file"),
         ({"EXECUTOR_IB_CLIENT_ID": "99999999999"}, "must be at most 2147483647, was 99999999999"),
     ],
 )
