@@ -28,6 +28,13 @@ hypothesis.settings.register_profile("whatever the machine does", deadline=None)
 hypothesis.settings.load_profile("whatever the machine does")
 
 
+LONG = {"test_crash.py", "test_ib_async.py"}  # single tests of ten seconds: nobody is to wait for one at the end
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONG)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _no_relay_is_left() -> Iterator[None]:
     """End the relays of tests that failed before they could."""

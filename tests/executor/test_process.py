@@ -186,9 +186,9 @@ def test_page_token_is_made_once_and_kept(
     ("flags", "words"),
     [
         (["--ib-port", "x"], "--ib-port / EXECUTOR_IB_PORT must be a whole number"),
-        (["--config", "none.toml"], "none.toml cannot be read"),
+        pytest.param(["--config", "none.toml"], "none.toml cannot be read", marks=pytest.mark.slow),
         (["--templates", "none"], "expected a folder with an index.html"),
-        (["--relay-url", "ftp://x"], "must be an address like https://"),
+        pytest.param(["--relay-url", "ftp://x"], "must be an address like https://", marks=pytest.mark.slow),
     ],
 )
 def test_mistake_ends_with_2_and_its_remedy(
