@@ -102,7 +102,7 @@ def from_completed_order(order: Any, contract: Any, state: Any) -> OrderReport:
         status=status,
         filled=(exact(order.totalQuantity) or None) if filled is None and status is Status.FILLED else filled,
         completed=True,
-        note=state.completedStatus or "",
+        note=(state.completedStatus or "").strip(),  # "Cancelled by System:" comes with a line break (recorded)
         **_common(order, contract),
     )
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from executor.paper.order_frames import cancelled_by_ib_at
 from executor.paper.orders import Order as Kept
 from executor.paper.orders import OrderForm
 from executor.paper.wire import Receiver
+from executor.tws import decode
 from tests.paper.harness import AAPL, EURUSD, Api, Tws
 
 NONE, DOUBLE, INTEGER = "", "1.7976931348623157E308", "2147483647"
@@ -120,6 +122,15 @@ def test_order_that_tws_ended_says_so_as_recorded(api: Api) -> None:
     api.place(AAPL, LimitOrder("BUY", 1, 12.9, orderId=61, tif="IOC"))
     ((*_, text, _, _, _, _, _),) = frames(api, lambda: api.reqCompletedOrders(False), "101")
     assert text == "Cancelled by System:\n"
+
+
+def test_recorded_end_of_an_order_is_one_line_to_the_executor(api: Api) -> None:
+    api.place(AAPL, LimitOrder("BUY", 1, 12.9, orderId=61, tif="IOC"))
+    api.take()
+    api.reqCompletedOrders(False)
+    report = decode.from_completed_order(order=api.take()[0][1][1], contract=AAPL, state=SimpleNamespace(
+        status="Cancelled", completedStatus="Cancelled by System:\n"))  # fmt: skip
+    assert report.note == "Cancelled by System:"
 
 
 @pytest.mark.parametrize(("placed_on", "ends_on"), [
