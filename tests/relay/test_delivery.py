@@ -209,7 +209,7 @@ def test_a_poll_that_waits_holds_no_thread(tmp_path):
     assert all(map(is_waiting, polls))
     assert relay.stop() == 0
     for poll in polls:
-        assert answered(poll) == {"signals": []}
+        assert answered(poll) == {"signals": [], "mode": "unknown"}
         poll.close()
 
 

@@ -321,7 +321,7 @@ def test_what_was_answered_survives_a_kill_and_stop_ends_waiting_polls(tmp_path)
     relay.call("ack", acks=[{"id": leased["id"], "lease": leased["lease"]}])
     with relay.poll(wait_seconds=55) as waiting:
         assert relay.stop() == 0
-        assert answered(waiting) == {"signals": []}, "and not cut off"
+        assert answered(waiting) == {"signals": [], "mode": "unknown"}, "and not cut off"
 
 
 def test_secrets_rotate_under_load_without_a_single_refusal(tmp_path):

@@ -52,7 +52,7 @@ async def test_connect_tells_account_floor_and_zone() -> None:
 @on_loop
 async def test_nobody_listens_is_said_with_the_remedy(free_port: Callable[[], int]) -> None:
     """And not after the hour that TWS is given here to answer."""
-    assert "start TWS or IB Gateway and switch its API on" in await refused_by(free_port(), timeout=3600)
+    assert "start TWS or IB Gateway and log in, switch its API on" in await refused_by(free_port(), timeout=3600)
 
 
 @on_loop
