@@ -319,7 +319,8 @@ def agree(seen: Sequence[Seen | None], whole: list[Seen]) -> bool:
     return all(each is None or (at < len(whole) and each == whole[at]) for at, each in enumerate(seen))
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.timeout(300)  # a busy machine takes its time for a connection each
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=streams, cuts=st.lists(st.integers(0, 2000), max_size=4))
 def test_front_reads_every_request_as_the_parsers_do(web: Web, data: bytes, cuts: list[int]) -> None:
     data += PADDING
@@ -336,7 +337,8 @@ def test_front_reads_every_request_as_the_parsers_do(web: Web, data: bytes, cuts
     assert agree(seen[:both], independent), (seen, shortened(independent))
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.timeout(300)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cuts=st.lists(st.integers(0, 2000), max_size=8))
 def test_plain_requests_are_all_read_however_they_are_cut(web: Web, cuts: list[int]) -> None:
     one = b"POST /a?b HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n12345"

@@ -87,7 +87,7 @@ SIGNATURES: dict[str, list[bytes]] = {
     "by the relay's own key": signed(body(), "m1", key=SIGNING),
     "of another body": signed(body(side="sell"), "m2"),
     "over five minutes old": signed(body(), "m3", seconds_ago=330),
-    "from the future": signed(body(), "m4", seconds_ago=-330),
+    "from the future": signed(body(), "m4", seconds_ago=-86_400),
     "with another id": [b"webhook-id: m6", *signed(body(), "m5")[1:]],
     "with two ids": [b"webhook-id: m7", *signed(body(), "m7")],
     "with two timestamps": [*signed(body(), "m8"), b"webhook-timestamp: 1"],
