@@ -65,8 +65,8 @@ crash: $(DEV)  ## Kill executor and relay at their boundaries, check the records
 	@$(PY) -m tests.crash $(if $(RUNS),--runs $(RUNS)) $(if $(DOUBLE),--double $(DOUBLE)) $(if $(RELAY),--relay $(RELAY)) $(if $(ENGINES),--engines "$(ENGINES)") \
 	    $(if $(ONLY),--only "$(ONLY)") $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS))
 
-simulate: $(DEV)  ## Simulate trading days by seed under a virtual clock, checked after every step; SEEDS=17 or 1-400, DAYS=, SECONDS=, TRACE=1
-	@$(PY) -m tests.simulate $(if $(SEEDS),--seeds $(SEEDS)) $(if $(DAYS),--days $(DAYS)) $(if $(SECONDS),--seconds $(SECONDS)) \
+simulate: $(DEV)  ## Simulate trading days by seed under a virtual clock, checked after every step; COUNT= fresh seeds, or SEEDS=17 or 1-400; DAYS=, SECONDS=, TRACE=1
+	@$(PY) -m tests.simulate $(if $(SEEDS),--seeds $(SEEDS)) $(if $(COUNT),--count $(COUNT)) $(if $(DAYS),--days $(DAYS)) $(if $(SECONDS),--seconds $(SECONDS)) \
 	    $(if $(TRACE),--trace)
 
 mutants: $(DEV)  ## Break each rule of the order protocol in a copy of the code, and see a test catch it; ONLY= limits it

@@ -1,17 +1,20 @@
 """`make simulate`: play trading days by seed, and say what came of them.
 
-python -m tests.simulate [--seeds 1-400] [--days 5] [--jobs 2] [--trace]
+python -m tests.simulate [--count 200 | --seeds 17,100-120] [--days 5] [--jobs 2] [--trace]
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import shutil
+import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from pathlib import Path
 
 import click
 
@@ -35,6 +38,21 @@ def seeds(text: str) -> list[int]:
         low, _, high = part.strip().partition("-")
         found += range(int(low), int(high or low) + 1)
     return found
+
+
+def fresh(count: int) -> list[int]:
+    """Return seeds that follow from the commit: of each commit others, since a seed that was run before proves nothing.
+
+    Raises:
+        click.UsageError: There is no commit to draw them from.
+    """
+    git = shutil.which("git")
+    words = [git or "git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    done = subprocess.run(words, capture_output=True, text=True) if git else None
+    if done is None or done.returncode:
+        raise click.UsageError("no commit is found to draw seeds from: name some, like --seeds 1-400")
+    first = 1000 * int(done.stdout[:8], 16)  # so that those of two commits hardly overlap
+    return list(range(first, first + count))
 
 
 def results(wanted: list[int], days: int, jobs: int, until: float) -> Iterator[Result]:
@@ -81,25 +99,29 @@ def table(title: str, counts: Counter[str], of: Counter[str] | None = None) -> N
 
 
 @click.command()
-@click.option("--seeds", "text", default="1-400", show_default=True, help="Numbers and ranges, like 17 or 1-400.")
+@click.option(
+    "--seeds", "text", default="", help="Numbers and ranges, like 17 or 1-400; else they follow from the commit."
+)
+@click.option("--count", default=200, show_default=True, help="How many seeds to draw from the commit.")
 @click.option("--days", default=5, show_default=True, help="Trading days of each seed.")
 @click.option("--jobs", default=2, show_default=True, help="Seeds at the same time.")
 @click.option("--seconds", default=86400.0, help="Begin no seed after so long.")
 @click.option("--trace", is_flag=True, help="Print the whole trace, one seed after the other.")
-def main(text: str, days: int, jobs: int, seconds: float, trace: bool) -> None:
+def main(text: str, count: int, days: int, jobs: int, seconds: float, trace: bool) -> None:
     """Play, check after every step, print the figures. Exit code 1 with a violation, or with a trouble that never came."""
-    began, total, broken, wanted = time.monotonic(), Figures(), Counter[str](), seeds(text)
+    began, total, broken, wanted = time.monotonic(), Figures(), Counter[str](), seeds(text) if text else fresh(count)
+    print(f"seeds {wanted[0]} to {wanted[-1]}{'' if text else ', from the commit'}", flush=True)
     found = (run(s, days, play, print) for s in wanted) if trace else results(wanted, days, jobs, began + seconds)
-    count = 0
+    played = 0
     for result in found:
-        count += 1
+        played += 1
         total.add(result.figures)
         if result.broken:
             broken[result.broken.partition(":")[0]] += 1
             tell_broken(result, days)
         if trace:
             print(f"seed {result.seed}{' (calm)' if is_calm(result.seed) else ''}: trace {result.trace}")
-    tell(total, count, broken, time.monotonic() - began)
+    tell(total, played, broken, time.monotonic() - began)
     unmet = [name for name in EVERY if not total.met[name]]
     if unmet and total.days >= MANY:
         print(f"never met in {total.days} days, so nothing is shown of: {', '.join(unmet)}")
