@@ -154,7 +154,7 @@ class Owner:
 
     def _turned_over(self, trade: Trade) -> Decimal:
         """Return the signed position against the trade's side, 0 if there is none."""
-        against = max(-self._sight.shown_of(trade), ZERO)
+        against = max(-self._sight.held_of(trade), ZERO)
         return -against if trade.side is Side.BUY else against
 
     def _replace(self, trade: Trade, command: Command, turned: Decimal) -> Trade:
@@ -167,7 +167,7 @@ class Owner:
         trade = self._forget_live(trade, snapshot)
         for order in trade.live:
             trade = trade.with_order(order.with_cancel(None))  # the trade counts on it again
-        held = max(self._sight.shown_of(trade), ZERO)
+        held = max(self._sight.held_of(trade), ZERO)
         closes, stops = (sum(1 for _ in trade.legs(leg)) for leg in (Leg.CLOSE, Leg.PUT_BACK))
         trade = replace(_with_held(trade, held), closes_forgiven=closes, stops_forgiven=stops, unprotected_at=None)
         return trade, held

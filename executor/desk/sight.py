@@ -53,6 +53,11 @@ class Sight:
         shown = self.shown(trade.con_id) - self._book.beside(trade.con_id) - self._book.of_others(trade)
         return shown if trade.side is Side.BUY else -shown
 
+    def held_of(self, trade: Trade) -> Decimal:
+        """Return what the account holds of a trade, in its direction: what it shows, and our executions that lag behind in it."""
+        behind = self.behind(trade.con_id)
+        return self.shown_of(trade) + (behind if trade.side is Side.BUY else -behind)
+
     def unexplained(self, con_id: int) -> Decimal:
         """Return what the account shows in a contract beyond our executions and the owner's own."""
         ours = sum((trade.signed for trade in self._book.in_contract(con_id)), ZERO)

@@ -266,6 +266,25 @@ def test_choice_is_carried_out_on_what_was_read_after_the_last_change(house: Hou
         assert house.desk.book.trade(1).held == 4000 and set(house.working().values()) == {Decimal(4000)}
 
 
+@pytest.mark.parametrize("kind", [ADOPT, FLATTEN])
+def test_choice_counts_our_executions_that_the_position_does_not_count_yet(
+    house: House, kind: CommandKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TWS tells a position seconds late, also to whoever asks anew: more was closed than was left, and it flipped."""
+    entered(house)
+    with monkeypatch.context() as late:
+        late.setattr(house.broker, "_move", lambda *_: None)
+        house.broker.hit("S", Decimal(4000), siblings=False)
+        doubted(house)
+        house.clock.advance(3)
+        said = press(house, kind)
+    assert "6000" in said
+    for fill in house.broker.fills[1:]:
+        house.broker._move(EURUSD, fill.signed)
+    house.pass_time(10)
+    assert held(house) == (6000 if kind is ADOPT else 0)
+
+
 def test_what_is_missing_of_a_trade_is_not_the_owners_to_ignore(house: House) -> None:
     """Its stop had filled unseen: "your own 10000 are left alone", and a reversal then sold what nobody held."""
     entered(house)
