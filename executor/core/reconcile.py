@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from zoneinfo import ZoneInfo
 
 from common.signals import Side
 from executor.core.brackets import is_ours
@@ -19,6 +20,7 @@ from executor.core.ports import Fill, OrderReport, Snapshot
 from executor.core.trades import EXITS, ZERO, Leg, Order, OrderState, State, Trade, awaits_executions
 
 MAX_RESENDS = 2
+IBKR_ZONE = ZoneInfo("America/New_York")
 CLOCKS_APART = timedelta(seconds=5)  # executions bear IBKR's clock, in whole seconds; trades bear ours
 
 
@@ -112,9 +114,8 @@ class Books:
     believed: frozenset[int] = frozenset()  # those where it has lasted so long that it is not just late
     bought: frozenset[tuple[int, Decimal]] = frozenset()  # (conId, quantity) beside a trade, seen being bought before
     agreed: Mapping[int, str] = field(default_factory=dict)  # contract → the day when account and journal last agreed
-    hidden_before: datetime | None = (
-        None  # executions of before then may be gone: those that were shown are not any more
-    )
+    # executions of before then may be gone: some that were shown are, or IBKR's day has ended since
+    hidden_before: datetime | None = None
     hidden: frozenset[int] = frozenset()  # contracts in which account and journal have not agreed since then
     arrived: datetime | None = None  # what was sent up to then has had its time to arrive; None: all of it
     missed: Mapping[str, str | None] = field(
@@ -205,7 +206,7 @@ def _judge(order: Order, trade: Trade, books: Books, snapshot: Snapshot, differe
         return _after_cancel(order, books, snapshot, difference)
     if order.state is OrderState.WORKING:
         return _no_longer_working(order, books, snapshot, difference)
-    if order.sent_day != snapshot.day:
+    if not _is_in_sight(order, books, snapshot):
         return Verdict.HOLD, f"sent on {order.sent_day}; TWS no longer shows what happened to it"
     if difference != 0:
         return Verdict.HOLD, f"no trace of the order, yet the position differs by {difference}"
@@ -242,9 +243,9 @@ def _dead_or_cancel_first(order: Order, why: str) -> tuple[Verdict, str]:
 
 
 def _is_in_sight(order: Order, books: Books, snapshot: Snapshot) -> bool:
-    """True if the executions of an order would be shown: it was sent today, and none of today has gone since."""
-    hidden = books.hidden_before is not None and order.sent_at is not None and order.sent_at < books.hidden_before
-    return order.sent_day == snapshot.day and not hidden
+    """True if the executions of an order would be shown: it was sent today, by any midnight, and none has gone since."""
+    since, sent = books.hidden_before, order.sent_at
+    return order.sent_day == snapshot.day and (since is None or sent is None or sent - CLOCKS_APART >= since)
 
 
 def _after_cancel(order: Order, books: Books, snapshot: Snapshot, difference: Decimal) -> tuple[Verdict, str]:
@@ -361,6 +362,15 @@ def _reduced(trade: Trade, taken: Decimal, foreign: Sequence[Fill]) -> Reduced:
         return Reduced(trade, taken, (), ExitReason.UNKNOWN)
     how = ExitReason.LIQUIDATED if any(f.liquidation for f in against) else ExitReason.BY_HAND
     return Reduced(trade, taken, against if exact else (), how)
+
+
+def last_midnight(at: datetime) -> datetime:
+    """Return when IBKR's day began, in UTC.
+
+    TWS lists the executions "since midnight"; whether by its own clock or by its server's is not documented, so what
+    lies before either may be gone.
+    """
+    return at.astimezone(IBKR_ZONE).replace(hour=0, minute=0, second=0, microsecond=0).astimezone(UTC)
 
 
 def _orphans(books: Books, snapshot: Snapshot) -> Iterator[Orphan]:

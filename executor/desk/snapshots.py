@@ -28,6 +28,7 @@ from executor.core.reconcile import (
     Verdict,
     differing,
     is_open,
+    last_midnight,
     reconcile,
 )
 from executor.core.steps import CANCEL_AGAIN
@@ -67,7 +68,8 @@ class Snapshots:
         self._seen: dict[tuple[int, object], datetime] = {}  # (conId, difference) → since when
         # conId of an unfinished trade → when account and journal last agreed
         self._agreed: dict[int, tuple[str, datetime]] = {}
-        self._hidden_before: datetime | None = None  # executions of before then may be gone: some that were shown are
+        # executions of before then may be gone: some that were shown are, or IBKR's day has ended since
+        self._hidden_before: datetime | None = None
         # a working order that is not shown → since when, last seen
         self._missed: dict[str, tuple[datetime, str | None]] = {}
         self._bought: set[tuple[int, Decimal]] = (
@@ -128,6 +130,8 @@ class Snapshots:
         foreign = tuple(f for f in snapshot.fills if not self._book.is_attributed(f.exec_root))
         if _forgets(snapshot, before):
             self._hidden_before = snapshot.taken_at
+        midnight = last_midnight(snapshot.taken_at)
+        self._hidden_before = max(self._hidden_before or midnight, midnight)
         ready, patience = self._gate.ready_since, timedelta(seconds=self._policy.inflight_seconds)
         arrived = None if ready is None else max(ready, now - patience)  # of another connection nothing is under way
         account = self._book.account

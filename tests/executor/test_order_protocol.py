@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
@@ -187,6 +187,25 @@ def test_order_without_a_trace_is_not_sent_again_on_another_day(house: House, pa
     buy(house) if leg == "E" else house.signal("close")
     sent = len(house.broker.sent)
     house.broker.deaf, house.broker.day = False, "2026-11-24"
+    house.clock.advance(20)
+    later = house.restart(path).connect()
+    later.pass_time(20)
+    assert state(later) == "hold" and "hold" in later.alarms() and len(house.broker.sent) == sent
+
+
+@pytest.mark.parametrize("leg", ["E", "C"])
+def test_order_without_a_trace_is_not_sent_again_after_midnight_in_new_york(path: str, leg: str) -> None:
+    """The day is still the same by TWS's own clock; by whose midnight it forgets executions is not documented."""
+    house = House.build(path)
+    before = datetime(2026, 11, 24, 4, 59, 50, tzinfo=UTC)
+    house.clock.advance((before - house.clock.now()).total_seconds())
+    house.connect()
+    if leg == "C":
+        buy(house)
+    house.broker.deaf = True
+    buy(house) if leg == "E" else house.signal("close")
+    sent = len(house.broker.sent)
+    house.broker.deaf = False
     house.clock.advance(20)
     later = house.restart(path).connect()
     later.pass_time(20)
