@@ -259,7 +259,10 @@ class Checker:
         needed = max(min(own, shown), ZERO)
         stops = [o for o in live if o.ref in refs and leg_of(o.ref) in STOPS and not o.held and o.sign == -direction]
         size = sum((o.remaining for o in stops), ZERO)
-        wrong = bool(trade["stop_wanted"]) and needed > 0 and size != needed
+        # What the owner took out and bought back is his; it is told, since the account alone does not show it.
+        kept = max(own - Decimal(trade["reduced"]), ZERO)
+        lawful = {needed, kept} if _is_told(trade, alarms, ODD_ALARMS) else {needed}
+        wrong = bool(trade["stop_wanted"]) and needed > 0 and size not in lawful
         told = _is_told(trade, alarms, BARE_ALARMS)
         seconds = self._lasts("protected", trade["id"], wrong and not told)
         bound = CLOSING_SECONDS if trade["state"] in ("cancelling", "closing") else PROTECT_SECONDS
