@@ -116,6 +116,7 @@ class Books:
     agreed: Mapping[int, str] = field(default_factory=dict)  # contract → the day when account and journal last agreed
     # executions of before then may be gone: some that were shown are, or IBKR's day has ended since
     hidden_before: datetime | None = None
+    midnight: datetime | None = None  # when IBKR's day began
     hidden: frozenset[int] = frozenset()  # contracts in which account and journal have not agreed since then
     arrived: datetime | None = None  # what was sent up to then has had its time to arrive; None: all of it
     missed: Mapping[str, str | None] = field(
@@ -183,7 +184,7 @@ def judge(order: Order, trade: Trade, books: Books, snapshot: Snapshot, differen
     4. It was seen working, is missing for the second time, and the position agrees with the executions: gone. An exit
        that vanished today without the record that every cancel leaves: dead, lost by TWS (a stop is put back, unlike
        one that the owner cancelled; a take-profit is reported).
-    5. It was sent on another trading day: that day's executions are no longer available. Hold.
+    5. It was sent on another day, by TWS's midnight or by IBKR's: its executions are no longer available. Hold.
     6. It was never seen, and the position moved: hold.
     7. An exit whose entry lives or is done: it never arrived: dead (the stop is put back by the protection rule).
     8. It was never seen, the position did not move: it never arrived. An entry that is still fresh, and every close,
@@ -206,7 +207,7 @@ def _judge(order: Order, trade: Trade, books: Books, snapshot: Snapshot, differe
         return _after_cancel(order, books, snapshot, difference)
     if order.state is OrderState.WORKING:
         return _no_longer_working(order, books, snapshot, difference)
-    if not _is_in_sight(order, books, snapshot):
+    if not _is_of_today(order, books, snapshot):
         return Verdict.HOLD, f"sent on {order.sent_day}; TWS no longer shows what happened to it"
     if difference != 0:
         return Verdict.HOLD, f"no trace of the order, yet the position differs by {difference}"
@@ -242,10 +243,16 @@ def _dead_or_cancel_first(order: Order, why: str) -> tuple[Verdict, str]:
     return Verdict.DEAD, why
 
 
+def _is_of_today(order: Order, books: Books, snapshot: Snapshot) -> bool:
+    """True if an order was sent today, by TWS's midnight and by IBKR's."""
+    before = books.midnight is not None and order.sent_at is not None and order.sent_at - CLOCKS_APART < books.midnight
+    return order.sent_day == snapshot.day and not before
+
+
 def _is_in_sight(order: Order, books: Books, snapshot: Snapshot) -> bool:
-    """True if the executions of an order would be shown: it was sent today, by any midnight, and none has gone since."""
-    since, sent = books.hidden_before, order.sent_at
-    return order.sent_day == snapshot.day and (since is None or sent is None or sent - CLOCKS_APART >= since)
+    """True if the executions of an order would be shown: it was sent today, and none of today has gone since."""
+    hidden = books.hidden_before is not None and order.sent_at is not None and order.sent_at < books.hidden_before
+    return _is_of_today(order, books, snapshot) and not hidden
 
 
 def _after_cancel(order: Order, books: Books, snapshot: Snapshot, difference: Decimal) -> tuple[Verdict, str]:

@@ -138,7 +138,7 @@ class Snapshots:
         books = Books(
             now, trades, known, foreign, {(account, c): q for c, q in self._book.holdings().items()}, frozenset(),
             arrived=arrived, missed=self._missing(trades, snapshot, before.day if before else None),
-            hidden_before=self._hidden_before, account=account, contracts=self._book.contracts(),
+            hidden_before=self._hidden_before, midnight=midnight, account=account, contracts=self._book.contracts(),
         )  # fmt: skip
         return self._with_looks(books, snapshot)
 
