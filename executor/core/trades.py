@@ -14,7 +14,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from common.errors import IllegalTransition
-from common.signals import Side
+from common.signals import Side, decimal_text
 from executor.core.outcomes import CloseCause, ExitReason
 from executor.core.ports import Kind, Status
 
@@ -306,6 +306,17 @@ class Trade:
         if entry is None:
             return self.adopted_price
         return average(e for e in self.executions if e.order_ref == entry.order_ref)
+
+    def gain(self, price: Decimal | None, factor: Decimal) -> Decimal | None:
+        """Return (price - entry) times a factor for a long trade, the opposite for a short one; commissions not counted.
+
+        None where a price is not known.
+        """
+        if price is None or self.entry_price is None:
+            return None
+        entry, price = (Decimal(decimal_text(each)) for each in (self.entry_price, price))  # no zeros of an average
+        gain = (price - entry) * factor
+        return gain if self.side is Side.BUY else -gain
 
     @property
     def exit_price(self) -> Decimal | None:

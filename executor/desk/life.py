@@ -131,6 +131,14 @@ class Life:
         price = _plain(trade.entry_price)
         self._say(trade, "opened", f"{trade.side.value} {trade.entered}{part} {trade.symbol} at {price}")
 
+    def _result(self, trade: Trade, price: Decimal | None) -> str:
+        """Return ": " and what a trade gained, where all of it was closed by executions that are known; else ""."""
+        contract = self._sight.contract_of(trade)
+        if contract is None or not trade.entered:
+            return ""
+        gain = trade.gain(price, contract.multiplier * trade.entered)
+        return "" if gain is None else f": {gain:+.2f} {contract.currency} before commissions"
+
     def _void(self, trade: Trade) -> None:
         reason = next((o.reason for o in trade.orders if o.reason), None) or "cancelled before it filled"
         late = self._clock.now() > trade.valid_until and trade.refusal is None
@@ -144,9 +152,10 @@ class Life:
     def _closed(self, trade: Trade) -> None:
         reason = trade.exit_reason or ExitReason.UNKNOWN
         price = None if reason is ExitReason.UNKNOWN else trade.exit_price
-        result = f"at {_plain(price)}" if price is not None else "at an unknown price"
+        at = f"at {_plain(price)}" if price is not None else "at an unknown price"
         came = trade.entered or -trade.reduced  # from its executions, or as the owner adopted it
-        self._say(trade, "closed", f"{trade.symbol} {trade.side.value} {came} closed {result} {_CLOSED[reason]}")
+        result = self._result(trade, price)
+        self._say(trade, "closed", f"{trade.symbol} {trade.side.value} {came} closed {at} {_CLOSED[reason]}{result}")
         if trade.tp_hit:
             self._block(trade, "the last trade took profit", sure=True)
         elif reason is ExitReason.UNKNOWN:

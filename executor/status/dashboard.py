@@ -336,7 +336,7 @@ def _position(
 def _shown(trade: Trade, position: Position | None, contracts: Mapping[str, Any]) -> Shown:
     multiplier, currency = _contract(trade.symbol, contracts)
     unrealized, is_exact = _unrealized(trade, position, multiplier)
-    result = _gain(trade, _plain(trade.exit_price), multiplier and multiplier * trade.entered)
+    result = trade.gain(trade.exit_price, Decimal(1) if multiplier is None else multiplier * trade.entered)
     return Shown(
         trade=trade,
         delays=Delays(_ms(trade.received_at, trade.sent_at), _ms(trade.sent_at, trade.filled_at)),
@@ -355,7 +355,7 @@ def _unrealized(trade: Trade, position: Position | None, multiplier: Decimal | N
         return None, False
     if position.position == trade.signed and position.unrealized is not None:
         return position.unrealized, True
-    return _gain(trade, position.market_price, multiplier and multiplier * trade.held), False
+    return trade.gain(position.market_price, Decimal(1) if multiplier is None else multiplier * trade.held), False
 
 
 def _contract(symbol: str, contracts: Mapping[str, Any]) -> tuple[Decimal | None, str]:
@@ -364,15 +364,6 @@ def _contract(symbol: str, contracts: Mapping[str, Any]) -> tuple[Decimal | None
     if isinstance(said, Mapping):
         return decimal(said.get("multiplier")), str(said.get("currency") or "")
     return (Decimal(1), symbol[3:]) if is_forex(symbol) else (None, "")
-
-
-def _gain(trade: Trade, price: Decimal | None, factor: Decimal | None) -> Decimal | None:
-    """Return (price - entry) times factor for a long trade, the opposite for a short one; for one unit without."""
-    entry = _plain(trade.entry_price)
-    if price is None or entry is None:
-        return None
-    gain = (price - entry) * (1 if factor is None else factor)
-    return gain if trade.side is Side.BUY else -gain
 
 
 @dataclass(frozen=True, slots=True)

@@ -449,3 +449,26 @@ def test_a_cancel_noted_before_a_death_is_asked_again_before_the_entry_is_called
     assert len(asked) == 1 and later.trades()[0]["closed"] == 0
     later.pass_time(5)
     assert later.trades()[0]["closed"] == 1
+
+
+@pytest.mark.parametrize(("leg", "said"), [
+    ("T", "EURUSD buy 10000 closed at 1.2 by take-profit: +100.00 USD before commissions"),
+    ("S", "EURUSD buy 10000 closed at 1.18 by stop-loss: -100.00 USD before commissions"),
+])  # fmt: skip
+def test_end_of_a_trade_is_logged_with_its_result(house: House, leg: str, said: str) -> None:
+    house.signal("open", side="buy", size="10000", tp="1.20", sl="1.18")
+    house.broker.hit(leg)
+    (row,) = house.journal._rows("SELECT details FROM events WHERE kind = 'closed'")
+    assert row["details"] == said
+
+
+def test_end_of_a_trade_at_an_unknown_price_claims_no_result(house: House) -> None:
+    house.signal("open", side="buy", size="10000", sl="1.18")
+    house.broker.quantity[EURUSD.con_id] = Decimal(0)
+    house.broker.day = "2026-11-24"
+    house.desk.disconnected("midnight")
+    house.broker.fills.clear()
+    house.broker.orders.clear()
+    house.connect().pass_time(30)
+    (row,) = house.journal._rows("SELECT details FROM events WHERE kind = 'closed'")
+    assert "at an unknown price" in row["details"] and "commissions" not in row["details"]

@@ -178,14 +178,15 @@ def _earlier(seed: Seed) -> None:
     seed.signal("NVDA", 17200, side="buy", quantity="20", sl="137.90", outcome="entered",
                 reason="buy 20 NVDA: all rules allow it", trade_id=1)
     seed.event(15800.1, "NVDA", "stop-loss filled", "sell 20 NVDA at 137.9", 1)
-    seed.event(15800, "NVDA", "closed", "NVDA buy 20 closed at 137.9 by stop-loss", 1)
+    seed.event(15800, "NVDA", "closed", "NVDA buy 20 closed at 137.9 by stop-loss: -30.40 USD before commissions", 1)
     trade = closed_trade(seed, "GBPUSD", GBPUSD, "buy", "15000", ("1.26114", "1.26402"), 6400, 3980,
                          exit_reason="take-profit",
                          tp_hit=1, stop_wanted=1)
     seed.signal("GBPUSD", 6400, side="buy", quantity="15000", tp="1.264", outcome="entered",
                 reason="buy 15000 GBPUSD: all rules allow it", trade_id=trade)
     seed.event(3980.2, "GBPUSD", "take-profit filled", "sell 15000 GBPUSD at 1.26402", trade)
-    seed.event(3980.1, "GBPUSD", "closed", "GBPUSD buy 15000 closed at 1.26402 by take-profit", trade)
+    seed.event(3980.1, "GBPUSD", "closed",
+               "GBPUSD buy 15000 closed at 1.26402 by take-profit: +43.20 USD before commissions", trade)
     seed.event(3980, "GBPUSD", "block set", "no new buy in GBPUSD: the last trade took profit", trade)
     seed.signal("GBPUSD", 2890, side="buy", quantity="15000", tp="1.27", outcome="refused",
                 reason=BLOCKED)
@@ -219,7 +220,7 @@ def _reversed_yen(seed: Seed) -> None:
     seed.signal("USDJPY", 932, side="sell", quantity="25000", tp="153.40", sl="154.90", outcome="entered", trade_id=new,
                 reason="sell 25000 USDJPY: all rules allow it")
     seed.event(931.9, "USDJPY", "close requested", "reversal", old)
-    seed.event(931.7, "USDJPY", "closed", "USDJPY buy 25000 closed at 154.219 by a reversal", old)
+    seed.event(931.7, "USDJPY", "closed", "USDJPY buy 25000 closed at 154.219 by a reversal: -2050.00 JPY before commissions", old)
     seed.event(931.57, "USDJPY", "entry filled", "sell 25000 USDJPY at 154.218", new)
 
 
