@@ -51,7 +51,7 @@ class Ends:
             self._priced(trade, "entry_price", self._executions(trade, "leg = 'E'"))
             self._flat(trade, net)
             if not Decimal(trade["reduced"]):  # what he took out himself has a price too
-                self._priced(trade, "exit_price", self.exits(trade))
+                self._priced(trade, "exit_price", self._seen(trade, self.exits(trade)))
 
     def _reason(self, trade: Row) -> None:
         """The end is known unless a midnight hid it; a take-profit is one if the last execution was its."""
@@ -81,6 +81,15 @@ class Ends:
         if trade[column] is None or abs(Decimal(str(trade[column])) - average) > CENT:
             word = column.replace("_", "-")
             self.say(word, f"trade {trade['id']} has {column} {trade[column]}, its executions average {average}")
+
+    def _seen(self, trade: Row, executions: list[Row]) -> list[Row]:
+        """Return the executions without those that a midnight took before the journal had them: they have no price there."""
+        closed = parse_utc(trade["closed_at"])
+        midnight = max((at for at in self.broker.midnights if at <= closed), default=None)
+        known = {
+            row["exec_id"] for row in self.journal.rows("SELECT exec_id FROM fills WHERE trade_id = ?", trade["id"])
+        }
+        return [e for e in executions if e["execId"] in known or midnight is None or parse_utc(e["at"]) > midnight]
 
     def _was_hidden(self, trade: Row) -> bool:
         first, closed = parse_utc(trade["timestamp"]), parse_utc(trade["closed_at"])
