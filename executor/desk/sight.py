@@ -35,6 +35,9 @@ class Sight:
         self._moved: dict[int, tuple[datetime, Decimal]] = {}  # conId → when its position last moved, and by how much
         self._told: set[int] = set()  # contracts whose position TWS has shown on this connection
         self._behind: dict[int, Decimal] = {}  # conId → our executions that its position has not followed
+        self._ahead: dict[
+            int, tuple[datetime, Decimal]
+        ] = {}  # conId → what its position moved before any execution, when
         self._uncounted: dict[int, datetime] = {}  # conId → our last execution, until the position is reported after it
 
     # ---- positions ----
@@ -92,18 +95,30 @@ class Sight:
         now = self._filled_at[fill.con_id] = self._clock.now()
         moved_at, by = self._moved.pop(fill.con_id, (None, ZERO))
         came_first = moved_at is not None and by == fill.signed and now - moved_at <= COUNTED
-        if not came_first and not self._book.knows(fill.exec_root):
+        if self._book.knows(fill.exec_root):
+            return
+        was_ahead = self._was_ahead(fill)
+        if not came_first:
             self._uncounted[fill.con_id] = now
-            if fill.order_ref:
+            if not was_ahead and fill.order_ref:
                 self._behind[fill.con_id] = self._behind.get(fill.con_id, ZERO) + fill.signed
 
+    def _was_ahead(self, fill: Fill) -> bool:
+        """True if the position counted an execution before it was told: one report may count several of them."""
+        at, ahead = self._ahead.get(fill.con_id, (None, ZERO))
+        if at is None or self._clock.now() - at > COUNTED or fill.signed * ahead <= 0 or abs(fill.signed) > abs(ahead):
+            return False
+        self._ahead[fill.con_id] = at, ahead - fill.signed
+        return True
+
     def _follow(self, con_id: int, by: Decimal) -> None:
-        """A position moved by so much: it follows our executions, or what it says is something else."""
-        left = self._behind.get(con_id, ZERO) - by
-        if by and (left == 0 or left * by < 0):
+        """A position moved by so much: it follows our executions, or is ahead of them, or it is something else."""
+        behind = self._behind.get(con_id, ZERO)
+        if by * behind > 0 and abs(by) < abs(behind):
+            self._behind[con_id] = behind - by
+        elif by:
             self._behind.pop(con_id, None)
-        elif by and con_id in self._behind:
-            self._behind[con_id] = left
+            self._ahead[con_id] = self._clock.now(), by - behind if by * behind > 0 else by
 
     def behind(self, con_id: int) -> Decimal:
         """Return our executions that a position does not count yet, though everything was read after the last of them.
@@ -121,7 +136,7 @@ class Sight:
     def read(self, snapshot: Snapshot, account: str) -> None:
         """Take in all positions of a complete snapshot."""
         shown = {p.con_id: p for p in snapshot.positions if p.account == account}
-        for con_id in list(self._behind):
+        for con_id in self._positions.keys() | shown.keys():
             after = shown[con_id].quantity if con_id in shown else ZERO
             self._follow(con_id, after - self.shown(con_id))
         self._positions = shown
@@ -209,6 +224,7 @@ class Sight:
         self._priceless.clear()
         self._told.clear()
         self._behind.clear()
+        self._ahead.clear()
 
     def _ask(self, symbol: str, con_id: int = 0) -> None:
         if (symbol, con_id) not in self._asked and self._gate.ready_since:

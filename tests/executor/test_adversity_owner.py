@@ -335,3 +335,27 @@ def test_flatten_of_what_is_gone_claims_no_close(house: House) -> None:
     doubted(house)
     said = press(house, FLATTEN)
     assert "the account holds none of the trade" in said and "market" not in said
+
+
+@pytest.mark.parametrize("parts", [(5000, 5000), (3000, 7000), (2000, 3000, 5000)])
+@pytest.mark.parametrize("told_after", [0, 1])
+def test_position_that_was_told_before_its_executions_is_not_counted_twice(
+    house: House, parts: tuple[int, ...], told_after: int
+) -> None:
+    """One report of the position counted all parts of the entry: flatten then sold 20000 of 10000."""
+    house.broker.fill_entries = False
+    entered(house)
+    with pytest.MonkeyPatch.context() as late:
+        move = house.broker._move
+        late.setattr(house.broker, "_move", lambda *_: None)
+        for number, part in enumerate(parts):
+            if number == told_after:
+                move(EURUSD, Decimal(10000))
+            house.broker.execute(house.broker.id_of("E1"), Decimal(part), PRICE)
+    house.pass_time(10)
+    house.broker.fill_entries = True
+    doubted(house)
+    house.pass_time(3)
+    assert "10000" in press(house, FLATTEN)
+    house.pass_time(10)
+    assert held(house) == 0 and house.state == "closed"
