@@ -84,7 +84,8 @@ class Signal:
     @property
     def changes_position(self) -> bool:
         """True if a strategy held something on this side already: it changes that position, and begins none."""
-        return self.side is not None and self.prev is not None and self.prev.market_position == self.market_position
+        held = self.side is not None and self.prev is not None and self.prev.market_position == self.market_position
+        return held or self.action is Action.REDUCE
 
     @property
     def position(self) -> str | None:

@@ -151,7 +151,8 @@ def _same_side(signal: Signal, view: View, trade: Trade) -> Done:
 
 def _of_gone_position(signal: Signal, view: View) -> Done:
     """A strategy changes a position that this account does not hold (any more): never an entry."""
-    text = f"this account does not hold the position that it changes ({signal.prev} to {signal.position})"
+    change = f" ({signal.prev} to {signal.position})" if signal.prev else ""
+    text = f"this account does not hold the position that it changes{change}"
     if view.closed_here:
         text = f"the trade on the other side was closed, and nothing was entered: {text}"
     return Done(Outcome.CLOSED if view.closed_here else Outcome.IGNORED, text, strategy_differs=True)

@@ -69,6 +69,7 @@ ROWS = [
     ("an old open does not wait for that", OPEN_BUY, {"trade": trade(Side.SELL, State.CLOSING), **STALE}, "Done expired"),
     ("a reduction on a flat symbol is no entry",       REDUCE,   {}, "Done ignored"),
     ("nor is one that is old",                         REDUCE,   {"valid_until": None}, "Done ignored"),
+    ("nor one that does not say from where", replace(REDUCE, prev=None, market_position=None), {}, "Done ignored"),
     ("nor is what grows a position that is gone",      GROW,     {}, "Done ignored"),
     ("a reduction to what is held has nothing to do",  REDUCE,   {"trade": trade()}, "Done nothing to do"),
     ("another size on the trade's side is ignored",    GROW,     {"trade": trade()}, "Done ignored"),
