@@ -60,7 +60,7 @@ class Poller:
         self._words = Hearsay(desk.alarms, clock)
         self._away_since: float | None = None
         self._heard = False
-        self._heard_of: deque[str] = deque(maxlen=_NOTICES_KNOWN)
+        self._heard_of: deque[tuple[str, str]] = deque(maxlen=_NOTICES_KNOWN)
         self._skews: deque[float] = deque(maxlen=_SAMPLES)
         self.last_poll: float | None = None  # by the monotonic clock
 
@@ -144,7 +144,7 @@ class Poller:
         """Report to the owner what the relay noticed, such as an alert that never arrived; once, however often it is repeated."""
         for notice in notices:
             kind = _NOTICES.get(notice.kind)
-            if notice.key in self._heard_of:
+            if (notice.kind, notice.key) in self._heard_of:
                 continue
             if kind is None:
                 log.info("notice_unknown", kind=notice.kind, text=notice.text)
@@ -152,7 +152,7 @@ class Poller:
                 # A program that sends the same refused alert every minute is one alarm: its words have no instant in them.
                 about = notice.text if kind in _SAME_BY_WORDS else notice.key
                 self._words.report(kind, notice.text, about, notice.symbol)
-            self._heard_of.append(notice.key)  # not before it is written down
+            self._heard_of.append((notice.kind, notice.key))  # not before it is written down
 
     async def _confirm(self, notices: Sequence[Notice]) -> None:
         """Tell the relay which notices need not be repeated: they are committed, or nothing is known of their kind."""

@@ -315,6 +315,12 @@ def test_what_the_relay_refused_is_an_alarm_at_home(desk: Desktop, kind: str, al
     assert (found["kind"], found["level"], found["symbol"]) == (alarm, level, "AAPL")
 
 
+def test_two_notices_of_one_instant_are_two_alarms(desk: Desktop) -> None:
+    """An exit after a missed alert, with a used id: the second was taken for the first, confirmed, and never shown."""
+    desk.turn(notices=(MISSED, replace(MISSED, kind="id-used"), replace(MISSED, kind="dead-letter")))
+    assert sorted(desk.house.alarms()) == ["dead letter", "missed alert", "used id"]
+
+
 def test_the_same_refusal_again_and_again_is_one_alarm(desk: Desktop) -> None:
     for minute in range(10, 15):
         desk.turn(
