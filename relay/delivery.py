@@ -26,7 +26,6 @@ from relay.problems import Answer, answer, code_of, reply
 log = get_logger(__name__)
 MOST_LEASED, LONGEST_WAIT_SECONDS, MOST_ACKS = 100, 55.0, 200
 ID_LIMIT, REASON_LIMIT = 200, 500
-MOST_NOTICES = 100  # in one answer
 NOTICE_ID_PATTERN = r"[0-9]{1,18}"
 CONSUMER_PATTERN = r"[A-Za-z0-9_.-]{1,64}"
 
@@ -97,7 +96,7 @@ class Delivery:
         self._relay.news.clear()
         with contextlib.suppress(QueueError):
             found: list[Notice] = await result_of(wait, partial(self._relay.pending.notices, self._relay.clock.now()))
-            return found[:MOST_NOTICES]
+            return found
         self._relay.news.set()
         return []
 

@@ -34,6 +34,7 @@ MAX_HOLD = timedelta(seconds=MAX_RETRY_SECONDS)  # a hold further away is proof 
 PUT_SECONDS = 1.8  # the sender must be answered within 2 s
 REFUSED_KEPT = 1000  # refused alerts that are kept, the newest
 NOTICES_KEPT = 100  # of one kind that no executor has heard yet, the newest
+NOTICES_AT_ONCE = 100  # in one answer
 NOTICE_REPEATED = timedelta(seconds=60)  # how long one is repeated to an executor that does not confirm it
 REFUSED_BODY_BYTES = 2048
 DEFAULT_MAX_DEPTH = 100_000
@@ -315,6 +316,8 @@ class Pending(Protocol):
 
     def notices(self, now: datetime, told: Told) -> None:
         """Have what no executor has heard yet read, oldest first: `told` hears a list of Notice, else the error.
+
+        No more than a hundred; the next come when these are heard.
 
         One that was told is told again until it is confirmed (`heard`); to
         an executor that confirms nothing, for a minute.

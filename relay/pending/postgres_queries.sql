@@ -178,11 +178,12 @@ DELETE FROM pending_notices WHERE kind = %(kind)s AND seq <= (
 DELETE FROM pending_notices WHERE tellings > 1 AND told_at <= %(before)s
 
 -- name: notices
-SELECT kind, symbol, text, at, seq FROM pending_notices ORDER BY seq
+SELECT kind, symbol, text, at, seq FROM pending_notices ORDER BY seq LIMIT %(most)s
 
 -- name: tell
 UPDATE pending_notices SET tellings = CASE WHEN told_at > %(before)s THEN tellings ELSE 0 END + 1,
     told_at = CASE WHEN told_at > %(before)s THEN told_at ELSE %(now)s END
+WHERE seq <= %(last)s
 
 -- name: heard
 DELETE FROM pending_notices WHERE seq = ANY(%(seqs)s)

@@ -26,6 +26,7 @@ from relay.pending.base import (
     MAX_ATTEMPTS,
     MAX_HOLD,
     NOTICE_REPEATED,
+    NOTICES_AT_ONCE,
     NOTICES_KEPT,
     REFUSED_KEPT,
     Accepted,
@@ -267,12 +268,11 @@ class Ledger:
         self._run("trim_notices", kind=notice.kind, kept=NOTICES_KEPT)
 
     def notices(self, now: datetime) -> list[Notice]:
-        found = self._run("notices").fetchall()
-        if found:
-            before = utc_text(now - NOTICE_REPEATED)
+        before = utc_text(now - NOTICE_REPEATED)
+        if self._run("notices", most=1).fetchone():
             self._run("told_enough", before=before)
-            found = self._run("notices").fetchall()
-            self._run("tell", before=before, now=utc_text(now))
+        if found := self._run("notices", most=NOTICES_AT_ONCE).fetchall():
+            self._run("tell", before=before, now=utc_text(now), last=found[-1][-1])
         return [Notice(kind, symbol, text, parse_utc(at), seq) for kind, symbol, text, at, seq in found]
 
     def heard(self, ids: Sequence[int]) -> None:

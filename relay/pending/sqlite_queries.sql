@@ -127,11 +127,12 @@ DELETE FROM notices WHERE kind = :kind AND seq <= (
 DELETE FROM notices WHERE tellings > 1 AND told_at <= :before
 
 -- name: notices
-SELECT kind, symbol, text, at, seq FROM notices ORDER BY seq
+SELECT kind, symbol, text, at, seq FROM notices ORDER BY seq LIMIT :most
 
 -- name: tell
 UPDATE notices SET tellings = CASE WHEN told_at > :before THEN tellings ELSE 0 END + 1,
     told_at = CASE WHEN told_at > :before THEN told_at ELSE :now END
+WHERE seq <= :last
 
 -- name: heard
 DELETE FROM notices WHERE seq IN (SELECT value FROM json_each(:seqs))

@@ -546,6 +546,22 @@ def test_a_notice_that_nobody_confirms_is_told_for_a_minute_of_polls(queue: Any)
     assert [len(noticed(queue, at(seconds))) for seconds in (0, 3600, 3601, 3661)] == [1, 1, 1, 0]
 
 
+def test_a_notice_that_found_no_room_in_an_answer_is_told_in_a_later_one(
+    queue: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was counted as told with the others, and forgotten after a minute though nobody had heard it."""
+    for module in ("sqlite_ledger", "postgres_ledger"):
+        monkeypatch.setattr(f"relay.pending.{module}.NOTICES_AT_ONCE", 2)
+    for number in range(5):
+        note(queue, str(number))
+    heard = []
+    for seconds in (0, 40, 80, 120):
+        found = noticed(queue, at(seconds))
+        heard += [one.text for one in found]
+        assert outcome_of(partial(queue.heard, [one.id for one in found])) is None
+    assert heard == ["0", "1", "2", "3", "4"]
+
+
 def test_the_same_notice_before_it_is_heard_is_one_and_the_newest_of_each_kind_are_kept(
     queue: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
