@@ -55,6 +55,8 @@ class Moment:
     def has_lost(self, trade: Trade) -> bool:
         """True if the account shows less of a trade than it holds, and that is not merely told late."""
         patience = GONE if self.told else GONE_UNTOLD
+        if self.is_behind(trade):
+            return False
         return self.shows_less(trade) and self.counted and self.lasted(self.less_since, patience.total_seconds())
 
     def lasted(self, since: datetime | None, seconds: float) -> bool:

@@ -138,3 +138,25 @@ def test_cancel_of_an_entry_on_hold_is_asked_again_until_it_is_answered(path: st
     doubted(house)
     house.pass_time(25)
     assert house.broker.cancels == [1, 1, 1]
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["open", "on hold"])
+def test_exits_of_a_position_that_is_told_late_stay(house: House, held: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second trade of a day: TWS had shown the contract's position before, so after 2 s the stop was cancelled."""
+    house.signal("close")
+    house.pass_time(40)
+    move = house.broker._move
+    monkeypatch.setattr(house.broker, "_move", lambda *_: None)
+    entered(house)
+    if held:
+        house.desk.life.hold(house.desk.book.trade(2), "a doubt")
+    for _ in range(25):
+        house.pass_time(1)
+        house.connect()
+        assert house.working() == EXITS
+    move(EURUSD, Decimal(10000))
+    house.pass_time(5)
+    assert house.working() == EXITS
+    move(EURUSD, Decimal(-10000))
+    house.pass_time(15)
+    assert house.working() == {}, "gone now, after it was told"
