@@ -68,16 +68,17 @@ class Poller:
         """Poll once; return after how many seconds to poll again."""
         if self._held_back():
             return _HELD_BACK
-        began = self._clock.monotonic()
+        began, doubt = self._clock.monotonic(), self._desk.gate.clock_doubt
+        wait = 0.0 if doubt else WAIT_SECONDS  # entries wait for the comparison
         try:
-            answer = await in_thread(self._client.lease, WAIT_SECONDS, timeout=_LONGEST_TURN)
+            answer = await in_thread(self._client.lease, wait, timeout=_LONGEST_TURN)
         except SecondExecutor as exc:
             self._alarm(AlarmKind.SECOND_EXECUTOR, f"{exc} No signal is fetched here.")
             return self._away(exc)
         except (RelayUnavailable, TimeoutError) as exc:
             return self._away(exc)
         has_waited = self._clock.monotonic() - began >= _WAITED
-        self._back(answer)
+        self._back(answer, doubt)
         try:
             is_new = await self._take(answer)
         except JournalError as exc:
@@ -185,7 +186,8 @@ class Poller:
         except JournalError as exc:
             self._desk.stopped_by(exc)
 
-    def _back(self, answer: Answer) -> None:
+    def _back(self, answer: Answer, doubt: str | None) -> None:
+        """The relay answered a poll that began with this doubt about our clock, which may have been set since."""
         self.last_poll = self._clock.monotonic()
         if self._away_since is not None or not self._heard:
             log.info("relay_polled" if not self._heard else "relay_back")
@@ -193,7 +195,7 @@ class Poller:
         try:
             self._alarms.state(AlarmKind.RELAY, None)
             self._alarms.state(AlarmKind.SECOND_EXECUTOR, None)
-            if answer.skew_seconds is not None:
+            if answer.skew_seconds is not None and self._desk.gate.clock_doubt == doubt:
                 self._judge_clock(answer.skew_seconds)
         except JournalError as exc:
             self._desk.stopped_by(exc)

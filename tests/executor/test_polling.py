@@ -251,6 +251,23 @@ def test_entry_goes_out_once_the_clock_was_found_right(desk: Desktop) -> None:
     assert desk.house.outcome("S1")[0] == "entered"
 
 
+def test_poll_during_which_this_computer_slept_compares_nothing(desk: Desktop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its answer had waited at home for an hour: the clock "was wrong" by that hour, and an entry was refused."""
+    lease, waits = desk.client.lease, []
+
+    def sleeps(wait_seconds: float) -> Answer:
+        waits.append(wait_seconds)
+        if len(waits) == 1:
+            desk.house.desk.clock_doubted("this computer was suspended for 3600 s")
+        return lease(wait_seconds)
+
+    monkeypatch.setattr(desk.client, "lease", sleeps)
+    desk.turn(delivery(), skew=-3600.0)
+    assert desk.house.alarms() == [] and desk.house.outcome("S1")[0] is None
+    desk.turn(skew=0.1)
+    assert desk.house.outcome("S1")[0] == "entered" and waits == [20.0, 0.0], "no entry waits for a long poll"
+
+
 def test_close_does_not_wait_for_the_clock(desk: Desktop) -> None:
     desk.turn(delivery("A1"))
     desk.house.desk.clock_doubted("this computer's clock was set back by 3600 s")
