@@ -72,9 +72,8 @@ class Snapshots:
         self._hidden_before: datetime | None = None
         # a working order that is not shown → since when, last seen
         self._missed: dict[str, tuple[datetime, str | None]] = {}
-        self._bought: set[tuple[int, Decimal]] = (
-            set()
-        )  # (conId, quantity) that somebody else bought beside a trade of ours
+        # (conId, quantity) that somebody else bought beside an unfinished trade of ours
+        self._bought: set[tuple[int, Decimal]] = set()
         self._was_unsent: dict[int, datetime] = {}  # trade id → since when an order of it was to be sent again
         self.recheck_at: datetime | None = None  # when another snapshot is wanted to confirm this one
 
@@ -92,6 +91,8 @@ class Snapshots:
                 self._record(snapshot)
             self._forget_unproven_cancels(snapshot)
             found = reconcile(books := self._books(snapshot, before), snapshot)
+            traded = {trade.con_id for trade in books.trades}
+            self._bought = {each for each in self._bought if each[0] in traded}
             self._bought |= {(r.trade.con_id, r.quantity) for r in found if isinstance(r, MoreThanKnown) and r.bought}
             after = [act for each in found for act in self._apply(each)]
             self._alarms.all_of(AlarmKind.MISMATCH, [want for each in found if (want := _mismatch(each))])

@@ -32,6 +32,7 @@ _CONNECTIVITY = {
 _NO_LIVE_DATA = (354, 10089, 10090, 10168, 10186, 10197)
 _LEDGER = "$LEDGER-"  # before the tags of the balances by currency. Source: TWS 10.47 and later
 _TOO_MANY_TICKERS = 101
+_GIVEN_UP_KNOWN = 1000  # an error about one comes at once, if at all
 _CLIENT_ID_IN_USE = 326
 
 
@@ -93,7 +94,9 @@ class Wire:
         self._replies: dict[object, asyncio.Future[list[Any]]] = {}
         self._collected: dict[object, list[Any]] = {}
         self._tickers: dict[int, int] = {}  # request id → con_id
-        self._given_up: set[int] = set()  # request ids of subscriptions that were ended
+        self._given_up: deque[int] = deque(
+            maxlen=_GIVEN_UP_KNOWN
+        )  # request ids of subscriptions that were ended lately
         self._request_id = REQUEST_IDS
         self.closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.refused: asyncio.Future[BrokerUnavailable] = asyncio.get_running_loop().create_future()
@@ -141,7 +144,7 @@ class Wire:
         found = [request_id for request_id, of in self._tickers.items() if of == con_id]
         for request_id in found:
             del self._tickers[request_id]
-        self._given_up.update(found)
+        self._given_up.extend(found)
         return found
 
     def trouble(self, error: BaseException | None, text: str) -> None:
@@ -338,7 +341,7 @@ class Wire:
         if code in _NO_LIVE_DATA:
             self.on_no_live_data(self._tickers[request_id], text)
         elif code == _TOO_MANY_TICKERS:
-            self._given_up.add(request_id)
+            self._given_up.append(request_id)
             self.on_too_many(self._tickers.pop(request_id))
 
     def _connectivity(self, code: int, text: str) -> None:

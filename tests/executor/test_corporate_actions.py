@@ -49,6 +49,22 @@ def test_what_the_owner_buys_beside_is_no_split(house: House, bought: int, overn
     assert house.state == "open" and "position mismatch" in house.alarms()
 
 
+def test_what_was_bought_beside_a_trade_that_is_over_excuses_no_split_of_the_next(house: House) -> None:
+    """10 bought beside 10, and sold; weeks later 10 of another trade became 20: that was "the owner's" again."""
+    house.broker.by_hand(AAPL, Decimal(10), PRICE)
+    house.pass_time(20)
+    house.broker.by_hand(AAPL, Decimal(-10), PRICE)
+    house.signal("close", "AAPL")
+    house.pass_time(20)
+    house.signal("open", "AAPL", "buy", "10", tp="280", sl="250")
+    house.pass_time(20)
+    house.broker.quantity[AAPL.con_id] = Decimal(20)
+    house.broker.day, house.broker.fills = "2026-11-24", []
+    house.clock.advance(60 * 60 * 18)
+    house.connect().pass_time(20)
+    assert house.state == "hold"
+
+
 def test_reverse_split_is_held_and_its_exits_shrink(house: House) -> None:
     house.broker.quantity[AAPL.con_id] = Decimal(1)
     house.broker.day, house.broker.fills = "2026-11-24", []

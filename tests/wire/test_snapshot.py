@@ -223,6 +223,18 @@ async def test_account_and_positions_for_the_page() -> None:
 
 
 @on_loop
+async def test_subscriptions_that_ended_are_not_remembered_for_good() -> None:
+    """One was kept for each alert without a price."""
+    wire, heard = Wire(SystemClock(), Prices(SystemClock()), 1), []
+    wire.on_notice = lambda code, text: heard.append(code)
+    for _ in range(5000):
+        last = wire.ticker(7)
+        assert wire.forget_ticker(7) == [last]
+    wire.error(last, 300, "Can't find EId with tickerId")
+    assert len(wire._given_up) <= 1000 and heard == [300]
+
+
+@on_loop
 async def test_balances_whose_tags_bear_a_prefix_are_read() -> None:
     """TWS 10.47 and later: Unrealised and Realised were not found under `$LEDGER-UnrealizedPnL`."""
     wire = Wire(SystemClock(), Prices(SystemClock()), 1)
