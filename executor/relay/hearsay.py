@@ -13,21 +13,39 @@ from executor.desk.alarms import Alarms
 
 MOST_AT_ONCE, SECONDS_EACH = 20, 180.0  # alarms at once; afterwards one in so many seconds
 _IDS_KNOWN = 1000
+_SEEN = (AlarmKind.RELAY, AlarmKind.CLOCK)  # by ourselves: no number of reports may hide them
+
+
+class Allowance:
+    """So many alarms at once, and afterwards one in so many seconds."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock, self._left, self._counted_at = clock, float(MOST_AT_ONCE), clock.monotonic()
+
+    def take(self) -> bool:
+        """True if one more may be raised, which is then counted."""
+        now = self._clock.monotonic()
+        self._left = min(MOST_AT_ONCE, self._left + (now - self._counted_at) / SECONDS_EACH)
+        self._counted_at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
 
 
 class Hearsay:
     """Raises what the relay reports. Its methods raise JournalError where an alarm cannot be written down."""
 
     def __init__(self, alarms: Alarms, clock: Clock) -> None:
-        self._alarms, self._clock = alarms, clock
-        self._allowance, self._counted_at = float(MOST_AT_ONCE), clock.monotonic()
+        self._alarms, self._seen, self._said = alarms, Allowance(clock), Allowance(clock)
         self._withheld = self._told_withheld = 0
         self._forged: OrderedDict[str, None] = OrderedDict()  # the last ids; a signal comes again until it is given up
         self._forgeries = self._told_forgeries = 0
 
     def report(self, kind: AlarmKind, text: str, about: str = "", symbol: str = "") -> None:
         """Raise an alarm, or count it if there were too many; one that is open gets its new text."""
-        if self._alarms.is_open(kind, about) or self._may_raise():
+        allowance = self._seen if kind in _SEEN else self._said
+        if self._alarms.is_open(kind, about) or allowance.take():
             self._alarms.state(kind, text, about, symbol=symbol)
         else:
             self._withheld += 1
@@ -65,12 +83,3 @@ class Hearsay:
             f"the relay delivered {signals} not signed with our key{f' (the last: {last})' if last else ''}; {none} acted on: "
             "either EXECUTOR_SIGNING_SECRETS and RELAY_SIGNING_SECRETS differ, or somebody wrote to the queue"
         )
-
-    def _may_raise(self) -> bool:
-        now = self._clock.monotonic()
-        self._allowance = min(MOST_AT_ONCE, self._allowance + (now - self._counted_at) / SECONDS_EACH)
-        self._counted_at = now
-        if self._allowance < 1:
-            return False
-        self._allowance -= 1
-        return True

@@ -195,7 +195,7 @@ class Poller:
         try:
             self._alarms.state(AlarmKind.RELAY, None)
             self._alarms.state(AlarmKind.SECOND_EXECUTOR, None)
-            if answer.skew_seconds is not None and self._desk.gate.clock_doubt == doubt:
+            if answer.skew_seconds is not None and self._desk.gate.clock_doubt is doubt:
                 self._judge_clock(answer.skew_seconds)
         except JournalError as exc:
             self._desk.stopped_by(exc)

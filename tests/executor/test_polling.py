@@ -332,6 +332,18 @@ def test_what_the_relay_refused_is_an_alarm_at_home(desk: Desktop, kind: str, al
     assert (found["kind"], found["level"], found["symbol"]) == (alarm, level, "AAPL")
 
 
+def test_no_number_of_reports_hides_that_the_relay_is_away_or_the_clock_wrong(desk: Desktop) -> None:
+    """After twenty refused alerts the alarm "signals cannot be fetched" was counted among the reports, and not shown."""
+    desk.turn(notices=tuple(replace(MISSED, key=f"AAPL {n}") for n in range(40)))
+    assert desk.house.alarms().count("missed alert") == 20 and "many reports" in desk.house.alarms()
+    desk.turn(skew=100.0)
+    for _ in range(2):
+        desk.client.answers = [RelayUnavailable("gone")]
+        asyncio.run(desk.intake.turn())
+        desk.house.clock.advance(61)
+    assert {"clock", "relay"} <= set(desk.house.alarms())
+
+
 def test_two_notices_of_one_instant_are_two_alarms(desk: Desktop) -> None:
     """An exit after a missed alert, with a used id: the second was taken for the first, confirmed, and never shown."""
     desk.turn(notices=(MISSED, replace(MISSED, kind="id-used"), replace(MISSED, kind="dead-letter")))
