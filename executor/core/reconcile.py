@@ -133,12 +133,22 @@ class Books:
 
 
 def reconcile(books: Books, snapshot: Snapshot) -> list[Resolution]:
-    """Compare journal and broker: one resolution for everything that only a complete view can settle."""
+    """Compare journal and broker: one resolution for everything that only a complete view can settle.
+
+    What is missing in a contract leaves one trade, also where another one is on its way out there.
+    """
     resolutions: list[Resolution] = list(_orphans(books, snapshot))
+    reduced: set[int] = set()  # contracts
     for trade in books.trades:
         if trade.state is not State.HOLD:
-            resolutions += _of_trade(trade, books, snapshot)
+            found = [r for r in _of_trade(trade, books, snapshot) if trade.con_id not in reduced or not _reduces(r)]
+            reduced.update(trade.con_id for r in found if _reduces(r))
+            resolutions += found
     return [*resolutions, *_unknown(books, snapshot)]
+
+
+def _reduces(resolution: Resolution) -> bool:
+    return isinstance(resolution, Reduced)
 
 
 def _of_trade(trade: Trade, books: Books, snapshot: Snapshot) -> Iterator[Resolution]:

@@ -177,3 +177,20 @@ def test_status_alone_does_not_make_a_finished_trade_unfinished(house: House) ->
     house.broker._report(late, Status.CANCELLED)
     house.pass_time(3)
     assert states(house) == ["closed"]
+
+
+@pytest.mark.parametrize("sold", [10000, 4000])
+def test_what_the_owner_sells_leaves_one_of_two_trades(house: House, sold: int) -> None:
+    """The flatten of the one waited at TWS: both were reduced by the same sale, and 10000 stood without a stop."""
+    late = void(house)
+    entered(house)
+    fill_late(house, late)
+    house.broker.fill_entries = False
+    house.command(Command(CommandKind.FLATTEN, trade_id=1))
+    house.pass_time(5)
+    assert states(house) == ["closing", "open"]
+    house.broker.by_hand(EURUSD, Decimal(-sold), PRICE)
+    house.pass_time(30)
+    assert sum(trade.signed for trade in house.desk.book.unfinished()) == held(house) == 20000 - sold
+    stops = [size for ref, size in working_of(house, 2).items() if ref[0] in "SR"]
+    assert house.desk.book.trade(2).held == 10000 and stops == [10000]
