@@ -253,8 +253,17 @@ class Orders:
             order_id=order.order_id or 0, order_ref=order.order_ref, contract=contract, account=trade.account, side=order.side,
             kind=order.kind, quantity=order.quantity, price=order.price, tif="DAY" if order.leg is Leg.ENTRY else "GTC",
             parent_id=parent, transmit=transmit, oca_group=group if is_exit else "", oca_type=oca_type,
-            outside_rth=self._policy.outside_rth and is_exit,
+            outside_rth=(self._policy.outside_rth and is_exit) or _trades_all_hours(order, contract),
         )  # fmt: skip
+
+
+def _trades_all_hours(order: Order, contract: Contract) -> bool:
+    """True for what takes a future out: it works whenever the exchange trades.
+
+    IBKR simulates a future's stop, and triggers it in regular hours only unless it is told otherwise.
+    Source: interactivebrokers.ca, US futures stop order.
+    """
+    return contract.sec_type == "FUT" and order.leg is not Leg.ENTRY
 
 
 def _is_parent(entry: Order) -> bool:

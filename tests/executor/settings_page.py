@@ -27,7 +27,7 @@ Read from the working directory if it exists, or from `--config`.
 
 ```toml
 [policies]
-outside_rth = false        # whether exits may fill outside regular trading hours
+outside_rth = false        # whether exits may fill outside regular trading hours (a future's always may)
 unprotected = "hold"       # a stop that cannot be put back: "hold" the trade, or "flatten" it at market
 unknown_exit = "block"     # an unknown exit: "block" re-entry on that side, or "allow"
 protect_seconds = 10       # how long a stop may be missing before it is an alarm
