@@ -189,8 +189,8 @@ class Exchange:
                 del book.handles[client_id, order_id]
 
     def hours(self, one: Instrument) -> tuple[str, str, str]:
-        """Return time zone, trading hours and liquid hours of an instrument."""
-        return hours(one, self._today())
+        """Return time zone, trading hours and liquid hours of an instrument, as they are kept here: all of them by default."""
+        return hours(one, self._today(), kept=self.floor.faults.standing("regular_hours") is not None)
 
     # -- answers ----------------------------------------------------------------------------------------------
 

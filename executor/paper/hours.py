@@ -18,14 +18,17 @@ _SPANS: dict[str, tuple[Span, Span]] = {
 }
 
 
-def hours(one: Instrument, today: date) -> tuple[str, str, str]:
-    """Return time zone, trading hours and liquid hours of the next days, in TWS's form.
+def hours(one: Instrument, today: date, *, kept: bool = True) -> tuple[str, str, str]:
+    """Return time zone, trading hours and liquid hours of the next days, in TWS's form; where none are kept, all hours.
 
     >>> hours(Instrument(1, "X", "STK", "SMART", "USD", 1), date(2026, 4, 6))[2][:48]
     '20260406:0930-20260406:1600;20260407:0930-202604'
     """
     trading, liquid = _SPANS.get(one.sec_type, _SPANS["STK"])
     days = [today + timedelta(days=number) for number in range(DAYS)]
+    if not kept:
+        always = ";".join(f"{day:%Y%m%d}:0000-{day + timedelta(days=1):%Y%m%d}:0000" for day in days)
+        return "US/Eastern", always, always
     return "US/Eastern", ";".join(_day(day, trading) for day in days), ";".join(_day(day, liquid) for day in days)
 
 

@@ -184,6 +184,22 @@ def test_markets_open_when_the_contract_details_say_so(one: object, liquid: bool
         assert opens_at(one, before, liquid=liquid) in (begin, before)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("contract", [AAPL, EURUSD, FUTURE], ids=lambda one: one.symbol)
+def test_contract_details_tell_the_hours_that_are_kept(contract: Contract) -> None:
+    """Without the knob orders fill at any hour, and a client that goes by the details need not wait for another."""
+    tws = Tws(instruments=[*BUILT_IN, MES])
+    api = tws.connect()
+    told = []
+    for _ in range(2):
+        api.reqContractDetails(9, contract)
+        told.append(api.take()[0][1][1])
+        tws.fault("regular_hours")
+    always, kept = told
+    assert always.tradingHours == always.liquidHours
+    assert always.liquidHours.startswith("20260413:0000-20260414:0000;20260414:0000-20260415:0000;")
+    assert "CLOSED" not in always.liquidHours and "CLOSED" in kept.liquidHours
+
+
 def test_knobs_say_what_they_take(tws: Tws) -> None:
     tws.fault("precautions", percentage="3", size=None)
     assert tws.exchange.floor.faults.armed()[0]["percentage"] == "3"
