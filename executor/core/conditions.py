@@ -14,7 +14,7 @@ from enum import StrEnum
 from common.signals import decimal_text
 from executor.core.moment import Moment
 from executor.core.policy import Policy
-from executor.core.steps import Step, Unprotected
+from executor.core.steps import Step, Unprotected, awaits_market
 from executor.core.trades import ZERO, Leg, Order, OrderState, State, Trade
 
 CLOSE_WAITS_SECONDS = 10.0
@@ -93,8 +93,8 @@ CONDITIONS: Mapping[AlarmKind, Condition] = {
         "TWS identifies it, or the trade is over", "TWS identifies the contract again"),
     AlarmKind.CLOSE_WAITS: Condition(
         _WARN,
-        "for 10 s a close order has not filled, or an order that must go first (or an expired entry) has not been "
-        "cancelled",
+        "a close waits for its market to open, its exits standing; or for 10 s a close order has not filled, or an order "
+        "that must go first (or an expired entry) has not been cancelled",
         "it is no longer waiting, or the trade is over", "the close is no longer waiting"),
     AlarmKind.TAKE_PROFIT_LOST: Condition(
         _WARN, "the take-profit was refused, and the trade has been open without one for `protect_seconds`",
@@ -221,6 +221,8 @@ def _why_bare(case: Case) -> str:
     since = trade.unprotected_at and min(trade.unprotected_at, moment.amiss_since or trade.unprotected_at)
     told_late = trade.state in (State.CANCELLING, State.CLOSING)  # what is shown may not count the entry yet
     why = _BARE.get(trade.state, "") if told_late or moment.left_for(trade) > 0 else ""
+    if told_late and since is not None and not awaits_market(trade, moment):
+        why = _bare_for_close(trade, since)
     if case.contract_problem is not None:
         why = why or "TWS has not identified the contract yet, so no order can be sent"
     return why if why and case.lasted(since) else ""
@@ -229,9 +231,16 @@ def _why_bare(case: Case) -> str:
 _BARE = {
     State.HOLD: "it is on hold, and its stop-loss is not working",
     State.WORKING: "its entry is partly filled, and the stop-loss is not working yet",
-    State.CANCELLING: "it was cancelled for a close that is not complete yet",
-    State.CLOSING: "it was cancelled for a close that is not complete yet",
 }
+
+
+def _bare_for_close(trade: Trade, since: datetime) -> str:
+    """Return since when the trade has been bare for its close, and what the broker says that the close waits for."""
+    held = next((o.held for o in trade.legs(Leg.CLOSE) if o.is_live and o.held), None)
+    day = f"{since:%Y-%m-%d %H:%M:%S} UTC"
+    return f"it was cancelled for a close that is not complete yet, and has been missing since {day}" + (
+        f"; the close waits at the broker: {held}" if held else ""
+    )
 
 
 def _hold(case: Case) -> Said:
@@ -273,6 +282,10 @@ def _take_profit_lost(case: Case) -> Said:
 
 
 def _close_waits(case: Case) -> Said:
+    opens_at = case.moment.opens_at
+    if opens_at is not None and awaits_market(case.trade, case.moment):
+        until = f"{opens_at:%Y-%m-%d %H:%M} UTC, when its market opens"
+        return f"the close of {case.trade.symbol} waits until {until}; its exits stay at the broker until then"
     since, what = _waits(case.trade, case.moment.waiting_since)
     if since is None:
         return None

@@ -65,6 +65,14 @@ class PriceStep:
 
 
 @dataclass(frozen=True, slots=True)
+class Session:
+    """A time in which a market trades, from `opens` up to `closes`; aware UTC."""
+
+    opens: datetime
+    closes: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Contract:
     """A qualified contract: exactly one thing at the broker."""
 
@@ -78,6 +86,17 @@ class Contract:
     price_steps: tuple[PriceStep, ...] = (PriceStep(Decimal(0), Decimal("0.01")),)
     size_step: Decimal = Decimal(1)
     description: str = ""
+    sessions: tuple[Session, ...] = ()  # when a close can fill, for the next days; () where the broker does not tell
+
+    def opens_at(self, now: datetime) -> datetime | None:
+        """Return when the market opens; None where it is open now, or where its hours are not known for now."""
+        if any(session.opens <= now < session.closes for session in self.sessions):
+            return None
+        return min((session.opens for session in self.sessions if session.opens > now), default=None)
+
+    def hours_are_over(self, now: datetime) -> bool:
+        """True if the hours that were told are all in the past, so that they have to be asked for again."""
+        return bool(self.sessions) and all(session.closes <= now for session in self.sessions)
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,7 +116,27 @@ def _cancel_loose(trade: Trade, moment: Moment, why: str) -> Step | None:
 
 
 def _when_cancelling(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
-    return _cancel_one(trade, moment, trade.close_cause or "the trade is being closed")
+    """Clear the way for the close; where the market is known to be closed, only when it opens.
+
+    Until then the entry is cancelled, and the exits are kept in order as those of an open trade. One that cannot be
+    is alarmed and nothing more: the close is asked for already.
+    """
+    cause = trade.close_cause or "the trade is being closed"
+    if not awaits_market(trade, moment):
+        return _cancel_one(trade, moment, cause)
+    if trade.entry is not None and trade.entry.is_live:
+        return Cancel(trade.entry, cause) if _may_ask(trade.entry, moment) else None
+    step = _when_open(trade, moment, policy)
+    return Unprotected(step.why) if isinstance(step, Unprotected) else step
+
+
+def awaits_market(trade: Trade, moment: Moment) -> bool:
+    """True if a close waits for its market to open, or to be told when it does, while exits of the trade stand."""
+    if trade.state is not State.CANCELLING or trade.held <= 0:
+        return False
+    if not any(o.is_live and o.cancel_asked_at is None for o in trade.legs(*EXITS)):
+        return False
+    return moment.awaits_hours or (moment.opens_at is not None and not moment.reached(moment.opens_at))
 
 
 def _cancel_one(trade: Trade, moment: Moment, why: str) -> Step | None:

@@ -103,6 +103,8 @@ class Orders:
         waits = trade.state is State.CLOSING and not trade.live
         moment.waiting_since = self._since(self._waiting, trade.id, now if waits else None)
         moment.less_since = self._shows_less_since(trade, moment)
+        if trade.state is State.CANCELLING:
+            moment.awaits_hours, moment.opens_at = self._sight.awaits_hours(trade), self._sight.opens_at(trade)
         return moment
 
     def _shows_less_since(self, trade: Trade, moment: Moment) -> datetime | None:

@@ -93,8 +93,15 @@ class Owner:
             raise CommandRefused(
                 f"the trade in {trade.symbol} cannot be closed by this button: it is {trade.state.value}"
             )
-        self._life.move(replace(trade, close_cause=CloseCause.OWNER), Event.CLOSE)
-        return f"the {trade.side.value} trade in {trade.symbol} is being closed; {_TOLD_LATER}"
+        trade = self._life.move(replace(trade, close_cause=CloseCause.OWNER), Event.CLOSE)
+        return f"the {trade.side.value} trade in {trade.symbol} is being closed{self._when(trade)}; {_TOLD_LATER}"
+
+    def _when(self, trade: Trade) -> str:
+        """Return in words until when a close waits for its market to open, "" where it does not."""
+        opens_at = self._sight.opens_at(trade)
+        if opens_at is None or not trade.live_exits:
+            return ""
+        return f" when its market opens ({opens_at:%Y-%m-%d %H:%M} UTC); its exits stay until then"
 
     def _reset(self, command: Command) -> str:
         symbol = command.symbol or ""
@@ -128,7 +135,9 @@ class Owner:
             self._life.move(replace(new, close_cause=CloseCause.OWNER), Event.CLOSE)
             return f"{trade.symbol} flipped to {decimal_text(turned)}; that is being closed at market; {_TOLD_LATER}"
         trade, held = self._match(trade, snapshot)
-        self._life.move(replace(trade, hold_reason=None, close_cause=CloseCause.OWNER), Event.FLATTEN)
+        trade = self._life.move(replace(trade, hold_reason=None, close_cause=CloseCause.OWNER), Event.FLATTEN)
+        if held and (when := self._when(trade)):
+            return f"{trade.symbol}: {decimal_text(held)} is closed at market{when}; {_TOLD_LATER}"
         if not held:
             return (
                 f"{trade.symbol}: the account holds none of the trade; orders of it that still work are being cancelled"

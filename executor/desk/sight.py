@@ -15,6 +15,7 @@ from executor.desk.gate import Gate
 
 COUNTED = timedelta(seconds=2)  # a snapshot so long after an execution counts it
 READ_LATELY = timedelta(seconds=15)  # the owner's word is carried out on what was read so short ago
+HOURS_TOLD = timedelta(minutes=10)  # so long the answer counts that no hours are told for now
 PRICE_TOLD = timedelta(seconds=5)  # so long the answer counts that there is no price
 LATE_POSITION = timedelta(seconds=5)  # how long a position report may lag behind our own execution
 
@@ -30,6 +31,7 @@ class Sight:
         self._positions: dict[int, Position] = {}  # conId → what the account shows
         self._by_id: dict[int, Contract] = {}
         self._priceless: dict[str, datetime] = {}  # symbol → when TWS was last asked about it
+        self._hours_told: dict[int, datetime] = {}  # conId → when TWS was last asked for its hours
         self._asked: set[tuple[str, int]] = set()  # questions: a symbol, and the conId where it is that one
         self._filled_at: dict[int, datetime] = {}  # conId → our last execution
         self._moved: dict[int, tuple[datetime, Decimal]] = {}  # conId → when its position last moved, and by how much
@@ -202,13 +204,32 @@ class Sight:
                 self._ask(trade.symbol, trade.con_id)
         return self._by_id.get(trade.con_id)
 
+    def opens_at(self, trade: Trade) -> datetime | None:
+        """Return when a trade's market opens; None where it is open, or where its hours are not known for now."""
+        contract = self._by_id.get(trade.con_id)
+        return contract.opens_at(self._clock.now()) if contract else None
+
+    def awaits_hours(self, trade: Trade) -> bool:
+        """True while TWS is being asked for a trade's contract, or for its hours where those that it told are over."""
+        contract, now = self.contract_of(trade), self._clock.now()
+        if contract is None:
+            return trade.con_id not in self.unnamed
+        told = self._hours_told.get(trade.con_id)
+        if not contract.hours_are_over(now) or (told is not None and abs(now - told) < HOURS_TOLD):
+            return False
+        self._ask(trade.symbol, trade.con_id)
+        return (trade.symbol, trade.con_id) in self._asked
+
     def named(self, symbol: str, answer: Contract | str, con_id: int) -> None:
         """Take in the answer to a question; see `ports.Listener.on_contract`."""
         if isinstance(answer, Contract):
             self._by_id[answer.con_id] = answer
             self.unnamed.pop(answer.con_id, None)
-        elif con_id:
+        elif con_id and con_id not in self._by_id:
             self.unnamed[con_id] = answer  # not asked again on this connection
+        if con_id in self._by_id:
+            self._hours_told[con_id] = self._clock.now()
+            self._asked.discard((symbol, con_id))
         if con_id == 0:
             self._asked.discard((symbol, con_id))
             self._priceless[symbol] = self._clock.now()

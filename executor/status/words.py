@@ -71,7 +71,7 @@ STATES = {
     "sending": "sent, not confirmed",
     "working": "entry working",
     "open": "open",
-    "cancelling": "cancelling its orders",
+    "cancelling": "to be closed, its orders first",
     "closing": "closing",
     "hold": "on hold",
     "closed": "closed",

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from common.signals import Side
 from executor.core.contracts import canonical_of
-from executor.core.ports import Fill, OrderReport, Position, Status
+from executor.core.ports import Fill, OrderReport, Position, Session, Status
 
 _UNSET_INTEGER = 2**31 - 1
 _HUGE = Decimal("1e300")
@@ -172,6 +172,11 @@ def symbol_of(contract: Any) -> str:
     return canonical_of(contract.secType, contract.symbol, contract.currency, contract.localSymbol)
 
 
+_CLOCK = r"(?:[01]\d|2[0-3])[0-5]\d|2400"
+# 20260413:0930-20260413:1600 without its first date, or 0930-1600
+_SPAN = re.compile(rf"(?P<begin>{_CLOCK})-(?:(?P<day>\d{{8}}):)?(?P<end>{_CLOCK})", re.ASCII)
+# Old versions of TWS mean a zone with summer time by these; the zone data does not.
+_NO_SUMMER = ("EST", "MST", "HST")
 _TIME = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)([ -]+)(\d\d):(\d\d):(\d\d)(?:\.\d+)?(?: +(\S.*))?", re.ASCII)
 
 
@@ -206,6 +211,44 @@ def _zone(name: str, tws: tzinfo) -> tzinfo:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         return tws  # an abbreviation in TWS's own language
+
+
+def sessions(hours: str, zone: str) -> tuple[Session, ...]:
+    """Return the hours of a contract's details, in their order; none where any of them, or the zone, cannot be read.
+
+    Each day is `20260413:0930-20260413:1600`, in older versions `20260413:0930-1200,1300-1600`, or `20260413:CLOSED`.
+    Source: IBKR, ContractDetails.LiquidHours, and recorded details.
+
+    >>> for session in sessions("20260413:0930-20260413:1600;20260414:CLOSED", "US/Eastern"):
+    ...     print(session.opens, session.closes)
+    2026-04-13 13:30:00+00:00 2026-04-13 20:00:00+00:00
+    >>> sessions("20260413:0930-noon", "US/Eastern"), sessions("20260413:0930-20260413:1600", "")
+    ((), ())
+    """
+    try:
+        where = ZoneInfo("" if zone in _NO_SUMMER else zone)
+        days = [day.strip().partition(":") for day in hours.split(";") if day.strip()]
+        spans = [_span(day, each, where) for day, _, rest in days if rest != "CLOSED" for each in rest.split(",")]
+    except (ZoneInfoNotFoundError, ValueError, OSError, OverflowError):
+        return ()
+    return tuple(spans) if all(span.opens < span.closes for span in spans) else ()
+
+
+def _span(day: str, text: str, zone: tzinfo) -> Session:
+    """Return one span of a day; one without dates that ends before it begins began the evening before."""
+    found = _SPAN.fullmatch(text)
+    if not found or len(day) != len("20260413"):
+        raise ValueError(f"not a span of hours: {text!r}")
+    begins, ends = _at(day, found["begin"], zone), _at(found["day"] or day, found["end"], zone)
+    if found["day"] is None and ends <= begins:
+        begins -= timedelta(days=1)
+    return Session(begins.astimezone(UTC), ends.astimezone(UTC))
+
+
+def _at(day: str, clock: str, zone: tzinfo) -> datetime:
+    """Return a time of a day; 2400 is one."""
+    midnight = datetime.strptime(day, "%Y%m%d").replace(tzinfo=zone)
+    return midnight + timedelta(hours=int(clock[:2]), minutes=int(clock[2:]))
 
 
 def tws_zone(handshake: str, utc: datetime) -> tzinfo | None:

@@ -28,6 +28,8 @@ _FIRST_PRICE_SECONDS = 1.0
 MOST_LINES = 60
 _CHOICES = 5
 _Question = tuple[str, int]  # a symbol; the contract that must be its, 0 for the one it means
+# Whose orders go out for all hours in which the exchange trades; those of others wait for its liquid hours.
+_ALL_HOURS = ("FUT",)
 _WHOLE_UNITS = ("STK", "CASH", "FUT", "CFD")  # shares, units of the base currency, contracts
 
 
@@ -129,10 +131,10 @@ class Lookup:
             self._tws.listener.on_contract(symbol, answer, con_id)
 
     async def _contract(self, question: _Question) -> Contract | str:
-        if question in self._known:
+        symbol, con_id = question
+        if question in self._known and not con_id:
             await self._price_anew(self._known[question])
             return self._known[question]
-        symbol, con_id = question
         try:
             spec = self._spec(symbol, con_id)
             found = await self._details(spec)
@@ -145,9 +147,15 @@ class Lookup:
         if len(found) != 1:
             return f'{symbol} is ambiguous: {_choices(found)}. Name one in executor.toml: [contracts."{symbol}"]'
         contract = await self._made(spec, found[0])
-        self._known[question] = contract
-        await self._first_price_of(contract)
+        self._know(question, contract)
+        await self._price_anew(contract)
         return contract
+
+    def _know(self, question: _Question, contract: Contract) -> None:
+        """Keep a contract, and the hours that were told with it for all its names."""
+        same = {q: known for q, known in self._known.items() if known.con_id == contract.con_id}
+        self._known |= {q: replace(known, sessions=contract.sessions) for q, known in same.items()}
+        self._known[question] = contract
 
     async def _details(self, spec: ContractSpec) -> list[Any]:
         """Return what TWS knows; a contract named by its number is asked for by that alone where the rest contradicts it."""
@@ -193,6 +201,7 @@ class Lookup:
             price_steps=await self._steps(details, spec.exchange),
             size_step=_size_step(named.secType, details),
             description=details.longName or named.localSymbol,
+            sessions=decode.sessions(_hours(details), details.timeZoneId),
         )
 
     async def _steps(self, details: Any, exchange: str) -> tuple[PriceStep, ...]:
@@ -263,6 +272,11 @@ def _exchange(spec: ContractSpec, details: Any) -> str:
     """Return where a contract is ordered: routed by IBKR where that was asked for and is possible, else at its exchange."""
     routed = spec.exchange == "SMART" and "SMART" in details.validExchanges.split(",")
     return "SMART" if routed else str(details.contract.exchange)
+
+
+def _hours(details: Any) -> str:
+    """Return when a close can fill, as TWS writes it: a future's in all hours of trading, others' in the regular ones."""
+    return str(details.tradingHours if details.contract.secType in _ALL_HOURS else details.liquidHours)
 
 
 def _by_number(symbol: str, con_id: int) -> ContractSpec:

@@ -27,6 +27,7 @@ def said(sec_type: str = "FUT", exchange: str = "CME", **changes: Any) -> Simple
         conId=5, symbol="ES", secType=sec_type, currency="USD", exchange=exchange, multiplier="50", localSymbol="ESZ6"
     )
     known = {"contract": contract, "marketRuleIds": "67", "validExchanges": exchange, "minTick": 0.25, "longName": "E"}
+    known |= {"tradingHours": "", "liquidHours": "", "timeZoneId": ""}
     return SimpleNamespace(**{**known, "sizeIncrement": 1, **changes})
 
 
@@ -127,3 +128,39 @@ def test_future_configured_by_its_number_alone_is_ordered_on_its_exchange() -> N
 def test_share_that_can_be_routed_is_ordered_on_smart() -> None:
     heard = answers(Asked(said("STK", "NASDAQ", validExchanges="SMART,NASDAQ")), {}, ("AAPL", 0))
     assert isinstance(heard["AAPL"], Contract) and heard["AAPL"].exchange == "SMART"
+
+
+@pytest.mark.parametrize(("sec_type", "opens"), [("FUT", "22:00"), ("STK", "14:30"), ("CASH", "14:30")])
+def test_hours_are_those_in_which_a_close_can_fill(sec_type: str, opens: str) -> None:
+    """A future's orders go out for all hours of trading, others' wait for the liquid ones."""
+    liquid, trading = "20261123:0930-20261123:1600", "20261122:1700-20261123:1600"
+    hours = {"liquidHours": liquid, "tradingHours": trading, "timeZoneId": "US/Eastern"}
+    answer = answers(Asked(said(sec_type, **hours)), {"ES": ES}, ("ES", 0))["ES"]
+    assert isinstance(answer, Contract) and [f"{s.opens:%H:%M}" for s in answer.sessions] == [opens]
+
+
+class NextDay(Asked):
+    """Tells other hours each time that it is asked."""
+
+    times = 0
+
+    async def details(self, spec: ContractSpec) -> list[SimpleNamespace]:
+        self.times += 1
+        day = f"202611{22 + self.times}"
+        return [said(tradingHours=f"{day}:0930-{day}:1600", timeZoneId="UTC")]
+
+
+def test_hours_are_asked_for_anew_under_the_contracts_number_and_known_under_its_names() -> None:
+    tws = NextDay(said())
+
+    async def ask() -> list[list[int]]:
+        lookup = Lookup(tws, Prices(SystemClock()), {"ES": ES})  # type: ignore[arg-type]
+        for question in (("ES", 0), ("ES", 5), ("ES", 5), ("ES", 0)):
+            tws.heard.clear()
+            lookup.ask(*question)
+            await until(lambda: tws.heard)
+        return [[s.opens.day for s in known.sessions] for known in lookup.known()]
+
+    assert asyncio.run(ask()) == [[25], [25]] and tws.times == 3
+    answer = tws.heard["ES"]
+    assert isinstance(answer, Contract) and answer.sessions[0].opens.day == 25
