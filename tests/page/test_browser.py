@@ -122,6 +122,24 @@ def test_page_says_when_it_lost_the_executor_and_when_it_is_back(reader, busy):
     assert not reader.driver.title.startswith("LOST")
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_title_comes_back_after_a_break_in_which_nothing_changed(reader, times):
+    """The page is told that its version is still the newest, and nothing is rendered anew."""
+    reader.open()
+    assert reader.sees("Open trades")
+    cdp, title = reader.driver.execute_cdp_cmd, reader.driver.title
+    quiet = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    cdp("Network.enable", {})
+    for _ in range(times):
+        cdp("Network.emulateNetworkConditions", {"offline": True, **quiet})
+        reader.js("const now = Date.now; Date.now = () => now() + 5000")
+        assert reader.eventually(lambda: reader.driver.title == f"LOST · {title}", seconds=50)
+        cdp("Network.emulateNetworkConditions", {"offline": False, **quiet})
+        assert reader.eventually(lambda: not reader.find("#lost").is_displayed(), seconds=50)
+        assert reader.driver.title == title
+        assert reader.js("return document.documentElement.classList.contains('lost')") is False
+
+
 def test_close_asks_first_then_acts(reader, busy):
     reader.open()
     reader.find("#close-4").click()

@@ -6,6 +6,7 @@
 
 (() => {
   const ASK_MS = 1000, ASK_HIDDEN_MS = 15000, PATIENCE_MS = 4000, LOST_MS = 5000, TOAST_MS = 7000, FAILED_MS = 20000, NEW_MS = 2500;
+  const LOST_TITLE = "LOST · ";
   const byId = (id) => document.getElementById(id);
   const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
   const day = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
@@ -96,6 +97,7 @@
       lost.hidden = true;
       lost.textContent = "";
       document.documentElement.classList.remove("lost");
+      if (document.title.startsWith(LOST_TITLE)) document.title = document.title.slice(LOST_TITLE.length);
     }
   }
 
@@ -106,7 +108,7 @@
       "It keeps retrying; if this persists, check that the executor is running.";
     lost.hidden = false;
     document.documentElement.classList.add("lost");
-    document.title = "LOST · " + document.title.replace(/^LOST · /, "");
+    document.title = LOST_TITLE + document.title;
   }
 
   /* buttons: asked, then sent, then said */
