@@ -52,6 +52,7 @@ class AlarmKind(StrEnum):
     REFUSED_ALERT = "refused alert"
     USED_ID = "used id"
     BROKER_BLIND = "broker blind"
+    MARKET_DATA = "market data"
     SECOND_EXECUTOR = "second executor"
     RELAY = "relay"
     CLOCK = "clock"
@@ -156,6 +157,9 @@ CONDITIONS: Mapping[AlarmKind, Condition] = {
     AlarmKind.BROKER_BLIND: Condition(
         _PAGE, "a position is held, and there has been no complete view of TWS for 60 s",
         "everything has been read again", "TWS is visible again, and everything has been read"),
+    AlarmKind.MARKET_DATA: Condition(
+        _WARN, "TWS has no market data line left (code 101), so the prices of some contracts are given up",
+        "after an hour", "reported for an hour", _HOUR),
     AlarmKind.SECOND_EXECUTOR: Condition(
         _PAGE,
         "another executor polls the same relay, which refuses the later one; or this one is the later one",

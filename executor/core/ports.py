@@ -254,6 +254,10 @@ class Listener(Protocol):
         """The answer to `request_contract`: the contract, or in words why there is none, with the choices."""
         ...
 
+    def on_no_line(self, text: str) -> None:
+        """The broker has no market data line left for a subscription, in its words."""
+        ...
+
 
 class Broker(Protocol):
     """What the trading core asks of a broker. All calls run on the event loop that owns the connection."""

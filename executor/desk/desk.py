@@ -19,6 +19,7 @@ from common.errors import IllegalTransition, JournalError, JournalMisuse
 from common.logs import get_logger
 from common.signals import Envelope
 from executor.core.commands import Command, CommandRefused
+from executor.core.conditions import AlarmKind
 from executor.core.outcomes import StopCause
 from executor.core.policy import Policy
 from executor.core.ports import Broker, Connectivity, Contract, Fill, OrderReport, Position, Refusal, Snapshot
@@ -44,6 +45,11 @@ MAX_TURNS = 200  # more turns than this without an end is a bug of ours
 # Contracts that signals meant lately are asked for at the start: how lately, and how many at the most, since each
 # takes one of IBKR's market data lines (100 by default).
 _ASKED_AHEAD, _MOST_AHEAD = timedelta(days=30), 50
+_NO_LINE = (
+    "TWS has no market data line left ({}): this program gives up the prices of the contracts that it was asked about "
+    "longest ago, and an entry with exits is refused where no price can be had. Close quotes in TWS and in other programs "
+    "that use this login, or order more lines from IBKR"
+)
 
 
 def _guarded(method: Callable[..., None]) -> Callable[..., None]:
@@ -275,6 +281,10 @@ class Desk:
         self.agenda.symbols.add(symbol)
         self._touch(answer.con_id if isinstance(answer, Contract) else con_id)
         self.advance()
+
+    @_guarded
+    def on_no_line(self, text: str) -> None:
+        self.alarms.state(AlarmKind.MARKET_DATA, _NO_LINE.format(text))
 
     @_guarded
     def reconciled(self, snapshot: Snapshot) -> None:

@@ -343,6 +343,7 @@ class Wire:
         elif code == _TOO_MANY_TICKERS:
             self._given_up.append(request_id)
             self.on_too_many(self._tickers.pop(request_id))
+            self._tell("on_no_line", text)
 
     def _connectivity(self, code: int, text: str) -> None:
         self.link_lost = text if _CONNECTIVITY[code] is Connectivity.LOST else ""
