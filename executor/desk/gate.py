@@ -54,8 +54,8 @@ class Gate:
 
     @property
     def why_not(self) -> str:
-        """Why nothing is sent now, in words."""
-        return next(iter(self._stops.values()), self.mode_text)
+        """Why nothing is sent now, in words; what stops entries only is no reason for that."""
+        return next((text for cause, text in self._stops.items() if not cause.entries_only), self.mode_text)
 
     def why(self, cause: StopCause) -> str | None:
         """Return why sending is forbidden for one cause, None where it is not."""

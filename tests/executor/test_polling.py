@@ -268,6 +268,15 @@ def test_poll_during_which_this_computer_slept_compares_nothing(desk: Desktop, m
     assert desk.house.outcome("S1")[0] == "entered" and waits == [20.0, 0.0], "no entry waits for a long poll"
 
 
+def test_close_that_waits_for_tws_names_tws(desk: Desktop) -> None:
+    """The relay was in close-only mode: that was named as the reason why a close waited."""
+    desk.turn(delivery("A1"))
+    desk.turn(mode="close-only")
+    desk.house.desk.disconnected("TWS is away")
+    close = desk.house.signal("close")
+    assert desk.house.outcome(close) == (None, "waiting: TWS is away")
+
+
 def test_close_does_not_wait_for_the_clock(desk: Desktop) -> None:
     desk.turn(delivery("A1"))
     desk.house.desk.clock_doubted("this computer's clock was set back by 3600 s")
