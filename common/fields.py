@@ -162,5 +162,5 @@ def _unknown(fields: Mapping[str, object], allowed: set[str], where: str = "") -
     words = f"is not a field{where}; allowed: action, {', '.join(sorted(allowed - {'secret'}))}" if unknown else ""
     problems = [Problem(name[:40], words) for name in unknown[:MOST_UNKNOWN]]
     if len(unknown) > MOST_UNKNOWN:
-        problems.append(Problem("", f"{len(unknown) - MOST_UNKNOWN} more names are no fields either"))
+        problems.append(Problem("", f"{len(unknown) - MOST_UNKNOWN} more names are not fields either"))
     return problems

@@ -104,7 +104,7 @@ CONDITIONS: Mapping[AlarmKind, Condition] = {
         _WARN, "TWS keeps an exit for the day only, although it was sent as GTC (its presets can do that)",
         "no exit expires with the day", "no exit expires with the day"),
     AlarmKind.SIZE_DIFFERS: Condition(
-        _PAGE, "a strategy says that it holds another size than the trade on its side: sizes are not followed",
+        _PAGE, "a strategy's size differs from the trade's on its side: the executor does not follow sizes",
         "both agree, or the trade is over", "the trade has the strategy's size, or is over"),
     AlarmKind.STRATEGY_DIFFERS: Condition(
         _WARN, "a strategy changes a position that this account does not hold: nothing is entered",
@@ -145,10 +145,10 @@ CONDITIONS: Mapping[AlarmKind, Condition] = {
         "alarm",
         "after an hour", "reported for an hour", _HOUR),
     AlarmKind.REFUSED_EXIT: Condition(
-        _PAGE, "the relay refused an alert with a right credential that looks like an exit: check the position",
+        _PAGE, "the relay refused an alert with a valid credential that looks like an exit: check the position",
         "after an hour", "reported for an hour", _HOUR),
     AlarmKind.REFUSED_ALERT: Condition(
-        _WARN, "the relay refused an alert with a right credential",
+        _WARN, "the relay refused an alert with a valid credential",
         "after an hour", "reported for an hour", _HOUR),
     AlarmKind.USED_ID: Condition(
         _WARN, "an exit came with the id of another signal, and was carried out; or an alert was taken for a resend of one "
@@ -335,7 +335,7 @@ def _size_differs(case: Case) -> Said:
         return ""
     return (
         f"{trade.symbol}: the strategy holds {decimal_text(trade.strategy_size)}, this trade {decimal_text(trade.held)}: "
-        "sizes are not followed. Adjust it in TWS, or close it"
+        "the executor does not follow sizes. Adjust it in TWS, or close it"
     )
 
 

@@ -144,7 +144,8 @@ def _same_side(signal: Signal, view: View, trade: Trade) -> Done:
         return Done(Outcome.NOTHING, f"{open_already}, of the strategy's size", strategy_size=signal.quantity)
     return Done(
         Outcome.IGNORED,
-        f"the strategy holds {signal.position} {signal.symbol} now, this trade {decimal_text(held)}: sizes are not followed",
+        f"the strategy holds {signal.position} {signal.symbol} now, this trade {decimal_text(held)}: "
+        "the executor does not follow sizes",
         strategy_size=signal.quantity,
     )
 

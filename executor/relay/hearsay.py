@@ -70,9 +70,7 @@ class Hearsay:
             text = (
                 f"the relay reports too much: {self._withheld} more reports are counted here and not shown one by one"
             )
-            self._alarms.state(
-                AlarmKind.MANY_REPORTS, f"{text}; check the relay, and what has signed in to its machine"
-            )
+            self._alarms.state(AlarmKind.MANY_REPORTS, f"{text}; check the relay, and who has access to its machine")
             self._told_withheld = self._withheld
 
     def _of_forgeries(self) -> str:

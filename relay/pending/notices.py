@@ -33,7 +33,7 @@ def came_again(new: NewSignal) -> Notice:
 
 
 def refused(symbol: str, reason: str, body: str, is_exit: bool, now: datetime) -> Notice:
-    """An alert with a right credential was refused: its sender may be a program that nobody watches."""
+    """An alert with a valid credential was refused: its sender may be a program that nobody watches."""
     what = "AN EXIT" if is_exit else "An alert"
     then = " Check the position: it may have to be closed by hand." if is_exit else ""
     text = f"{what} was refused by the relay: {_short(reason, 150)}.{then} It was: {_short(body, 120)}"

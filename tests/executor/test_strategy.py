@@ -86,7 +86,7 @@ def test_a_strategy_that_grows_and_shrinks_is_never_ignored_without_a_word(house
     outcome, reason = house.outcome(house.strategy("long 150", "long 100"))
     assert (
         outcome == "ignored"
-        and reason == "the strategy holds long 150 EURUSD now, this trade 100: sizes are not followed"
+        and reason == "the strategy holds long 150 EURUSD now, this trade 100: the executor does not follow sizes"
     )
     assert house.alarms() == ["size differs"] and "holds 150, this trade 100" in text_of(house, "size differs")
     assert house.outcome(house.strategy("long 50", "long 150"))[0] == "ignored"

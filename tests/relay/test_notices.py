@@ -36,7 +36,7 @@ EXITS = {
     "a reversal with a bad stop": {**REVERSED, "sl": "NaN"},
     "a reduction without a symbol": {**REDUCED, "symbol": 5},
     "a reduction whose size cannot be read": {**REDUCED, "market_position_size": "half"},
-    "a comma too many": b'{"action":"close","symbol":"EURUSD",}',
+    "a trailing comma": b'{"action":"close","symbol":"EURUSD",}',
     "curly quotes": "{“action”: “close”, “symbol”: “EURUSD”}".encode(),
     "no end": b'{"action":"close","symbol":"EURUSD"',
     "a list": [{"action": "close", "symbol": "EURUSD"}],
