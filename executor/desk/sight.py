@@ -34,7 +34,7 @@ class Sight:
         self._hours_told: dict[int, datetime] = {}  # conId → when TWS was last asked for its hours
         self._asked: set[tuple[str, int]] = set()  # questions: a symbol, and the conId where it is that one
         self._filled_at: dict[int, datetime] = {}  # conId → our last execution
-        self._moved: dict[int, tuple[datetime, Decimal]] = {}  # conId → when its position last moved, and by how much
+        self._moved: dict[int, datetime] = {}  # conId → when its position last moved
         self._told: set[int] = set()  # contracts whose position TWS has shown on this connection
         self._behind: dict[int, Decimal] = {}  # conId → our executions that its position has not followed
         self._ahead: dict[
@@ -86,32 +86,30 @@ class Sight:
     def moved(self, position: Position) -> None:
         """Take in a position report."""
         self._told.add(position.con_id)
-        self._follow(position.con_id, position.quantity - self.shown(position.con_id))
         if by := position.quantity - self.shown(position.con_id):
-            self._moved[position.con_id] = self._clock.now(), by
+            self._moved[position.con_id] = self._clock.now()
+            self._follow(position.con_id, by)
         self._positions[position.con_id] = position
         self._uncounted.pop(position.con_id, None)
 
     def filled(self, fill: Fill) -> None:
         """Note an execution: until TWS reports the position after it, the position does not count it."""
         now = self._filled_at[fill.con_id] = self._clock.now()
-        moved_at, by = self._moved.pop(fill.con_id, (None, ZERO))
-        came_first = moved_at is not None and by == fill.signed and now - moved_at <= COUNTED
         if self._book.knows(fill.exec_root):
             return
-        was_ahead = self._was_ahead(fill)
-        if not came_first:
+        ahead = self._ahead_of(fill, now)
+        if ahead != fill.signed:
             self._uncounted[fill.con_id] = now
-            if not was_ahead and fill.order_ref:
-                self._behind[fill.con_id] = self._behind.get(fill.con_id, ZERO) + fill.signed
+        if ahead:
+            self._ahead[fill.con_id] = now, ahead - fill.signed
+        elif fill.order_ref:
+            self._behind[fill.con_id] = self._behind.get(fill.con_id, ZERO) + fill.signed
 
-    def _was_ahead(self, fill: Fill) -> bool:
-        """True if the position counted an execution before it was told: one report may count several of them."""
-        at, ahead = self._ahead.get(fill.con_id, (None, ZERO))
-        if at is None or self._clock.now() - at > COUNTED or fill.signed * ahead <= 0 or abs(fill.signed) > abs(ahead):
-            return False
-        self._ahead[fill.con_id] = at, ahead - fill.signed
-        return True
+    def _ahead_of(self, fill: Fill, now: datetime) -> Decimal:
+        """Return by how much the position moved before an execution that it counts was told; it may count several."""
+        at, ahead = self._ahead.get(fill.con_id, (now, ZERO))
+        counts = fill.signed * ahead > 0 and abs(fill.signed) <= abs(ahead) and now - at <= COUNTED
+        return ahead if counts else ZERO
 
     def _follow(self, con_id: int, by: Decimal) -> None:
         """A position moved by so much: it follows our executions, or is ahead of them, or it is something else."""
@@ -159,9 +157,8 @@ class Sight:
         if self.last is None or not self.is_counted(con_id):
             return False
         begun = self.last.begun_at or self.last.taken_at
-        moved_at, _ = self._moved.get(con_id, (None, ZERO))
         over = (o.done_at for trade in self._book.in_contract(con_id) for o in trade.orders)
-        changes = [at for at in (*over, moved_at, self._filled_at.get(con_id)) if at is not None]
+        changes = [at for at in (*over, self._moved.get(con_id), self._filled_at.get(con_id)) if at is not None]
         return abs(self._clock.now() - begun) <= READ_LATELY and all(at <= begun for at in changes)
 
     def counts_late(self) -> bool:

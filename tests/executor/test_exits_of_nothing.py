@@ -160,3 +160,24 @@ def test_exits_of_a_position_that_is_told_late_stay(house: House, held: bool, mo
     move(EURUSD, Decimal(-10000))
     house.pass_time(15)
     assert house.working() == {}, "gone now, after it was told"
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["open", "on hold"])
+def test_exits_of_a_reversal_whose_position_is_told_late_stay(
+    house: House, held: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The report that counted the close was taken for one of the entry, and its stop was cancelled after 2 s."""
+    move = house.broker._move
+    monkeypatch.setattr(house.broker, "_move", lambda *_: None)
+    house.signal("open", side="sell", size="10000", tp="1.17", sl="1.21")
+    assert house.working() == {}, "the entry waits for the position after the close"
+    move(EURUSD, Decimal(-10000))
+    if held:
+        house.desk.life.hold(house.desk.book.trade(2), "a doubt")
+    for _ in range(12):
+        house.pass_time(1)
+        house.connect()
+        assert house.working() == EXITS
+    move(EURUSD, Decimal(-10000))
+    house.pass_time(10)
+    assert house.working() == EXITS and house.broker.quantity[EURUSD.con_id] == -10000
