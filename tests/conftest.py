@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-import hypothesis
 import pytest
 from hypothesis import settings
 
@@ -20,12 +19,10 @@ from tests.canary import (  # noqa: F401 what pytest looks for in this file
 )
 
 T = TypeVar("T")
-settings.register_profile("tests", deadline=None)  # of 200 ms for an example: a busy machine misses it
-settings.load_profile("tests")
 
 # An example that takes long says something about the machine, and nothing about the law.
-hypothesis.settings.register_profile("whatever the machine does", deadline=None)
-hypothesis.settings.load_profile("whatever the machine does")
+settings.register_profile("whatever the machine does", deadline=None)
+settings.load_profile("whatever the machine does")
 
 
 LONG = {"test_crash.py", "test_ib_async.py"}  # single tests of ten seconds: nobody is to wait for one at the end
