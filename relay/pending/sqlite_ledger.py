@@ -107,8 +107,9 @@ class Ledger:
         Raises:
             AnotherConsumer: The queue is another consumer's.
         """
-        found, due = self._lease_as(rules.delivered_as(self.mode(), consumer), limit, seconds, now, consumer)
-        return Lent.of(self.mode(), found), due
+        mode = self.mode()
+        found, due = self._lease_as(rules.delivered_as(mode, consumer), limit, seconds, now, consumer)
+        return Lent.of(mode, found), due
 
     def _lease_as(
         self, mode: Mode, limit: int, seconds: float, now: datetime, consumer: Consumer | None
