@@ -254,6 +254,10 @@ class Listener(Protocol):
         """The answer to `request_contract`: the contract, or in words why there is none, with the choices."""
         ...
 
+    def on_unpaced(self) -> None:
+        """What is sent leaves at once again; see `Broker.is_paced`, which is false by now."""
+        ...
+
     def on_no_line(self, text: str) -> None:
         """The broker has no market data line left for a subscription, in its words."""
         ...

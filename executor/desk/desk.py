@@ -283,6 +283,11 @@ class Desk:
         self.advance()
 
     @_guarded
+    def on_unpaced(self) -> None:
+        self.agenda.symbols.update(self.book.waiting_symbols)
+        self.advance()
+
+    @_guarded
     def on_no_line(self, text: str) -> None:
         self.alarms.state(AlarmKind.MARKET_DATA, _NO_LINE.format(text))
 

@@ -106,7 +106,7 @@ class Tws:
         self._wire: Wire | None = None
         self._account = ""
         self._account_known = False
-        self._paced = False
+        self._throttled = self._paced = False  # what the library does, and what the listener was told of it
         self.listener: Listener | None = None
         _quiet_library()
 
@@ -144,7 +144,7 @@ class Tws:
         self._client = client = library.client.Client(wire)
         client.decoder = _Decoder(wire)
         client.MaxRequests, client.RequestsInterval = _PACE
-        self._paced = False
+        self._throttled = self._paced = False
         client.throttleStart += lambda: self._set_paced(client, True)
         client.throttleEnd += lambda: self._set_paced(client, False)
         greeting = Greeting(client.conn)
@@ -288,8 +288,20 @@ class Tws:
         return self._clock.now().astimezone(self._wire.zone).date().isoformat() if self._wire else ""
 
     def _set_paced(self, client: Any, paced: bool) -> None:
-        if client is self._client:
-            self._paced = paced
+        if client is not self._client:
+            return
+        self._throttled = paced
+        if paced:
+            self._paced = True
+        else:  # said in the midst of sending: whoever sends more because of it must not begin there
+            asyncio.get_running_loop().call_soon(self._tell_unpaced, client)
+
+    def _tell_unpaced(self, client: Any) -> None:
+        if client is not self._client or self._throttled or not self._paced:
+            return
+        self._paced = False
+        if self.connected and self._wire and self._wire.listener:
+            self._wire.listener.on_unpaced()
 
     @contextmanager
     def together(self) -> Iterator[None]:

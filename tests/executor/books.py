@@ -39,8 +39,6 @@ def check_at_rest(desk: Desk) -> None:
     """Nothing is left to do that nobody woke: worked on again, every trade and every signal stays as it is."""
     if not desk.can_send or desk.agenda.has_work or desk._broker.is_paced or desk.gate.resends:
         return  # what TWS is sent in its own time is looked at twice a second
-    if any("messages are queued" in (row.reason or "") for row in desk.book.undone()):
-        return  # nor does a message tell that TWS takes more again
     db, want, sent = desk._journal._db, desk.gate.want_snapshot, []
     before, flush = db.total_changes, desk._outbox.flush
     desk.gate.want_snapshot = lambda why: None

@@ -50,7 +50,7 @@ class FakeBroker:
     fills: list[Fill] = field(default_factory=list)
     quantity: dict[int, Decimal] = field(default_factory=dict)
     symbols: dict[int, str] = field(default_factory=dict)
-    is_paced: bool = False
+    is_paced: bool = False  # see `unpace`
     silent: bool = False  # accept and say nothing
     deaf: bool = False  # orders never arrive
     gone: bool = False  # the transport is gone
@@ -167,6 +167,11 @@ class FakeBroker:
         """The id of the newest order of a leg, such as S1."""
         return next(t.order_id for t in reversed(self.sent) if t.order_ref[20:] == leg)
 
+    def unpace(self) -> None:
+        """The messages that waited have left."""
+        self.is_paced = False
+        self._tell("on_unpaced")
+
     def cancel_by_hand(self, leg: str) -> None:
         order_id = next(t.order_id for t in self.tickets.values() if t.order_ref[20] == leg)
         self._report(order_id, Status.CANCELLED)
@@ -200,9 +205,9 @@ class FakeBroker:
         self.orders[order_id] = report
         self._tell("on_order", report)
 
-    def _tell(self, what: str, fact: object) -> None:
+    def _tell(self, what: str, *fact: object) -> None:
         if not self.silent and what not in self.unheard and self.desk is not None:
-            getattr(self.desk, what)(fact)
+            getattr(self.desk, what)(*fact)
 
 
 def _position(prefix: str, position: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ import pytest
 from executor.core.commands import Command, CommandKind, CommandRefused
 from executor.core.ports import Contract, Refusal
 
+from .books import check_at_rest
 from .fakes import AAPL, EURUSD, House
 
 BRACKET = {"tp": "1.20", "sl": "1.18"}
@@ -175,6 +176,17 @@ def test_entry_waits_while_messages_wait_and_expires_if_they_wait_too_long(house
     expired = house.signal("open", "EURUSD", "sell", "5")
     house.pass_time(100)
     assert house.outcome(expired)[0] == "expired"
+
+
+def test_entry_that_waited_for_pacing_goes_out_when_it_ends_and_not_at_a_tick(house):
+    house.broker.is_paced = True
+    entered(house)
+    house.signal("open", "AAPL", "sell", "5")
+    house.clock.advance(0.2)
+    check_at_rest(house.desk)
+    house.broker.unpace()
+    assert [t.contract.symbol for t in house.broker.sent] == ["EURUSD", "EURUSD", "EURUSD", "AAPL"]
+    check_at_rest(house.desk)
 
 
 def rolled(house, path):

@@ -252,11 +252,47 @@ async def test_burst_is_paced_below_ibkrs_limit_and_arrives_in_order() -> None:
         server.fault("max_rate", per_second=50)
         for number in range(1, 61):
             tws.send(working(number))
-        assert tws.is_paced
+        assert tws.is_paced and ear.all("unpaced") == []
         await tws.probe(5)  # the probe waits behind the orders: its answer proves that all have left
         assert not tws.is_paced
         arrived = [order.order_id for order in server.exchange.floor.book.orders.values()]
         assert arrived == list(range(1, 61)) and ear.all("refusal") == []
+        assert len(ear.all("unpaced")) == 1
+
+
+@on_loop
+async def test_listener_that_sends_at_the_end_of_pacing_is_told_again_at_the_next() -> None:
+    """The library says it in the midst of sending; is_paced is false by the time that the listener hears it."""
+    async with paper() as server, client(server) as (tws, ear):
+        seen: list[bool] = []
+
+        def more() -> None:
+            seen.append(tws.is_paced)
+            if len(seen) == 1:
+                for number in range(61, 121):
+                    tws.send(working(number))
+                assert tws.is_paced
+
+        ear.on_unpaced = more  # type: ignore[method-assign]
+        for number in range(1, 61):
+            tws.send(working(number))
+        await until(lambda: len(seen) == 2)
+        await tws.probe(5)
+        arrived = [order.order_id for order in server.exchange.floor.book.orders.values()]
+        assert arrived == list(range(1, 121)) and seen == [False, False]
+
+
+@on_loop
+async def test_end_of_pacing_is_not_told_of_a_connection_that_is_gone() -> None:
+    async with paper() as server, client(server) as (tws, ear):
+        for number in range(1, 61):
+            tws.send(working(number))
+        tws.disconnect()
+        await tws.connect("127.0.0.1", server.port, 1)
+        tws.use_account(ACCOUNT, ear)  # type: ignore[arg-type]
+        assert not tws.is_paced
+        await asyncio.sleep(2)  # the old connection's pause of 1.25 s is over
+        assert ear.all("unpaced") == []
 
 
 @on_loop
