@@ -153,14 +153,19 @@ def forever(data: bytes, head: bytes = b"HTTP/1.1 200 OK\r\n\r\n") -> Does:
     return does
 
 
+DRIPS = 200  # bytes, over twenty times as long as an answer may take where it drips
+heard_out: list[bytes] = []  # what dripped to its end, since nobody closed the connection
+
+
 def drips(data: bytes, head: bytes = b"") -> Does:
     """Send one byte in so many milliseconds: each comes before any time for silence is up."""
 
     def does(connection: socket.socket) -> None:
         connection.sendall(head)
-        for byte in itertools.cycle(data):
+        for byte in itertools.islice(itertools.cycle(data), DRIPS):
             connection.sendall(bytes([byte]))
             threading.Event().wait(0.02)
+        heard_out.append(data)
 
     return does
 
@@ -278,8 +283,10 @@ def test_answer_that_drips_is_given_up_when_its_time_is_up(
 ) -> None:
     """Each byte comes before any time for silence is up; and the next poll can be made at once."""
     monkeypatch.setattr(module, "_ANSWER_SECONDS", 0.2)
+    heard_out.clear()
     home = hostile(does)
     home.poll(3)
+    assert heard_out == []
     assert home.pauses == [0.5, 1.0, 2.0] and len(home.relay.asked) == 3
 
 
