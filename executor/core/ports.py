@@ -94,9 +94,9 @@ class Contract:
             return None
         return min((session.opens for session in self.sessions if session.opens > now), default=None)
 
-    def hours_are_over(self, now: datetime) -> bool:
-        """True if the hours that were told are all in the past, so that they have to be asked for again."""
-        return bool(self.sessions) and all(session.closes <= now for session in self.sessions)
+    def seems_closed(self, now: datetime) -> bool:
+        """True if the market is in none of the hours that were told; they may be those of another day."""
+        return bool(self.sessions) and not any(session.opens <= now < session.closes for session in self.sessions)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from executor.desk.gate import Gate
 
 COUNTED = timedelta(seconds=2)  # a snapshot so long after an execution counts it
 READ_LATELY = timedelta(seconds=15)  # the owner's word is carried out on what was read so short ago
-HOURS_TOLD = timedelta(minutes=10)  # so long the answer counts that no hours are told for now
+HOURS_TOLD = timedelta(minutes=10)  # so long the answer counts that a market is closed
 PRICE_TOLD = timedelta(seconds=5)  # so long the answer counts that there is no price
 LATE_POSITION = timedelta(seconds=5)  # how long a position report may lag behind our own execution
 
@@ -207,12 +207,12 @@ class Sight:
         return contract.opens_at(self._clock.now()) if contract else None
 
     def awaits_hours(self, trade: Trade) -> bool:
-        """True while TWS is being asked for a trade's contract, or for its hours where those that it told are over."""
+        """True while TWS is being asked for a trade's contract, or anew for its hours: no exit waits on what was told long ago."""
         contract, now = self.contract_of(trade), self._clock.now()
         if contract is None:
             return trade.con_id not in self.unnamed
         told = self._hours_told.get(trade.con_id)
-        if not contract.hours_are_over(now) or (told is not None and abs(now - told) < HOURS_TOLD):
+        if not contract.seems_closed(now) or (told is not None and abs(now - told) < HOURS_TOLD):
             return False
         self._ask(trade.symbol, trade.con_id)
         return (trade.symbol, trade.con_id) in self._asked

@@ -20,7 +20,7 @@ from executor.paper.contracts import BUILT_IN, Catalog, Instrument
 from executor.paper.events import Event, Notice, PricesMoved
 from executor.paper.faults import Faults
 from executor.paper.floor import Floor
-from executor.paper.hours import EXCHANGE_ZONE, hours
+from executor.paper.hours import EXCHANGE_ZONE, hours, opens_at
 from executor.paper.intake import Intake
 from executor.paper.link import Link
 from executor.paper.market import Market
@@ -189,8 +189,13 @@ class Exchange:
                 del book.handles[client_id, order_id]
 
     def hours(self, one: Instrument) -> tuple[str, str, str]:
-        """Return time zone, trading hours and liquid hours of an instrument, as they are kept here: all of them by default."""
-        return hours(one, self._today(), kept=self.floor.faults.standing("regular_hours") is not None)
+        """Return time zone, trading hours and liquid hours of an instrument.
+
+        Where it trades outside its hours, since the knob that keeps them is not armed, these are all hours: a client
+        that goes by them need not wait.
+        """
+        trades = self.floor.now >= opens_at(one, self.floor.now, liquid=True)
+        return hours(one, self._today(), kept=trades or self.floor.faults.standing("regular_hours") is not None)
 
     # -- answers ----------------------------------------------------------------------------------------------
 

@@ -237,6 +237,27 @@ def test_hours_that_are_over_are_asked_for_anew(closed: bool) -> None:
     assert len(house.broker.looked_up) == 2  # for the entry, and once for the close
 
 
+def test_exit_waits_on_no_hours_that_were_told_long_ago() -> None:
+    """The week before they said that the market is closed now; asked anew, TWS tells that it trades."""
+    house = build()
+    buy(house)
+    tell(house, OPEN_NOW)
+    house.signal("close")
+    house.pass_time(2)
+    assert house.trades()[0]["closed"] == 1 and len(house.broker.looked_up) == 2
+
+
+def test_market_that_opens_sooner_than_was_told_is_noticed_while_a_close_waits() -> None:
+    house = build()
+    buy(house)
+    house.signal("close")
+    house.pass_time(60)
+    assert len(house.broker.looked_up) == 2 and set(house.working()) == EXITS
+    tell(house, OPEN_NOW)
+    house.pass_time(1300)
+    assert house.trades()[0]["closed"] == 1
+
+
 # ---- futures ----
 
 
@@ -303,5 +324,5 @@ def test_market_opens_when_its_next_session_begins() -> None:
     one: Contract = replace(EURUSD, sessions=CLOSED_NOW)
     edge = CLOSED_NOW[0]
     assert one.opens_at(edge.opens) is None and one.opens_at(edge.closes) == OPENS
-    assert one.opens_at(datetime(2026, 12, 24, tzinfo=UTC)) is None and one.hours_are_over(START + timedelta(days=3))
-    assert replace(EURUSD, sessions=()).opens_at(START) is None and not EURUSD.hours_are_over(START)
+    assert one.opens_at(datetime(2026, 12, 24, tzinfo=UTC)) is None and one.seems_closed(START + timedelta(days=3))
+    assert replace(EURUSD, sessions=()).opens_at(START) is None and not EURUSD.seems_closed(START)

@@ -184,20 +184,20 @@ def test_markets_open_when_the_contract_details_say_so(one: object, liquid: bool
         assert opens_at(one, before, liquid=liquid) in (begin, before)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("contract", [AAPL, EURUSD, FUTURE], ids=lambda one: one.symbol)
-def test_contract_details_tell_the_hours_that_are_kept(contract: Contract) -> None:
+@pytest.mark.parametrize(("contract", "day"), [(AAPL, 13), (FUTURE, 18), (EURUSD, 18)])
+def test_contract_details_tell_all_hours_where_it_trades_outside_its_own(contract: Contract, day: int) -> None:
     """Without the knob orders fill at any hour, and a client that goes by the details need not wait for another."""
     tws = Tws(instruments=[*BUILT_IN, MES])
     api = tws.connect()
     told = []
-    for _ in range(2):
+    for act in (lambda: at(tws, 18, 30, day), lambda: tws.fault("regular_hours"), lambda: None):
         api.reqContractDetails(9, contract)
         told.append(api.take()[0][1][1])
-        tws.fault("regular_hours")
-    always, kept = told
-    assert always.tradingHours == always.liquidHours
-    assert always.liquidHours.startswith("20260413:0000-20260414:0000;20260414:0000-20260415:0000;")
-    assert "CLOSED" not in always.liquidHours and "CLOSED" in kept.liquidHours
+        act()
+    inside, outside, kept = told
+    assert outside.tradingHours == outside.liquidHours and "CLOSED" not in outside.liquidHours
+    assert outside.liquidHours.startswith(f"202604{day}:0000-202604{day + 1}:0000;202604{day + 1}:0000-")
+    assert "CLOSED" in inside.liquidHours and "CLOSED" in kept.liquidHours
 
 
 def test_knobs_say_what_they_take(tws: Tws) -> None:

@@ -229,9 +229,8 @@ def test_unknown_symbol_is_200(api: Api) -> None:
     assert api.take() == [("error", (9, 200, "No security definition has been found for the request", ""))]
 
 
-def test_contract_details_of_aapl(tws: Tws, api: Api) -> None:
+def test_contract_details_of_aapl(api: Api) -> None:
     """grounded_contract_details_aapl and the recorded 1171-byte frame: names, class, zone, hours, rule 26."""
-    tws.fault("regular_hours")
     api.reqContractDetails(9, AAPL)
     (_, (_, found)), end = api.take()
     assert end == ("contractDetailsEnd", (9,))
