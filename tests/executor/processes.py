@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -34,13 +35,18 @@ def environment(**more: str) -> dict[str, str]:
 
 
 class ExecutorProcess:
-    """`python -m executor`; its page on loopback at a free port, its journal in `directory`."""
+    """`python -m executor`; its page on loopback at a free port, its journal in `directory`.
 
-    def __init__(self, directory: Path, *flags: object, **more: str) -> None:
+    `program`: how Python is told to run it, where it is to be another one in something.
+    """
+
+    def __init__(
+        self, directory: Path, *flags: object, program: Sequence[str] = ("-m", "executor"), **more: str
+    ) -> None:
         self.directory, self.lines, self.page = directory, list[str](), ""
         defaults = ["--flask-host", "127.0.0.1", "--flask-port", "0"] if "--flask-host" not in flags else []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "executor", *defaults, *map(str, flags)],
+            [sys.executable, *program, *defaults, *map(str, flags)],
             cwd=directory,
             env=environment(**more),
             stdout=subprocess.PIPE,

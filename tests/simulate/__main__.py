@@ -6,18 +6,16 @@ python -m tests.simulate [--count 200 | --seeds 17,100-120] [--days 5] [--jobs 2
 from __future__ import annotations
 
 import multiprocessing
-import shutil
-import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from pathlib import Path
 
 import click
 
+from tests.seeds import fresh, seeds
 from tests.simulate.owner import BUTTONS, HANDS
 from tests.simulate.story import is_calm, play, play_seed
 from tests.simulate.troubles import TROUBLES
@@ -25,34 +23,6 @@ from tests.simulate.world import Figures, Result, run
 
 CONFIDENT = 3  # rule of three: 0 of N seen, so less than 3/N at 95 %
 EVERY, MANY = sorted({*TROUBLES, *HANDS, *BUTTONS}), 1000  # all troubles; days in which each must come about
-
-
-def seeds(text: str) -> list[int]:
-    """Return the seeds that a list of numbers and ranges names.
-
-    >>> seeds("3,7-9")
-    [3, 7, 8, 9]
-    """
-    found: list[int] = []
-    for part in text.split(","):
-        low, _, high = part.strip().partition("-")
-        found += range(int(low), int(high or low) + 1)
-    return found
-
-
-def fresh(count: int) -> list[int]:
-    """Return seeds that follow from the commit: of each commit others, since a seed that was run before proves nothing.
-
-    Raises:
-        click.UsageError: There is no commit to draw them from.
-    """
-    git = shutil.which("git")
-    words = [git or "git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    done = subprocess.run(words, capture_output=True, text=True) if git else None
-    if done is None or done.returncode:
-        raise click.UsageError("no commit is found to draw seeds from: name some, like --seeds 1-400")
-    first = 1000 * int(done.stdout[:8], 16)  # so that those of two commits hardly overlap
-    return list(range(first, first + count))
 
 
 def results(wanted: list[int], days: int, jobs: int, until: float) -> Iterator[Result]:

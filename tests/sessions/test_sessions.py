@@ -1,0 +1,60 @@
+"""A few of the sessions of `make sessions`, and what shows that its oracle can say no."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.sessions.play import play, play_seed
+from tests.sessions.story import Step
+
+BRACKET = {"action": "open", "symbol": "EURUSD", "side": "buy", "quantity": 20000, "tp": "1.2", "sl": "1.18"}
+SETTLE: Step = ("settle", {})
+
+
+def post(**more: object) -> Step:
+    return "post", {"body": {**BRACKET, **more}}
+
+
+def close() -> Step:
+    return "post", {"body": {"action": "close", "symbol": "EURUSD"}}
+
+
+def fault(knob: str, **given: object) -> Step:
+    return "do", {"action": "fault", "knob": knob, **given}
+
+
+def price(value: str) -> Step:
+    return "do", {"action": "set_price", "symbol": "EURUSD", "price": value}
+
+
+# sabotage -> steps in which it shows, and the law that says so
+PLANTED: dict[str, tuple[list[Step], str]] = {
+    "never_resized": (
+        [post(), SETTLE, fault("oca_ignored"), fault("partials", role="take_profit", sizes=[5000], then="cancel"),
+         price("1.201"), SETTLE], "no_exit_is_too_large"
+    ),
+    "block_ignored": ([post(), SETTLE, price("1.201"), SETTLE, post(tp="1.21", sl="1.19")], "blocked_side_stays_out"),
+    "never_resent": (
+        [fault("drop", direction="in", when="before", kind="placeOrder"), post(), ("until_cut", {}),
+         ("kill", {"who": "executor"}), SETTLE], "entered_means_entered"
+    ),
+    "close_beside_exits": ([post(), SETTLE, close()], "exits_gone_before_a_close"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_sabotage_is_caught_by_its_law(name: str) -> None:
+    steps, law = PLANTED[name]
+    verdict = play(steps, sabotage=name, seconds=20)
+    assert any(text.startswith(f"{law}: ") for text in verdict.broken), verdict.broken
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_without_the_sabotage_no_law_is_broken(name: str) -> None:
+    assert play(PLANTED[name][0]).broken == []
+
+
+@pytest.mark.timeout(300)  # a busy machine may take its time
+@pytest.mark.parametrize("seed", [8, 3, 6], ids=["calm", "with trouble", "with more trouble"])
+def test_in_a_random_session_no_law_is_broken(seed: int) -> None:
+    assert play_seed(seed).broken == []
