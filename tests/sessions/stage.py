@@ -12,7 +12,6 @@ from typing import Any
 
 import requests
 
-from executor.paper.control import ControlError
 from tests.executor.processes import ExecutorProcess
 from tests.paper.processes import Paper
 from tests.relay.examples import AUTH
@@ -122,9 +121,8 @@ class Stage:
         time.sleep(seconds)
 
     def do(self, action: str, **given: Any) -> None:
-        """Use the paper TWS's control port; an order that is not there is none to act on."""
-        with suppress(ControlError):
-            self.paper.control.do(action, **given)
+        """Use the paper TWS's control port."""
+        self.paper.control.do(action, **given)
 
     def until_cut(self, seconds: float = 50.0) -> None:
         """Wait until the broker has lost a client."""
@@ -136,12 +134,11 @@ class Stage:
             time.sleep(0.02)
 
     def settle(self, seconds: float = SETTLED_SECONDS) -> Records:
-        """Clear all faults and wait until every law holds and nothing changes; what is broken then, is broken.
+        """Wait until every law holds and nothing changes. What is armed and not met yet may still be met.
 
         Raises:
             Broken: A law that holds at every moment is broken, or one of the others still after so long.
         """
-        self.do("clear")
         deadline, still_since, last = time.monotonic() + seconds, time.monotonic(), (0, 0)
         problems = ["there is no journal"]
         while True:

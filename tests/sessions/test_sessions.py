@@ -30,8 +30,8 @@ def price(value: str) -> Step:
 # sabotage -> steps in which it shows, and the law that says so
 PLANTED: dict[str, tuple[list[Step], str]] = {
     "never_resized": (
-        [post(), SETTLE, fault("oca_ignored"), fault("partials", role="take_profit", sizes=[5000], then="cancel"),
-         price("1.201"), SETTLE], "no_exit_is_too_large"
+        [fault("oca_ignored", count=2), fault("partials", role="take_profit", sizes=[5000], then="rest"), post(), SETTLE,
+         price("1.201"), SETTLE], "nobody_is_asked_needlessly"
     ),
     "block_ignored": ([post(), SETTLE, price("1.201"), SETTLE, post(tp="1.21", sl="1.19")], "blocked_side_stays_out"),
     "never_resent": (
