@@ -19,13 +19,13 @@ from tests.crash.child import shorten_waits
 
 def never_resized() -> None:
     """Leave the exits as large as they were when only part of the entry, or part of the trade, is left."""
-    steps._resize_one = lambda trade, moment: None  # type: ignore[assignment]
+    steps._resize_one = lambda trade, moment: None
 
 
 def block_ignored() -> None:
     """Enter on a side that has just taken profit."""
     judged = rules._flat
-    rules._flat = lambda signal, view: judged(signal, replace(view, block=None))  # type: ignore[assignment]
+    rules._flat = lambda signal, view: judged(signal, replace(view, block=None))
 
 
 def never_resent() -> None:

@@ -177,6 +177,13 @@ class Records:
     def alarmed(self, symbol: str) -> bool:
         return any(a["symbol"] == symbol and a["cleared_at"] is None for a in self.alarms)
 
+    def may_wait(self, symbol: str) -> bool:
+        """True if a signal may wait here, since its owner was told: for a choice on a hold, or for a close at the broker."""
+        waits = any(
+            a["symbol"] == symbol and a["kind"] == "close waits" and a["cleared_at"] is None for a in self.alarms
+        )
+        return waits or self.on_hold(symbol)
+
     def on_hold(self, symbol: str) -> bool:
         return any(t["symbol"] == symbol and t["state"] == "hold" for t in self.trades) and self.alarmed(symbol)
 
@@ -280,13 +287,13 @@ def one_answer_a_signal(r: Records) -> Iterator[str]:
 
 
 def every_signal_has_one_outcome(r: Records) -> Iterator[str]:
-    """Each accepted signal is in the inbox once, with one outcome; on hold a close may wait, and its owner knows."""
+    """Each accepted signal is in the inbox once, with one outcome, or waits with an alarm that says for what."""
     inbox = Counter(i["signal_id"] for i in r.inbox)
     accepted = {post.signal_id for post in r.posts}
     yield from (f"signal {each} is {inbox[each]} times in the inbox" for each in accepted if inbox[each] != 1)
     yield from (f"signal {each} was never accepted" for each in inbox if each not in accepted)
     for row in r.inbox:
-        if (row["state"] != "done" or row["outcome"] not in OUTCOMES) and not r.on_hold(row["symbol"]):
+        if (row["state"] != "done" or row["outcome"] not in OUTCOMES) and not r.may_wait(row["symbol"]):
             yield f"{row['action']} {row['symbol']} {row['signal_id']} is {row['state']}, {row['outcome']}: {row['reason']}"
 
 

@@ -108,21 +108,16 @@ class Story:
         return "do", {"action": "fault", "knob": "drop", "direction": direction, "kind": kind, "when": when, "n": n}
 
     def _partial(self) -> Step:
-        """Let the next such order fill in parts; half of them not wholly."""
+        """Let the next such order fill in parts; some entries and take-profits not wholly."""
         symbol = self._chance.choice(self._symbols)
-        role, then = self._chance.choice(
-            (
-                ("entry", "fill"),
-                ("entry", "cancel"),
-                ("entry", "rest"),
-                ("take_profit", "rest"),
-                ("take_profit", "fill"),
-            )
+        order, then = self._chance.choice(
+            (("E1", "fill"), ("E1", "cancel"), ("E1", "rest"), ("T1", "rest"), ("T1", "fill"), ("C1", "fill"))
         )
         size = MARKETS[symbol][2]
         sizes = self._chance.choice(([size // 4], [size // 5, size // 2]))
-        given = {"role": role, "symbol": symbol, "sizes": sizes, "gap": self._chance.choice((0.0, 0.2)), "then": then}
-        return "do", {"action": "fault", "knob": "partials", **given}
+        # A reference ends in leg and attempt, and nothing else in it is a 1: base32 has none.
+        given = {"order_ref": order, "symbol": symbol, "sizes": sizes, "gap": self._chance.choice((0.0, 0.2, 1.0))}
+        return "do", {"action": "fault", "knob": "partials", "then": then, **given}
 
     def _link(self) -> Step:
         """Cut every client, restart TWS, make it silent, or let a fill race a cancel."""
