@@ -26,7 +26,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-all check fmt bench crash simulate mutants deploy-vps deploy-lambda deploy-executor lock clean
+.PHONY: help run demo test test-all check fmt bench crash sessions simulate mutants deploy-vps deploy-lambda deploy-executor lock clean
 
 help:  ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ bench: $(DEV)  ## Measure speed against the simplest program that does the same;
 crash: $(DEV)  ## Kill executor and relay at their boundaries, check the records; RUNS= (0: all) DOUBLE= RELAY= ENGINES= ONLY= SEED= JOBS=
 	@$(PY) -m tests.crash $(if $(RUNS),--runs $(RUNS)) $(if $(DOUBLE),--double $(DOUBLE)) $(if $(RELAY),--relay $(RELAY)) $(if $(ENGINES),--engines "$(ENGINES)") \
 	    $(if $(ONLY),--only "$(ONLY)") $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS))
+
+sessions: $(DEV)  ## Play random sessions of the real programs, with kills and cuts, judged from the contract; COUNT= fresh seeds, or SEEDS=17 or 1-400; JOBS=, SECONDS=
+	@$(PY) -m tests.sessions $(if $(SEEDS),--seeds $(SEEDS)) $(if $(COUNT),--count $(COUNT)) $(if $(JOBS),--jobs $(JOBS)) $(if $(SECONDS),--seconds $(SECONDS))
 
 simulate: $(DEV)  ## Simulate trading days by seed under a virtual clock, checked after every step; COUNT= fresh seeds, or SEEDS=17 or 1-400; DAYS=, SECONDS=, TRACE=1
 	@$(PY) -m tests.simulate $(if $(SEEDS),--seeds $(SEEDS)) $(if $(COUNT),--count $(COUNT)) $(if $(DAYS),--days $(DAYS)) $(if $(SECONDS),--seconds $(SECONDS)) \

@@ -25,7 +25,11 @@ settings.register_profile("whatever the machine does", deadline=None)
 settings.load_profile("whatever the machine does")
 
 
-LONG = {"test_crash.py", "test_ib_async.py"}  # single tests of ten seconds: nobody is to wait for one at the end
+LONG = {
+    "test_crash.py",
+    "test_ib_async.py",
+    "test_sessions.py",
+}  # tests of ten seconds: none is to be waited for at the end
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
