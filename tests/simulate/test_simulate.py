@@ -16,7 +16,6 @@ from executor.core.ports import Kind
 from executor.core.trades import Leg, State, Trade
 from executor.desk.book import Book
 from executor.desk.life import Life
-from tests.simulate import __main__ as command
 from tests.simulate.story import is_calm, play, play_seed
 from tests.simulate.world import run
 
@@ -43,16 +42,6 @@ def test_seed_gives_the_same_trace_to_the_byte_in_another_process() -> None:
         done.stdout.splitlines()[1 : 1 + len(lines)]
         == [part for line in lines for part in line.splitlines()][: len(lines)]
     )
-
-
-def test_seeds_follow_from_the_commit_and_are_as_many_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = {}
-    for commit in ("3c38ae2f" + "0" * 32, "3c38ae30" + "0" * 32):
-        answer = subprocess.CompletedProcess([], 0, stdout=f"{commit}\n")
-        monkeypatch.setattr(command.subprocess, "run", lambda *_, answer=answer, **__: answer)
-        found[commit] = command.fresh(3)
-    first, second = found.values()
-    assert len({*first, *second}) == 6 and first == command.seeds(f"{first[0]}-{first[-1]}")
 
 
 # ---- planted bugs: the real executor sabotaged by one line; the simulation must find it ----
