@@ -14,6 +14,14 @@ from tests.sessions.oracle import Records
 from tests.sessions.stage import SETTLED_SECONDS, Broken, Stage
 from tests.sessions.story import Step, Story, is_calm, is_patient
 
+TELLING = (
+    "sent again",
+    "resized",
+    "stop put back",
+    "close sent",
+    "block set",
+)  # kinds of events that show what was met
+
 
 @dataclass
 class Verdict:
@@ -76,5 +84,7 @@ def _count(verdict: Verdict, records: Records) -> None:
     verdict.counts = kills + Counter(
         signals=len(records.posts), accepted=events["accepted"], filled=events["filled"], cuts=events["disconnected"]
     )
+    told = Counter(str(row["kind"]) for row in records.events)
+    verdict.counts += Counter({f"times {kind}": told[kind] for kind in TELLING})
     verdict.outcomes = Counter(str(row["outcome"]) for row in records.inbox)
     verdict.alarms = Counter(f"{row['kind']} ({row['level']})" for row in records.alarms)
