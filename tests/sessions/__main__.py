@@ -39,7 +39,7 @@ def tell(verdict: Verdict) -> None:
 
 
 def table(title: str, counts: Counter[str]) -> None:
-    print(f"{title}: " + ", ".join(f"{count} {name}" for name, count in counts.most_common()))
+    print(f"{title}: " + (", ".join(f"{count} {name}" for name, count in counts.most_common()) or "none"))
 
 
 @click.command()

@@ -207,8 +207,9 @@ def accepted_once(r: Records) -> Iterator[str]:
     for ref, count in refs.items():
         if count > 1:
             yield f"{count} orders were accepted under {ref}"
+    all_answered = all(post.signal_id for post in r.posts)  # first, since answers go on arriving
     known = r.by_key
-    if all(post.signal_id for post in r.posts):
+    if all_answered:
         yield from (f"{ref} belongs to no signal that was posted" for ref in refs if ref[4:20] not in known)
 
 
