@@ -37,6 +37,7 @@ class Story:
         self._symbols = self._chance.sample(sorted(MARKETS), 2)
         self._price = {symbol: MARKETS[symbol][0] for symbol in self._symbols}
         self._targets: dict[str, list[Decimal]] = {symbol: [] for symbol in self._symbols}
+        self._race: Step | None = None
 
     def steps(self) -> Iterator[Step]:
         """Give every step; `settle` ends each round."""
@@ -121,12 +122,21 @@ class Story:
 
     def _link(self) -> Step:
         """Cut every client, restart TWS, make it silent, or let a fill race a cancel."""
-        return self._chance.choice(
+        races: tuple[Step, Step] = (
+            ("do", {"action": "fault", "knob": "cancel_race", "then": "fill"}),
+            ("do", {"action": "fault", "knob": "oca_ignored", "role": "take_profit"}),
+        )
+        found = self._chance.choice(
             (
                 ("do", {"action": "disconnect"}),
                 ("do", {"action": "restart", "down_seconds": 0.5}),
                 ("do", {"action": "freeze", "seconds": 0.7}),
-                ("do", {"action": "fault", "knob": "cancel_race", "then": "fill"}),
-                ("do", {"action": "fault", "knob": "oca_ignored", "role": "take_profit"}),
+                *races,
             )
         )
+        if found not in races:
+            return found
+        self._race = (
+            self._race or found
+        )  # one kind in a session: of both, each exit may fill, and a hold would be right
+        return self._race
