@@ -94,7 +94,7 @@ async def test_326_is_client_id_in_use_and_frees_itself() -> None:
 @on_loop
 async def test_frozen_tws_does_not_answer_the_probe() -> None:
     async with paper() as server, client(server) as (tws, _):
-        await tws.probe(20)
+        await tws.probe(50)
         server.gateway.freeze()
         with pytest.raises(BrokerUnavailable, match="may be frozen"):
             await tws.probe(0.2)
@@ -179,7 +179,7 @@ async def test_what_was_sent_together_leaves_whatever_ends_it() -> None:
 async def test_waiting_request_ends_with_the_connection() -> None:
     async with paper() as server, client(server) as (tws, _):
         server.gateway.freeze()
-        waiting = asyncio.ensure_future(tws.probe(10))
+        waiting = asyncio.ensure_future(tws.probe(50))
         await asyncio.sleep(0.05)
         tws.disconnect()
         with pytest.raises(BrokerUnavailable):
