@@ -19,24 +19,26 @@ LAPSES = timedelta(minutes=5)  # so long a gap may be filled
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """From where to where an alert is missing, since when; positions as in "long 5", or "long" where no size was told."""
+    """From where to where an alert is missing; positions as in "long 5", or "long" where no size was given."""
 
     start: str
     end: str
-    at: datetime
+    at: datetime  # when the alert after it came
+    filled: bool = False  # whether the missing alert has come, late
 
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """What a strategy held after its last alert, and the gap before that, if there is one."""
+    """What a strategy held after its last alert, and the last gap before that, if there was one."""
 
     position: str
     gap: Gap | None = None
 
     def __str__(self) -> str:
         """Return it as the text that is stored; `read` returns it again."""
-        gap = f"|{self.gap.start}|{self.gap.end}|{utc_text(self.gap.at)}" if self.gap else ""
-        return self.position + gap
+        gap = [self.gap.start, self.gap.end, utc_text(self.gap.at)] if self.gap else []
+        filled = ["filled"] if self.gap and self.gap.filled else []
+        return "|".join([self.position, *gap, *filled])
 
     @classmethod
     def read(cls, text: str) -> Chain:
@@ -46,7 +48,7 @@ class Chain:
         'short 10|long 10|flat|2026-11-23T09:15:00.000000Z'
         """
         position, *gap = text.split("|")
-        return cls(position, Gap(gap[0], gap[1], parse_utc(gap[2])) if len(gap) == 3 else None)
+        return cls(position, Gap(gap[0], gap[1], parse_utc(gap[2]), len(gap) > 3) if gap else None)
 
 
 class Link(Enum):
@@ -75,10 +77,15 @@ def hang(chain: Chain | None, position: str, prev: PrevPosition | None, now: dat
         return Chain(position), Link.FOLLOWS
     if prev.follows(chain.position):
         return replace(chain, position=position), Link.FOLLOWS
-    gap = chain.gap
-    if gap and abs(now - gap.at) <= LAPSES and prev.follows(gap.start) and _position(gap.end).follows(position):
-        return replace(chain, gap=None), Link.LATE
+    if chain.gap and _fills(chain.gap, position, prev, now):
+        return replace(chain, gap=replace(chain.gap, filled=True)), Link.LATE
     return Chain(position, Gap(chain.position, str(prev), now)), Link.MISSED
+
+
+def _fills(gap: Gap, position: str, prev: PrevPosition, now: datetime) -> bool:
+    """True if an alert leads from a gap's start to its end, the first to do so and in time."""
+    is_open = not gap.filled and abs(now - gap.at) <= LAPSES
+    return is_open and prev.follows(gap.start) and _position(gap.end).follows(position)
 
 
 def _position(text: str) -> PrevPosition:

@@ -138,7 +138,7 @@ CONDITIONS: Mapping[AlarmKind, Condition] = {
         "after an hour", "reported for an hour", _HOUR),
     AlarmKind.MISSED_ALERT: Condition(
         _WARN, "a strategy alert does not follow from the previous one: an alert in between never arrived",
-        "after a day", "reported for a day", _DAY),
+        "that alert comes late; after a day", "reported for a day", _DAY),
     AlarmKind.MANY_REPORTS: Condition(
         _PAGE,
         "the relay reports more than twenty things at once, or more than twenty an hour: the rest are counted in this one "

@@ -72,10 +72,6 @@ class Alarms:
         """True if an alarm of this kind about this one thing is open."""
         return self._book.alarm(kind, about) is not None
 
-    def end_of(self, kind: AlarmKind, symbol: str, over: str) -> None:
-        """End the alarms of a kind about a symbol."""
-        self._compare([a for a in self._book.alarms() if a.kind is kind and a.symbol == symbol], (), over)
-
     def told(self, now: datetime) -> None:
         """End the alarms that only report something, after their time; an unknown exit not while it blocks re-entry."""
         if self._look_at is not None and now < self._look_at:

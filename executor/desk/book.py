@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from common.chain import Link, hang
-from common.clock import Clock
+from common.clock import Clock, utc_text
 from common.signals import Envelope, Side
 from executor.core.brackets import is_ours
 from executor.core.conditions import AlarmKind
@@ -387,6 +387,15 @@ class Book:
             return None, Link.FOLLOWS
         chain, link = hang(known.chain if known else None, signal.position, signal.prev, at)
         return StrategyChain(signal.symbol, chain, at), link
+
+    def came_late(self, symbol: str) -> str | None:
+        """Return which alert the last late one of a symbol belongs before, as the relay keys its notice; None where none was late.
+
+        The relay noticed that one was missing when that alert came: the key is its symbol and receipt.
+        """
+        found = self._chains.get(symbol)
+        gap = found.chain.gap if found else None
+        return f"{symbol} {utc_text(gap.at)}" if gap and gap.filled else None
 
     def signal(self, seq: int) -> InboxRow | None:
         """Return a signal that is not done."""

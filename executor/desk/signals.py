@@ -255,9 +255,8 @@ class Signals:
             text = f"the strategy holds {row.signal.position} {symbol}, and this account nothing of it; {self._last_trade(symbol)}"
             self._alarms.state(AlarmKind.STRATEGY_DIFFERS, text, symbol, symbol=symbol)
         elif row.late:
-            self._alarms.end_of(
-                AlarmKind.MISSED_ALERT, symbol, f"the missed alert for {symbol} came late, and changes nothing"
-            )
+            over = f"the missed alert for {symbol} came late, and changes nothing"
+            self._alarms.state(AlarmKind.MISSED_ALERT, None, self._book.came_late(symbol) or "", over=over)
         elif row.signal.market_position is not None:
             self._alarms.state(AlarmKind.STRATEGY_DIFFERS, None, symbol)
 

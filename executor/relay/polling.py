@@ -149,6 +149,8 @@ class Poller:
                 continue
             if kind is None:
                 log.info("notice_unknown", kind=notice.kind, text=notice.text)
+            elif kind is AlarmKind.MISSED_ALERT and self._desk.book.came_late(notice.symbol) == notice.key:
+                log.info("missed_alert_came_late", symbol=notice.symbol)
             else:
                 # A program that sends the same refused alert every minute is one alarm: its words have no instant in them.
                 about = notice.text if kind in _SAME_BY_WORDS else notice.key

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from common.clock import utc_text
 from common.errors import JournalError
 from common.signals import Action, Envelope, Side, Signal, payload_text
 from executor.relay.client import Answer, Delivery, Notice, RelayUnavailable, SecondExecutor
@@ -351,6 +352,18 @@ def test_no_number_of_reports_hides_that_the_relay_is_away_or_the_clock_wrong(de
         asyncio.run(desk.intake.turn())
         desk.house.clock.advance(61)
     assert {"clock", "relay"} <= set(desk.house.alarms())
+
+
+@pytest.mark.parametrize("gap, alarms", [(0, []), (1, ["missed alert"])])
+def test_a_notice_about_an_alert_that_came_late_in_the_same_answer_is_no_alarm(
+    desk: Desktop, gap: int, alarms: list[str]
+) -> None:
+    desk.house.strategy("long 10", "flat")
+    at = utc_text(desk.house.clock.now() + timedelta(seconds=gap))
+    desk.house.strategy("short 10", "flat")
+    desk.house.strategy("flat", "long 10")
+    desk.turn(notices=(Notice("alert-missed", f"EURUSD {at}", "EURUSD", "An alert for EURUSD was missed.", "7"),))
+    assert desk.house.alarms() == alarms and "heard 7" in desk.steps
 
 
 def test_two_notices_of_one_instant_are_two_alarms(desk: Desktop) -> None:

@@ -6,6 +6,7 @@ from decimal import Decimal
 
 import pytest
 
+from common.clock import utc_text
 from executor.core.conditions import AlarmKind
 
 from .fakes import AAPL, House
@@ -174,13 +175,20 @@ def test_a_flat_that_does_not_follow_still_flattens(house: House) -> None:
     assert house.broker.quantity[12087792] == 0
 
 
-def test_a_late_alert_ends_the_alarm_of_the_missed_one(house: House) -> None:
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_late_alert_ends_the_alarm_about_its_own_gap_only(tmp_path, restarted: bool) -> None:
+    path = str(tmp_path / "trade_state.db")
+    house = House.build(path).connect()
     house.strategy("long 10", "flat")
+    own = f"EURUSD {utc_text(house.clock.now())}"
     house.strategy("short 10", "flat")
-    house.desk.alarms.state(AlarmKind.MISSED_ALERT, "An alert for EURUSD was missed.", "EURUSD 09:15", symbol="EURUSD")
-    house.desk.alarms.state(AlarmKind.MISSED_ALERT, "An alert for AAPL was missed.", "AAPL 09:15", symbol="AAPL")
+    for about in (own, "EURUSD 2026-11-23T09:15:00.000000Z", "AAPL 2026-11-23T09:15:00.000000Z"):
+        symbol = about.partition(" ")[0]
+        house.desk.alarms.state(AlarmKind.MISSED_ALERT, f"An alert for {symbol} was missed.", about, symbol=symbol)
+    house = house.restart(path).connect() if restarted else house
     house.strategy("flat", "long 10")
-    assert [each["symbol"] for each in house.journal.standing_alarms()] == ["AAPL"]
+    assert [each["key"] for each in house.journal.standing_alarms()] == [
+        "missed alert:EURUSD 2026-11-23T09:15:00.000000Z", "missed alert:AAPL 2026-11-23T09:15:00.000000Z"]  # fmt: skip
 
 
 def test_what_is_late_is_known_after_a_restart(tmp_path) -> None:
