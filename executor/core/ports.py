@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from functools import cached_property
 from typing import Protocol
 
 from common.signals import Side
@@ -211,9 +212,12 @@ class Refusal:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Snapshot:
-    """Everything the broker knows, each part read to its end. A part that did not end is no snapshot: it raises."""
+    """Everything the broker knows, each part read to its end. A part that did not end is no snapshot: it raises.
+
+    What is asked about each trade is looked up, not searched for: a snapshot costs what it holds, not its square.
+    """
 
     taken_at: datetime
     day: str  # the broker's trading day, YYYY-MM-DD in TWS's time zone: executions reach back to its start
@@ -229,8 +233,25 @@ class Snapshot:
 
     def position(self, account: str, con_id: int) -> Decimal:
         """Return the net quantity of one contract, 0 where the broker shows none."""
-        found = (p.quantity for p in self.positions if (p.account, p.con_id) == (account, con_id))
-        return sum(found, Decimal(0))
+        return self._net.get((account, con_id), Decimal(0))
+
+    def open_under(self, order_ref: str) -> tuple[OrderReport, ...]:
+        """Return the open orders that bear a reference."""
+        return tuple(self._open_by_ref.get(order_ref, ()))
+
+    @cached_property
+    def _net(self) -> Mapping[tuple[str, int], Decimal]:
+        net: dict[tuple[str, int], Decimal] = {}
+        for each in self.positions:
+            net[each.account, each.con_id] = net.get((each.account, each.con_id), Decimal(0)) + each.quantity
+        return net
+
+    @cached_property
+    def _open_by_ref(self) -> Mapping[str | None, list[OrderReport]]:
+        found: dict[str | None, list[OrderReport]] = {}
+        for report in self.open_orders:
+            found.setdefault(report.order_ref, []).append(report)
+        return found
 
 
 class Connectivity(StrEnum):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from functools import cached_property
 from zoneinfo import ZoneInfo
 
 from common.signals import Side
@@ -100,7 +101,7 @@ class Orphan:
 Resolution = OrderResolution | Reduced | Unexplained | MoreThanKnown | LessThanKnown | Unknown | Orphan
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Books:
     """The journal's view as of the snapshot; the snapshot's executions are already in it."""
 
@@ -124,6 +125,14 @@ class Books:
     )  # working orders, missing for a while → last seen when
     account: str = ""
     contracts: Mapping[int, str] = field(default_factory=dict)  # ever traded, or ignored by the owner → symbol
+
+    @cached_property
+    def ours(self) -> Mapping[int, Decimal]:
+        """What the unfinished trades hold by contract, as it adds to the account's position."""
+        held: dict[int, Decimal] = {}
+        for trade in self.trades:
+            held[trade.con_id] = held.get(trade.con_id, ZERO) + trade.signed
+        return held
 
     @property
     def idle(self) -> dict[int, str]:
@@ -170,7 +179,7 @@ def _is_under_way(order: Order, trade: Trade, books: Books, snapshot: Snapshot) 
 
 def is_open(order: Order, snapshot: Snapshot) -> bool:
     """True if a snapshot shows an order of ours as open; a copy under its reference does not count."""
-    return any(r.order_ref == order.order_ref and _means(r, order) for r in snapshot.open_orders)
+    return any(_means(report, order) for report in snapshot.open_under(order.order_ref))
 
 
 def _means(report: OrderReport, order: Order) -> bool:
@@ -180,8 +189,7 @@ def _means(report: OrderReport, order: Order) -> bool:
 def _difference(trade: Trade, books: Books, snapshot: Snapshot) -> Decimal:
     """What the account shows beyond what the journal explains, in the trade's direction."""
     key = (trade.account, trade.con_id)
-    ours = sum((each.signed for each in books.trades if each.con_id == trade.con_id), ZERO)
-    unexplained = snapshot.position(*key) - books.beside.get(key, ZERO) - ours
+    unexplained = snapshot.position(*key) - books.beside.get(key, ZERO) - books.ours[trade.con_id]
     return unexplained if trade.side is Side.BUY else -unexplained
 
 

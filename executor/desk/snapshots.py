@@ -348,7 +348,7 @@ def _orphan(found: Orphan) -> Wanted:
 
 def may_be_live(order: Order, snapshot: Snapshot) -> bool:
     """True if an order may be alive at the broker: the snapshot shows it, or was begun before it was sent."""
-    shown = (r for r in snapshot.open_orders if r.order_ref == order.order_ref and r.status.is_live)
+    shown = (r for r in snapshot.open_under(order.order_ref) if r.status.is_live)
     if any(order.is_meant(r.client_id, r.order_id, r.perm_id) for r in shown):
         return True
     return order.is_live and snapshot.may_lack(order.sent_at)

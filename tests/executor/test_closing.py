@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -12,7 +13,7 @@ import pytest
 from common.clock import FakeClock
 from executor.core.commands import Command, CommandKind, CommandRefused
 from executor.core.ports import Position, Status
-from executor.core.reconcile import Books, reconcile
+from executor.core.reconcile import Books, differing, reconcile
 from executor.core.trades import OrderState, State
 from executor.desk.snapshots import may_be_live
 
@@ -325,3 +326,40 @@ def test_position_that_the_owner_took_is_not_taken_for_one_that_is_late() -> Non
     house.signal("close")
     house.pass_time(20)
     assert closes(house) == [] and house.trades()[0]["closed"] == 1
+
+
+class Counted(tuple):  # type: ignore[type-arg]
+    """What a snapshot holds, and how many of it were looked at."""
+
+    looked_at = 0
+
+    def __iter__(self) -> Iterator[object]:
+        for each in super().__iter__():
+            Counted.looked_at += 1
+            yield each
+
+
+def looked_at(trades: int) -> int:
+    """Compare a snapshot with that many open trades; return how much of it and of the journal was looked at."""
+    house = House.build().connect()
+    buy(house)
+    known, snapshot = house.journal.trade(1), house.broker.snapshot()
+    (position,) = snapshot.positions
+    numbers = range(known.con_id, known.con_id + trades)
+    snapshot = replace(
+        snapshot,
+        open_orders=Counted(replace(r, order_ref=f"{n} {r.order_ref}") for n in numbers for r in snapshot.open_orders),
+        positions=Counted(replace(position, con_id=n) for n in numbers),
+    )
+    each = (
+        replace(known, con_id=n, orders=tuple(replace(o, order_ref=f"{n} {o.order_ref}") for o in known.orders))
+        for n in numbers
+    )
+    Counted.looked_at = 0
+    books = Books(house.clock.now(), Counted(each), frozenset(), (), {}, frozenset())
+    assert reconcile(books, snapshot) == [] and not differing(books, snapshot)
+    return Counted.looked_at
+
+
+def test_a_snapshot_costs_what_it_holds_however_many_trades_are_open() -> None:
+    assert looked_at(40) <= 10 * looked_at(4)
