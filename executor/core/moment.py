@@ -29,9 +29,7 @@ class Moment:
     behind: Decimal = ZERO  # our executions that the position shown does not count yet, all others being known
     waiting_since: datetime | None = None  # since when a close has waited though no order of its trade is in its way
     opens_at: datetime | None = None  # when the market opens, where it is known to be closed now
-    awaits_hours: bool = (
-        False  # whether the broker is being asked for the contract and its hours, which are not known yet
-    )
+    awaits_hours: bool = False  # whether the contract, or its hours, are not known yet
     told: bool = True  # whether TWS has shown a position in this contract on this connection
     due: datetime | None = None  # the first instant at which an answer given here becomes another
 

@@ -131,7 +131,7 @@ def _when_cancelling(trade: Trade, moment: Moment, policy: Policy) -> Step | Non
 
 
 def awaits_market(trade: Trade, moment: Moment) -> bool:
-    """True if a close waits for its market to open, or to be told when it does, while exits of the trade stand."""
+    """True if a close waits for its market to open, or for its contract and hours, while exits of the trade are working."""
     if trade.state is not State.CANCELLING or trade.held <= 0:
         return False
     if not any(o.is_live and o.cancel_asked_at is None for o in trade.legs(*EXITS)):

@@ -207,10 +207,13 @@ class Sight:
         return contract.opens_at(self._clock.now()) if contract else None
 
     def awaits_hours(self, trade: Trade) -> bool:
-        """True while TWS is being asked for a trade's contract, or anew for its hours: no exit waits on what was told long ago."""
+        """True while TWS has not identified a trade's contract, or is asked again for its hours.
+
+        No close waits for hours that were reported long ago.
+        """
         contract, now = self.contract_of(trade), self._clock.now()
         if contract is None:
-            return trade.con_id not in self.unnamed
+            return True  # nothing can be ordered in it: its exits are all that protects the trade
         told = self._hours_told.get(trade.con_id)
         if not contract.seems_closed(now) or (told is not None and abs(now - told) < HOURS_TOLD):
             return False

@@ -213,16 +213,23 @@ def test_close_after_a_restart_waits_for_the_hours_and_then_for_the_market(tmp_p
     assert house.trades()[0]["closed"] == 1
 
 
-def test_close_of_what_tws_does_not_name_goes_on_as_far_as_it_can(tmp_path: Path) -> None:
+def test_close_of_what_tws_does_not_name_keeps_its_exits_until_it_does(tmp_path: Path) -> None:
+    """No close can be ordered: to cancel the exits would leave the position without a stop for as long as that lasts."""
     path = str(tmp_path / "trade_state.db")
-    house = build(path=path)
+    house = build(OPEN_NOW, path=path)
     buy(house)
+    names, numbers = dict(house.broker.contracts), dict(house.broker.by_number)
     house.broker.contracts.clear()
     house.broker.by_number.clear()
     house = house.restart(path).connect()
     house.signal("close")
-    house.pass_time(2)
-    assert house.working() == {} and "contract" in house.alarms()
+    house.pass_time(20)
+    assert set(house.working()) == EXITS and house.alarms() == ["contract"]
+    house.broker.contracts.update(names)
+    house.broker.by_number.update(numbers)
+    house.desk.disconnected("TWS is gone")
+    house.connect()
+    assert house.trades()[0]["closed"] == 1 and house.alarms() == []
 
 
 @pytest.mark.parametrize("closed", [True, False])
