@@ -23,7 +23,7 @@ from executor.desk.book import Book
 from executor.desk.gate import Gate
 from executor.desk.life import Life
 from executor.desk.outbox import Outbox
-from executor.desk.sight import Sight
+from executor.desk.sight import NAME_TOLD, Sight
 
 log = get_logger(__name__)
 
@@ -78,6 +78,9 @@ class Orders:
     def _tell(self, trade: Trade, moment: Moment, step: Step | None) -> None:
         """Raise and end the alarms about a trade."""
         problem = self._sight.unnamed.get(trade.con_id)
+        if problem is not None:
+            self._sight.contract_of(trade)  # asked again once a minute: TWS may only have been too slow
+            moment.reached(moment.now + NAME_TOLD)
         if problem is None and isinstance(step, Place | Resize) and self._sight.contract_of(trade) is None:
             problem = ""
         self._alarms.of_trade(trade, conditions_of(Case(trade, moment, self._policy, step, problem)))

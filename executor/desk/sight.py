@@ -16,6 +16,7 @@ from executor.desk.gate import Gate
 COUNTED = timedelta(seconds=2)  # a snapshot so long after an execution counts it
 READ_LATELY = timedelta(seconds=15)  # the owner's word is carried out on what was read so short ago
 HOURS_TOLD = timedelta(minutes=10)  # so long the answer counts that a market is closed
+NAME_TOLD = timedelta(minutes=1)  # so long the answer counts that a trade's contract is not known
 PRICE_TOLD = timedelta(seconds=5)  # so long the answer counts that there is no price
 LATE_POSITION = timedelta(seconds=5)  # how long a position report may lag behind our own execution
 
@@ -31,7 +32,7 @@ class Sight:
         self._positions: dict[int, Position] = {}  # conId → what the account shows
         self._by_id: dict[int, Contract] = {}
         self._priceless: dict[str, datetime] = {}  # symbol → when TWS was last asked about it
-        self._hours_told: dict[int, datetime] = {}  # conId → when TWS was last asked for its hours
+        self._answered: dict[int, datetime] = {}  # conId → when TWS last answered a question about it
         self._asked: set[tuple[str, int]] = set()  # questions: a symbol, and the conId where it is that one
         self._filled_at: dict[int, datetime] = {}  # conId → our last execution
         self._moved: dict[int, datetime] = {}  # conId → when its position last moved
@@ -197,7 +198,7 @@ class Sight:
         """Return the contract of a trade; asked for again after a restart, by its number where its symbol means another."""
         if trade.con_id not in self._by_id:
             meant = self.contract_for(trade.symbol)
-            if meant is not None and trade.con_id not in self._by_id:
+            if meant is not None and trade.con_id not in self._by_id and not self._was_told(trade.con_id, NAME_TOLD):
                 self._ask(trade.symbol, trade.con_id)
         return self._by_id.get(trade.con_id)
 
@@ -214,8 +215,7 @@ class Sight:
         contract, now = self.contract_of(trade), self._clock.now()
         if contract is None:
             return True  # nothing can be ordered in it: its exits are all that protects the trade
-        told = self._hours_told.get(trade.con_id)
-        if not contract.seems_closed(now) or (told is not None and abs(now - told) < HOURS_TOLD):
+        if not contract.seems_closed(now) or self._was_told(trade.con_id, HOURS_TOLD):
             return False
         self._ask(trade.symbol, trade.con_id)
         return (trade.symbol, trade.con_id) in self._asked
@@ -226,12 +226,11 @@ class Sight:
             self._by_id[answer.con_id] = answer
             self.unnamed.pop(answer.con_id, None)
         elif con_id and con_id not in self._by_id:
-            self.unnamed[con_id] = answer  # not asked again on this connection
-        if con_id in self._by_id:
-            self._hours_told[con_id] = self._clock.now()
-            self._asked.discard((symbol, con_id))
-        if con_id == 0:
-            self._asked.discard((symbol, con_id))
+            self.unnamed[con_id] = answer
+        self._asked.discard((symbol, con_id))
+        if con_id:
+            self._answered[con_id] = self._clock.now()
+        else:
             self._priceless[symbol] = self._clock.now()
             self.contracts[symbol] = answer
 
@@ -242,10 +241,17 @@ class Sight:
     def forget_questions(self) -> None:
         """The connection is gone: what was asked on it is asked again on the next, and its positions are told again."""
         self._asked.clear()
+        for con_id in self.unnamed:
+            self._answered.pop(con_id, None)
         self._priceless.clear()
         self._told.clear()
         self._behind.clear()
         self._ahead.clear()
+
+    def _was_told(self, con_id: int, lately: timedelta) -> bool:
+        """True if TWS answered a question about a contract so lately that it is not asked again."""
+        at = self._answered.get(con_id)
+        return at is not None and abs(self._clock.now() - at) < lately
 
     def _ask(self, symbol: str, con_id: int = 0) -> None:
         if (symbol, con_id) not in self._asked and self._gate.ready_since:

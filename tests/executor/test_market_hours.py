@@ -213,7 +213,8 @@ def test_close_after_a_restart_waits_for_the_hours_and_then_for_the_market(tmp_p
     assert house.trades()[0]["closed"] == 1
 
 
-def test_close_of_what_tws_does_not_name_keeps_its_exits_until_it_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reconnected", [True, False])
+def test_close_of_what_tws_does_not_name_keeps_its_exits_until_it_does(tmp_path: Path, reconnected: bool) -> None:
     """No close can be ordered: to cancel the exits would leave the position without a stop for as long as that lasts."""
     path = str(tmp_path / "trade_state.db")
     house = build(OPEN_NOW, path=path)
@@ -227,8 +228,28 @@ def test_close_of_what_tws_does_not_name_keeps_its_exits_until_it_does(tmp_path:
     assert set(house.working()) == EXITS and house.alarms() == ["contract"]
     house.broker.contracts.update(names)
     house.broker.by_number.update(numbers)
-    house.desk.disconnected("TWS is gone")
-    house.connect()
+    if reconnected:
+        house.desk.disconnected("TWS is gone")
+        house.connect()
+    else:
+        house.pass_time(61)
+    assert house.trades()[0]["closed"] == 1 and house.alarms() == []
+
+
+def test_trade_whose_contract_tws_was_too_slow_to_identify_is_looked_up_once_a_minute(tmp_path: Path) -> None:
+    path = str(tmp_path / "trade_state.db")
+    house = build(OPEN_NOW, path=path)
+    buy(house, sl="1.18")
+    house.broker.contracts.clear()
+    numbers = dict(house.broker.by_number)
+    house.broker.by_number.clear()
+    house = house.restart(path).connect()
+    house.signal("close")
+    asked = len(house.broker.looked_up)
+    house.pass_time(300)
+    assert 4 <= len(house.broker.looked_up) - asked <= 6 and house.alarms() == ["contract"]
+    house.broker.by_number.update(numbers)
+    house.pass_time(61)
     assert house.trades()[0]["closed"] == 1 and house.alarms() == []
 
 
