@@ -60,6 +60,7 @@ class Book:
         self._order_ids: dict[tuple[int | None, int], str] = {}  # (client id, order id) → order_ref
         self._open: dict[int, set[int]] = {}  # conId → ids of unfinished trades
         self._symbols: dict[str, set[int]] = {}  # symbol → ids of unfinished trades
+        self._ended: dict[str, set[int]] = {}  # symbol → ids of finished trades
         self._owners: dict[str, int] = {}  # exec_root → the trade that accounts for it
         self._waiting: dict[str, dict[int, InboxRow]] = {}  # symbol → seq → signal that is not done
         self._names: dict[int, set[str]] = {}  # conId → the symbols that mean it
@@ -256,13 +257,14 @@ class Book:
 
     def last_ended(self, symbol: str) -> Trade | None:
         """Return the newest finished trade of a symbol, of those that ended lately; None where none did."""
-        ended = (trade for trade in self._trades.values() if trade.symbol == symbol and trade.closed_at is not None)
-        return max(ended, key=lambda trade: (trade.closed_at, trade.id), default=None)
+        ended = map(self.trade, self._ended.get(symbol, ()))
+        return max(ended, key=lambda trade: (trade.closed_at or trade.timestamp, trade.id), default=None)
 
     def _index_trade(self, before: Trade | None, after: Trade | None) -> None:
         if before is not None and (after is None or before.closed != after.closed):
             self._open.get(before.con_id, set()).discard(before.id)
             self._symbols.get(before.symbol, set()).discard(before.id)
+            self._ended.get(before.symbol, set()).discard(before.id)
         if before is not None and (
             after is None or before.orders != after.orders or before.executions != after.executions
         ):
@@ -270,7 +272,9 @@ class Book:
             before = None
         if after is None:
             return
-        if not after.closed:
+        if after.closed:
+            self._ended.setdefault(after.symbol, set()).add(after.id)
+        else:
             self._open.setdefault(after.con_id, set()).add(after.id)
             self._symbols.setdefault(after.symbol, set()).add(after.id)
         if before is None:

@@ -129,10 +129,11 @@ class Sight:
         at = self._filled_at.get(con_id)
         if con_id not in self._behind or self.last is None or at is None:
             return ZERO
-        read = (self.last.begun_at or self.last.taken_at) > at
+        if (self.last.begun_at or self.last.taken_at) <= at:
+            return ZERO
         others = (f for f in self.last.fills if f.con_id == con_id and not self._book.is_attributed(f.exec_root))
         traded = any(f.at >= at - CLOCKS_APART for f in others)
-        return self._behind[con_id] if read and not traded else ZERO
+        return ZERO if traded else self._behind[con_id]
 
     def read(self, snapshot: Snapshot, account: str) -> None:
         """Take in all positions of a complete snapshot."""

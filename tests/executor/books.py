@@ -25,6 +25,7 @@ def contents(book: Book) -> dict[str, Any]:
         "traded": set(book.traded),
         "orders": {ref for t in trades.values() for ref in (o.order_ref for o in t.orders)},
         "open": {con_id: ids for con_id, ids in book._open.items() if ids},
+        "ended": {symbol: kept for symbol, ids in book._ended.items() if (kept := ids & trades.keys())},
     }
 
 

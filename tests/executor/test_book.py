@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from common.errors import IllegalTransition, JournalError, JournalMisuse
 from executor.core.commands import Command, CommandKind
 from executor.core.conditions import AlarmKind
+from executor.core.trades import State
 from executor.desk.book import KEPT
 from tests.executor.books import check_at_rest, check_restart, contents
 from tests.executor.fakes import AAPL, EURUSD, House
@@ -248,3 +250,21 @@ def test_an_alarm_that_ends_and_begins_again_in_one_change_is_a_new_one(house: H
     check_restart(house.desk)
     rows = house.journal._rows("SELECT text, cleared_text FROM alarms ORDER BY id")
     assert [tuple(row) for row in rows] == [("on hold", "adopted"), ("on hold again", None)]
+
+
+def test_the_last_trade_of_a_symbol_is_found_among_its_own(house: House) -> None:
+    for symbol in ("EURUSD", "AAPL", "EURUSD"):
+        open_trade(house, symbol, "10")
+        house.signal("close", symbol)
+    open_trade(house)
+    book = house.desk.book
+    assert [trade and trade.id for trade in map(book.last_ended, ("EURUSD", "AAPL", "ES"))] == [3, 2, None]
+    with pytest.raises(KeyError), book.change():
+        book.put(replace(book.trade(3), state=State.HOLD))
+        found = book.last_ended("EURUSD")
+        assert found is not None and found.id == 1
+        raise KeyError("planted")
+    assert book.last_ended("EURUSD") == book.trade(3)
+    house.clock.advance(KEPT.total_seconds() + 1)
+    book.tidy()
+    assert book.last_ended("AAPL") is None
