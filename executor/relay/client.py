@@ -60,7 +60,11 @@ class SecondExecutor(RelayUnavailable):
 
 
 class FieldUnknown(RelayUnavailable):
-    """An older relay refuses a field that it does not know. Ask without it."""
+    """The relay refuses a field that it does not know: it is another program, or not updated yet. Ask without the field.
+
+    Relay and executor run on two machines and are updated one after the other, and the relay's API may be served by
+    another program (docs/reference/http-api.md): one that reads its requests strictly must not cut off the exits.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +155,7 @@ class RelayClient:
         return Answer(deliveries, self._skew(headers), notices, _mode(body.get("mode", "open")), surplus)
 
     def _ask_for_signals(self, asked: dict[str, Any], wait: float) -> tuple[dict[str, Any], Mapping[str, str]]:
-        """Ask as one that refuses entries by itself in close-only mode; an older relay does not know such, and holds them."""
+        """Ask as one that refuses entries by itself in close-only mode; a relay that does not know the field holds opens then."""
         if self._consumer is None or not self._knows_modes:
             return self._post("/v1/lease", asked, wait)
         try:

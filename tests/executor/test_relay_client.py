@@ -77,7 +77,9 @@ def test_it_names_itself_and_hears_that_another_one_fetches(relay: responses.Req
     assert refused.value.retry_after == 60
 
 
-def test_it_refuses_entries_by_itself_but_asks_an_older_relay_without_saying_so(relay: responses.RequestsMock) -> None:
+def test_it_refuses_entries_by_itself_but_asks_a_relay_that_does_not_know_the_field_without_it(
+    relay: responses.RequestsMock,
+) -> None:
     problem = {"code": "malformed", "problems": [{"field": "refuses_entries", "message": "is not a field"}]}
     relay.post(f"{URL}/v1/lease", json=problem, status=400)
     relay.post(f"{URL}/v1/lease", json={"signals": []})
