@@ -70,9 +70,6 @@ class Logger:
     def error(self, event: str, **fields: Any) -> None:
         self._write(logging.ERROR, event, fields)
 
-    def critical(self, event: str, **fields: Any) -> None:
-        self._write(logging.CRITICAL, event, fields)
-
     def exception(self, event: str, **fields: Any) -> None:
         """Write an error with the exception at hand and where it came from, all in one line."""
         self._write(logging.ERROR, event, fields, exc_info=True)

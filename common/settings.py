@@ -133,17 +133,6 @@ def describe(cls: type[ProgramSettings]) -> list[Row]:
     return [_row(cls, field, types_of[field.name]) for field in dataclasses.fields(cls)]
 
 
-def redacted(settings: ProgramSettings) -> dict[str, str]:
-    """Return all settings as text, secrets as "[secret]" (or "" where there is none)."""
-    return {field.name: _redacted(field, getattr(settings, field.name)) for field in dataclasses.fields(settings)}
-
-
-def _redacted(field: dataclasses.Field[Any], value: Any) -> str:
-    if value is None or (isinstance(value, Secret) and not value):
-        return ""
-    return "[secret]" if field.metadata["secret"] else str(value)
-
-
 def click_options(cls: type[ProgramSettings]) -> Callable[[F], F]:
     """Return a decorator that gives a click command one option for each setting that has a flag.
 

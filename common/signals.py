@@ -144,20 +144,19 @@ def decimal_text(value: Decimal) -> str:
     return "0" if text in ("-0", "") else text
 
 
-def parse_alert(body: bytes) -> Alert:
+def alert_from(fields: object, flaw: MalformedSignal | None = None) -> Alert:
     """Return what a sender posted; a `strategy` alert has become the open, reduction or close that it means.
 
     An exit (close, reset, a strategy that is flat or holds less) is never refused for what plays no part in it: that
     is left out, and among `warnings`.
 
+    Args:
+        fields: what could be read of the body.
+        flaw: what is wrong with the body as JSON, if anything is; both as `strict_json.read` returns them.
+
     Raises:
         MalformedSignal: It is not a signal; every problem is listed with its field and the fix.
     """
-    return alert_from(*strict_json.read(body))
-
-
-def alert_from(fields: object, flaw: MalformedSignal | None = None) -> Alert:
-    """Return the alert that a body means, of which `fields` could be read, and `flaw` is what is wrong as JSON."""
     if not isinstance(fields, dict):
         raise flaw or MalformedSignal('must be one JSON object, like {"action":"close","symbol":"EURUSD"}')
     fields, literal = _without_literal_id(fields)

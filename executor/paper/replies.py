@@ -203,10 +203,6 @@ def tick_price(req_id: int, tick: int, price: Decimal, size: Decimal) -> Message
     return [1, 6, req_id, tick, price, size, 0]
 
 
-def tick_size(req_id: int, tick: int, size: Decimal) -> Message:
-    return [2, 6, req_id, tick, size]
-
-
 def tick_req_params(req_id: int, one: Instrument) -> Message:
     return [81, req_id, one.rules[0][1], "", 3]
 
@@ -230,10 +226,6 @@ def display_group(req_id: int, contract: str) -> Message:
 
 def not_verified(number: int, why: str) -> Message:
     return [number, 1, 0, why]  # the official client takes anything but `true` for false, ib_insync only a number
-
-
-def order_bound(perm_id: int, client_id: int, order_id: int) -> Message:
-    return [100, perm_id, client_id, order_id]
 
 
 def open_order_end() -> Message:

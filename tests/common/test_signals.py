@@ -10,15 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common import strict_json
 from common.errors import MalformedSignal
 from common.floats import without_noise
 from common.signals import (
     Action,
+    Alert,
     Envelope,
     Side,
     Signal,
+    alert_from,
     decimal_text,
-    parse_alert,
     parse_payload,
     payload_text,
 )
@@ -33,14 +35,18 @@ STRATEGY = {
 NOW = datetime(2026, 11, 23, 9, 15, 0, 123456, tzinfo=UTC)
 
 
+def alert_of(body: bytes) -> Alert:
+    return alert_from(*strict_json.read(body))
+
+
 def alert(fields: dict[str, object]):
-    return parse_alert(json.dumps(fields).encode())
+    return alert_of(json.dumps(fields).encode())
 
 
 def problems(body: object) -> dict[str, str]:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     with pytest.raises(MalformedSignal) as caught:
-        parse_alert(raw)
+        alert_of(raw)
     return {problem.field: problem.message for problem in caught.value.problems}
 
 
@@ -55,7 +61,7 @@ def test_an_open_with_both_exits_becomes_canonical_text():
 @pytest.mark.parametrize("field", ["quantity", "tp", "sl"])
 def test_any_number_is_taken_without_a_float_s_noise(field):
     raw = json.dumps({**OPEN, field: 0}).replace(f'"{field}": 0', f'"{field}": 154.00000000000003')
-    assert parse_alert(raw.encode()).signal.data()[field] == "154"
+    assert alert_of(raw.encode()).signal.data()[field] == "154"
     assert alert({**OPEN, field: "153.99999999999997"}).signal.data()[field] == "154"
     assert alert({**OPEN, field: "154.003"}).signal.data()[field] == "154.003"
 
@@ -252,11 +258,11 @@ BROKEN_JSON = {
 
 @pytest.mark.parametrize("body", BROKEN_JSON.values(), ids=BROKEN_JSON.keys())
 def test_an_exit_is_read_as_far_as_it_needs(body):
-    found = parse_alert(body)
+    found = alert_of(body)
     assert (found.signal.action, found.signal.symbol) == (Action.CLOSE, "EURUSD")
     assert found.warnings and all(str(warning).encode() for warning in found.warnings)
     with pytest.raises(MalformedSignal):
-        parse_alert(body.replace(b'"close"', b'"open","side":"buy","quantity":1'))
+        alert_of(body.replace(b'"close"', b'"open","side":"buy","quantity":1'))
 
 
 def test_an_id_that_was_not_filled_in_is_no_id_on_any_action():
@@ -308,7 +314,7 @@ def test_payload_round_trip(signal):
 
 @given(OPENS)
 def test_canonical_form_is_a_fixed_point(signal):
-    once = parse_alert(json.dumps(signal.data()).encode()).signal
+    once = alert_of(json.dumps(signal.data()).encode()).signal
     assert once.data() == signal.data() and once == signal
 
 
@@ -352,7 +358,7 @@ def test_whatever_the_fields_a_signal_or_malformed(fields, action):
     except MalformedSignal:
         return
     if signal.market_position is None and signal.warning is None:
-        assert parse_alert(json.dumps(signal.data()).encode()).signal == signal
+        assert alert_of(json.dumps(signal.data()).encode()).signal == signal
     assert parse_payload("A", payload_text(Envelope("A", NOW, None, signal))).signal == signal
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from common.signals import parse_alert
+from common import strict_json
+from common.signals import alert_from
 from tests.executor.fakes import House
 
 ROOT = Path(__file__).parents[2]
@@ -93,7 +94,7 @@ def test_every_alert_message_in_the_documents_is_accepted(message: str) -> None:
     for name, value in PLACEHOLDERS.items():
         message = message.replace(name, value)
     assert "{{" not in message
-    assert parse_alert(message.encode()).signal.symbol
+    assert alert_from(*strict_json.read(message.encode())).signal.symbol
 
 
 def test_claims_are_honest() -> None:

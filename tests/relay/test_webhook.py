@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from common import strict_json
+from common.signals import alert_from
 from common.signing import SigningKeys, sign, verify
 from relay.intake import fingerprint
 from tests.relay.examples import AUTH, NOW, SECRET, SENDER_SIGNING, SIGNING, Web, body, settings, signal
@@ -251,9 +253,9 @@ def test_another_signal_of_the_symbol_in_between_ends_the_duplicates(web):
 
 
 def test_the_fingerprint_ignores_the_senders_id_only():
-    from common.signals import parse_alert
-
-    one, same, other = (parse_alert(body(**more)).signal for more in ({"id": "a"}, {"id": "b"}, {"note": "n"}))
+    one, same, other = (
+        alert_from(*strict_json.read(body(**more))).signal for more in ({"id": "a"}, {"id": "b"}, {"note": "n"})
+    )
     assert fingerprint(one) == fingerprint(same) != fingerprint(other)
 
 
