@@ -94,7 +94,7 @@ CONDITIONS: Mapping[AlarmKind, Condition] = {
         "TWS identifies it, or the trade is over", "TWS identifies the contract again"),
     AlarmKind.CLOSE_WAITS: Condition(
         _WARN,
-        "a close waits for its market to open, its exits standing; or for 10 s a close order has not filled, or an order "
+        "a close waits for its market to open, its exits still working; or for 10 s a close order has not filled, or an order "
         "that must go first (or an expired entry) has not been cancelled",
         "it is no longer waiting, or the trade is over", "the close is no longer waiting"),
     AlarmKind.TAKE_PROFIT_LOST: Condition(

@@ -9,8 +9,8 @@ from decimal import Decimal
 from common.signals import Side
 from executor.core.trades import ZERO, Trade
 
-# How long the account must have shown nothing of a trade before its exits are taken for exits of nothing: where TWS has
-# shown its position on this connection, and where it may not have loaded it yet.
+# How long the account must have shown less of a trade before the rest counts as gone: where TWS has shown a position in
+# the contract on this connection, and where it may not have loaded it yet.
 GONE, GONE_UNTOLD = timedelta(seconds=2), timedelta(seconds=10)
 
 
@@ -50,12 +50,12 @@ class Moment:
         return self.left_for(trade) < trade.held
 
     def is_behind(self, trade: Trade) -> bool:
-        """True if the account shows less of a trade only because it does not count our last executions yet."""
+        """True if the account shows less of a trade only because it does not include our last executions yet."""
         behind = self.behind if trade.side is Side.BUY else -self.behind
         return behind > 0 and self.left_for(trade) + behind == trade.held
 
     def has_lost(self, trade: Trade) -> bool:
-        """True if the account shows less of a trade than it holds, and that is not merely told late."""
+        """True if the account shows less of a trade than it holds, and not merely because the report is late."""
         patience = GONE if self.told else GONE_UNTOLD
         if self.is_behind(trade):
             return False

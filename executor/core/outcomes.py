@@ -65,7 +65,7 @@ class StopCause(StrEnum):
     STORAGE = "storage"  # the journal cannot be written
     PROGRAM = "program"  # a bug of ours
     CLOCK = "clock"  # this computer's clock is wrong: no entry; closing and protecting go on
-    RELAY = "relay"  # its owner wants no entry, and told the relay so
+    RELAY = "relay"  # the relay is paused or in close-only mode
 
     @property
     def entries_only(self) -> bool:

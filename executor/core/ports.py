@@ -87,7 +87,9 @@ class Contract:
     price_steps: tuple[PriceStep, ...] = (PriceStep(Decimal(0), Decimal("0.01")),)
     size_step: Decimal = Decimal(1)
     description: str = ""
-    sessions: tuple[Session, ...] = ()  # when a close can fill, for the next days; () where the broker does not tell
+    sessions: tuple[
+        Session, ...
+    ] = ()  # when a close can fill, for the next days; () where the broker does not report it
 
     def opens_at(self, now: datetime) -> datetime | None:
         """Return when the market opens; None where it is open now, or where its hours are not known for now."""
@@ -96,7 +98,7 @@ class Contract:
         return min((session.opens for session in self.sessions if session.opens > now), default=None)
 
     def seems_closed(self, now: datetime) -> bool:
-        """True if the market is in none of the hours that were told; they may be those of another day."""
+        """True if now is in none of the reported hours; they may be those of another day."""
         return bool(self.sessions) and not any(session.opens <= now < session.closes for session in self.sessions)
 
 
@@ -192,7 +194,7 @@ class Position:
     market_price: Decimal | None = None
     unrealized: Decimal | None = None
     multiplier: Decimal = Decimal(1)
-    currency: str = ""  # of the contract, in which `unrealized` is told
+    currency: str = ""  # of the contract and of `unrealized`
 
     @property
     def entry_price(self) -> Decimal:
@@ -276,11 +278,11 @@ class Listener(Protocol):
         ...
 
     def on_unpaced(self) -> None:
-        """What is sent leaves at once again; see `Broker.is_paced`, which is false by now."""
+        """Messages leave at once again; `Broker.is_paced` is False by now."""
         ...
 
     def on_no_line(self, text: str) -> None:
-        """The broker has no market data line left for a subscription, in its words."""
+        """The broker has no market data line left for a subscription; `text` is its message."""
         ...
 
 
@@ -306,7 +308,7 @@ class Broker(Protocol):
         ...
 
     def together(self) -> AbstractContextManager[None]:
-        """Have what is sent within the block leave in one piece at its end, whatever ends it."""
+        """Write what is sent within the block in one piece at its end, also if it ends by an exception."""
         ...
 
     def cancel(self, order_id: int) -> None:
@@ -320,7 +322,7 @@ class Broker(Protocol):
     def request_contract(self, symbol: str, con_id: int = 0) -> None:
         """Ask for the contract a symbol means; the answer is `on_contract`, once, with the first price where one is to be had.
 
-        Asked again, the price is asked for anew if none is known, or none young enough.
+        If it is requested again, so is the price where none is known, or none that is recent.
 
         With a `con_id` it is asked for this very contract, whatever the symbol means by now (a future that has rolled on).
         """

@@ -68,7 +68,7 @@ class MoreThanKnown:
 
     trade: Trade
     quantity: Decimal
-    bought: bool = False  # executions of somebody else's show it
+    bought: bool = False  # executions of another program, or by hand, show it
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ class Books:
 def reconcile(books: Books, snapshot: Snapshot) -> list[Resolution]:
     """Compare journal and broker: one resolution for everything that only a complete view can settle.
 
-    What is missing in a contract leaves one trade, also where another one is on its way out there.
+    What is missing in a contract is taken out of one trade only, also where another is being closed there.
     """
     resolutions: list[Resolution] = list(_orphans(books, snapshot))
     reduced: set[int] = set()  # contracts
@@ -326,7 +326,7 @@ def _of_position(trade: Trade, books: Books, snapshot: Snapshot, difference: Dec
 
 
 def _beside(trade: Trade, more: Decimal, books: Books) -> Resolution:
-    """What the account shows beyond a trade is the owner's, unless it can only be a corporate action.
+    """Return whose the rest of a position is: the owner's, unless it can only be a corporate action.
 
     That multiplies a position without an execution: of a split, 10 shares become 100.
     """

@@ -79,8 +79,8 @@ def decide(signal: Signal, view: View) -> Decision:
     1. Reset releases the re-entry block, whatever else is going on.
     2. On hold: an open is refused; a close waits, and the owner is alerted.
     3. A close acts on the open trade, if that was opened by an earlier signal.
-    4. An open on the trade's side is ignored: one trade per symbol. Where a strategy's size is another than the trade's,
-       its owner is alerted to both.
+    4. An open on the trade's side is ignored: one trade per symbol. Where a strategy's size differs from the trade's,
+       the owner is alerted to both.
     5. An open on the other side closes the trade first, even when it is too old to enter. So does a reduction there:
        the strategy is on its own side, whatever its size.
     6. On a flat symbol what changes a strategy's position is ignored: the position that it changes is gone. So a
@@ -103,7 +103,7 @@ def decide(signal: Signal, view: View) -> Decision:
 
 
 def late(signal: Signal) -> Done:
-    """What becomes of an alert whose strategy has moved on: it is in the order of its sender, not of its arrival."""
+    """Return the end of an alert whose strategy has moved on: its sender's order counts, not the order of arrival."""
     return Done(
         Outcome.IGNORED,
         f"late: it led from {signal.prev} to {signal.position}, and a later alert of the strategy came before it",
@@ -135,7 +135,7 @@ def _with_trade(signal: Signal, view: View, trade: Trade) -> Decision:
 
 
 def _same_side(signal: Signal, view: View, trade: Trade) -> Done:
-    """One trade per symbol. A strategy's size is followed neither up nor down, but never without a word."""
+    """One trade per symbol. A strategy's size is followed neither up nor down, and the owner is alerted."""
     open_already = f"a {trade.side.value} trade in {trade.symbol} is already open (since {trade.timestamp:%H:%M} UTC)"
     if signal.position is None or trade.received_at - view.received_at > RELAYS_APART:
         return Done(Outcome.IGNORED, open_already)
@@ -151,7 +151,7 @@ def _same_side(signal: Signal, view: View, trade: Trade) -> Done:
 
 
 def _of_gone_position(signal: Signal, view: View) -> Done:
-    """A strategy changes a position that this account does not hold (any more): never an entry."""
+    """A strategy changes a position that this account no longer holds, or never did: never an entry."""
     change = f" ({signal.prev} to {signal.position})" if signal.prev else ""
     text = f"this account does not hold the position that it changes{change}"
     if view.closed_here:

@@ -149,7 +149,7 @@ def _may_ask(order: Order, moment: Moment) -> bool:
 
 
 def _was_asked(at: datetime | None, moment: Moment) -> bool:
-    """True if something was asked for a moment ago, so that the answer may be on its way."""
+    """True if something was requested a moment ago, so that the answer may be on its way."""
     return at is not None and not moment.lasted(at, CANCEL_AGAIN.total_seconds())
 
 
@@ -184,7 +184,7 @@ def _cancel_while_closing(trade: Trade, moment: Moment) -> Step | None:
 def closable(trade: Trade, moment: Moment) -> Decimal:
     """Return what may be closed: the trade's own quantity, never more than the broker still shows in that direction.
 
-    A position that is told late is what it will be when our executions are counted, once everything was read since.
+    Once everything has been read since, a position that lags behind counts as what it will be with our executions in it.
     """
     if moment.is_behind(trade):
         return trade.held
@@ -294,7 +294,7 @@ def _still_unprotected(trade: Trade, moment: Moment, policy: Policy, why: str) -
 
 
 def _when_held(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
-    """A hold freezes opening. What protects, shrinks or ends goes on: in this order, and none of it more than the account shows.
+    """A hold stops entries only. What protects, reduces or ends a position goes on, never for more than the account shows:
 
     1. An entry that may still fill is cancelled.
     2. Exits and a close that are larger than what the account shows of the trade are cancelled, or shrink to it.
@@ -359,7 +359,7 @@ def taken_by_owner(stop: Order, trade: Trade) -> bool:
         return False  # the broker cancelled it when part of the take-profit filled
     entry = trade.entry
     went_along = entry is not None and entry.is_done and entry.filled < entry.quantity and stop.leg is Leg.STOP_LOSS
-    return not went_along  # with the rest of its entry
+    return not went_along  # it was cancelled with the rest of its entry
 
 
 def _exit(trade: Trade, leg: Leg, quantity: Decimal, kind: Kind, price: Decimal | None) -> Order:

@@ -86,7 +86,7 @@ class Order:
     def is_meant(self, client_id: int | None, order_id: int, perm_id: int) -> bool:
         """True if a message under this order's reference is about it: another client may use the reference for its own.
 
-        The broker's lasting number tells, or the client and its number; a completed order bears only the former.
+        permId decides, or clientId with orderId; a completed order has permId only.
         """
         if perm_id and perm_id == self.perm_id:
             return True

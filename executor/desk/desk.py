@@ -46,9 +46,9 @@ MAX_TURNS = 200  # more turns than this without an end is a bug of ours
 # takes one of IBKR's market data lines (100 by default).
 _ASKED_AHEAD, _MOST_AHEAD = timedelta(days=30), 50
 _NO_LINE = (
-    "TWS has no market data line left ({}): this program gives up the prices of the contracts that it was asked about "
-    "longest ago, and an entry with exits is refused where no price can be had. Close quotes in TWS and in other programs "
-    "that use this login, or order more lines from IBKR"
+    "TWS has no market data line left ({}): the contracts that were used longest ago lose their prices, and an entry with "
+    "exits is refused where there is no price. Close quote windows in TWS and in other programs that use this login, or "
+    "order more lines from IBKR"
 )
 
 
@@ -139,12 +139,12 @@ class Desk:
         self.sight.forget_questions()
 
     def clock_doubted(self, why: str) -> None:
-        """This computer's clock may have been set: no entry goes out until it was compared with another again."""
+        """This computer's clock may have been changed: no entry goes out until it has been compared with the relay's."""
         self.gate.clock_doubt = why
 
     @_guarded
     def clock_compared(self) -> None:
-        """It was compared: entries that waited for it are decided, by what the comparison showed."""
+        """This computer's clock was compared: entries that waited for that are decided now."""
         if self.gate.clock_doubt is not None:
             self.gate.clock_doubt = None
             self.agenda.symbols.update(self.book.waiting_symbols)

@@ -80,7 +80,7 @@ class Owner:
         return trade, snapshot
 
     def _look_first(self, con_id: int) -> None:
-        """Refuse to act on a position, and on orders, that were not read after the last thing that could have changed them."""
+        """Refuse to act on a position and orders that were not read after the last change to them."""
         if not self._sight.is_fresh(con_id):
             self._gate.want_snapshot("the owner decides on what has not been read a moment ago")
             raise CommandRefused("orders and positions are being read from TWS: press again in a few seconds")
@@ -202,8 +202,8 @@ class Owner:
     def unknown_positions(self) -> list[dict[str, str]]:
         """Return what the account holds that neither a trade nor the owner's choice explains, as the page shows it.
 
-        While an order of ours is under way in a contract, its position may show what its executions have not told
-        yet, and what is missing of a trade has its own explanation: that is nobody's to ignore or to adopt.
+        A contract is left out while an order of ours is under way in it, since its position may be ahead of its
+        executions, and while part of a trade is missing, which is explained elsewhere: neither can be ignored or adopted.
         """
         unfinished = self._book.unfinished()
         busy = {t.con_id for t in unfinished if t.state not in (State.OPEN, State.HOLD) or self._is_short(t)}

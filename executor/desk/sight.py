@@ -14,10 +14,10 @@ from executor.desk.book import Book
 from executor.desk.gate import Gate
 
 COUNTED = timedelta(seconds=2)  # a snapshot so long after an execution counts it
-READ_LATELY = timedelta(seconds=15)  # the owner's word is carried out on what was read so short ago
-HOURS_TOLD = timedelta(minutes=10)  # so long the answer counts that a market is closed
-NAME_TOLD = timedelta(minutes=1)  # so long the answer counts that a trade's contract is not known
-PRICE_TOLD = timedelta(seconds=5)  # so long the answer counts that there is no price
+READ_LATELY = timedelta(seconds=15)  # how recent a reading must be for an owner's choice to act on it
+HOURS_TOLD = timedelta(minutes=10)  # how long TWS's answer that a market is closed is relied on
+NAME_TOLD = timedelta(minutes=1)  # how long until a contract that TWS did not identify is looked up again
+PRICE_TOLD = timedelta(seconds=5)  # how long TWS's answer that there is no price is relied on
 LATE_POSITION = timedelta(seconds=5)  # how long a position report may lag behind our own execution
 
 
@@ -60,7 +60,7 @@ class Sight:
         return shown if trade.side is Side.BUY else -shown
 
     def held_of(self, trade: Trade) -> Decimal:
-        """Return what the account holds of a trade, in its direction: what it shows, and our executions that lag behind in it."""
+        """Return what the account holds of a trade, in its direction: what it shows, plus our executions not in it yet."""
         behind = self.behind(trade.con_id)
         return self.shown_of(trade) + (behind if trade.side is Side.BUY else -behind)
 
@@ -107,7 +107,7 @@ class Sight:
             self._behind[fill.con_id] = self._behind.get(fill.con_id, ZERO) + fill.signed
 
     def _ahead_of(self, fill: Fill, now: datetime) -> Decimal:
-        """Return by how much the position moved before an execution that it counts was told; it may count several."""
+        """Return by how much the position moved before the report of an execution that it includes; it may include several."""
         at, ahead = self._ahead.get(fill.con_id, (now, ZERO))
         counts = fill.signed * ahead > 0 and abs(fill.signed) <= abs(ahead) and now - at <= COUNTED
         return ahead if counts else ZERO
@@ -155,7 +155,7 @@ class Sight:
         return self.last is not None and (self.last.begun_at or self.last.taken_at) >= at
 
     def is_fresh(self, con_id: int) -> bool:
-        """True if everything was read a moment ago, after the last thing that was told to change a position or a trade."""
+        """True if everything was read a moment ago, after the last report that changed a position or a trade."""
         if self.last is None or not self.is_counted(con_id):
             return False
         begun = self.last.begun_at or self.last.taken_at
@@ -186,7 +186,7 @@ class Sight:
         return self.contracts.get(symbol)
 
     def awaits_price(self, symbol: str, con_id: int) -> bool:
-        """True while a price that is not known, or too old, is being asked for anew; an answer may be that there is none."""
+        """True while a price that is unknown or too old is being requested; the answer may be that there is none."""
         if self._broker.price(con_id) is not None:
             return False
         told = self._priceless.get(symbol)
@@ -240,7 +240,7 @@ class Sight:
         self.contracts.pop(symbol, None)
 
     def forget_questions(self) -> None:
-        """The connection is gone: what was asked on it is asked again on the next, and its positions are told again."""
+        """The connection is gone: the next one asks again, and reports its positions anew."""
         self._asked.clear()
         for con_id in self.unnamed:
             self._answered.pop(con_id, None)

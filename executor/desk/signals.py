@@ -32,7 +32,7 @@ STUCK = timedelta(seconds=60)  # how long beyond its validity a signal may go wi
 _BEAT = timedelta(seconds=0.5)  # how soon a wait that no message ends is checked again
 _ACTS_ON_TRADE = (Action.CLOSE, Action.REDUCE)
 _NO_PRICE = (
-    "TWS gives no price of {} now, so its exits cannot be checked against the market: a stop on the wrong side would "
+    "TWS has no price for {} now, so its exits cannot be checked against the market: a stop on the wrong side would "
     "trigger at once. Subscribe to its market data (delayed data will do), or send the alert without exits"
 )
 _BEING_LOOKED_UP = "the contract is being looked up in TWS"
@@ -246,13 +246,13 @@ class Signals:
         log.info("signal_decided", symbol=symbol, outcome=outcome.value, reason=reason, signal_id=row.signal_id)
 
     def _compare_with_strategy(self, row: InboxRow, done: Done) -> None:
-        """Note what a strategy holds, where that is not what this account does."""
+        """Note what a strategy holds where this account holds something else."""
         symbol = row.signal.symbol
         if (trade := self._open_trade(symbol)) is not None and done.strategy_size is not None:
             differs = None if done.outcome is Outcome.NOTHING else done.strategy_size
             self._book.put(replace(trade, strategy_size=differs))
         if done.strategy_differs:
-            text = f"the strategy holds {row.signal.position} {symbol}, and this account nothing of it; {self._last_trade(symbol)}"
+            text = f"the strategy holds {row.signal.position} {symbol}, and this account holds none; {self._last_trade(symbol)}"
             self._alarms.state(AlarmKind.STRATEGY_DIFFERS, text, symbol, symbol=symbol)
         elif row.late:
             over = f"the missed alert for {symbol} came late, and changes nothing"

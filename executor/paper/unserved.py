@@ -1,4 +1,4 @@
-"""Requests for what a paper TWS does not have: refused in TWS's words, answered as empty, or taken in silence.
+"""Requests for what a paper TWS does not have: refused in TWS's words, answered as empty, or ignored.
 
 Every kind of request is in one of four tables: the three of this module and `answers.ANSWERS`.
 """
@@ -88,7 +88,7 @@ def subscribe_to_group(session: Session, request: Request) -> None:
 
 
 def update_group(session: Session, request: Request) -> None:
-    """Say the contract that a group is turned to, to whoever follows that group."""
+    """Send a display group's new contract to every client that subscribes to that group."""
     group = session.feeds.groups.get(request.req_id)
     if group is None:
         session.error(request.req_id, *invalid("No display group subscription has this id"))

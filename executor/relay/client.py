@@ -71,7 +71,7 @@ class FieldUnknown(RelayUnavailable):
 class Delivery:
     """One leased signal: its envelope where signature and form are right, else what is wrong with it.
 
-    `id` and `lease` have the form of ours; both are "" where the relay sent anything else.
+    `id` and `lease` are well-formed; both are "" where the relay sent anything else.
     """
 
     id: str
@@ -256,7 +256,7 @@ class RelayClient:
         return self._object(raw), response.headers
 
     def _read(self, response: requests.Response) -> bytes:
-        """Return the body as it came over the line: a few bytes must not become gigabytes."""
+        """Return the body as it came over the wire: a few bytes must not become gigabytes."""
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise RelayUnavailable(
                 f"{self._url} compressed its answer, which was not asked for; is a proxy in between?"
@@ -352,7 +352,7 @@ def _text(value: object) -> str:
 
 
 def _words(value: object, longest: int) -> str:
-    """Return what a person may be shown of a text or number from outside: not too long, no control characters."""
+    """Return a text or number from outside as it may be shown: cut to length, without control characters."""
     text = value[:longest] if isinstance(value, str) else ""
     return "".join(each if each.isprintable() else " " for each in text)
 
@@ -374,7 +374,7 @@ def _notice(found: dict[str, Any]) -> Notice:
 
 
 def _mode(found: Any) -> str | None:
-    """Return the relay's mode: what is no known word restricts nothing and lifts nothing."""
+    """Return the relay's mode; None for an unknown one, which changes nothing."""
     return found if found in ("open", "paused", "close-only") else None
 
 

@@ -1,6 +1,6 @@
-"""Alarms on the relay's word, which nobody signed: at most so many, the rest in one alarm with their number.
+"""Alarms that the relay reports, unsigned: a limited number, and one alarm that counts the rest.
 
-A relay that was taken over could otherwise fill the journal and wake the owner as often as it likes.
+A compromised relay could otherwise fill the journal, and page the owner as often as it likes.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from common.clock import Clock
 from executor.core.conditions import AlarmKind
 from executor.desk.alarms import Alarms
 
-MOST_AT_ONCE, SECONDS_EACH = 20, 180.0  # alarms at once; afterwards one in so many seconds
+MOST_AT_ONCE, SECONDS_EACH = 20, 180.0  # this many alarms at once, then one every this many seconds
 _IDS_KNOWN = 1000
-_SEEN = (AlarmKind.RELAY, AlarmKind.CLOCK)  # by ourselves: no number of reports may hide them
+_SEEN = (AlarmKind.RELAY, AlarmKind.CLOCK)  # found by the executor itself: the relay's reports must not crowd them out
 
 
 class Allowance:
-    """So many alarms at once, and afterwards one in so many seconds."""
+    """A number of alarms at once, then one at a fixed interval."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock, self._left, self._counted_at = clock, float(MOST_AT_ONCE), clock.monotonic()
 
     def take(self) -> bool:
-        """True if one more may be raised, which is then counted."""
+        """True if one more may be raised; it is counted."""
         now = self._clock.monotonic()
         self._left = min(MOST_AT_ONCE, self._left + (now - self._counted_at) / SECONDS_EACH)
         self._counted_at = now
@@ -51,7 +51,7 @@ class Hearsay:
             self._withheld += 1
 
     def forged(self, id: str) -> None:
-        """Count a delivery that is not signed with our key; `id` is "" for one that has none of our form."""
+        """Count a delivery that is not signed with our key; `id` is "" if it has no well-formed one."""
         if id and id in self._forged:
             self._forged.move_to_end(id)
             return
@@ -67,9 +67,7 @@ class Hearsay:
             self._alarms.state(AlarmKind.FORGED_SIGNAL, self._of_forgeries())
             self._told_forgeries = self._forgeries
         if self._withheld > self._told_withheld:
-            text = (
-                f"the relay reports too much: {self._withheld} more reports are counted here and not shown one by one"
-            )
+            text = f"the relay is sending too many reports: {self._withheld} more are counted here and not shown one by one"
             self._alarms.state(AlarmKind.MANY_REPORTS, f"{text}; check the relay, and who has access to its machine")
             self._told_withheld = self._withheld
 

@@ -1,7 +1,7 @@
-"""An HTTP session whose every answer is bounded in bytes and in time, whoever is on the other side.
+"""An HTTP session that bounds every answer in bytes and in time, whatever the server sends.
 
-The bound is where the bytes come in, so that it holds for all of an answer alike: interim responses, status line,
-headers, chunks, body. Nothing is ever decompressed, so what came over the line is all that there is.
+The limit applies where the bytes come in, so that it covers all of an answer: interim responses, status line,
+headers, chunks, body. Nothing is ever decompressed, so an answer is never larger than what came over the wire.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from common.clock import Clock
 
 
 class AnswerTooLarge(Exception):
-    """An answer has more bytes than it may have. The caller drops it; so is its connection."""
+    """An answer is larger than allowed. The caller drops it; its connection is closed."""
 
 
 class AnswerTooSlow(Exception):
-    """An answer is not whole within the time that its request had. The caller drops it; so is its connection."""
+    """An answer was not complete in the time that its request had. The caller drops it; its connection is closed."""
 
 
 class _Metered(io.RawIOBase):
-    """The bytes of one answer as they come in: no more than `most`, none after the time is up."""
+    """The bytes of one answer as they come in: at most `most`, and none after the time is up."""
 
     def __init__(self, raw: Any, sock: socket.socket, clock: Clock, most: int) -> None:
         self._raw, self._sock, self._clock, self._left = raw, sock, clock, most
@@ -90,7 +90,7 @@ def _pool(pool: type[Any], connection: type[Any], answer: type[http.client.HTTPR
 
 
 def bounded_session(clock: Clock, most: int) -> requests.Session:
-    """Return a session: an answer has at most `most` bytes in all, and all of the time that its request's timeout names.
+    """Return a session whose answers may have `most` bytes in all, and may take as long as the request's timeout in all.
 
     Raises, from its requests: AnswerTooLarge, AnswerTooSlow; else what requests raises.
     """

@@ -87,7 +87,7 @@ class Poller:
         return self._pause(answer, is_new, has_waited)
 
     def _pause(self, answer: Answer, is_new: bool, has_waited: bool) -> float:
-        """Return how long to wait after an answer: not at all if it brought a new signal, or nothing after a while."""
+        """Return how long to wait after an answer: not at all after a new signal, or after a poll that had waited."""
         if is_new:
             self._bad_answers = 0
             return 0.0
@@ -152,13 +152,13 @@ class Poller:
             elif kind is AlarmKind.MISSED_ALERT and self._desk.book.came_late(notice.symbol) == notice.key:
                 log.info("missed_alert_came_late", symbol=notice.symbol)
             else:
-                # A program that sends the same refused alert every minute is one alarm: its words have no instant in them.
+                # A sender that repeats a refused alert every minute raises one alarm: its text has no time in it.
                 about = notice.text if kind in _SAME_BY_WORDS else notice.key
                 self._words.report(kind, notice.text, about, notice.symbol)
             self._heard_of.append((notice.kind, notice.key))  # not before it is written down
 
     async def _confirm(self, notices: Sequence[Notice]) -> None:
-        """Tell the relay which notices need not be repeated: they are committed, or nothing is known of their kind."""
+        """Confirm to the relay which notices it need not repeat: they are committed, or of an unknown kind."""
         ids = [notice.id for notice in notices if notice.id]
         if not ids:
             return

@@ -106,7 +106,7 @@ class Tws:
         self._wire: Wire | None = None
         self._account = ""
         self._account_known = False
-        self._throttled = self._paced = False  # what the library does, and what the listener was told of it
+        self._throttled = self._paced = False  # what the library does, and what the listener knows of it
         self.listener: Listener | None = None
         _quiet_library()
 
@@ -293,7 +293,7 @@ class Tws:
         self._throttled = paced
         if paced:
             self._paced = True
-        else:  # said in the midst of sending: whoever sends more because of it must not begin there
+        else:  # the library reports this while it is sending: the listener, which may send more, hears of it afterwards
             asyncio.get_running_loop().call_soon(self._tell_unpaced, client)
 
     def _tell_unpaced(self, client: Any) -> None:

@@ -23,12 +23,12 @@ log = get_logger(__name__)
 
 _NO_SUCH_CONTRACT = 200
 _FIRST_PRICE_SECONDS = 1.0
-# IBKR allows 100 lines by default, for all that is logged in; the owner's own windows have theirs.
+# IBKR allows 100 lines by default per login, which the owner's own TWS windows share.
 # Source: IBKR, Market Data Lines.
 MOST_LINES = 60
 _CHOICES = 5
 _Question = tuple[str, int]  # a symbol; the contract that must be its, 0 for the one it means
-# Whose orders go out for all hours in which the exchange trades; those of others wait for its liquid hours.
+# Orders of these work in all hours in which the exchange trades; those of others wait for its liquid hours.
 _ALL_HOURS = ("FUT",)
 _WHOLE_UNITS = ("STK", "CASH", "FUT", "CFD")  # shares, units of the base currency, contracts
 
@@ -152,7 +152,7 @@ class Lookup:
         return contract
 
     def _know(self, question: _Question, contract: Contract) -> None:
-        """Keep a contract, and the hours that were told with it for all its names."""
+        """Keep a contract, and its newest hours under all its names."""
         same = {q: known for q, known in self._known.items() if known.con_id == contract.con_id}
         self._known |= {q: replace(known, sessions=contract.sessions) for q, known in same.items()}
         self._known[question] = contract
@@ -221,12 +221,12 @@ class Lookup:
         return self._rules[rule]
 
     async def _price_anew(self, contract: Contract) -> None:
-        """Subscribe again where no price is known, or none young enough: TWS begins a subscription with what it knows."""
+        """Subscribe again where no price is known, or none that is recent: TWS starts a subscription with what it knows."""
         if self._prices.price(contract.con_id) is None:
             await self._first_price_of(contract)
 
     def _watch(self, contract: Contract, *, delayed: bool = False) -> None:
-        """Subscribe to a contract's prices; the line that was asked about longest ago makes room where there are too many."""
+        """Subscribe to a contract's prices; where there are too many lines, drop the one that was asked about longest ago."""
         self._lines.pop(contract.con_id, None)
         while len(self._lines) >= self.most_lines:
             self._tws.unwatch(self._lines.pop(next(iter(self._lines))))
@@ -235,7 +235,7 @@ class Lookup:
         self._tws.watch(contract, delayed=delayed)
 
     def _too_many(self, con_id: int) -> None:
-        """TWS has no line left (code 101), since others use them too: take fewer, and give up those of long ago."""
+        """TWS has no line left (code 101), since others share them: use fewer, and drop the oldest."""
         contract = self._lines.pop(con_id, None)
         if contract is not None and self._lines:
             self.most_lines = min(self.most_lines, len(self._lines))
@@ -275,7 +275,7 @@ def _exchange(spec: ContractSpec, details: Any) -> str:
 
 
 def _hours(details: Any) -> str:
-    """Return when a close can fill, as TWS writes it: a future's in all hours of trading, others' in the regular ones."""
+    """Return when a close can fill, as TWS writes it: in all trading hours for a future, in liquid hours for others."""
     return str(details.tradingHours if details.contract.secType in _ALL_HOURS else details.liquidHours)
 
 

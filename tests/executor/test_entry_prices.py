@@ -45,7 +45,7 @@ def test_entry_with_exits_is_refused_where_no_price_is_to_be_had(stale: House) -
     signal = entered(stale)
     stale.pass_time(1)
     outcome, reason = stale.outcome(signal)
-    assert outcome == "refused" and "no price of EURUSD" in str(reason) and len(stale.broker.sent) == sent
+    assert outcome == "refused" and "no price for EURUSD" in str(reason) and len(stale.broker.sent) == sent
 
 
 def test_entry_without_exits_needs_no_price(stale: House) -> None:

@@ -357,7 +357,7 @@ def test_what_was_not_shown_is_counted(hostile: Callable[[Does], Home]) -> None:
     home.poll(2)
     assert home.alarms() == ["missed alert"] * MOST_AT_ONCE + ["many reports"]
     (alarm,) = (each for each in home.house.journal.standing_alarms() if each["kind"] == "many reports")
-    assert "180 more reports" in alarm["text"]
+    assert "180 more are counted" in alarm["text"]
     home.house.clock.advance(1801)  # a tenth of them may be raised again
     home.poll(1)
     assert home.alarms().count("missed alert") == MOST_AT_ONCE + 10

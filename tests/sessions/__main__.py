@@ -1,4 +1,4 @@
-"""`make sessions`: play random sessions of the real programs, and say what came of them.
+"""`make sessions`: play random sessions of the real programs, and report the results.
 
 python -m tests.sessions [--count 200 | --seeds 17,100-120] [--jobs 2] [--seconds 600]
 """
@@ -21,7 +21,7 @@ CONFIDENT = 3  # rule of three: 0 of N seen, so less than 3/N at 95 %
 
 
 def verdicts(wanted: list[int], jobs: int, until: float) -> Iterator[Verdict]:
-    """Play the seeds, as they come; none is begun after `until` (monotonic)."""
+    """Play the seeds in their order; none is started after `until` (monotonic)."""
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
         for begin in range(0, len(wanted), 2 * jobs):
             if time.monotonic() > until:

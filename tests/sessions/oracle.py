@@ -27,7 +27,7 @@ OUTCOMES = {
     "entered", "added", "reduced", "protected", "closed", "reset", "ignored", "refused", "expired", "superseded",
     "nothing to do",
 }  # fmt: skip
-OWNERS_CHOICE = {"size differs"}  # pages that say what the sender did, and not what the executor cannot do
+OWNERS_CHOICE = {"size differs"}  # pages about what the sender did, not about what the executor cannot do
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def signed(row: Row) -> Decimal:
 
 @dataclass(frozen=True)
 class Records:
-    """All that the oracle may know."""
+    """Everything that the oracle may know."""
 
     posts: list[Post]
     truth: list[Row]
@@ -178,7 +178,7 @@ class Records:
         return any(a["symbol"] == symbol and a["cleared_at"] is None for a in self.alarms)
 
     def may_wait(self, symbol: str) -> bool:
-        """True if a signal may wait here, since its owner was told: for a choice on a hold, or for a close at the broker."""
+        """True if a signal may wait here, since the owner was alerted: for a choice on a hold, or for a close at the broker."""
         waits = any(
             a["symbol"] == symbol and a["kind"] == "close waits" and a["cleared_at"] is None for a in self.alarms
         )

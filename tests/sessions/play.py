@@ -25,7 +25,7 @@ TELLING = (
 
 @dataclass
 class Verdict:
-    """What one session came to. `folder` is kept where something is broken."""
+    """The result of one session. `folder` is kept if a law was broken."""
 
     seed: int
     broken: list[str] = field(default_factory=list)

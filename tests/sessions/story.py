@@ -100,7 +100,7 @@ class Story:
         return kind()
 
     def _cut(self) -> Step:
-        """Break the connection to TWS in the middle of a talk about an order."""
+        """Break the connection to TWS in the middle of the messages about an order."""
         direction, kind = self._chance.choice(
             (("in", "placeOrder"), ("in", "placeOrder"), ("in", "cancelOrder"), ("out", "openOrder"),
              ("out", "orderStatus"), ("out", "execDetails"))

@@ -1,4 +1,4 @@
-"""`make simulate`: play trading days by seed, and say what came of them.
+"""`make simulate`: play trading days by seed, and report the results.
 
 python -m tests.simulate [--count 200 | --seeds 17,100-120] [--days 5] [--jobs 2] [--trace]
 """
