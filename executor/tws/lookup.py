@@ -98,6 +98,7 @@ class Lookup:
         wire = self._tws.wire
         wire.on_tick, wire.on_no_live_data, wire.on_data_lost = self._ticked, self._no_live_data, self._watch_anew
         wire.on_too_many = self._too_many
+        self.most_lines = MOST_LINES  # lines that other windows took may be free again
         self._watch_anew()
         for question in list(self._asked):
             self.ask(*question)

@@ -12,6 +12,7 @@ import pytest
 from common.signals import Side
 from executor.core.ports import Contract, Status
 from executor.tws.client import Tws
+from executor.tws.lookup import MOST_LINES
 from executor.tws.prices import STALE_SECONDS
 from tests.wire.harness import (
     AAPL,
@@ -445,6 +446,8 @@ async def test_no_line_left_at_tws_gives_up_one_of_long_ago(monkeypatch: pytest.
             found = await looked_up(tws, ear, symbol)
             await until(lambda: tws.price(found.con_id) is not None)  # noqa: B023 - within its turn
         assert tws.lookup.most_lines == 1
+        tws.lookup.resume()  # as on the next connection
+        assert tws.lookup.most_lines == MOST_LINES
 
 
 def test_old_and_senseless_prices_are_none() -> None:
