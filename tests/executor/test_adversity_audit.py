@@ -102,7 +102,7 @@ def test_adopted_trade_gets_its_stop_tried_once_more(house: House) -> None:
 
 
 def test_exits_of_a_position_that_the_owner_turned_over_are_cancelled(house: House) -> None:
-    """He sold more than the trade held: the exits could only have gone on selling."""
+    """The owner sold more than the trade held: the exits could only have gone on selling."""
     entered(house)
     house.broker.by_hand(EURUSD, Decimal(-15000), Decimal("1.19"))
     house.pass_time(10)
@@ -155,7 +155,7 @@ def test_refused_change_is_no_refusal_of_the_order(house: House, code: int) -> N
 
 
 def test_block_of_one_side_outlives_the_end_of_a_trade_on_the_other(house: House) -> None:
-    """Only an entry that fills, a reset or the owner releases it: not the end of a position that he adopted."""
+    """Only an entry that fills, a reset or the owner releases it: not the end of a position that was adopted."""
     entered(house)
     house.broker.hit("T")
     with house.desk.book.change():

@@ -89,7 +89,7 @@ def test_choice_on_hold_waits_for_the_position_after_an_execution(house: House) 
 
 @pytest.mark.parametrize("kind", [ADOPT, FLATTEN])
 def test_entry_that_filled_without_a_trace_is_adopted_or_flattened(path: str, kind: CommandKind) -> None:
-    """No execution tells of it: the buttons said that they act, and 10000 stayed naked however often he pressed."""
+    """No execution tells of it: the buttons said that they act, and 10000 stayed without a stop however often they were pressed."""
     house = House.build(path).connect()
     house.clock.advance(1)
     house.broker.deaf = True
@@ -150,7 +150,7 @@ class Losing(FakeBroker):
 
 
 def test_adopted_trade_whose_entry_still_works_does_not_enter_late(house: House) -> None:
-    """It was long expired, and filled whenever the market opened: 10000 beside what he had adopted."""
+    """It was long expired, and filled whenever the market opened: 10000 on top of what had been adopted."""
     house = House.build(broker=Losing(house.clock)).connect()
     house.broker.fill_entries = False
     entered(house)
@@ -177,7 +177,7 @@ def closing_on_hold(house: House) -> None:
 
 
 def test_adopted_trade_is_not_closed_by_the_old_close(house: House) -> None:
-    """The close order stayed alive beside the stop put back: it would have sold what he had just adopted."""
+    """The close order stayed alive beside the stop put back: it would have sold what had just been adopted."""
     entered(house)
     house.broker.fill_entries = False
     closing_on_hold(house)
@@ -244,7 +244,7 @@ def test_flatten_of_a_finished_trade_does_not_touch_the_one_that_is_open(house: 
     assert house.desk.book.trade(2).held == 10000 and set(house.working().values()) == {Decimal(10000)}
 
 
-# ---- what is read before his word is carried out ----
+# ---- what is read before a choice is carried out ----
 
 
 @pytest.mark.parametrize("kind", [ADOPT, FLATTEN])

@@ -180,7 +180,7 @@ def test_waiting_entry_is_no_exit_too_large(house: House) -> None:
 
 @pytest.mark.parametrize("sold", [10000, 4000])
 def test_waiting_close_does_not_sell_what_the_owner_sold_meanwhile(house: House, sold: int) -> None:
-    """Told that it waits, he sold by himself: at the opening the close sold it again, and the position turned."""
+    """Alerted that it waits, the owner sold by hand: at the open the close sold it again, and the position flipped."""
     waiting_close(house)
     by_hand(house, -sold)
     house.pass_time(10)

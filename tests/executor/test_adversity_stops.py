@@ -51,7 +51,7 @@ def say(house: House, leg: str, **changes: object) -> None:
 
 @pytest.mark.parametrize("protect_seconds", [2, 4])
 def test_no_stop_is_put_back_for_what_the_owner_closed_by_hand(protect_seconds: int) -> None:
-    """He closed as the price neared the stop, which IBKR deactivated: a new one would have opened a short at once."""
+    """The owner closed as the price neared the stop, which IBKR deactivated: a new one would have opened a short at once."""
     house = House.build(policy=Policy(protect_seconds=protect_seconds)).connect()
     entered(house)
     by_hand(house, -10000)
@@ -191,7 +191,7 @@ def test_exits_are_fitted_as_soon_as_the_contract_is_known(restarted: House) -> 
 
 @pytest.mark.parametrize("code", [110, 201, 10326])
 def test_stop_that_the_owner_takes_away_after_a_refused_change_is_not_put_back(house: House, code: int) -> None:
-    """The change was refused hours ago, the stop stood: put back against his will it would sell what he keeps."""
+    """The change was refused hours ago, the stop stood: put back, it would sell what the owner means to keep."""
     entered(house)
     house.desk.on_refusal(Refusal(house.broker.id_of("S1"), code, "the change is refused"))
     house.pass_time(3)

@@ -317,7 +317,7 @@ def test_close_that_waits_for_its_position_is_told_in_time(tmp_path: Path) -> No
 
 
 def test_position_that_the_owner_took_is_not_taken_for_one_that_is_late() -> None:
-    """He sold while the position of the entry was on its way: TWS tells of his execution, and nothing more is sold."""
+    """The owner sold while the entry's position was on its way: TWS reports that execution, and nothing more is sold."""
     broker = LatePositions(FakeClock(START))
     house = House.build(broker=broker).connect()
     buy(house)

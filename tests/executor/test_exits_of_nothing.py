@@ -64,7 +64,7 @@ def test_exits_of_a_position_that_went_in_part_overnight_shrink_to_what_is_left(
 
 @pytest.mark.parametrize("quantity", [10000, 4000])
 def test_exits_on_hold_follow_what_the_owner_sells(house: House, quantity: int) -> None:
-    """He sees the hold and sells in TWS: what is left of the exits must not open the other side."""
+    """The owner sees the hold and sells in TWS: what is left of the exits must not open the other side."""
     doubted(house)
     house.broker.by_hand(EURUSD, Decimal(-quantity), PRICE)
     house.pass_time(4)

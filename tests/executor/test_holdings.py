@@ -58,7 +58,7 @@ def test_position_in_a_traded_contract_is_said_until_the_owner_chooses(house: Ho
     house.command(Command(CommandKind.IGNORE_POSITION, symbol="EURUSD"))
     house.pass_time(5)
     assert house.alarms() == []
-    by_hand(house, 6000)  # he closed it: what he told us to ignore is no more
+    by_hand(house, 6000)  # the owner closed it: what was to be ignored is gone
     house.pass_time(8)
     assert "shows 0 EURUSD, the journal knows of -6000" in house.journal.standing_alarms()[0]["text"]
     house.command(Command(CommandKind.IGNORE_POSITION, symbol="EURUSD"))
@@ -114,7 +114,7 @@ def test_exit_larger_than_what_is_left_is_said_while_tws_does_not_answer(house: 
 
 
 def test_one_order_of_the_owner_over_his_own_and_ours_is_by_hand(house: House) -> None:
-    """TWS's button closes the whole position: his 5000 and the trade's 10000 in one order."""
+    """TWS's button closes the whole position: the owner's 5000 and the trade's 10000 in one order."""
     entered(house)
     by_hand(house, 5000)
     house.pass_time(6)

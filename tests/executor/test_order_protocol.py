@@ -272,7 +272,7 @@ def test_reason_of_a_cancel_is_on_the_page(house: House) -> None:
 
 @pytest.mark.parametrize("code", [104, 105, 135, 161, 10147, 10148])
 def test_refused_change_is_no_refusal_of_the_order(house: House, code: int) -> None:
-    """So a stop that the owner then cancels is his doing, and is not put back."""
+    """So a stop that the owner then cancels was cancelled by hand, and is not put back."""
     buy(house)
     house.desk.on_refusal(Refusal(id_of(house, "S"), code, "Cannot modify"))
     assert house.wanted

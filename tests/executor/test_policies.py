@@ -45,7 +45,7 @@ def test_flatten_sells_what_cannot_be_protected_and_tells_its_owner() -> None:
 
 
 def test_flatten_sells_nothing_while_the_stop_works_or_was_cancelled_by_hand() -> None:
-    """Selling unasked is for a stop that cannot be put back; one that the owner took away is his choice."""
+    """Selling unasked is for a stop that cannot be put back; one that the owner took away is a choice."""
     house = build(unprotected="flatten")
     buy(house)
     house.pass_time(30)

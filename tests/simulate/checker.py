@@ -259,7 +259,7 @@ class Checker:
         needed = max(min(own, shown), ZERO)
         stops = [o for o in live if o.ref in refs and leg_of(o.ref) in STOPS and not o.held and o.sign == -direction]
         size = sum((o.remaining for o in stops), ZERO)
-        # What the owner took out and bought back is his; it is told, since the account alone does not show it.
+        # What the owner took out and bought back is the owner's; it is reported, since the account alone does not show it.
         kept = max(own - Decimal(trade["reduced"]), ZERO)
         lawful = {needed, kept} if _is_told(trade, alarms, ODD_ALARMS) else {needed}
         wrong = bool(trade["stop_wanted"]) and needed > 0 and size not in lawful
@@ -325,7 +325,7 @@ class Checker:
     def _none_held(self) -> None:
         """An entry that TWS only holds goes with its trade: one click of the owner's would send it.
 
-        An exit that outlived its entry (the fault "orphaned children") is cancelled as an orphan once he sends it.
+        An exit that outlived its entry (the fault "orphaned children") is cancelled as an orphan once it is sent.
         """
         sql = "SELECT closed FROM trades JOIN orders ON trades.id = trade_id WHERE order_ref = ?"
         for order in self.live():

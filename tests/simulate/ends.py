@@ -50,7 +50,7 @@ class Ends:
         elif trade["exit_reason"] != "unknown":
             self._priced(trade, "entry_price", self._executions(trade, "leg = 'E'"))
             self._flat(trade, net)
-            if not Decimal(trade["reduced"]):  # what he took out himself has a price too
+            if not Decimal(trade["reduced"]):  # what the owner took out has a price too
                 self._priced(trade, "exit_price", self._seen(trade, self.exits(trade)))
 
     def _reason(self, trade: Row) -> None:
@@ -93,7 +93,7 @@ class Ends:
 
     def _was_hidden(self, trade: Row) -> bool:
         first, closed = parse_utc(trade["timestamp"]), parse_utc(trade["closed_at"])
-        traded = self.broker.by_hand.get(trade["con_id"])  # his own executions need not add up to what is gone
+        traded = self.broker.by_hand.get(trade["con_id"])  # the owner's executions need not add up to what is gone
         if trade["id"] in self.doubtful or traded is not None and traded >= first:
             return True
         return any(first <= at <= closed for at in self.broker.midnights)

@@ -1,4 +1,4 @@
-"""What the owner does by hand in TWS, and which buttons of the page he presses, as tables: name → (weight, act)."""
+"""What the owner does by hand in TWS, and which buttons of the page are pressed, as tables: name → (weight, act)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ READ_SECONDS = 8.0  # as the program waits
 
 
 def by_hand(world: World, order: Order) -> None:
-    """Allow the checker that an order of the owner's changes: he does it himself."""
+    """Allow the checker that an order of the owner's changes, by hand."""
     if order.client_id == MANUAL:
         world.checker.allowed.add(order.perm_id)
 
@@ -51,7 +51,7 @@ def add_by_hand(world: World) -> bool:
 
 
 def rest_by_hand(world: World) -> bool:
-    """The owner places a limit order of his own, far from the market or near."""
+    """The owner places a limit order, far from the market or near."""
     symbol, chance = world.chance.choice(sorted(PRICES)), world.chance
     price = world.server.exchange.price(symbol) * chance.choice((Decimal("0.999"), Decimal("0.98")))
     step = Decimal("0.01") if symbol == "AAPL" else Decimal("0.0005")
@@ -60,7 +60,7 @@ def rest_by_hand(world: World) -> bool:
 
 
 def cancel_by_hand(world: World) -> bool:
-    """He cancels any order: one of his, or an exit of ours."""
+    """The owner cancels any order: one placed by hand, or an exit of ours."""
     live = [o for o in world.server.exchange.floor.book.live.values() if o.working]
     if not live:
         return False
@@ -75,7 +75,7 @@ def cancel_stop_by_hand(world: World) -> bool:
 
 
 def move_by_hand(world: World) -> bool:
-    """He moves the price of an exit of ours."""
+    """The owner moves the price of an exit of ours."""
     exits = [o for o in ours(world) if o.role != "entry" and o.working]
     if not exits:
         return False
@@ -87,7 +87,7 @@ def move_by_hand(world: World) -> bool:
 
 
 def shrink_by_hand(world: World) -> bool:
-    """He makes a stop of ours smaller."""
+    """The owner makes a stop of ours smaller."""
     stops = [o for o in ours(world) if o.role == "stop_loss" and o.working and o.remaining > 10]
     if not stops:
         return False
@@ -101,7 +101,7 @@ def transmit(world: World) -> bool:
 
 
 def transmit_by_hand(world: World) -> bool:
-    """He sends what TWS holds; where it holds nothing, the connection shall break within the next bracket."""
+    """The owner sends what TWS holds; where it holds nothing, the connection shall break within the next bracket."""
     if transmit(world):
         return True
     met, world.met = world.met, lambda: None  # that break is not what counts

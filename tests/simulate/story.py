@@ -100,7 +100,7 @@ async def bring_about(world: World, name: str) -> None:
 
 
 async def rest(world: World) -> None:
-    """End all troubles, wait until nothing is under way, let the owner decide what he must; then judge."""
+    """End all troubles, wait until nothing is under way, let the owner decide what has to be decided; then judge."""
     heal(world)
     until = world.clock.monotonic() + REST_SECONDS
     calm_since = None
