@@ -182,7 +182,7 @@ def test_a_late_alert_ends_the_alarm_about_its_own_gap_only(tmp_path, restarted:
     house.strategy("long 10", "flat")
     own = f"EURUSD {utc_text(house.clock.now())}"
     house.strategy("short 10", "flat")
-    for about in (own, "EURUSD 2026-11-23T09:15:00.000000Z", "AAPL 2026-11-23T09:15:00.000000Z"):
+    for about in ("EURUSD 2026-11-23T09:15:00.000000Z", own, "AAPL 2026-11-23T09:15:00.000000Z"):
         symbol = about.partition(" ")[0]
         house.desk.alarms.state(AlarmKind.MISSED_ALERT, f"An alert for {symbol} was missed.", about, symbol=symbol)
     house = house.restart(path).connect() if restarted else house
