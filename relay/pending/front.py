@@ -7,6 +7,7 @@ a poll waits, and how to prove that signals can be stored.
 from __future__ import annotations
 
 import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
@@ -40,7 +41,7 @@ Work = Callable[[Any], Any]  # what to do with the engine's ledger: its tables w
 Job = tuple[Any, bool]  # the work, or what an engine does in its place; whether it may make something leasable
 
 
-class Front:
+class Front(ABC):
     """The Pending port, but for put, poll, ready and close; see relay.pending.base for what it promises."""
 
     def __init__(self) -> None:
@@ -48,21 +49,21 @@ class Front:
         self._noted_at: datetime | None = None
         self._housekept_at: datetime | None = None
 
+    @abstractmethod
     def _do(self, work: Any, *, wakes: bool = False) -> Any:
         """Do the work in a transaction and return its result after the commit."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _begin(self, work: Work, told: Told, *, wakes: bool = False) -> None:
         """Have the work done in a transaction; its result or error is told after the commit, in time."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _post(self, work: Work) -> None:
         """Have the work done some time."""
-        raise NotImplementedError
 
+    @abstractmethod
     def poll(self, wish: Wish, told: Told) -> None:
         """Lease; see relay.pending.base.Pending."""
-        raise NotImplementedError
 
     def _promise(self, writer: GroupWriter[Any], job: Any, told: Told) -> None:
         """Have a writer do a job without waiting for it; `told` hears in time, whatever happens."""
