@@ -26,7 +26,7 @@ from bench.load import percentile
 from bench.report import Row
 from common.ids import new_id
 from relay.pending import open_pending
-from relay.pending.base import NewSignal, Pending, outcome_of
+from relay.pending.base import NewSignal, Pending, Wish, outcome_of
 from tests.pending.pg import running_postgres
 
 WAITING, SYMBOLS, TURNS = 1_000_000, 1_000, 600
@@ -120,7 +120,7 @@ def _depth(engine: str, empty: Pending, full: Pending) -> Iterator[Row]:
 def _one_signal(queue: Pending, timings: Timings) -> None:
     new = make_signal("EURUSD")
     _timed(timings, "enqueue", lambda: outcome_of(partial(queue.put, new, START)))
-    (leased,) = _timed(timings, "lease", lambda: queue.take(1, 30, lambda: START, 0, lambda: True))
+    (leased,) = _timed(timings, "lease", lambda: queue.take(Wish(1, 30, lambda: START, 0, lambda: True)))
     _timed(timings, "ack", lambda: queue.ack([(leased.id, leased.lease)], START))
 
 

@@ -256,15 +256,7 @@ class Pending(Protocol):
           MaybeStored, something may be leased; ask again.
         """
 
-    def take(
-        self,
-        limit: int,
-        lease_seconds: float,
-        clock: Now,
-        timeout: float,
-        is_wanted: Callable[[], bool],
-        consumer: Consumer | None = None,
-    ) -> list[Leased]:
+    def take(self, wish: Wish) -> list[Leased]:
         """Poll, wait in this thread, and return what is told; an error is raised."""
 
     def finish(self, acks: Sequence[tuple[str, str]], now: datetime, told: Told) -> None:

@@ -18,12 +18,10 @@ from common.errors import QueueUnavailable
 from relay.pending.base import (
     MODES,
     AckResult,
-    Consumer,
     DeadLetter,
     Leased,
     Mode,
     Notice,
-    Now,
     Refused,
     Stats,
     Told,
@@ -77,16 +75,8 @@ class Front(ABC):
         else:
             patience.watch(promise)
 
-    def take(
-        self,
-        limit: int,
-        lease_seconds: float,
-        clock: Now,
-        timeout: float,
-        is_wanted: Callable[[], bool],
-        consumer: Consumer | None = None,
-    ) -> list[Leased]:
-        return list(_result_of(partial(self.poll, Wish(limit, lease_seconds, clock, timeout, is_wanted, consumer))))
+    def take(self, wish: Wish) -> list[Leased]:
+        return list(_result_of(partial(self.poll, wish)))
 
     def finish(self, acks: Sequence[tuple[str, str]], now: datetime, told: Told) -> None:
         self._begin(lambda ledger: ledger.ack(acks, now), told, wakes=True)

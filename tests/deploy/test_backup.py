@@ -14,6 +14,7 @@ from common.clock import SystemClock
 from executor.journal.backup import backup as backup_journal
 from executor.journal.journal import Journal
 from relay.commands.backup import backup as backup_queue
+from relay.pending.base import Wish
 from tests.relay.examples import NOW, Web
 
 
@@ -32,7 +33,7 @@ def test_a_restored_copy_delivers_what_was_waiting(web_queue: Path, tmp_path: Pa
     from relay.pending import open_pending
 
     restored = open_pending(f"sqlite:///{tmp_path / 'copy.db'}")
-    assert [each.attempt for each in restored.take(10, 10, lambda: NOW, 0, lambda: True)] == [1]
+    assert [each.attempt for each in restored.take(Wish(10, 10, lambda: NOW, 0, lambda: True))] == [1]
     restored.close()
 
 

@@ -7,7 +7,7 @@ import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from relay.pending.base import Accepted, Leased, NewSignal, Pending, outcome_of
+from relay.pending.base import Accepted, Leased, NewSignal, Pending, Wish, outcome_of
 
 START = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 _numbers = itertools.count(1)
@@ -47,7 +47,7 @@ def put(queue: Pending, new: NewSignal, now: datetime) -> Accepted:
 
 def take(queue: Pending, now: datetime = START, *, limit: int = 10, seconds: float = 10) -> list[Leased]:
     """Lease what there is, without waiting."""
-    return queue.take(limit, seconds, lambda: now, 0, lambda: True)
+    return queue.take(Wish(limit, seconds, lambda: now, 0, lambda: True))
 
 
 def housekeep(queue: Any, now: datetime) -> int:

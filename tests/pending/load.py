@@ -12,7 +12,7 @@ import sys
 import threading
 
 from relay.pending import open_pending
-from relay.pending.base import Pending
+from relay.pending.base import Pending, Wish
 from tests.pending.examples import START, acks, put, signal
 
 SENDERS = 4
@@ -34,7 +34,7 @@ def send(queue: Pending, run: str, number: int) -> None:
 
 def execute(queue: Pending) -> None:
     while True:
-        leased = queue.take(5, 300, lambda: START, 0.1, lambda: True)
+        leased = queue.take(Wish(5, 300, lambda: START, 0.1, lambda: True))
         say("got", [one.id for one in leased])
         say("ack", queue.ack(acks(leased), START).acked)
 

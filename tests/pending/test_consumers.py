@@ -20,7 +20,7 @@ SILENCE = timedelta(seconds=120)
 
 def ask(queue: Pending, name: str = "home", seconds: float = 0, *, limit: int = 10, lease: float = 10) -> list[Leased]:
     """Poll as a consumer, so many seconds after the start."""
-    return queue.take(limit, lease, lambda: at(seconds), 0, lambda: True, Consumer(name, SILENCE))
+    return queue.take(Wish(limit, lease, lambda: at(seconds), 0, lambda: True, Consumer(name, SILENCE)))
 
 
 def test_the_same_leases_are_given_again_until_they_end(queue: Any) -> None:

@@ -14,7 +14,7 @@ import pytest
 from common.errors import QueueUnavailable
 from relay.pending import postgres as postgres_module
 from relay.pending import queries
-from relay.pending.base import MaybeStored
+from relay.pending.base import MaybeStored, Wish
 from relay.pending.postgres import PostgresPending
 from tests.pending.examples import START, acks, fill, ids, put, signal, take
 from tests.pending.patience import FOREVER, look_again_after
@@ -143,7 +143,7 @@ def test_a_terminated_listener_comes_back_by_itself(
     postgres.run_sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
     eventually(lambda: queue.ready().wakeups == "polling")
     fill(other, "EURUSD")
-    while not queue.take(10, 10, lambda: START, FOREVER, lambda: True):
+    while not queue.take(Wish(10, 10, lambda: START, FOREVER, lambda: True)):
         pass
     eventually(lambda: queue.ready().wakeups == "notify")
     other.close()
@@ -185,7 +185,7 @@ def test_behind_a_transaction_pooler_it_works_polls_and_says_so(
     ready = behind.ready()
     assert (ready.wakeups, "pooler" in ready.detail) == ("polling", True)
     (late,) = fill(queue, "AAPL")
-    while late not in ids(behind.take(10, 10, lambda: START, FOREVER, lambda: True)):
+    while late not in ids(behind.take(Wish(10, 10, lambda: START, FOREVER, lambda: True))):
         pass
     behind.close()
 

@@ -34,7 +34,7 @@ def wakes(queue: Pending, act: Callable[[], Any]) -> bool:
         return True
 
     def poll() -> None:
-        while not queue.take(10, 10, lambda: START, FOREVER, look):
+        while not queue.take(Wish(10, 10, lambda: START, FOREVER, look)):
             pass
         woken.set()
 
@@ -89,7 +89,7 @@ def test_without_any_wake_up_the_poll_looks_again(opener: Opener, unwoken: Calla
     take(queue)
     for _ in range(2):  # the opening may have rung
         began = time.monotonic()
-        assert queue.take(10, 10, lambda: START, FOREVER, lambda: True) == []
+        assert queue.take(Wish(10, 10, lambda: START, FOREVER, lambda: True)) == []
     assert time.monotonic() - began > 0.2
 
 
@@ -126,7 +126,7 @@ def test_a_poll_that_waits_gets_what_is_put(opener: Opener) -> None:
 def test_a_poll_whose_client_is_gone_takes_nothing(opener: Opener) -> None:
     queue = opener()
     fill(queue, "EURUSD")
-    assert queue.take(10, 30, SystemClock().now, 30, lambda: False) == []
+    assert queue.take(Wish(10, 30, SystemClock().now, 30, lambda: False)) == []
     assert len(poll(queue, 0)) == 1
 
 
@@ -224,6 +224,6 @@ def poll(queue: Pending, seconds: float, is_wanted: Callable[[], bool] = lambda:
     until = clock.monotonic() + seconds
     while True:
         left = max(0.0, until - clock.monotonic())
-        found = queue.take(10, 30, clock.now, left, is_wanted)
+        found = queue.take(Wish(10, 30, clock.now, left, is_wanted))
         if found or not left or not is_wanted():
             return found
