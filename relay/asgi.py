@@ -62,7 +62,7 @@ class Front:
             await self._refuse(exc, receive, send)
             if isinstance(exc, SignalTooLarge) and (secret := alert_secret(scope)) is not None:
                 unread = Request(headers, b"", self._sender(scope, headers), scope["path"], secret or None)
-                await self._intake.keep_unread(unread, exc, self._rounds.wait)
+                await self._intake.keep_refused(unread, exc, self._rounds.wait)
             return
         secret = alert_secret(scope)
         delivery = self._deliveries.get(scope["path"]) if scope["method"] == "POST" else None
@@ -71,7 +71,7 @@ class Front:
             return
         request = Request(headers, body, self._sender(scope, headers), scope["path"], secret or None)
         if delivery is None:
-            await give(send, await self._intake.accept(request, self._rounds.wait))
+            await self._intake.accept(request, self._rounds.wait, partial(give, send))
         else:
             await give(send, await self._deliver(delivery, request, receive))
 

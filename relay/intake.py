@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
 from common import strict_json
-from common.errors import MalformedSignal, Problem, SignalError
+from common.errors import MalformedSignal, Problem, SignalError, SignalTooLarge
 from common.fields import ID_LIMIT, MOST_WARNINGS
 from common.ids import new_id
 from common.logs import HIDDEN, get_logger
@@ -30,6 +31,7 @@ from relay.pending.base import Accepted, NewSignal, Refused, storable
 from relay.pending.notices import refused as refused_notice
 from relay.problems import AddressRefused, Answer, answer, code_of, reply
 
+Give = Callable[[Answer], Awaitable[None]]
 log = get_logger(__name__)
 MAX_BODY_BYTES = 16 * 1024
 _SHORTEST = 6
@@ -113,13 +115,52 @@ class Intake:
         self._relay = relay
         self._allowed = networks(relay.settings.allowed_addresses)
 
-    async def accept(self, request: Request, wait: Wait) -> Answer:
-        """Take one alert, or say why not. Never raises.
+    async def accept(self, request: Request, wait: Wait, give: Give) -> None:
+        """Take one alert, or say why not, and give the answer. Raises only what `give` raises.
 
-        1. Authenticate, validate and sign.
-        2. Have the queue store it, and wait for the commit.
-        3. Answer. An authenticated alert that is refused is first kept for its owner.
+        1. From an address that may not post: answer, and keep the alert for its owner where its credential is right.
+           Only then, since the time that the answer takes must not reveal whether it is.
+        2. Authenticate, validate and sign.
+        3. Have the queue store it, and wait for the commit.
+        4. Answer. An authenticated alert that is refused is first kept for its owner.
         """
+        error = self._address_error(request)
+        if error is None:
+            await give(await self._answer_to(request, wait))
+        else:
+            self._relay.refused.add(error.code)
+            await give(answer(error))
+            await self.keep_refused(request, error, wait)
+
+    async def keep_refused(self, request: Request, error: SignalError, wait: Wait) -> None:
+        """Keep for its owner what was refused before its credential was looked at, if that is right.
+
+        An alert that was too large is not read: nobody knows what it was, so it counts as an exit.
+        """
+        posted, now = _posted(request), self._relay.clock.now()
+        if _is_sender(self._relay, posted, now):
+            await self._keep(posted, error, now, wait, is_exit=isinstance(error, SignalTooLarge))
+
+    def answer(self, request: Request) -> Answer:
+        """Do the same in the caller's thread, which waits for the queue; return the answer."""
+        answers: list[Answer] = []
+
+        async def give(found: Answer) -> None:
+            answers.append(found)
+
+        to_the_end(self.accept(request, blocking, give))
+        return answers[0]
+
+    def _address_error(self, request: Request) -> AddressRefused | None:
+        relay = self._relay
+        if not self._allowed or is_within(request.address, self._allowed):
+            return None
+        if relay.address_lines.allows(relay.clock.monotonic()):
+            forwarded = request.headers.get("x-forwarded-for", "")[:200]
+            log.warning("address_refused", address=request.address, forwarded=forwarded)
+        return AddressRefused(f"{request.address or 'its address'} is not in RELAY_ALLOWED_ADDRESSES")
+
+    async def _answer_to(self, request: Request, wait: Wait) -> Answer:
         case = Case(self._relay.clock.now())
         try:
             new = self._receive(case, request)
@@ -130,30 +171,9 @@ class Intake:
             self._relay.refused.add(code_of(exc))
             return answer(exc)
 
-    async def keep_unread(self, request: Request, error: SignalError, wait: Wait) -> None:
-        """Keep for its owner that an alert was too large to be read, where a credential beside its body is right.
-
-        What it was is not known, so it counts as an exit.
-        """
-        posted, now = _posted(request), self._relay.clock.now()
-        if any(self._relay.credentials.is_sender(secret) for secret in posted.beside):
-            await self._keep(posted, error, now, wait, is_exit=True)
-
-    def answer(self, request: Request) -> Answer:
-        """Do the same in the caller's thread, which waits for the commit."""
-        return to_the_end(self.accept(request, blocking))
-
     def _receive(self, case: Case, request: Request) -> NewSignal:
         """Authenticate, validate and sign; return what is to be stored."""
-        relay = self._relay
-        if self._allowed and not is_within(request.address, self._allowed):
-            if relay.address_lines.allows(relay.clock.monotonic()):
-                told = request.headers.get("x-forwarded-for", "")[:200]
-                log.warning("address_refused", address=request.address, forwarded=told)
-            posted = _posted(request)
-            case.posted = posted if _is_sender(relay, posted, case.now) else None
-            raise AddressRefused(f"{request.address or 'its address'} is not in RELAY_ALLOWED_ADDRESSES")
-        posted = _posted(request)
+        relay, posted = self._relay, _posted(request)
         if not _is_sender(relay, posted, case.now):
             raise relay.unauthentic(request.address, request.path)
         case.posted = posted

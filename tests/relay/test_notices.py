@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from relay.calls import Call, Request, blocking, to_the_end
+from relay.intake import Intake
+from relay.problems import Answer
 from tests.relay.examples import AUTH, SECRET, Web, signal
 from tests.relay.process import RelayProcess
 
@@ -75,15 +80,53 @@ def test_what_nobody_vouched_for_is_told_to_nobody(web: Web) -> None:
     assert notices(web) == []
 
 
-def test_an_alert_from_an_address_that_may_not_post_is_told_where_its_secret_is_right(tmp_path: Path) -> None:
+@pytest.fixture
+def web_of_few(tmp_path: Path) -> Iterator[Web]:
+    found = Web(tmp_path, allowed_addresses=("10.1.0.0/16",), proxy_hops=0)
+    yield found
+    found.pending.close()
+
+
+def test_an_alert_from_an_address_that_may_not_post_is_told_where_its_secret_is_right(web_of_few: Web) -> None:
     """TradingView may begin to send from another address: every alert would be lost."""
-    web = Web(tmp_path, allowed_addresses=("10.1.0.0/16",), proxy_hops=0)
     close = {"action": "close", "symbol": "EURUSD"}
     for headers in ({}, AUTH):
-        assert web.post(data=close, headers=headers, environ_base={"REMOTE_ADDR": "8.8.8.8"}).status_code == 403
-    (notice,) = notices(web)
+        assert web_of_few.post(data=close, headers=headers, environ_base={"REMOTE_ADDR": "8.8.8.8"}).status_code == 403
+    (notice,) = notices(web_of_few)
     assert notice["kind"] == "exit-refused" and "8.8.8.8 is not in RELAY_ALLOWED_ADDRESSES" in notice["text"]
-    web.pending.close()
+
+
+CREDENTIALS: dict[str, Any] = {
+    "in the body": ({"secret": SECRET}, {}, None),
+    "in a header": ({}, {"authorization": f"Bearer {SECRET}"}, None),
+    "in the path": ({}, {}, SECRET),
+    "wrong": ({"secret": "wrong-secret-of-a-stranger"}, {}, None),
+    "none": ({}, {}, None),
+}
+
+
+@pytest.mark.parametrize("fields, headers, path_secret", CREDENTIALS.values(), ids=CREDENTIALS.keys())
+def test_an_address_that_may_not_post_is_answered_before_its_credential_is_looked_at(
+    web_of_few: Web, monkeypatch: pytest.MonkeyPatch, fields: Any, headers: dict[str, str], path_secret: str | None
+) -> None:
+    """The time that the answer takes must not tell a stranger that a secret is right."""
+    steps: list[str] = []
+    credentials, is_sender = web_of_few.relay.credentials, web_of_few.relay.credentials.is_sender
+    monkeypatch.setattr(credentials, "is_sender", lambda secret: (steps.append("credential"), is_sender(secret))[1])
+
+    async def wait(call: Call) -> Any:
+        steps.append("queue")
+        return await blocking(call)
+
+    async def give(answer: Answer) -> None:
+        steps.append(str(answer.status))
+
+    body = json.dumps({"action": "close", "symbol": "EURUSD", **fields}).encode()
+    request = Request(headers, body, "8.8.8.8", "/webhook", path_secret)
+    to_the_end(Intake(web_of_few.relay).accept(request, wait, give))
+    is_right = SECRET in (*fields.values(), path_secret) or bool(headers)
+    assert steps[0] == "403" and steps.count("403") == 1
+    assert steps.count("queue") == len(notices(web_of_few)) == is_right
 
 
 @pytest.mark.parametrize(
