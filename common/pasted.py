@@ -16,8 +16,14 @@ _WINDOW = 80
 _AROUND = f'"{_DOUBLE}{_SINGLE}\u200b\u200c\u200d\u2060\ufeff \t\r\n\u00a0\u202f'
 _MARK = rf'(?:["{_DOUBLE}{_SINGLE}]|\\"|{_HTML})'
 _GAP = rf"(?:[\s{_BLANK}]|&nbsp;){{0,20}}"
-_SECRET = re.compile(rf'secret{_MARK}?{_GAP}[:=]{_GAP}{_MARK}?([^"{_DOUBLE}\r\n]{{1,512}})', re.IGNORECASE)
-_TOKEN_END = re.compile(rf"[\s{_BLANK}{_SINGLE},;}}&<]")
+# What a secret begins with says where it ends: a JSON text, single quotes, another mark or none.
+_SECRET = re.compile(
+    rf'secret{_MARK}?{_GAP}[:=]{_GAP}(?:"(?P<json>(?:[^"\\]|\\.){{1,512}})'
+    rf"|[{_SINGLE}](?P<single>[^{_SINGLE}\r\n]{{1,512}})"
+    rf'|{_MARK}?(?P<other>[^"{_DOUBLE}\r\n]{{1,512}}))',
+    re.IGNORECASE | re.DOTALL,
+)
+_TOKEN_END = re.compile(rf"[\s{_BLANK}{_DOUBLE}{_SINGLE}\\,;}}&<]")
 _MOST_SECRETS = 4
 
 Words = str | Callable[[str, str], str]
@@ -47,6 +53,7 @@ _CAUSES: tuple[tuple[str, str, str, Words], ...] = (
     ("", r",\s*", r"[}\]]", "a trailing comma; remove the comma after the last field"),
     ("", "", r",\s*[}\]]", "a trailing comma; remove the comma after the last field"),
     ("", r"[{,]\s*", ",", "a duplicate comma; remove one"),
+    ("", "", r'\\"', 'the quotation marks are escaped (\\"); write them plain, without the backslashes'),
     ("", "", r"//|/\*|#", "a comment; JSON has none, take it out"),
     ("control character", "", "", "a line break or tab inside a text; write it in one line"),
     ("Unterminated", "", "", "a quotation mark is opened here and never closed"),
@@ -107,14 +114,27 @@ def bare(secret: str) -> str:
 def secrets_in(text: str) -> list[str]:
     """Return what may be the secret in a text that is not JSON, so that its sender can be told what is wrong with it.
 
-    >>> secrets_in("{“secret”: “abc”, ‘side’: ‘buy’}"), secrets_in("{'secret': 'abc', 'side': 'buy'}")
-    (['abc'], ["abc', 'side': 'buy'}", 'abc'])
+    >>> secrets_in("{“secret”: “abc”, ‘side’: ‘buy’}"), secrets_in("secret=abc&side=buy")
+    (['abc'], ['abc&side=buy', 'abc'])
     """
-    found: list[str] = []
+    found: dict[str, None] = {}
     for match in _SECRET.finditer(text):
-        for each in (bare(match[1]), bare(_TOKEN_END.split(match[1].lstrip(), maxsplit=1)[0])):
-            if each and each not in found:
-                found.append(each)
+        value = match[str(match.lastgroup)]
+        token = _TOKEN_END.split(value.lstrip(), maxsplit=1)[0]
+        found |= dict.fromkeys(each for each in (value, bare(value), bare(token)) if each)
         if len(found) >= _MOST_SECRETS:
             break
-    return found
+    return list(found)
+
+
+def without_secrets(text: str, instead: str) -> str:
+    """Return a text that is not JSON with something else wherever it says what its secret is.
+
+    >>> without_secrets("{'secret': 'abc', 'side': 'buy',}", "[secret]")
+    "{'secret': '[secret]', 'side': 'buy',}"
+    """
+
+    def replaced(match: re.Match[str]) -> str:
+        return match[0][: match.start(str(match.lastgroup)) - match.start()] + instead
+
+    return _SECRET.sub(replaced, text)

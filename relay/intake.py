@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -19,7 +18,7 @@ from common.errors import MalformedSignal, Problem, SignalError, SignalTooLarge
 from common.fields import ID_LIMIT, MOST_WARNINGS
 from common.ids import new_id
 from common.logs import HIDDEN, get_logger
-from common.pasted import bare, secrets_in
+from common.pasted import bare, secrets_in, without_secrets
 from common.signals import Alert, Envelope, Signal, alert_from, payload_text, warning_text
 from common.signing import HEADERS, sign
 from relay.addresses import is_within, networks
@@ -36,7 +35,6 @@ log = get_logger(__name__)
 MAX_BODY_BYTES = 16 * 1024
 _SHORTEST = 6
 _KEPT = ("symbol", "note", "id")  # texts of the sender's own that are stored and shown
-_SECRET_IN_TEXT = re.compile(r'"secret"\s*:\s*"((?:[^"\\]|\\.){1,512})')
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +70,7 @@ class Posted:
             fields = self.fields if isinstance(self.fields, dict) else {}
             found = [value for name, value in fields.items() if bare(name).lower() == "secret"]
         else:
-            found = [*_SECRET_IN_TEXT.findall(self.text)[:1], *secrets_in(self.text)]
+            found = secrets_in(self.text)
         texts = [each for each in found if isinstance(each, str)]
         return list(dict.fromkeys([*texts, *map(bare, texts)]))
 
@@ -94,7 +92,7 @@ class Posted:
             kept = {name: value for name, value in self.fields.items() if name != "secret"}
             text = json.dumps(kept, ensure_ascii=False)
         else:
-            text = _SECRET_IN_TEXT.sub(f'"secret":"{HIDDEN}', self.text)
+            text = without_secrets(self.text, HIDDEN)
         return hidden(text, self.credentials)
 
 

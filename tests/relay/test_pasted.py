@@ -21,6 +21,8 @@ PASTED = {
     "one curly quote behind a text": (lambda t: t.replace('"open"', '"open”'), "typographic quotation mark"),
     "single quotes": (lambda t: t.replace('"', "'"), "is not a JSON quotation mark"),
     "curly single quotes": (lambda t: t.replace('"side"', "‘side’"), "is not a JSON quotation mark"),
+    "escaped quotes": (lambda t: t.replace('"', '\\"'), "the quotation marks are escaped"),
+    "a quote that begins plain and ends curly": (lambda t: t.replace('","action', '”,"action'), "a typographic quotation mark"),
     "no-break spaces": (lambda t: t.replace(",", ",\u00a0"), "U+00A0 is no ordinary space"),
     "narrow no-break spaces": (lambda t: t.replace(":", ":\u202f"), "U+202F is no ordinary space"),
     "a zero-width space in front": (lambda t: "\u200b" + t, "U+200B is no ordinary space"),
@@ -104,6 +106,16 @@ def test_no_secret_is_stored_with_a_pasted_alert_that_is_refused(web, name):
     web.post(data=PASTED[name][0](GOOD % other).encode())
     stored = [each.body for each in web.pending.refused(10)]
     assert len(stored) == 1 and other not in stored[0]
+
+
+@pytest.mark.parametrize("quote", ['"', "'", "’", '\\"', "“"])
+@pytest.mark.parametrize("secret", ["abc", SECRET, "what somebody else calls a secret"])
+def test_the_owner_is_shown_all_of_a_refused_alert_but_its_secret(web, quote, secret):
+    alert = '{"action":"close","secret":"%s","symbol":"EURUSD",}'.replace('"', quote)
+    assert web.post(data=(alert % secret).encode()).status_code == 400
+    (refused,) = web.pending.refused(10)
+    assert secret not in refused.body and "close" in refused.body
+    assert "EURUSD" in refused.body and "[secret]" in refused.body
 
 
 def test_the_cause_is_found_in_bounded_time():
