@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -58,6 +60,14 @@ def machine() -> str:
     return f"{model}, {os.cpu_count()} cores, {system}, Python {python}, databases on {files}"
 
 
+def code() -> str:
+    """Return which code was measured, in words."""
+    git = shutil.which("git")
+    words = [git or "git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=, changed since"]
+    done = subprocess.run(words, capture_output=True, text=True) if git else None
+    return f"commit {done.stdout.strip()}" if done and not done.returncode else "a tree without git"
+
+
 def load() -> str:
     """Return how busy the machine is with all that runs on it, in words."""
     if not hasattr(os, "getloadavg"):
@@ -73,7 +83,7 @@ def write(page: Path, rows: list[Row], day: str) -> None:
     lines = [
         BEGIN,
         "",
-        f"Measured on {day} on {machine()}; {load()}.",
+        f"Measured on {day} at {code()}, on {machine()}; {load()}.",
         "",
         "| measured | result | must | aim |",
         "|---|---|---|---|",

@@ -1,11 +1,12 @@
 """The benches run, on sizes that say nothing about speed: no figure is asserted here."""
 
+import re
 import sqlite3
 from contextlib import closing
 
 import pytest
 
-from bench import growth_speed, history, pairs
+from bench import growth_speed, history, pairs, report
 from bench.systems import shares, whole
 
 
@@ -62,3 +63,13 @@ def test_ratio_is_the_median_of_the_pairs():
 
 def test_made_up_stocks_have_names_of_their_own():
     assert len({str(shares(number)["symbol"]) for number in range(26 * 26)}) == 26 * 26
+
+
+def test_written_figures_name_the_day_the_code_and_the_machine(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n", "utf-8")
+    report.write(page, [report.Row("rate", "5/s", must="4/s")], "2026-11-30")
+    text = page.read_text("utf-8")
+    assert re.search(r"Measured on 2026-11-30 at (commit [0-9a-f]{7,}|a tree without git)", text)
+    assert report.machine() in text and "| rate | 5/s | 4/s |  |" in text and "old" not in text
+    assert text.startswith("before\n") and text.endswith("\nafter\n")
