@@ -7,15 +7,13 @@ nothing that an alert or a poll waits for.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from functools import partial
 from threading import Thread
 
 from common.channels import Channels
 from common.errors import QueueError
 from common.logs import get_logger
 from relay.context import Relay
-from relay.pending.base import DeadLetter, Stats, outcome_of
-from relay.pending.notices import dead_letter
+from relay.pending.base import Stats
 
 log = get_logger(__name__)
 LOOK_EVERY_SECONDS = 5.0
@@ -84,20 +82,13 @@ class ExecutorWatch:
             fresh = [each for each in letters if now - each.dead_at < RECENT]
         else:
             fresh = [each for each in letters if each.id not in self._dead]
-        for letter in fresh:
-            self._note(letter)
         self._dead = {each.id for each in letters}
         if not fresh:
             return
+        self._relay.news.set()  # each has a notice in the queue
         log.error("signals_dead", fresh=len(fresh), dead=count)
         text = f"{len(fresh)} more will not be delivered, {count} in all. List them: python -m relay dead"
         self._tell("dead letters", "Dead letters", text, failure=True)
-
-    def _note(self, letter: DeadLetter) -> None:
-        outcome = outcome_of(partial(self._relay.pending.note, dead_letter(letter)))
-        if isinstance(outcome, Exception):
-            raise outcome  # at the next look
-        self._relay.news.set()
 
     def _tell(self, subject: str, title: str, text: str, *, failure: bool) -> None:
         """Notify the owner; what no channel accepts is retried, until there is newer news on the subject."""

@@ -43,6 +43,7 @@ from relay.pending.base import (
     is_storable,
     storable,
 )
+from relay.pending.notices import dead_letter
 from relay.pending.queries import load_queries
 from relay.pending.rules import Picked, Waiting
 
@@ -218,15 +219,15 @@ class Ledger:
 
     def _clear_heads(self, picked: Picked, now: datetime) -> None:
         # The lease stays: a late ack of the last holder still counts.
-        buried = [(row.seq, row.lease, rules.exhausted_reason(row)) for row in picked.exhausted]
-        self._finish(buried, "dead", now)
+        self._bury([(row.seq, row.lease, rules.exhausted_reason(row)) for row in picked.exhausted], now)
         self._move_heads(picked.heads_to_move())
 
     def _overtake(self, last: dict[str, int], now: datetime) -> dict[str, int]:
         """Set the opens aside that a delivery leaves behind; return symbol -> how many."""
         symbols, seqs = list(last), list(last.values())
-        rows = self._run("overtake", symbols=symbols, seqs=seqs, now=now, reason=rules.OVERTAKEN).fetchall()
-        overtaken = Counter(row[0] for row in rows)
+        rows = self._run("overtaken", symbols=symbols, seqs=seqs).fetchall()
+        self._bury([(seq, None, rules.OVERTAKEN) for seq, _ in rows], now)
+        overtaken = Counter(symbol for _, symbol in rows)
         return {symbol: overtaken[symbol] for symbol in last}
 
     def ack(self, acks: Sequence[tuple[str, str]], now: datetime) -> AckResult:
@@ -251,7 +252,7 @@ class Ledger:
             return False
         exhausted = attempts >= MAX_ATTEMPTS
         if exhausted:
-            self._finish([(seq, None, storable(reason))], "dead", now)
+            self._bury([(seq, None, storable(reason))], now)
         else:
             until = rules.retry_at(now, retry_seconds)
             self._run("give_back", seq=seq, until=until, reason=storable(reason))
@@ -265,6 +266,14 @@ class Ledger:
             self._run("lock_symbols_of", ids=ids)
             rows = self._run("by_ids", ids=ids)
         return {row[0]: row[1:] for row in rows.fetchall()}
+
+    def _bury(self, done: list[tuple[int, str | None, str]], now: datetime) -> None:
+        """Make signals dead letters, by (seq, lease, reason), and keep a notice of each for their owner."""
+        if done:
+            self._finish(done, "dead", now)
+            seqs = [seq for seq, *_ in done[-NOTICES_KEPT:]]
+            for letter in _letters(self._run("letters", seqs=seqs).fetchall()):
+                self.note(dead_letter(letter))
 
     def _finish(self, done: Iterable[tuple[int, str | None, str | None]], state: str, now: datetime) -> None:
         seqs, leases, reasons = [list(column) for column in zip(*done, strict=True)] or ([], [], [])
@@ -281,10 +290,7 @@ class Ledger:
         return rules.as_mode(self.get("mode") or "open")
 
     def dead(self, limit: int) -> list[DeadLetter]:
-        return [
-            DeadLetter(id, symbol, action, _utc(at), _utc(dead_at), attempts, reason or "", payload)
-            for id, symbol, action, at, dead_at, attempts, reason, payload in self._run("dead", limit=limit)
-        ]
+        return _letters(self._run("dead", limit=limit))
 
     def requeue(self, id: str) -> bool:
         seq, symbol, state, *_ = self._lock_rows([id]).get(id, NOBODY)
@@ -389,6 +395,13 @@ def _waiting(rows: Iterable[Row]) -> list[Waiting]:
     return [
         Waiting(seq, id, symbol, attempts, lease, until, reason, _utc(at), headers, payload)
         for seq, id, symbol, attempts, lease, until, reason, at, headers, payload in rows
+    ]
+
+
+def _letters(rows: Iterable[Row]) -> list[DeadLetter]:
+    return [
+        DeadLetter(id, symbol, action, _utc(at), _utc(dead_at), attempts, reason or "", payload)
+        for id, symbol, action, at, dead_at, attempts, reason, payload in rows
     ]
 
 

@@ -99,12 +99,10 @@ WHERE pending_signals.seq = f.seq
 UPDATE pending_signals SET state = 'pending', lease = NULL, consumer = NULL, held_until = %(until)s, reason = %(reason)s
 WHERE seq = %(seq)s
 
--- name: overtake
-UPDATE pending_signals AS g SET
-    state = 'dead', done_at = %(now)s, held_until = NULL, lease = NULL, reason = %(reason)s
-FROM unnest(%(symbols)s::text[], %(seqs)s::bigint[]) AS o (symbol, seq)
-WHERE g.symbol = o.symbol AND g.done_at IS NULL AND g.seq < o.seq AND g.action = 'open'
-RETURNING g.symbol
+-- name: overtaken
+SELECT g.seq, g.symbol FROM unnest(%(symbols)s::text[], %(seqs)s::bigint[]) AS o (symbol, seq)
+JOIN pending_signals AS g ON g.symbol = o.symbol AND g.done_at IS NULL AND g.seq < o.seq AND g.action = 'open'
+ORDER BY g.seq
 
 -- name: head
 UPDATE pending_symbols AS s SET waiting = s.waiting - n.finished, head_seq = n.seq, held_until = n.held_until
@@ -155,6 +153,10 @@ RETURNING seq
 -- name: dead
 SELECT id, symbol, action, received_at, done_at, attempts, reason, payload FROM pending_signals
 WHERE state = 'dead' AND done_at IS NOT NULL ORDER BY done_at, seq LIMIT %(limit)s
+
+-- name: letters
+SELECT id, symbol, action, received_at, done_at, attempts, reason, payload FROM pending_signals
+WHERE seq = ANY(%(seqs)s) ORDER BY seq
 
 -- name: refuse
 INSERT INTO pending_refused (at, code, reason, body) VALUES (%(at)s, %(code)s, %(reason)s, %(body)s)

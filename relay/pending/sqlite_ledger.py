@@ -43,6 +43,7 @@ from relay.pending.base import (
     is_storable,
     storable,
 )
+from relay.pending.notices import dead_letter
 from relay.pending.queries import load_queries
 from relay.pending.rules import Picked, Waiting
 
@@ -170,15 +171,16 @@ class Ledger:
         ]
 
     def _clear_heads(self, picked: Picked, now: datetime) -> None:
-        for row in picked.exhausted:
-            # The lease stays: a late ack of the last holder still counts.
-            self._finish(row.seq, "dead", row.lease, rules.exhausted_reason(row), now)
+        # The lease stays: a late ack of the last holder still counts.
+        self._bury([(row.seq, row.lease, rules.exhausted_reason(row)) for row in picked.exhausted], now)
         for symbol, finished in picked.heads_to_move().items():
             self._run("head", symbol=symbol, finished=finished)
 
     def _overtake(self, symbol: str, seq: int, now: datetime) -> int:
         """Set the opens aside that a delivery leaves behind; return how many."""
-        return self._run("overtake", symbol=symbol, seq=seq, now=utc_text(now), reason=rules.OVERTAKEN).rowcount
+        rows = self._run("overtaken", symbol=symbol, seq=seq).fetchall()
+        self._bury([(row[0], None, rules.OVERTAKEN) for row in rows], now)
+        return len(rows)
 
     def ack(self, acks: Sequence[tuple[str, str]], now: datetime) -> AckResult:
         result, finished = AckResult([], []), Counter[str]()
@@ -203,7 +205,7 @@ class Ledger:
         seq, symbol, _, _, attempts = row
         exhausted = attempts >= MAX_ATTEMPTS
         if exhausted:
-            self._finish(seq, "dead", None, storable(reason), now)
+            self._bury([(seq, None, storable(reason))], now)
         else:
             until = _text(rules.retry_at(now, retry_seconds))
             self._run("give_back", seq=seq, until=until, reason=storable(reason))
@@ -215,6 +217,14 @@ class Ledger:
         row: Row | None = self._run("by_id", id=id).fetchone() if is_storable(id) else None
         return row
 
+    def _bury(self, done: list[tuple[int, str | None, str]], now: datetime) -> None:
+        """Make signals dead letters, by (seq, lease, reason), and keep a notice of each for their owner."""
+        for seq, lease, reason in done:
+            self._finish(seq, "dead", lease, reason, now)
+        seqs = [seq for seq, *_ in done[-NOTICES_KEPT:]]
+        for letter in _letters(self._run("letters", seqs=json.dumps(seqs)).fetchall()):
+            self.note(dead_letter(letter))
+
     def _finish(self, seq: int, state: str, lease: str | None, reason: str | None, now: datetime) -> None:
         self._run("finish", seq=seq, state=state, lease=lease, reason=reason, now=utc_text(now))
 
@@ -224,11 +234,7 @@ class Ledger:
         return rules.as_mode(self.get("mode") or "open")
 
     def dead(self, limit: int) -> list[DeadLetter]:
-        rows = self._run("dead", limit=limit).fetchall()
-        return [
-            DeadLetter(id, symbol, action, parse_utc(at), parse_utc(dead_at), attempts, reason or "", payload)
-            for id, symbol, action, at, dead_at, attempts, reason, payload in rows
-        ]
+        return _letters(self._run("dead", limit=limit).fetchall())
 
     def requeue(self, id: str) -> bool:
         row = self._find(id)
@@ -322,6 +328,13 @@ def _columns(new: NewSignal) -> list[str | None]:
         new.id, new.symbol, new.action, new.dedupe_key, new.fingerprint, utc_text(new.received_at),
         _text(new.expires_at), json.dumps(new.headers), new.payload, new.position,
     ]  # fmt: skip
+
+
+def _letters(rows: list[Row]) -> list[DeadLetter]:
+    return [
+        DeadLetter(id, symbol, action, parse_utc(at), parse_utc(dead_at), attempts, reason or "", payload)
+        for id, symbol, action, at, dead_at, attempts, reason, payload in rows
+    ]
 
 
 def _span(now: datetime) -> dict[str, str]:

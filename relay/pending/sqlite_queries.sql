@@ -65,9 +65,8 @@ UPDATE signals SET state = :state, done_at = :now, held_until = NULL, lease = :l
 UPDATE signals SET state = 'pending', lease = NULL, consumer = NULL, held_until = :until, reason = :reason
 WHERE seq = :seq
 
--- name: overtake
-UPDATE signals SET state = 'dead', done_at = :now, held_until = NULL, lease = NULL, reason = :reason
-WHERE symbol = :symbol AND done_at IS NULL AND seq < :seq AND action = 'open'
+-- name: overtaken
+SELECT seq FROM signals WHERE symbol = :symbol AND done_at IS NULL AND seq < :seq AND action = 'open' ORDER BY seq
 
 -- name: head
 UPDATE symbols SET waiting = waiting - :finished, (head_seq, held_until) = (
@@ -105,6 +104,10 @@ DELETE FROM signals WHERE seq IN (
 -- name: dead
 SELECT id, symbol, action, received_at, done_at, attempts, reason, payload FROM signals
 WHERE state = 'dead' AND done_at IS NOT NULL ORDER BY done_at, seq LIMIT :limit
+
+-- name: letters
+SELECT id, symbol, action, received_at, done_at, attempts, reason, payload FROM signals
+WHERE seq IN (SELECT value FROM json_each(:seqs)) ORDER BY seq
 
 -- name: refuse
 INSERT INTO refused (at, code, reason, body) VALUES (:at, :code, :reason, :body)

@@ -588,6 +588,46 @@ def test_a_refused_alert_is_kept_together_with_its_notice(queue: Any) -> None:
     assert [one.kind for one in noticed(queue)] == ["exit-refused"] and len(queue.refused(9)) == 1
 
 
+def never_ack(queue: Any) -> None:
+    for turn in range(6):
+        take(queue, at(10 * turn), limit=1, seconds=10)
+
+
+def give_back_for_the_last_time(queue: Any) -> None:
+    for turn in range(5):
+        (leased,) = take(queue, at(turn), limit=1)
+        assert queue.nack(leased.id, leased.lease, "no such contract", 0, at(turn))
+
+
+def overtake(queue: Any) -> None:
+    queue.set_mode("close-only")
+    put(queue, signal(action="close"), START)
+    take(queue)
+
+
+DEATHS = {never_ack: "leased 5 times", give_back_for_the_last_time: "no such contract", overtake: "then overtaken by"}
+
+
+@pytest.mark.parametrize("die, reason", DEATHS.items(), ids=[each.__name__ for each in DEATHS])
+def test_a_dead_letter_is_noticed_in_the_commit_in_which_it_dies(queue: Any, die: Any, reason: str) -> None:
+    """A relay that was killed before it had looked, and was away for more than ten minutes, never noticed it."""
+    id = put(queue, signal(), START).id
+    die(queue)
+    assert [letter.id for letter in queue.dead(9)] == [id]
+    (one,) = noticed(queue)
+    assert (one.kind, one.symbol) == ("dead-letter", "EURUSD")
+    assert reason in one.text and f"requeue {id}" in one.text
+
+
+def test_however_many_die_at_once_the_newest_are_noticed(queue: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("sqlite_ledger", "postgres_ledger"):
+        monkeypatch.setattr(f"relay.pending.{module}.NOTICES_KEPT", 2)
+    opened = [put(queue, signal(what=str(number)), START).id for number in range(4)]
+    overtake(queue)
+    assert [letter.id for letter in queue.dead(9)] == opened
+    assert [one.text.rpartition(" ")[2] for one in noticed(queue)] == opened[2:]
+
+
 @pytest.mark.parametrize("action", ["close", "reset", "reduce"])
 def test_an_exit_with_a_used_key_is_stored_without_it(queue: Any, action: str) -> None:
     put(queue, signal(key="k"), START)
