@@ -52,7 +52,7 @@ class Chain:
 
 
 class Link(Enum):
-    """How an alert hangs together with those before it."""
+    """How an alert connects to those before it."""
 
     FOLLOWS = "follows"  # or nothing is known that it could not follow from
     MISSED = "missed"  # an alert between the last and this one has not arrived
@@ -60,12 +60,12 @@ class Link(Enum):
 
 
 def hang(chain: Chain | None, position: str, prev: PrevPosition | None, now: datetime) -> tuple[Chain, Link]:
-    """Return the chain with an alert that says what the strategy holds, and held before; and how it hangs there.
+    """Return the chain after an alert that says what the strategy holds, and held before; and how it connects.
 
-    1. Without a previous position nothing can be compared: it is the newest word.
+    1. Without a previous position nothing can be compared: it counts as the latest.
     2. What follows from the last is never late.
     3. What leads from a gap's start to its end is late: once, and within five minutes.
-    4. Anything else is the newest word, and leaves a gap, or another one.
+    4. Anything else is the latest, and leaves a gap, or another one.
 
     >>> start = Chain("long 10")
     >>> now = datetime.fromisoformat("2026-11-23T09:15:00+00:00")

@@ -18,7 +18,7 @@ def without_noise(number: Decimal) -> Decimal:
     """Return the number that was meant where a float wrote it, else the number itself.
 
     A number is noisy if it has 15 significant digits or more, reads as a float is printed, and lies next to one of
-    at most 12 digits. What has fewer digits was meant as it stands, 154.003 as much as 154.
+    at most 12 digits. What has fewer digits was meant as written, 154.003 as much as 154.
 
     >>> [str(without_noise(Decimal(text))) for text in ("154.00000000000003", "0.30000000000000004", "154.003")]
     ['154', '0.3', '154.003']

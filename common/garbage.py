@@ -1,7 +1,7 @@
-"""Python looks for unreachable cycles at rest, not while an alert is on its way.
+"""Python looks for unreachable cycles while idle, not while an alert is on its way.
 
 Left to itself it does so whenever some hundred objects were made, in the middle of whatever runs: 0.1 ms several times
-for each alert, 2 ms every dozen alerts, 26 ms now and then. Objects without cycles are freed at once as ever.
+for each alert, 2 ms every dozen alerts, 26 ms now and then. Objects without cycles are freed at once, as always.
 """
 
 from __future__ import annotations

@@ -40,8 +40,8 @@ class LockFile:
     """A lock, held until `release` or the end of the process.
 
     Args:
-        taken: What is said when somebody else holds it, before who that is.
-        folder: What is said of its folder when the file cannot be opened.
+        taken: Begins the error when another process holds it; the holder follows.
+        folder: Ends the error when the file cannot be opened: what to do about its folder.
     """
 
     def __init__(self, path: Path, *, taken: str, folder: str) -> None:

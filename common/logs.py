@@ -164,10 +164,10 @@ def write_in_background() -> None:
 
 
 class Console(logging.StreamHandler[TextIO]):
-    """Writes at most so many lines of one kind a minute, and says how many it left out.
+    """Writes at most so many lines of one kind a minute, and reports how many it left out.
 
-    A kind is an event of ours, or all lines of another library's logger. Whatever somebody outside can make us say,
-    or a fault makes us say again and again, fills no disk; what is said seldom is never left out.
+    A kind is an event of ours, or all lines of another library's logger. Whatever an outsider can make us log,
+    or a fault makes us log again and again, fills no disk; rare lines are never left out.
     """
 
     def __init__(self, stream: TextIO | BackgroundStream, most: int = MOST_LINES) -> None:

@@ -1,7 +1,7 @@
 """The names of every setting in the environment, of both programs.
 
-They share one `.env`, and neither may import the other: this is how each knows a name of the other's from a
-slip of the pen. A test holds it against what the programs declare.
+They share one `.env`, and neither may import the other: with this list each can tell the other's names from typos.
+A test compares it with what the programs declare.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What web pages, chats and word processors make of an alert that is pasted from them, in words.
 
 A JSON decoder names a column; a person wants to know that a quotation mark is curly. All work here is
-bounded: only what stands around the place is looked at.
+bounded: only the text around the error is looked at.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def _number(before: str, after: str) -> str:
     return "".join(re.findall(r"[\d.,\s]*$", before) + re.findall(r"^[\d.,]*", after)).strip(" ,\n\t")
 
 
-# (the decoder's words, what stands before the place, what stands there, what is said); the first that fits
+# (words of the decoder's message, text before the error, text at the error, explanation); the first match wins
 _CAUSES: tuple[tuple[str, str, str, Words], ...] = (
     ("", "", rf"[{_DOUBLE}]",
      lambda b, a: f"{_character(b, a)} is a typographic quotation mark, as web pages and word processors make them; "

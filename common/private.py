@@ -1,4 +1,4 @@
-"""Files that hold what is nobody else's business: readable and writable by their owner only."""
+"""Private files: readable and writable by their owner only."""
 
 from __future__ import annotations
 

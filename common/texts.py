@@ -33,7 +33,7 @@ def read_text(path: Path) -> str:
 
 
 def add_text(path: Path, text: str) -> None:
-    """Add to a file in its own encoding; a new one is UTF-8, and its owner's alone.
+    """Add to a file in its own encoding; a new one is UTF-8, and only its owner can read it.
 
     Raises:
         OSError: It cannot be written.

@@ -29,7 +29,7 @@ class Bell:
         self._closed = False
 
     def look(self) -> int:
-        """Return what `wait` is told: how often it was rung before the caller's look at the queue."""
+        """Return what to pass to `wait`: how often it was rung before the caller's look at the queue."""
         return self._rings
 
     def wait(self, seen: int, seconds: float, woken: Woken) -> None:

@@ -57,7 +57,7 @@ class Front(ABC):
 
     @abstractmethod
     def _post(self, work: Work) -> None:
-        """Have the work done some time."""
+        """Queue the work; nobody waits for it."""
 
     @abstractmethod
     def poll(self, wish: Wish, told: Told) -> None:

@@ -77,7 +77,7 @@ class PostgresPending(Front):
         self._promise(self._writer, (new, now), told)
 
     def poll(self, wish: Wish, told: Told) -> None:
-        """Lease; who finds nothing waits for a bell that is rung when something may have become leasable."""
+        """Lease; a poll that finds nothing waits for a bell, rung when something may have become leasable."""
         seen = self._bell.look()
 
         def heard(outcome: Any) -> None:
