@@ -19,8 +19,8 @@ log = get_logger(__name__)
 LOOK_EVERY_SECONDS = 5.0
 REPEAT_SECONDS = 3600.0
 RETRY_SECONDS = 60.0  # for what no channel took
-MOST_DEAD = 10_000  # dead letters that are reported one by one
-RECENT = timedelta(minutes=10)  # a letter so long dead at the start is old: an earlier run of the relay reported it
+MOST_DEAD = 10_000  # dead letters of one look
+RECENT = timedelta(minutes=10)  # what died so long before the last look was reported then, or by an earlier run
 
 
 class ExecutorWatch:
@@ -31,7 +31,8 @@ class ExecutorWatch:
         self._channels = Channels(relay.settings.alarm_urls, "RELAY_ALARM_URLS")
         self._started_at = relay.clock.now()
         self._next: float | None = None  # monotonic, when silence is reported again; None while all is well
-        self._dead: set[str] | None = None  # ids of the dead letters at the last look
+        self._dead = set[str]()  # ids of the recent dead letters at the last look
+        self._looked_at: datetime | None = None
         self._owed: dict[str, tuple[str, str, bool]] = {}  # subject -> title, text, failure: not delivered yet
         self._try_at = 0.0  # monotonic, when what is owed is tried again
 
@@ -77,12 +78,10 @@ class ExecutorWatch:
 
     def _look_at_dead(self, count: int, now: datetime) -> None:
         """A signal that is not delivered any more is an order that was not placed."""
-        letters = self._relay.pending.dead(MOST_DEAD) if count else []
-        if self._dead is None:
-            fresh = [each for each in letters if now - each.dead_at < RECENT]
-        else:
-            fresh = [each for each in letters if each.id not in self._dead]
-        self._dead = {each.id for each in letters}
+        since = min(self._looked_at or now, now) - RECENT
+        letters = self._relay.pending.dead(MOST_DEAD, since) if count else []
+        fresh = [each for each in letters if each.id not in self._dead]
+        self._dead, self._looked_at = {each.id for each in letters}, now
         if not fresh:
             return
         self._relay.news.set()  # each has a notice in the queue

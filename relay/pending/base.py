@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from queue import SimpleQueue
 from typing import Any, Literal, Protocol, get_args
 
@@ -24,6 +24,7 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 Now = Callable[[], datetime]  # the caller's clock
 Told = Callable[[Any], None]  # is told an outcome, or the error as a value; must not raise and not block
 
+BEGINNING = datetime.min.replace(tzinfo=UTC)
 MAX_ATTEMPTS = 5  # leases of one signal before it is a dead letter
 KEY_WINDOW = timedelta(days=30)  # a duplicate key is remembered this long
 RESENT_FOR = timedelta(minutes=10)  # a duplicate later than this is probably another alert with a constant key
@@ -321,8 +322,8 @@ class Pending(Protocol):
     def refused(self, limit: int) -> list[Refused]:
         """Return the newest refused alerts, newest first."""
 
-    def dead(self, limit: int) -> list[DeadLetter]:
-        """Return dead letters, the longest dead first."""
+    def dead(self, limit: int, since: datetime = BEGINNING) -> list[DeadLetter]:
+        """Return what died since an instant, the longest dead first."""
 
     def requeue(self, id: str, now: datetime) -> bool:
         """Bring a dead letter back with all its attempts, at its old place in the order.

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from common.clock import utc_text
 from common.errors import QueueUnavailable
 from relay.pending.base import (
+    BEGINNING,
     MODES,
     AckResult,
     DeadLetter,
@@ -125,8 +126,8 @@ class Front(ABC):
     def refused(self, limit: int) -> list[Refused]:
         return list(self._do(lambda ledger: ledger.refused(limit)))
 
-    def dead(self, limit: int) -> list[DeadLetter]:
-        return list(self._do(lambda ledger: ledger.dead(limit)))
+    def dead(self, limit: int, since: datetime = BEGINNING) -> list[DeadLetter]:
+        return list(self._do(lambda ledger: ledger.dead(limit, since)))
 
     def requeue(self, id: str, now: datetime) -> bool:
         return bool(self._do(lambda ledger: ledger.requeue(id), wakes=True))

@@ -289,8 +289,8 @@ class Ledger:
     def mode(self) -> Mode:
         return rules.as_mode(self.get("mode") or "open")
 
-    def dead(self, limit: int) -> list[DeadLetter]:
-        return _letters(self._run("dead", limit=limit))
+    def dead(self, limit: int, since: datetime) -> list[DeadLetter]:
+        return _letters(self._run("dead", limit=limit, since=since))
 
     def requeue(self, id: str) -> bool:
         seq, symbol, state, *_ = self._lock_rows([id]).get(id, NOBODY)

@@ -152,7 +152,7 @@ RETURNING seq
 
 -- name: dead
 SELECT id, symbol, action, received_at, done_at, attempts, reason, payload FROM pending_signals
-WHERE state = 'dead' AND done_at IS NOT NULL ORDER BY done_at, seq LIMIT %(limit)s
+WHERE state = 'dead' AND done_at >= %(since)s ORDER BY done_at, seq LIMIT %(limit)s
 
 -- name: letters
 SELECT id, symbol, action, received_at, done_at, attempts, reason, payload FROM pending_signals

@@ -233,8 +233,8 @@ class Ledger:
     def mode(self) -> Mode:
         return rules.as_mode(self.get("mode") or "open")
 
-    def dead(self, limit: int) -> list[DeadLetter]:
-        return _letters(self._run("dead", limit=limit).fetchall())
+    def dead(self, limit: int, since: datetime) -> list[DeadLetter]:
+        return _letters(self._run("dead", limit=limit, since=utc_text(since)).fetchall())
 
     def requeue(self, id: str) -> bool:
         row = self._find(id)

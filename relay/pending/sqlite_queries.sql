@@ -103,7 +103,7 @@ DELETE FROM signals WHERE seq IN (
 
 -- name: dead
 SELECT id, symbol, action, received_at, done_at, attempts, reason, payload FROM signals
-WHERE state = 'dead' AND done_at IS NOT NULL ORDER BY done_at, seq LIMIT :limit
+WHERE state = 'dead' AND done_at >= :since ORDER BY done_at, seq LIMIT :limit
 
 -- name: letters
 SELECT id, symbol, action, received_at, done_at, attempts, reason, payload FROM signals

@@ -336,6 +336,9 @@ def test_dead_letters_come_longest_dead_first(queue: Any) -> None:
     take(queue, at(200))
     assert [dead.id for dead in queue.dead(10)] == put
     assert len(queue.dead(1)) == 1
+    died_at = [dead.dead_at for dead in queue.dead(10)]
+    assert [dead.id for dead in queue.dead(10, died_at[-1])] == put[-died_at.count(died_at[-1]) :]
+    assert queue.dead(10, died_at[-1] + timedelta(microseconds=1)) == []
 
 
 # purge and housekeeping

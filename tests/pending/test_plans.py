@@ -56,6 +56,7 @@ POSTGRES = {
     "next_due": ["pending_symbols_held"],
     "lock_symbols_of": ["pending_signals_id_key", "pending_symbols_pkey"],
     "by_ids": ["pending_signals_id_key"],
+    "dead": ["pending_signals_done"],
     "forget": ["pending_signals_done"],
 }
 VALUES: dict[str, Any] = {
@@ -64,6 +65,7 @@ VALUES: dict[str, Any] = {
     "lease": "x", "leases": ["x", "y"], "reasons": ["x", "y"], "reason": "x", "state": "acked",
     "finished": [1, 1], "before": START - timedelta(days=30), "first": [1], "count": [1], "fingerprint": ["x"],
     "at": [START], "position": [None], "position_at": [None], "consumer": "x", "mode": "open",
+    "since": START,
 }  # fmt: skip
 FILL = """
 INSERT INTO pending_signals (id, symbol, action, dedupe_key, fingerprint, received_at, headers, payload)

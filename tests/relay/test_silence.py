@@ -158,6 +158,32 @@ def test_what_died_just_before_the_start_is_told_and_what_is_old_is_not(web: Wat
     assert [each["message"].partition(".")[0] for each in inbox.got] == ["1 more will not be delivered, 2 in all"]
 
 
+def test_look_reads_only_what_died_lately(web: Watched, inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It read every dead letter with its payload each five seconds, in the thread that stores alerts."""
+    for symbol in ("AAPL", "MSFT", "EURUSD"):
+        bury(web, symbol)
+    web.look()
+    web.look(700)
+    read: list[int] = []
+    dead = web.pending.dead
+    monkeypatch.setattr(web.pending, "dead", lambda *words: [read.append(len(found := dead(*words))), found][1])
+    bury(web, "GOOG")
+    web.look()
+    web.look(700)
+    web.look(5)
+    assert read == [1, 1, 0] and inbox.titles.count("Relay: Dead letters") == 2
+
+
+def test_what_dies_after_the_clock_was_set_back_is_told(web: Watched, inbox: Inbox) -> None:
+    bury(web, "AAPL")
+    web.look()
+    web.clock.advance(-3600)
+    bury(web, "MSFT")
+    web.look(3)
+    web.look(3600)
+    assert inbox.titles == ["Relay: Dead letters"] * 2
+
+
 def test_a_dead_letter_is_told_once(web: Watched, inbox: Inbox) -> None:
     web.look()
     bury(web, "EURUSD")
