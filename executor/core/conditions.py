@@ -68,12 +68,18 @@ class Condition:
     level: Level
     raised: str
     ends: str
-    over: str  # the closing message
+    over: str = ""  # the closing message where it ends because it is no longer true
     told_for: timedelta | None = None  # it reports something that happened: how long it stays open at least
+
+    @property
+    def told(self) -> str:
+        """The closing message where it ends because it was open for its time."""
+        return f"reported for {_SPANS[self.told_for]}" if self.told_for else self.over
 
 
 _PAGE, _WARN = Level.PAGE, Level.WARN
 _QUARTER, _HOUR, _DAY = timedelta(minutes=15), timedelta(hours=1), timedelta(days=1)
+_SPANS = {_QUARTER: "15 minutes", _HOUR: "an hour", _DAY: "a day"}  # how long -> in words
 
 CONDITIONS: Mapping[AlarmKind, Condition] = {
     AlarmKind.UNPROTECTED: Condition(
@@ -108,11 +114,12 @@ CONDITIONS: Mapping[AlarmKind, Condition] = {
         "both agree, or the trade is over", "the trade has the strategy's size, or is over"),
     AlarmKind.STRATEGY_DIFFERS: Condition(
         _WARN, "a strategy changes a position that this account does not hold: nothing is entered",
-        "a later alert of the strategy agrees with the account; after a day", "reported for a day", _DAY),
+        "a later alert of the strategy agrees with the account; after a day",
+        "the account is in step with the strategy again", _DAY),
     AlarmKind.UNKNOWN_EXIT: Condition(
         _PAGE,
-        'the executor cannot tell how a trade closed (TWS no longer lists its executions); re-entry on that side is '
-        'blocked, unless `unknown_exit = "allow"`',
+        'the executor cannot tell how a trade closed (TWS no longer lists its executions); if it had a take-profit, '
+        're-entry on that side is blocked, unless `unknown_exit = "allow"`',
         "the block is released; after 15 minutes if there is none", "nothing is left to do", _QUARTER),
     AlarmKind.MISMATCH: Condition(
         _WARN,
@@ -129,37 +136,37 @@ CONDITIONS: Mapping[AlarmKind, Condition] = {
         "it has an outcome", "the signal has an outcome"),
     AlarmKind.EXPIRED_SIGNAL: Condition(
         _WARN, "an entry arrived, or could be acted on, too late",
-        "after 15 minutes", "reported for 15 minutes", _QUARTER),
+        "after 15 minutes", told_for=_QUARTER),
     AlarmKind.FORGED_SIGNAL: Condition(
         _PAGE, "deliveries have no valid signature, or are no signals at all; none was acted on. One alarm, with their number",
-        "after an hour", "reported for an hour", _HOUR),
+        "after an hour", told_for=_HOUR),
     AlarmKind.DEAD_LETTER: Condition(
         _PAGE, "a signed signal cannot be read, or the relay gave up on one",
-        "after an hour", "reported for an hour", _HOUR),
+        "after an hour", told_for=_HOUR),
     AlarmKind.MISSED_ALERT: Condition(
         _WARN, "a strategy alert does not follow from the previous one: an alert in between never arrived",
-        "that alert comes late; after a day", "reported for a day", _DAY),
+        "that alert comes late; after a day", told_for=_DAY),
     AlarmKind.MANY_REPORTS: Condition(
         _PAGE,
         "the relay reports more than twenty things at once, or more than twenty an hour: the rest are counted in this one "
         "alarm",
-        "after an hour", "reported for an hour", _HOUR),
+        "after an hour", told_for=_HOUR),
     AlarmKind.REFUSED_EXIT: Condition(
         _PAGE, "the relay refused an alert with a valid credential that looks like an exit: check the position",
-        "after an hour", "reported for an hour", _HOUR),
+        "after an hour", told_for=_HOUR),
     AlarmKind.REFUSED_ALERT: Condition(
         _WARN, "the relay refused an alert with a valid credential",
-        "after an hour", "reported for an hour", _HOUR),
+        "after an hour", told_for=_HOUR),
     AlarmKind.USED_ID: Condition(
         _WARN, "an exit came with the id of another signal, and was carried out; or an alert was taken for a resend of one "
         "long before",
-        "after a day", "reported for a day", _DAY),
+        "after a day", told_for=_DAY),
     AlarmKind.BROKER_BLIND: Condition(
         _PAGE, "a position is held, and there has been no complete view of TWS for 60 s",
         "everything has been read again", "TWS is visible again, and everything has been read"),
     AlarmKind.MARKET_DATA: Condition(
         _WARN, "TWS has no market data line left (code 101), so the prices of some contracts are given up",
-        "after an hour", "reported for an hour", _HOUR),
+        "after an hour", told_for=_HOUR),
     AlarmKind.SECOND_EXECUTOR: Condition(
         _PAGE,
         "another executor polls the same relay, which refuses the later one; or this one is the later one",

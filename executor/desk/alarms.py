@@ -77,7 +77,6 @@ class Alarms:
         if self._look_at is not None and now < self._look_at:
             return
         self._look_at = None
-        over = []
         for alarm in self._book.alarms():
             told_for = CONDITIONS[alarm.kind].told_for
             if told_for is None:
@@ -86,8 +85,7 @@ class Alarms:
             if now < ends or self._blocks(alarm):
                 self._look_at = min(self._look_at or ends, ends)
             else:
-                over.append(alarm)
-        self._compare(over, ())
+                self._clear(alarm, _worded(alarm, CONDITIONS[alarm.kind].told))
 
     def _blocks(self, alarm: Alarm) -> bool:
         return alarm.kind is AlarmKind.UNKNOWN_EXIT and self._book.block(0, alarm.symbol) is not None
@@ -103,7 +101,8 @@ class Alarms:
                 with self._book.change():
                     self._book.put_alarm(replace(known, text=want.text))
         for alarm in by_key.values():
-            self._clear(alarm, over or _last_word(alarm))
+            condition = CONDITIONS[alarm.kind]
+            self._clear(alarm, over or _worded(alarm, condition.over or condition.told))
 
     def _raise(self, want: Wanted) -> None:
         alarm = Alarm(want.kind, want.about, want.text, want.symbol, want.trade_id, self._clock.now())
@@ -126,8 +125,7 @@ def _wanted(alarm: Alarm) -> Wanted:
     return Wanted(alarm.kind, alarm.about, alarm.text, alarm.symbol, alarm.trade_id)
 
 
-def _last_word(alarm: Alarm) -> str:
-    word = CONDITIONS[alarm.kind].over
+def _worded(alarm: Alarm, word: str) -> str:
     return f"{alarm.symbol}: {word}" if alarm.symbol else word
 
 
