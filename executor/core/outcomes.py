@@ -51,6 +51,7 @@ class ExitReason(StrEnum):
     OWNER = "owner"
     UNPROTECTED = "no stop-loss could be placed"
     BY_HAND = "by hand"
+    SETTLED = "settled by you"
     LIQUIDATED = "liquidated"
     NETTED = "late fill of an earlier trade"
     UNKNOWN = "unknown"

@@ -19,7 +19,7 @@ from executor.core.life import Entered, Evolved, News, OrderOver, ended, frozen,
 from executor.core.outcomes import ExitReason, Outcome
 from executor.core.policy import Policy
 from executor.core.ports import Snapshot
-from executor.core.trades import ZERO, Event, OrderState, State, Trade
+from executor.core.trades import ZERO, Event, Leg, OrderState, State, Trade
 from executor.desk.alarms import Alarms
 from executor.desk.book import Book
 from executor.desk.sight import Sight
@@ -160,15 +160,21 @@ class Life:
             self._block(trade, "the last trade took profit", sure=True)
         elif reason is ExitReason.UNKNOWN:
             self._unknown_exit(trade)
+        elif reason is ExitReason.SETTLED and self._may_have_hit(trade):
+            self._block(trade, "you settled the last trade yourself, and it may have hit its take-profit", sure=False)
 
     def _block(self, trade: Trade, why: str, *, sure: bool) -> None:
         self._book.set_block(trade, why, sure=sure)
         self._say(trade, "block set", f"no new {trade.side.value} in {trade.symbol}: {why}")
 
+    def _may_have_hit(self, trade: Trade) -> bool:
+        """True if re-entry is blocked where nobody knows how a trade ended: it had a take-profit, which may have filled."""
+        return self._policy.unknown_exit == "block" and any(trade.legs(Leg.TAKE_PROFIT))
+
     def _unknown_exit(self, trade: Trade) -> None:
         what = f"the {trade.side.value} trade in {trade.symbol}"
         text = f"cannot tell how {what} closed: TWS no longer lists its executions. Check TWS"
-        if self._policy.unknown_exit == "block":
+        if self._may_have_hit(trade):
             self._block(
                 trade, "the last trade closed for an unknown reason and may have hit its take-profit", sure=False
             )
@@ -193,6 +199,7 @@ _CLOSED = {
     ExitReason.OWNER: "by you, on the page",
     ExitReason.UNPROTECTED: "because no stop-loss could be placed",
     ExitReason.BY_HAND: "by hand in TWS",
+    ExitReason.SETTLED: "by you, outside this program",
     ExitReason.LIQUIDATED: "by IBKR: liquidated",
     ExitReason.NETTED: "by an order of an earlier trade that filled late",
     ExitReason.UNKNOWN: "for an unknown reason",
@@ -203,14 +210,14 @@ _CLOSED = {
 def _evidence(trade: Trade) -> str:
     """Return as JSON what the journal knows, for the owner's eyes."""
     fills = [f"{e.side.value} {e.quantity} at {e.price}: {e.order_ref or 'not ours'}" for e in trade.executions]
-    seen = {"journal says held": trade.held, "orders": [o.summary for o in trade.orders], "executions": fills}
+    seen = {"held in the journal": trade.held, "orders": [o.summary for o in trade.orders], "executions": fills}
     return json.dumps(seen, default=str)
 
 
 def _seen(trade: Trade, last: Snapshot | None) -> str:
     """Return as JSON the journal's orders, and the broker's side of the same contract as last read."""
     seen = {
-        "journal says held": trade.held,
+        "held in the journal": trade.held,
         "account shows": last.position(trade.account, trade.con_id) if last else ZERO,
         "orders": [o.summary for o in trade.orders],
         "open at the broker": [asdict(r) for r in (last.open_orders if last else ()) if r.con_id == trade.con_id],

@@ -152,14 +152,18 @@ class Owner:
         return bool(live)
 
     def _dismiss(self, command: Command) -> str:
+        trade = self._let_go(command, ExitReason.SETTLED)
+        return f"the trade in {trade.symbol} is closed in the journal: you settled it yourself"
+
+    def _let_go(self, command: Command, reason: ExitReason) -> Trade:
+        """End a trade on hold in the journal alone; `reason` is how what it still held is gone."""
         trade, snapshot = self._on_hold(command)
         if any(may_be_live(order, snapshot) for order in trade.orders):
             raise CommandRefused(
                 f"orders of the trade in {trade.symbol} are still live: choose flatten, or cancel them in TWS first"
             )
-        trade = _with_held(self._forget_live(trade, snapshot), ZERO)
-        self._life.move(replace(trade, hold_reason=None), Event.DISMISS)
-        return f"the trade in {trade.symbol} is closed in the journal: you settled it yourself"
+        trade = _with_held(self._forget_live(trade, snapshot), ZERO, reason)
+        return self._life.move(replace(trade, hold_reason=None), Event.DISMISS)
 
     def _turned_over(self, trade: Trade) -> Decimal:
         """Return the signed position against the trade's side, 0 if there is none."""
@@ -168,7 +172,7 @@ class Owner:
 
     def _replace(self, trade: Trade, command: Command, turned: Decimal) -> Trade:
         """End a trade whose position has flipped, and make what is held now a separate trade."""
-        self._dismiss(command)
+        self._let_go(command, ExitReason.UNKNOWN)
         return self._take_over(trade.symbol, trade.con_id, turned)
 
     def _match(self, trade: Trade, snapshot: Snapshot) -> tuple[Trade, Decimal]:
@@ -256,7 +260,7 @@ class Owner:
         )  # fmt: skip
 
 
-def _with_held(trade: Trade, held: Decimal) -> Trade:
-    """Return a trade with the quantity that the owner chose; how the rest left it is unknown."""
-    reason = ExitReason.UNKNOWN if held == 0 < trade.held else None
-    return replace(trade, reduced=trade.entered - trade.exited - held, exit_reason=reason)
+def _with_held(trade: Trade, held: Decimal, reason: ExitReason = ExitReason.UNKNOWN) -> Trade:
+    """Return a trade with the quantity that the owner chose; `reason` is how it ended where none of it is left."""
+    ended = reason if held == 0 < trade.held else None
+    return replace(trade, reduced=trade.entered - trade.exited - held, exit_reason=ended)

@@ -226,6 +226,34 @@ def test_dismissed_entry_that_never_filled_sets_no_block(house: House) -> None:
     assert house.desk.book.block(EURUSD.con_id, "EURUSD") is None and house.alarms() == []
 
 
+def ending(house: House) -> str:
+    (row,) = house.journal._rows("SELECT details FROM events WHERE kind = 'closed' ORDER BY id DESC LIMIT 1")
+    return str(row["details"])
+
+
+def test_dismissed_trade_that_held_something_was_settled_by_its_owner(house: House) -> None:
+    """He was paged: "cannot tell how the trade closed, TWS no longer lists its executions", of what he had just said himself."""
+    entered(house)
+    house.broker.cancel_by_hand("T")
+    house.broker.cancel_by_hand("S")
+    doubted(house)
+    press(house, DISMISS)
+    trade = house.trades()[0]
+    assert (trade["exit_reason"], trade["tp_hit"], trade["exit_price"]) == ("settled by you", 0, None)
+    assert ending(house) == "EURUSD buy 10000 closed at an unknown price by you, outside this program"
+    assert "unknown exit" not in house.alarms()
+    block = house.desk.book.block(EURUSD.con_id, "EURUSD")
+    assert block is not None and "may have hit its take-profit" in block.reason  # he may have settled it after that
+
+
+def test_dismissed_trade_without_a_take_profit_sets_no_block(house: House) -> None:
+    house.signal("open", side="buy", size="10000")
+    doubted(house)
+    press(house, DISMISS)
+    assert house.trades()[0]["exit_reason"] == "settled by you"
+    assert house.desk.book.block(EURUSD.con_id, "EURUSD") is None and "unknown exit" not in house.alarms()
+
+
 def test_flatten_of_a_finished_trade_does_not_touch_the_one_that_is_open(house: House) -> None:
     """Its stop filled behind its cancel; the button said "10000 closed", meant the other trade's, and did nothing."""
     entered(house)

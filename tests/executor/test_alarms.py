@@ -75,6 +75,21 @@ def unknown_exit(house: House) -> None:
     assert house.alarms() == ["unknown exit"]
 
 
+def test_unknown_exit_without_a_take_profit_blocks_nothing(house: House) -> None:
+    """What never had a take-profit cannot have hit it."""
+    house.signal("open", side="buy", size="10000", sl="1.18")
+    house.broker.silent = True
+    house.broker.hit("S")
+    house.broker.silent = False
+    house.broker.fills.clear()
+    house.broker.orders.clear()
+    house.broker.day = "2026-11-24"
+    house.desk.reconciled(house.broker.snapshot())
+    house.pass_time(5)
+    assert house.alarms() == ["unknown exit"] and house.trades()[0]["exit_reason"] == "unknown"
+    assert not house.journal._rows("SELECT * FROM blocks")
+
+
 def test_unknown_exit_is_said_until_its_block_is_released(house: House) -> None:
     unknown_exit(house)
     house.pass_time(16 * 60)

@@ -533,7 +533,7 @@ def test_both_exits_that_fill_are_held_and_nothing_is_sent(house: House) -> None
     house.pass_time(15)
     assert state(house) == "hold" and legs(house) == ["E1", "T1", "S1"] and "hold" in house.alarms()
     assert "flipped" in house.trades()[0]["hold_reason"]
-    assert json.loads(house.trades()[0]["evidence"])["journal says held"] == "-10000"
+    assert json.loads(house.trades()[0]["evidence"])["held in the journal"] == "-10000"
 
 
 def test_flatten_closes_a_position_that_has_turned_over(house: House) -> None:

@@ -345,7 +345,11 @@ class Checker:
 
     def _same_fills(self, trade: Row) -> None:
         """The journal has every execution of its orders, but those that a midnight hid while it could not see."""
-        if trade["state"] == "hold" or trade["exit_reason"] == "unknown" or trade["id"] in self.ends.doubtful:
+        if (
+            trade["state"] == "hold"
+            or trade["exit_reason"] in ("unknown", "settled by you")
+            or trade["id"] in self.ends.doubtful
+        ):
             return
         seen = {
             r["exec_root"] for r in self.journal.rows("SELECT exec_root FROM fills WHERE trade_id = ?", trade["id"])
