@@ -178,8 +178,10 @@ class Recorder:
             log.warning("tws_says", order_id=refusal.order_id, code=refusal.code, text=refusal.text)
             return False
         trade, order = found
-        log.warning("tws_says", symbol=trade.symbol, leg=order.leg.word, code=refusal.code, text=refusal.text)
-        if refusal.code == CANCELLED_CODE and not refusal.text.rstrip().rpartition("reason:")[2]:
+        is_bare = refusal.code == CANCELLED_CODE and not refusal.text.rstrip().rpartition("reason:")[2]
+        say = log.info if is_bare else log.warning  # each exit that its sibling or a close cancels brings one
+        say("tws_says", symbol=trade.symbol, leg=order.leg.word, code=refusal.code, text=refusal.text)
+        if is_bare:
             return False
         text = f"{order.leg.word}: {refusal.text} (code {refusal.code})"
         with self._book.change():

@@ -262,6 +262,16 @@ def test_refusal_of_whatever_number_is_one_and_keeps_its_words(house: House, cod
     assert any(words in row["details"] for row in said)
 
 
+@pytest.mark.parametrize("reason, level", [("", "INFO"), ("the contract is halted", "WARNING")])
+def test_cancel_without_a_reason_is_no_warning(house: House, caplog, reason: str, level: str) -> None:
+    """Each exit whose sibling filled, or whose trade is closed, brings one: a log full of warnings hides the real ones."""
+    buy(house)
+    with caplog.at_level("INFO"):
+        house.desk.on_refusal(Refusal(id_of(house, "T"), 202, f"Order Canceled - reason:{reason}"))
+    (line,) = [record for record in caplog.records if record.getMessage() == "tws_says"]
+    assert line.levelname == level
+
+
 def test_reason_of_a_cancel_is_on_the_page(house: House) -> None:
     buy(house)
     house.desk.on_refusal(Refusal(id_of(house, "T"), 202, "Order Canceled - reason:"))
