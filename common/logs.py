@@ -202,7 +202,7 @@ class ReadableLines(logging.Formatter):
         self._program = program
 
     def format(self, record: logging.LogRecord) -> str:
-        parts = [f"{name}={_readable(value)}" for name, value in _fields(record).items()]
+        parts = [f"{name}={_readable(value)}" for name, value in _fields(record).items() if value is not None]
         event = _short(scrub(_one_line(record.getMessage())))
         return scrub(" ".join([_instant(record), f"{record.levelname:7}", self._program, event, *parts]))
 

@@ -32,6 +32,13 @@ def test_a_line_has_instant_level_program_event_and_fields(console):
     assert line.split(" ", 1)[1] == 'INFO    relay signal_accepted symbol=EURUSD id=A1 note="two words"'
 
 
+def test_what_is_not_there_is_not_shown(console):
+    logs.configure("executor")
+    logs.get_logger("x").warning("alarm_raised", kind="clock", symbol=None, count=0, told=False, text="")
+    (line,) = console()
+    assert line.endswith('executor alarm_raised kind=clock count=0 told=False text=""')
+
+
 def test_a_hostile_value_cannot_begin_a_line_of_its_own(console):
     logs.configure("relay")
     logs.get_logger("x").warning("alert_refused", note='x\n2026 INFO relay all_good \x1b[31m\u2028"')
