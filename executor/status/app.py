@@ -22,7 +22,7 @@ from .page import Page, current_page
 from .refusals import Refusal, answer, from_bug, from_http
 from .rendering import BUILT_IN, keep_built_in, own_templates
 from .settings import PageSettings
-from .words import FILTERS, HEADLINE, LEGS, ORDER_STATES, STATES, TONES, WISHES, fill_in
+from .words import FILTERS, HEADLINE, LEGS, MOST_WARNINGS, ORDER_STATES, STATES, TONES, WISHES, fill_in
 
 _FORM_LIMIT = 16 * 1024
 _OPEN_TO_ALL = ("health", "login", "gone", "static")  # no login: they tell nothing of the owner's
@@ -79,6 +79,7 @@ def _set_up_templates(app: Flask, settings: PageSettings) -> None:
         tones=TONES,
         wishes=WISHES,
         headline=HEADLINE,
+        most_warnings=MOST_WARNINGS,
         fill_in=fill_in,
         gauge_of=gauge,
     )

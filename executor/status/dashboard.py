@@ -172,6 +172,11 @@ class Dashboard:
         return tuple(trade for trade in self.open_trades if trade.is_on_hold)
 
     @property
+    def warnings(self) -> tuple[AlarmRow, ...]:
+        """The alarms below page level, newest first; so many of them are folded that they hide nothing."""
+        return tuple(alarm for alarm in self.alarms if alarm.level != "page")
+
+    @property
     def alarm_groups(self) -> tuple[AlarmGroup, ...]:
         found: dict[tuple[str, str], list[AlarmRow]] = {}
         for alarm in self.alarms:

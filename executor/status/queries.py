@@ -86,6 +86,11 @@ class AlarmRow:
     raised_at: datetime | None
     told_at: datetime | None
 
+    @property
+    def words(self) -> str:
+        """What it says, to stand beside its symbol."""
+        return self.text.removeprefix(f"{self.symbol}: ")
+
 
 @dataclass(frozen=True, slots=True)
 class BlockRow:

@@ -264,6 +264,20 @@ def test_alarms_come_loudest_first_and_those_of_a_symbol_together(busy):
     assert '<a class="badge warn" href="#alarms">1 alarm</a>' in text_of(busy.client())
 
 
+@pytest.mark.parametrize("more, is_folded", [(2, False), (3, True), (40, True)])
+def test_many_warnings_are_folded_and_push_no_alarm_off_the_screen(busy, more, is_folded):
+    seed = busy.seed()
+    for n in range(more):
+        seed.alarm("refused alert", "warn", f"F: alert {n} was refused", 10 - n / 10, "F", n)
+    html = text_of(busy.client())
+    assert ('<details id="warnings"' in html) == is_folded
+    folded = html.partition('<details id="warnings"')[2].partition("</details>")[0]
+    assert html.count('class="alarm page"') == 1 and 'class="alarm page"' not in folded
+    assert all(f"alert {n} was refused" in html for n in range(more))  # none is left out
+    if is_folded:
+        assert f"{more + 1} warnings</strong>, the newest: F: alert {more - 1} was refused" in folded
+
+
 def test_status_begins_with_connected_or_disconnected(busy):
     assert api(busy)["status"] == "connected: TWS at 127.0.0.1:7497"
     seed = busy.seed()
