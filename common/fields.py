@@ -144,7 +144,7 @@ def checked(fields: Mapping[str, object], actions: Actions) -> tuple[dict[str, A
     required, optional = actions[action]
     allowed = (*required, *optional, *_ANY)
     values: dict[str, Any] = {"action": action}
-    problems = _unknown(fields, {*allowed}, f" with the action {action}")
+    problems = _unknown(fields, {*allowed}, f" of the action {action}")
     for name in allowed:
         if name in fields:
             try:
@@ -159,8 +159,11 @@ def checked(fields: Mapping[str, object], actions: Actions) -> tuple[dict[str, A
 def _unknown(fields: Mapping[str, object], allowed: set[str], where: str = "") -> list[Problem]:
     """Return a problem for each unknown field, for the first of them at least: a body has room for thousands."""
     unknown = [name for name in fields if name not in allowed and name != "action"]
-    words = f"is not a field{where}; allowed: action, {', '.join(sorted(allowed - {'secret'}))}" if unknown else ""
-    problems = [Problem(name[:40], words) for name in unknown[:MOST_UNKNOWN]]
+    known = f"; allowed: action, {', '.join(sorted(allowed - {'secret'}))}"  # said once, with the first
+    problems = [
+        Problem(name[:40], f"is not a field{where}{'' if n else known}")
+        for n, name in enumerate(unknown[:MOST_UNKNOWN])
+    ]
     if len(unknown) > MOST_UNKNOWN:
         problems.append(Problem("", f"{len(unknown) - MOST_UNKNOWN} more names are not fields either"))
     return problems

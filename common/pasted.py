@@ -40,11 +40,11 @@ def _number(before: str, after: str) -> str:
 # (words of the decoder's message, text before the error, text at the error, explanation); the first match wins
 _CAUSES: tuple[tuple[str, str, str, Words], ...] = (
     ("", "", rf"[{_DOUBLE}]",
-     lambda b, a: f"{_character(b, a)} is a typographic quotation mark, as web pages and word processors make them; "
-                  'type the plain "'),
+     lambda b, a: f"{_character(b, a)} is a typographic quotation mark, which web pages and word processors put in; "
+                  'type a plain "'),
     ("", "", rf"[{_SINGLE}]", lambda b, a: f"{_character(b, a)} is not a JSON quotation mark; use the plain double one, \""),
     ("", "", rf"[{_BLANK}]",
-     lambda b, a: f"U+{ord(a[0]):04X} is no ordinary space, as web pages put in; type an ordinary one"),
+     lambda b, a: f"U+{ord(a[0]):04X} is no ordinary space: web pages put these in; type an ordinary one"),
     ("", "", _HTML, "code of a web page (such as &quot;) instead of the character itself; copy the text as it is shown"),
     ("", "", r"\{\{", "a placeholder in {{…}} was not filled in; write the value, in quotation marks if it is text"),
     ("", r"\{", r"\{", "a placeholder in {{…}} was not filled in; write the value, in quotation marks if it is text"),

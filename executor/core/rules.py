@@ -141,10 +141,10 @@ def _same_side(signal: Signal, view: View, trade: Trade) -> Done:
         return Done(Outcome.IGNORED, open_already)
     held = trade.held if trade.entry_is_done else trade.asked
     if signal.quantity == held:
-        return Done(Outcome.NOTHING, f"{open_already}, of the strategy's size", strategy_size=signal.quantity)
+        return Done(Outcome.NOTHING, f"{open_already}, and it has the strategy's size", strategy_size=signal.quantity)
     return Done(
         Outcome.IGNORED,
-        f"the strategy holds {signal.position} {signal.symbol} now, this trade {decimal_text(held)}: "
+        f"the strategy is now {signal.position} {signal.symbol}, this trade {decimal_text(held)}: "
         "the executor does not follow sizes",
         strategy_size=signal.quantity,
     )

@@ -252,7 +252,7 @@ class Signals:
             differs = None if done.outcome is Outcome.NOTHING else done.strategy_size
             self._book.put(replace(trade, strategy_size=differs))
         if done.strategy_differs:
-            text = f"the strategy holds {row.signal.position} {symbol}, and this account holds none; {self._last_trade(symbol)}"
+            text = f"The strategy is {row.signal.position} {symbol}, but this account holds none of it; {self._last_trade(symbol)}"
             self._alarms.state(AlarmKind.STRATEGY_DIFFERS, text, symbol, symbol=symbol)
         elif row.late:
             over = f"the missed alert for {symbol} came late, and changes nothing"

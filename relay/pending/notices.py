@@ -19,7 +19,7 @@ def missed(new: NewSignal, previous: str) -> Notice:
 def id_used(new: NewSignal) -> Notice:
     """An exit came with the id of another signal; it is taken all the same."""
     text = f"The {new.action} for {new.symbol} came with an id that another signal had used ({new.dedupe_key}). It was taken as "
-    text += "new, since an exit is never lost to its id; give every alert an id of its own."
+    text += "new, because no exit is dropped over its id; give every alert an id of its own."
     return _notice("id-used", new.symbol, text, new.received_at)
 
 
@@ -36,7 +36,8 @@ def refused(symbol: str, reason: str, body: str, is_exit: bool, now: datetime) -
     """An alert with a valid credential was refused: its sender may be a program that nobody watches."""
     what = "AN EXIT" if is_exit else "An alert"
     then = " Check the position: it may have to be closed by hand." if is_exit else ""
-    text = f"{what} was refused by the relay: {_short(reason, 150)}.{then} It was: {_short(body, 120)}"
+    why = _short(reason, 150)
+    text = f"{what} was refused by the relay: {why}{'' if why.endswith('…') else '.'}{then} It was: {_short(body, 120)}"
     return _notice("exit-refused" if is_exit else "alert-refused", symbol, text, now)
 
 

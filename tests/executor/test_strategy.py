@@ -64,6 +64,16 @@ def test_the_difference_is_over_when_strategy_and_account_agree(house: House, en
     assert house.alarms() == ["strategy differs"]
     end(house)
     assert house.alarms() == []
+    (over,) = house.journal._rows("SELECT cleared_text FROM alarms WHERE kind = 'strategy differs'")
+    assert over["cleared_text"] == "EURUSD: the account is in step with the strategy again"
+
+
+def test_the_difference_ends_after_a_day_and_says_so(house: House) -> None:
+    house.strategy("long 20", "long 50")
+    house.clock.advance(24 * 3600 + 1)
+    house.pass_time(1)
+    (over,) = house.journal._rows("SELECT cleared_text FROM alarms WHERE kind = 'strategy differs'")
+    assert over["cleared_text"] == "EURUSD: reported for a day"
 
 
 def test_after_a_stop_out_the_strategy_s_reduction_names_how_the_trade_ended(house: House) -> None:
@@ -87,7 +97,7 @@ def test_a_strategy_that_grows_and_shrinks_is_never_ignored_without_a_word(house
     outcome, reason = house.outcome(house.strategy("long 150", "long 100"))
     assert (
         outcome == "ignored"
-        and reason == "the strategy holds long 150 EURUSD now, this trade 100: the executor does not follow sizes"
+        and reason == "the strategy is now long 150 EURUSD, this trade 100: the executor does not follow sizes"
     )
     assert house.alarms() == ["size differs"] and "holds 150, this trade 100" in text_of(house, "size differs")
     assert house.outcome(house.strategy("long 50", "long 150"))[0] == "ignored"

@@ -31,6 +31,13 @@ def kinds(web: Web) -> list[str]:
     return [notice["kind"] for notice in notices(web)]
 
 
+def test_a_long_reason_ends_in_one_mark(web: Web) -> None:
+    web.post(data={**signal(), **{f"field{n}": 1 for n in range(9)}})
+    web.lease()
+    (notice,) = notices(web)
+    assert "…" in notice["text"] and "…." not in notice["text"]
+
+
 # --- refused ----------------------------------------------------------------------------------------
 
 EXITS = {
