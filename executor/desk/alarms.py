@@ -12,6 +12,7 @@ from functools import partial
 
 from common.clock import Clock
 from common.logs import get_logger
+from common.signals import Side
 from executor.core.conditions import CONDITIONS, OF_TRADE, AlarmKind
 from executor.core.trades import Trade
 from executor.desk.book import Book
@@ -88,7 +89,11 @@ class Alarms:
                 self._clear(alarm, _worded(alarm, CONDITIONS[alarm.kind].told))
 
     def _blocks(self, alarm: Alarm) -> bool:
-        return alarm.kind is AlarmKind.UNKNOWN_EXIT and self._book.block(0, alarm.symbol) is not None
+        """True while the block that came with an unknown exit stands; a later one of another trade is none of its business."""
+        if alarm.kind is not AlarmKind.UNKNOWN_EXIT:
+            return False
+        blocks = [self._book.block(0, alarm.symbol, side) for side in Side]
+        return any(block is not None and block.trade_id == alarm.trade_id for block in blocks)
 
     def _compare(self, standing: Collection[Alarm], wanted: Iterable[Wanted], over: str | None = None) -> None:
         """The one comparison: raise what is wanted and not open, end what is open and not wanted."""

@@ -99,6 +99,16 @@ def test_unknown_exit_is_said_until_its_block_is_released(house: House) -> None:
     assert house.alarms() == []
 
 
+def test_unknown_exit_is_over_though_a_later_trade_blocks_its_own_side(house: House) -> None:
+    unknown_exit(house)
+    house.broker.tickets.clear()
+    house.signal("open", side="sell", size="10000", tp="1.18", sl="1.20")  # its fill releases the buy side
+    house.broker.hit("T")  # and its take-profit blocks the sell side
+    assert [row["side"] for row in house.journal._rows("SELECT side FROM blocks")] == ["sell"]
+    house.pass_time(16 * 60)
+    assert "unknown exit" not in house.alarms()
+
+
 def test_expired_signal_is_said_for_a_while(house: House) -> None:
     house.desk.disconnected("TWS is closed")
     house.signal("open", side="buy", size="1000")
