@@ -72,6 +72,7 @@ class Signal:
     sl: Decimal | None = None
     note: str | None = None
     sender_id: str | None = None
+    percent: Decimal | None = None  # of the trade that a close takes out; None: see `quantity`
     market_position: str | None = None  # a strategy's, after this: "long", "short" or "flat"; None of another sender
     prev: PrevPosition | None = None  # a strategy's, before this
     warning: str | None = None  # what was left out of it, in words
@@ -80,6 +81,11 @@ class Signal:
     def is_exit(self) -> bool:
         """True if it can only take out what is there: it is never refused for what plays no part, and never too old."""
         return self.action is not Action.OPEN
+
+    @property
+    def is_partial(self) -> bool:
+        """True if it closes a part only: so much, or so many percent."""
+        return self.action is Action.CLOSE and (self.quantity is not None or self.percent is not None)
 
     @property
     def changes_position(self) -> bool:

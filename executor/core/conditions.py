@@ -37,6 +37,7 @@ class AlarmKind(StrEnum):
     CLOSE_WAITS = "close waits"
     TAKE_PROFIT_LOST = "take-profit lost"
     DAY_ORDER = "day order"
+    NOT_REDUCED = "not reduced"
     SIZE_DIFFERS = "size differs"
     STRATEGY_DIFFERS = "strategy differs"
     UNKNOWN_EXIT = "unknown exit"
@@ -109,8 +110,11 @@ CONDITIONS: Mapping[AlarmKind, Condition] = {
     AlarmKind.DAY_ORDER: Condition(
         _WARN, "TWS keeps an exit for the day only, although it was sent as GTC (its presets can do that)",
         "no exit expires with the day", "no exit expires with the day"),
+    AlarmKind.NOT_REDUCED: Condition(
+        _PAGE, "a reduction was refused, or did not fill within 10 s: the trade keeps its size, and its exits cover it",
+        "after an hour", told_for=_HOUR),
     AlarmKind.SIZE_DIFFERS: Condition(
-        _PAGE, "a strategy's size differs from the trade's on its side: the executor does not follow sizes",
+        _PAGE, "a strategy's size differs from the trade's on its side, and is not followed",
         "both agree, or the trade is over", "the trade has the strategy's size, or is over"),
     AlarmKind.STRATEGY_DIFFERS: Condition(
         _WARN, "a strategy changes a position that this account does not hold: nothing is entered",
@@ -209,7 +213,7 @@ def larger_exits(trade: Trade, moment: Moment) -> list[Order]:
     """Return the exits that would trade more than the account shows of a trade."""
     if not trade.entry_is_done:
         return []  # they wait for it
-    left = max(moment.left_for(trade), ZERO)
+    left = max(moment.left_for(trade) - trade.reducing, ZERO)
     return [order for order in trade.live_exits if order.remaining > left]
 
 
@@ -297,6 +301,9 @@ def _close_waits(case: Case) -> Said:
     if opens_at is not None and awaits_market(case.trade, case.moment):
         until = f"{opens_at:%Y-%m-%d %H:%M} UTC, when its market opens"
         return f"the close of {case.trade.symbol} waits until {until}; its exits stay at the broker until then"
+    if opens_at is not None and case.trade.reduction is not None:
+        until = f"{opens_at:%Y-%m-%d %H:%M} UTC, when its market opens"
+        return f"the reduction of {case.trade.symbol} waits until {until}; its exits keep their size until then"
     since, what = _waits(case.trade, case.moment.waiting_since)
     if since is None:
         return None
@@ -338,11 +345,11 @@ def _size_differs(case: Case) -> Said:
     trade = case.trade
     if trade.strategy_size is None or trade.held == trade.strategy_size:
         return None
-    if not trade.entry_is_done or trade.held <= 0:
+    if not trade.entry_is_done or trade.held <= 0 or trade.reduction is not None or trade.reducing:
         return ""
     return (
-        f"{trade.symbol}: the strategy holds {decimal_text(trade.strategy_size)}, this trade {decimal_text(trade.held)}: "
-        "the executor does not follow sizes. Adjust it in TWS, or close it"
+        f"{trade.symbol}: the strategy holds {decimal_text(trade.strategy_size)}, this trade {decimal_text(trade.held)}. "
+        "Adjust it in TWS, or close it"
     )
 
 

@@ -10,13 +10,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from common.errors import IllegalTransition
+from executor.core.brackets import is_of
 from executor.core.outcomes import CloseCause, ExitReason
 from executor.core.trades import (
+    REDUCE_SECONDS,
     ZERO,
     Event,
     Leg,
     Order,
     OrderState,
+    Reduction,
     State,
     Trade,
     following,
@@ -41,7 +44,15 @@ class Entered:
     event: Event | None
 
 
-News = OrderOver | Entered
+@dataclass(frozen=True, slots=True)
+class ReductionOver:
+    """The wish to make the trade smaller is fulfilled, or has failed, and then why."""
+
+    wish: Reduction
+    failure: str | None = None
+
+
+News = OrderOver | Entered | ReductionOver
 Evolved = tuple[Trade, tuple[News, ...]]
 
 _OVER = (OrderState.REJECTED, OrderState.CANCELLED)
@@ -66,7 +77,8 @@ def settled(trade: Trade, now: datetime) -> Evolved:
     while (event := observed(trade)) and _following(trade, event) is not trade.state:
         trade, more = moved(trade, event, now)
         news += more
-    return trade, news
+    trade, over_too = _with_reduction_judged(trade)
+    return trade, news + over_too
 
 
 def moved(trade: Trade, event: Event, now: datetime) -> Evolved:
@@ -91,6 +103,14 @@ def frozen(trade: Trade, why: str, now: datetime) -> Evolved:
     return _timed(held, now), (Entered(State.HOLD, None),)
 
 
+def given_up(trade: Trade, why: str, now: datetime) -> Evolved:
+    """Let go of the wish to make a trade smaller."""
+    if trade.reduction is None:
+        return trade, ()
+    wish = trade.reduction
+    return _timed(replace(trade, reduction=None), now), (ReductionOver(wish, why),)
+
+
 def ended(trade: Trade, now: datetime) -> Trade:
     """Record how a closed trade ended, as its executions show it now."""
     reason, leg = _exit_reason(trade)
@@ -110,6 +130,47 @@ def _with_orders_judged(trade: Trade, now: datetime) -> tuple[Trade, list[OrderO
                 over.append(OrderOver(known, order.cancel_asked_at is not None or trade.held == 0))
         orders.append(known)
     return replace(trade, orders=tuple(orders)), over
+
+
+def _with_reduction_judged(trade: Trade) -> tuple[Trade, tuple[News, ...]]:
+    """End the wish to make a trade smaller when it is fulfilled, when its order failed, or when the trade takes another way.
+
+    A close that is asked for takes its place; on hold nothing is wished.
+    """
+    wish = trade.reduction
+    if wish is None:
+        return trade, ()
+    over = replace(trade, reduction=None)
+    if trade.state in (State.CANCELLING, State.CLOSING) or trade.state.is_finished:
+        return over, ()
+    if trade.state is State.HOLD:
+        return over, (ReductionOver(wish, "the trade is on hold"),)
+    if trade.reducing or not trade.entry_is_done:
+        return trade, ()
+    if trade.held <= trade.shrinks_to:
+        agreed = trade.strategy_size == wish.to
+        return replace(over, strategy_size=None if agreed else trade.strategy_size), (ReductionOver(wish),)
+    failed = next((o for o in trade.legs(Leg.REDUCE) if is_of(o.order_ref, wish.signal_id) and _has_failed(o)), None)
+    return (trade, ()) if failed is None else (over, (ReductionOver(wish, _why_failed(failed)),))
+
+
+def _has_failed(order: Order) -> bool:
+    """True if a reduction is over and did not fill; one that we took back in time goes out again, with what it lacks."""
+    if not order.is_done or order.state is OrderState.FILLED:
+        return False
+    if order.cancelling_since is None or order.sent_at is None:
+        return True
+    return (order.cancelling_since - order.sent_at).total_seconds() >= REDUCE_SECONDS
+
+
+def _why_failed(order: Order) -> str:
+    if order.reason:
+        return order.reason
+    return (
+        f"it did not fill within {REDUCE_SECONDS} s"
+        if order.cancelling_since
+        else "it was cancelled, not by this program"
+    )
 
 
 def _timed(trade: Trade, now: datetime) -> Trade:
@@ -144,6 +205,8 @@ def _exit_reason(trade: Trade) -> tuple[ExitReason, Leg | None]:
     leg = by_ref.get(trade.exits[-1].order_ref)
     if leg is None:
         return ExitReason.BY_HAND, None
+    if leg is Leg.REDUCE:
+        return ExitReason.SIGNAL, leg
     if leg is Leg.CLOSE:
         return ExitReason(trade.close_cause or CloseCause.SIGNAL), leg
     return (ExitReason.TAKE_PROFIT if leg is Leg.TAKE_PROFIT else ExitReason.STOP_LOSS), leg

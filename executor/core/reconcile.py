@@ -18,9 +18,10 @@ from common.signals import Side
 from executor.core.brackets import is_ours
 from executor.core.outcomes import ExitReason
 from executor.core.ports import Fill, OrderReport, Snapshot
-from executor.core.trades import EXITS, ZERO, Leg, Order, OrderState, State, Trade, awaits_executions
+from executor.core.trades import EXITS, TAKE_OUT, ZERO, Leg, Order, OrderState, State, Trade, awaits_executions
 
 MAX_RESENDS = 2
+_BRACKET = (Leg.ENTRY, Leg.TAKE_PROFIT, Leg.STOP_LOSS)
 IBKR_ZONE = ZoneInfo("America/New_York")
 CLOCKS_APART = timedelta(seconds=5)  # executions bear IBKR's clock, in whole seconds; trades bear ours
 
@@ -298,7 +299,9 @@ def _never_arrived(order: Order, trade: Trade, books: Books) -> tuple[Verdict, s
     entry = trade.entry
     if order.leg in (Leg.TAKE_PROFIT, Leg.STOP_LOSS) and entry is not None and entry.state is not OrderState.SENDING:
         return Verdict.DEAD, f"the {order.leg.word} never arrived at the broker"
-    if order.leg is not Leg.CLOSE and order.leg is not Leg.PUT_BACK and books.now > trade.valid_until:
+    if order.leg is Leg.REDUCE and trade.reduction is None:
+        return Verdict.DEAD, "never arrived at the broker, and is no longer wanted"
+    if order.leg in _BRACKET and books.now > trade.valid_until:
         return _dead_or_cancel_first(order, "expired before it arrived at the broker")
     if order.resends >= MAX_RESENDS:
         return Verdict.HOLD, f"sent {1 + order.resends} times under the same id and never seen at the broker"
@@ -345,7 +348,7 @@ def _beside(trade: Trade, more: Decimal, books: Books) -> Resolution:
 
 def _counted_beyond(trade: Trade) -> Decimal:
     """Return what the broker counts as filled of the exits, beyond the executions that it shows."""
-    return sum((o.filled_at_broker - o.filled for o in trade.legs(*EXITS, Leg.CLOSE)), ZERO)
+    return sum((o.filled_at_broker - o.filled for o in trade.legs(*EXITS, *TAKE_OUT)), ZERO)
 
 
 def _is_out_of_sight(trade: Trade, books: Books, snapshot: Snapshot) -> bool:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 from common.signals import Action, Side, Signal, decimal_text
 from executor.core.outcomes import CloseCause, Outcome
-from executor.core.trades import State, Trade
+from executor.core.trades import ZERO, State, Trade
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,15 @@ class Close:
     """Close the open trade; the signal is decided again when that is done."""
 
     cause: CloseCause
+
+
+@dataclass(frozen=True, slots=True)
+class Reduce:
+    """Make the open trade smaller, to this size; the rest keeps its exits."""
+
+    to: Decimal
+    reason: str
+    strategy_size: Decimal | None = None  # what the strategy holds now
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +53,7 @@ class Done:
     strategy_differs: bool = False  # the strategy holds something where this account holds nothing
 
 
-Decision = Enter | Close | Wait | Done
+Decision = Enter | Close | Reduce | Wait | Done
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +64,7 @@ class View:
     received_at: datetime  # the signal, by the relay
     valid_until: datetime | None  # None: it never expires
     trade: Trade | None = None  # the unfinished trade in this contract
+    size_step: Decimal = Decimal(1)  # in which its quantity can be traded
     closed_here: bool = False  # the signal has already had its close: it is being decided again
     block: Side | None = None
     block_is_sure: bool = True  # whether it is known that the last trade took profit
@@ -79,8 +89,9 @@ def decide(signal: Signal, view: View) -> Decision:
     1. Reset releases the re-entry block, whatever else is going on.
     2. On hold: an open is refused; a close waits, and the owner is alerted.
     3. A close acts on the open trade, if that was opened by an earlier signal.
-    4. An open on the trade's side is ignored: one trade per symbol. Where a strategy's size differs from the trade's,
-       the owner is alerted to both.
+       One that names a quantity or a percentage takes only that part out.
+    4. An open on the trade's side is ignored: one trade per symbol. A strategy whose size is smaller now makes the trade
+       smaller, whatever the alert's age; where it is larger, the owner is alerted to both.
     5. An open on the other side closes the trade first, even when it is too old to enter. So does a reduction there:
        the strategy is on its own side, whatever its size.
     6. On a flat symbol what changes a strategy's position is ignored: the position that it changes is gone. So a
@@ -131,23 +142,63 @@ def _with_trade(signal: Signal, view: View, trade: Trade) -> Decision:
         return _while_closing(signal, view, trade)
     if trade.state is State.SENDING:
         return Wait(f"the status of the entry in {trade.symbol} is being looked up")
+    return _closing(signal, view, trade)
+
+
+def _closing(signal: Signal, view: View, trade: Trade) -> Decision:
+    if signal.is_partial:
+        return _partly(signal, view, trade)
     return Close(CloseCause.SIGNAL if signal.action is Action.CLOSE else CloseCause.REVERSAL)
 
 
-def _same_side(signal: Signal, view: View, trade: Trade) -> Done:
-    """One trade per symbol. A strategy's size is followed neither up nor down, and the owner is alerted."""
+def _same_side(signal: Signal, view: View, trade: Trade) -> Reduce | Done:
+    """One trade per symbol. A strategy's size is followed down, not up: then the owner is alerted."""
     open_already = f"a {trade.side.value} trade in {trade.symbol} is already open (since {trade.timestamp:%H:%M} UTC)"
-    if signal.position is None or trade.received_at - view.received_at > RELAYS_APART:
+    if signal.position is None or signal.quantity is None or trade.received_at - view.received_at > RELAYS_APART:
         return Done(Outcome.IGNORED, open_already)
-    held = trade.held if trade.entry_is_done else trade.asked
+    held, size = trade.shall_hold, in_steps(signal.quantity, view.size_step, ROUND_CEILING)
+    if size < held:
+        text = f"the strategy is now {signal.position} {signal.symbol}"
+        return Reduce(size, _reduced_to(trade, size, text), strategy_size=signal.quantity)
     if signal.quantity == held:
         return Done(Outcome.NOTHING, f"{open_already}, and it has the strategy's size", strategy_size=signal.quantity)
     return Done(
         Outcome.IGNORED,
         f"the strategy is now {signal.position} {signal.symbol}, this trade {decimal_text(held)}: "
-        "the executor does not follow sizes",
+        "a larger size is not followed",
         strategy_size=signal.quantity,
     )
+
+
+def _partly(signal: Signal, view: View, trade: Trade) -> Decision:
+    """A close of a part: of what the trade will hold when what is under way is over, in units that can be traded."""
+    held, step = trade.shall_hold, view.size_step
+    asked = signal.quantity if signal.percent is None else held * signal.percent / 100
+    part = in_steps(asked or ZERO, step, ROUND_FLOOR)
+    wish = decimal_text(signal.quantity or ZERO) if signal.percent is None else f"{decimal_text(signal.percent)}%"
+    if part >= held:
+        return Close(CloseCause.SIGNAL)
+    if not part:
+        return Done(
+            Outcome.REFUSED,
+            f"{wish} of the {decimal_text(held)} {trade.symbol} is less than can be traded ({decimal_text(step)}); "
+            "nothing was closed: a close without quantity and percent closes all",
+        )
+    return Reduce(held - part, _reduced_to(trade, held - part, f"close {wish}"))
+
+
+def _reduced_to(trade: Trade, size: Decimal, why: str) -> str:
+    held = trade.shall_hold
+    return f"{why}: {decimal_text(held - size)} of {decimal_text(held)} {trade.symbol} are closed, {decimal_text(size)} stay"
+
+
+def in_steps(quantity: Decimal, step: Decimal, rounding: str) -> Decimal:
+    """Return a quantity in whole steps.
+
+    >>> in_steps(Decimal("10.5"), Decimal(1), ROUND_FLOOR)
+    Decimal('10')
+    """
+    return (quantity / step).to_integral_value(rounding) * step
 
 
 def _of_gone_position(signal: Signal, view: View) -> Done:

@@ -6,11 +6,24 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from executor.core.brackets import order_ref
+from common.signals import decimal_text
+from executor.core.brackets import is_of, order_ref
 from executor.core.moment import Moment
 from executor.core.policy import Policy
 from executor.core.ports import Kind, Status
-from executor.core.trades import EXITS, STOPS, ZERO, Leg, Order, OrderState, State, Trade, awaits_executions
+from executor.core.trades import (
+    EXITS,
+    REDUCE_SECONDS,
+    STOPS,
+    TAKE_OUT,
+    ZERO,
+    Leg,
+    Order,
+    OrderState,
+    State,
+    Trade,
+    awaits_executions,
+)
 
 CANCEL_WITH_BLOCK = 1  # the group in which the first fill cancels the others. Source: IBKR, TWS API, One-Cancels-All
 OCA_GRACE = timedelta(seconds=2)  # how long the broker may take to cancel the other exit on its own
@@ -28,8 +41,8 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
-class Resize:
-    """Send a working exit again under its own id with the quantity that is left."""
+class Amend:
+    """Send a working exit again under its own id with the quantity and the price that it shall have."""
 
     order: Order
     quantity: Decimal
@@ -37,7 +50,7 @@ class Resize:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Plan and send one more order of the trade (a close, or a stop put back)."""
+    """Plan and send one more order of the trade (a close, a reduction, or a stop put back)."""
 
     order: Order
 
@@ -59,13 +72,20 @@ class Unprotected:
 
 
 @dataclass(frozen=True, slots=True)
+class GiveUp:
+    """The reduction that was asked for cannot be carried out: the trade keeps its size, and its owner hears of it."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Hold:
     """No step can be right: the owner decides."""
 
     why: str
 
 
-Step = Cancel | Resize | Place | LookUp | Unprotected | Hold
+Step = Cancel | Amend | Place | LookUp | Unprotected | GiveUp | Hold
 
 
 def next_step(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
@@ -136,7 +156,7 @@ def awaits_market(trade: Trade, moment: Moment) -> bool:
         return False
     if not any(o.is_live and o.cancel_asked_at is None for o in trade.legs(*EXITS)):
         return False
-    return moment.awaits_hours or (moment.opens_at is not None and not moment.reached(moment.opens_at))
+    return _awaits_open(moment)
 
 
 def _cancel_one(trade: Trade, moment: Moment, why: str) -> Step | None:
@@ -162,8 +182,8 @@ def _when_closing(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
         return _cancel_while_closing(trade, moment)
     if not moment.counted and any(o.filled for o in trade.legs(Leg.CLOSE)):
         return LookUp(f"part of {trade.symbol} was closed, and TWS has not reported the position since")
-    if moment.shows_less(trade) and not moment.is_behind(trade):
-        return LookUp(f"the account shows less {trade.symbol} than this trade holds")
+    if (doubt := _doubt(trade, moment)) is not None:
+        return doubt
     quantity = closable(trade, moment)
     if quantity <= 0:
         return Hold(
@@ -200,7 +220,65 @@ def _when_open(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
         return _cancel_loose(trade, moment, "the trade is flat")
     if moment.told and moment.left_for(trade) <= 0 and moment.has_lost(trade):
         return _cancel_one(trade, moment, NOTHING_LEFT)
-    return _spare_stop(trade, moment) or _resize_one(trade, moment) or _protect(trade, moment, policy)
+    return (
+        _end_reduction(trade, moment)
+        or _spare_stop(trade, moment)
+        or _amend_one(trade, moment)
+        or _reduce(trade, moment)
+        or _protect(trade, moment, policy)
+    )
+
+
+def _end_reduction(trade: Trade, moment: Moment) -> Step | None:
+    """Take back a reduction that does not fill, that takes out more than is wanted by now, or that cannot be sent in time."""
+    live = [order for order in trade.legs(Leg.REDUCE) if order.is_live]
+    for order in live:
+        if trade.staying < trade.shrinks_to and _may_ask(order, moment):
+            return Cancel(order, f"it would leave less than {decimal_text(trade.shrinks_to)}")
+        if moment.lasted(order.sent_at, REDUCE_SECONDS) and _may_ask(order, moment):
+            return Cancel(order, f"not filled within {REDUCE_SECONDS} s")
+    if trade.reduction is None or live or not _can_reduce(trade, moment):
+        return None
+    asked = [o.resize_asked_at for o in trade.legs(*EXITS) if o.is_live and not _has_size(o, trade, moment)]
+    unanswered = min((at for at in asked if at is not None), default=None)
+    late = moment.lasted(unanswered, REDUCE_SECONDS)
+    return GiveUp("TWS did not confirm that its exits are smaller") if late else None
+
+
+def _reduce(trade: Trade, moment: Moment) -> Step | None:
+    """Send what a reduction lacks, once each exit is confirmed at the size that will be left.
+
+    So exits and reduction together never sell more than the trade holds, whatever fills first. Where the market is known
+    to be closed, nothing is made smaller before it opens.
+    """
+    if trade.reduction is None or not _can_reduce(trade, moment):
+        return None
+    lacking = trade.staying - trade.shrinks_to
+    if lacking <= 0 or any(o.is_live and not _has_size(o, trade, moment) for o in trade.legs(*EXITS)):
+        return None
+    if (doubt := _doubt(trade, moment)) is not None:
+        return doubt
+    attempt = 1 + sum(1 for o in trade.legs(Leg.REDUCE) if is_of(o.order_ref, trade.reduction.signal_id))
+    if attempt > 9:  # one digit
+        return GiveUp("it was sent nine times")
+    ref = order_ref(trade.reduction.signal_id, Leg.REDUCE, attempt)
+    return Place(Order(ref, Leg.REDUCE, attempt, trade.side.opposite, Kind.MARKET, lacking))
+
+
+def _doubt(trade: Trade, moment: Moment) -> LookUp | None:
+    """Ask again where the account shows less than the executions say, so that nothing is closed that is not there."""
+    if moment.shows_less(trade) and not moment.is_behind(trade):
+        return LookUp(f"the account shows less {trade.symbol} than this trade holds")
+    return None
+
+
+def _can_reduce(trade: Trade, moment: Moment) -> bool:
+    """True if a reduction may go out now: nobody knows the market to be closed, and nothing about the trade is in doubt."""
+    return not _awaits_open(moment) and not any(awaits_executions(o) for o in trade.orders)
+
+
+def _awaits_open(moment: Moment) -> bool:
+    return moment.awaits_hours or (moment.opens_at is not None and not moment.reached(moment.opens_at))
 
 
 def _spare_stop(trade: Trade, moment: Moment) -> Step | None:
@@ -211,20 +289,33 @@ def _spare_stop(trade: Trade, moment: Moment) -> Step | None:
     return Cancel(stops[-1], "the stop-loss that it replaced is working again")
 
 
-def _resize_one(trade: Trade, moment: Moment) -> Step | None:
-    """Fit the exits to what is held; the broker's own OCA reduction gets a moment to do it first.
+def _amend_one(trade: Trade, moment: Moment) -> Step | None:
+    """Fit the exits to what is held and wanted; the broker's own OCA reduction gets a moment to do it first.
 
     Where the broker's count is ahead of the executions, these come at once or (after midnight) never: nothing is
     fitted before either has shown, and the account agrees on what is held.
     """
     if moment.lacking_since is not None and not _has_settled(trade, moment):
         return None
+    if not exit_size(trade, moment):
+        return None  # what is on its way out takes all
     for order in trade.legs(*EXITS):
         if _fits(order, trade, moment) or (order.leg in STOPS and len(trade.live_stops) > 1):
             continue
-        if trade.unprotected_at is None or moment.lasted(trade.unprotected_at, OCA_GRACE.total_seconds()):
-            return Resize(order, order.filled_at_broker + trade.held)
+        settled = trade.unprotected_at is None or moment.lasted(trade.unprotected_at, OCA_GRACE.total_seconds())
+        if settled or _has_size(order, trade, moment):
+            return Amend(order, order.filled_at_broker + exit_size(trade, moment))
     return None
+
+
+def exit_size(trade: Trade, moment: Moment) -> Decimal:
+    """Return the size that each exit shall have: what is held less what a reduction takes out, once it may go out."""
+    shrinks = trade.reduction is not None and _can_reduce(trade, moment)
+    return max(min(trade.staying, trade.shrinks_to) if shrinks else trade.staying, ZERO)
+
+
+def _has_size(order: Order, trade: Trade, moment: Moment) -> bool:
+    return order.remaining == exit_size(trade, moment)
 
 
 def _has_settled(trade: Trade, moment: Moment) -> bool:
@@ -233,8 +324,10 @@ def _has_settled(trade: Trade, moment: Moment) -> bool:
 
 
 def _fits(order: Order, trade: Trade, moment: Moment) -> bool:
-    """True if an exit needs no new size: it has it, it is over or on its way out, or it was asked for a moment ago."""
-    if order.state is not OrderState.WORKING or order.cancel_asked_at is not None or order.remaining == trade.held:
+    """True if an exit needs no change: it is as it shall be, over or on its way out, or it was changed a moment ago."""
+    if order.state is not OrderState.WORKING or order.cancel_asked_at is not None:
+        return True
+    if _has_size(order, trade, moment) and order.wish is None:
         return True
     if awaits_executions(order):
         return True
@@ -265,7 +358,7 @@ def _protect(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
     if moment.shows_less(trade):
         less = f"its stop-loss is gone, and the account shows less {trade.symbol} than the trade holds"
         return _still_unprotected(trade, moment, policy, less) or LookUp(less)
-    return Place(_exit(trade, Leg.PUT_BACK, trade.held, Kind.STOP, stops[-1].price))
+    return Place(_exit(trade, Leg.PUT_BACK, exit_size(trade, moment), Kind.STOP, stops[-1].shall_price))
 
 
 def _was_resized(order: Order, moment: Moment) -> bool:
@@ -317,7 +410,7 @@ def _fit_to_account(trade: Trade, moment: Moment) -> Step | None:
     shown, lost = moment.left_for(trade), moment.has_lost(trade)
     if (shown < 0 or (shown == 0 and (lost or trade.held <= 0))) and not _may_enter(trade):
         return _cancel_one(trade, moment, NOTHING_LEFT)
-    larger = (o for o in trade.legs(Leg.CLOSE) if o.is_live and o.remaining > max(shown, ZERO) and _may_ask(o, moment))
+    larger = (o for o in trade.legs(*TAKE_OUT) if o.is_live and o.remaining > max(shown, ZERO) and _may_ask(o, moment))
     if order := next(larger, None):
         return Cancel(order, "it would close more than the account shows")
     return _fit_exits(trade, moment, shown, lost=lost) if trade.entry_is_done else None
@@ -327,8 +420,8 @@ def _fit_exits(trade: Trade, moment: Moment, shown: Decimal, *, lost: bool) -> S
     """Fit them to what is held where the account agrees, and never leave them larger than what it shows."""
     if lost:
         exits = (o for o in trade.live_exits if o.remaining > shown and not _was_asked(o.resize_asked_at, moment))
-        return next((Resize(order, order.filled_at_broker + shown) for order in exits), None)
-    return _resize_one(trade, moment) if shown == trade.held > 0 and moment.counted else None
+        return next((Amend(order, order.filled_at_broker + shown) for order in exits), None)
+    return _amend_one(trade, moment) if shown == trade.held > 0 and moment.counted else None
 
 
 def _restore_stop(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
@@ -341,7 +434,7 @@ def _restore_stop(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
         return None  # a close may have been refused because the position was gone
     if not moment.lasted(trade.unprotected_at, policy.protect_seconds / 2):
         return None
-    return Place(_exit(trade, Leg.PUT_BACK, trade.held, Kind.STOP, stops[-1].price))
+    return Place(_exit(trade, Leg.PUT_BACK, exit_size(trade, moment), Kind.STOP, stops[-1].shall_price))
 
 
 def _may_enter(trade: Trade) -> bool:

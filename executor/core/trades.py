@@ -30,14 +30,23 @@ class Leg(StrEnum):
     STOP_LOSS = "S"
     PUT_BACK = "R"  # a stop-loss that replaces a lost one
     CLOSE = "C"
+    REDUCE = "X"  # takes part of the trade out; its reference is made from the signal that asked for it
 
     @property
     def word(self) -> str:
-        return {"E": "entry", "T": "take-profit", "S": "stop-loss", "R": "stop-loss", "C": "close order"}[self.value]
+        return _WORDS[self]
 
 
+_WORDS = {
+    Leg.ENTRY: "entry", Leg.TAKE_PROFIT: "take-profit", Leg.STOP_LOSS: "stop-loss", Leg.PUT_BACK: "stop-loss",
+    Leg.CLOSE: "close order", Leg.REDUCE: "reduction",
+}  # fmt: skip
 STOPS = (Leg.STOP_LOSS, Leg.PUT_BACK)
 EXITS = (Leg.TAKE_PROFIT, *STOPS)
+TAKE_OUT = (Leg.CLOSE, Leg.REDUCE)  # what takes the trade out, in whole or in part, when it is asked for
+
+
+REDUCE_SECONDS = 10  # a reduction that is not filled by then is taken back
 
 
 class OrderState(StrEnum):
@@ -60,7 +69,8 @@ class Order:
     side: Side
     kind: Kind
     quantity: Decimal
-    price: Decimal | None = None
+    price: Decimal | None = None  # as the broker holds it
+    wish: Decimal | None = None  # the price that it shall have, where that is another
     state: OrderState = OrderState.SENDING
     filled: Decimal = ZERO  # the sum of its executions
     order_id: int | None = None
@@ -118,6 +128,11 @@ class Order:
         return max(self.filled, self.said_filled or ZERO)
 
     @property
+    def shall_price(self) -> Decimal | None:
+        """The price that it shall have: what is sent, and sent again."""
+        return self.price if self.wish is None else self.wish
+
+    @property
     def ends_today(self) -> bool:
         """True if the broker keeps it for the day only (TWS's presets can make it so)."""
         return self.tif not in (None, "GTC")
@@ -149,6 +164,19 @@ class Execution:
     con_id: int
     commission: Decimal | None = None  # None until the broker said it
     liquidation: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reduction:
+    """The wish to make a trade smaller: the size it shall have, never what is to be sold, so that nothing is sold twice.
+
+    What the exits fill after it was asked for comes out of that size.
+    """
+
+    to: Decimal
+    signal_id: str  # of the signal that asked for it
+    since: datetime
+    taken: Decimal = ZERO  # what the exits had filled by then
 
 
 class State(StrEnum):
@@ -264,6 +292,7 @@ class Trade:
     closes_forgiven: int = 0  # refused close orders after which the owner chose to go on
     stops_forgiven: int = 0  # stops that could not be put back, after which the owner chose to go on
     strategy_size: Decimal | None = None  # what its strategy holds on this side, where it said another size
+    reduction: Reduction | None = None  # the wish to make it smaller, until it is fulfilled or has failed
     sent_at: datetime | None = None  # when its entry was written down as being sent
     filled_at: datetime | None = None  # first fill of the entry
     closed_at: datetime | None = None
@@ -378,6 +407,34 @@ class Trade:
         return self.entered - self.exited - self.reduced
 
     @property
+    def reducing(self) -> Decimal:
+        """What reductions that were sent may still take out."""
+        return sum((o.quantity - o.filled for o in self.legs(Leg.REDUCE) if o.is_live), ZERO)
+
+    @property
+    def shall_hold(self) -> Decimal:
+        """The size that it shall have, when what is under way is over."""
+        if self.reduction is not None:
+            return self.shrinks_to
+        return self.staying if self.entry_is_done else self.asked
+
+    @property
+    def taken(self) -> Decimal:
+        """What its exits have filled."""
+        return sum((o.filled for o in self.legs(*EXITS)), ZERO)
+
+    @property
+    def shrinks_to(self) -> Decimal:
+        """The size to which a reduction is to bring it, if there is one: as asked for, less what the exits took since."""
+        wish = self.reduction
+        return ZERO if wish is None else max(wish.to - (self.taken - wish.taken), ZERO)
+
+    @property
+    def staying(self) -> Decimal:
+        """What is held less what reductions that were sent may still take out: what needs a stop."""
+        return self.held - self.reducing
+
+    @property
     def is_ending(self) -> bool:
         """True if an exit took it out already, and only the end of its other orders is awaited."""
         return self.state is State.OPEN and self.held == 0
@@ -426,12 +483,13 @@ class Trade:
     def is_protected(self) -> bool:
         """True if the stop that was asked for works at the broker in the trade's size (or none was asked for).
 
-        While the entry still fills, the stop may be as large as what it can become.
+        While the entry still fills, the stop may be as large as what it can become. What a sent reduction is still
+        to fill needs no stop.
         """
-        if not self.stop_wanted or self.held <= 0:
+        if not self.stop_wanted or self.staying <= 0:
             return True
         size = sum((o.remaining for o in self.live_stops), ZERO)
-        return size == self.held if self.entry_is_done else size >= self.held
+        return size == self.staying if self.entry_is_done else size >= self.staying
 
 
 def observed(trade: Trade) -> Event | None:

@@ -14,8 +14,9 @@ from decimal import Decimal
 from common.clock import Clock
 from common.logs import get_logger
 from common.signals import decimal_text
+from executor.core.brackets import is_of
 from executor.core.conditions import AlarmKind
-from executor.core.life import Entered, Evolved, News, OrderOver, ended, frozen, moved, settled
+from executor.core.life import Entered, Evolved, News, OrderOver, ReductionOver, ended, frozen, given_up, moved, settled
 from executor.core.outcomes import ExitReason, Outcome
 from executor.core.policy import Policy
 from executor.core.ports import Snapshot
@@ -81,6 +82,10 @@ class Life:
             return
         self.move(replace(trade, hold_reason=why, evidence=_seen(trade, self._sight.last)), Event.DOUBT)
 
+    def give_up(self, trade: Trade, why: str) -> None:
+        """Let go of the wish to make a trade smaller, and alert the owner."""
+        self._put(given_up(trade, why, self._clock.now()))
+
     def end_again(self, trade: Trade) -> None:
         """Record again how a closed trade ended, since a missing execution has arrived."""
         trade = ended(replace(trade, exit_reason=None), self._clock.now())
@@ -99,6 +104,9 @@ class Life:
         trade = self._book.trade(trade_id)
         if isinstance(news, OrderOver):
             self._order_over(trade, news)
+            return
+        if isinstance(news, ReductionOver):
+            self._reduction_over(trade, news)
             return
         log.info(
             "trade", symbol=trade.symbol, trade_id=trade.id, state=news.state.value, by=news.event and news.event.value
@@ -125,6 +133,17 @@ class Life:
         if order.state is OrderState.CANCELLED and not news.expected and not order.reason:
             text += ", by hand in TWS or by IBKR, not by this program"
         self._say(trade, f"{order.leg.word} {how}", text, order.order_ref)
+
+    def _reduction_over(self, trade: Trade, news: ReductionOver) -> None:
+        wanted, held = decimal_text(news.wish.to), decimal_text(trade.held)
+        if news.failure is None:
+            self._say(trade, "reduced", f"{trade.symbol} {trade.side.value} reduced to {held}")
+            return
+        text = f"{trade.symbol} should be reduced to {wanted}, but {held} are held: {news.failure}"
+        sold = any(o.filled for o in trade.legs(Leg.REDUCE) if is_of(o.order_ref, news.wish.signal_id))
+        self._say(trade, "not reduced", text)
+        self._book.revise_signal(news.wish.signal_id, Outcome.REDUCED if sold else Outcome.REFUSED, text)
+        self._alarms.state(AlarmKind.NOT_REDUCED, text, news.wish.signal_id, symbol=trade.symbol, trade_id=trade.id)
 
     def _opened(self, trade: Trade) -> None:
         part = "" if trade.entered == trade.asked else f" of {trade.asked}"

@@ -15,7 +15,7 @@ from executor.core.moment import Moment
 from executor.core.outcomes import CloseCause
 from executor.core.policy import Policy
 from executor.core.ports import Broker, Contract, Ticket
-from executor.core.steps import Cancel, Hold, LookUp, Place, Resize, Step, Unprotected, next_step
+from executor.core.steps import Amend, Cancel, GiveUp, Hold, LookUp, Place, Step, Unprotected, next_step
 from executor.core.trades import STOPS, Event, Leg, Order, OrderState, State, Trade, awaits_executions
 from executor.desk.agenda import Agenda
 from executor.desk.alarms import Alarms
@@ -81,7 +81,7 @@ class Orders:
         if problem is not None:
             self._sight.contract_of(trade)  # asked again once a minute: TWS may only have been too slow
             moment.reached(moment.now + NAME_TOLD)
-        if problem is None and isinstance(step, Place | Resize) and self._sight.contract_of(trade) is None:
+        if problem is None and isinstance(step, Place | Amend) and self._sight.contract_of(trade) is None:
             problem = ""
         self._alarms.of_trade(trade, conditions_of(Case(trade, moment, self._policy, step, problem)))
         if isinstance(step, LookUp):
@@ -106,7 +106,7 @@ class Orders:
         waits = trade.state is State.CLOSING and not trade.live
         moment.waiting_since = self._since(self._waiting, trade.id, now if waits else None)
         moment.less_since = self._shows_less_since(trade, moment)
-        if trade.state is State.CANCELLING:
+        if trade.state is State.CANCELLING or trade.reduction is not None:
             moment.awaits_hours, moment.opens_at = self._sight.awaits_hours(trade), self._sight.opens_at(trade)
         return moment
 
@@ -138,8 +138,8 @@ class Orders:
             case Cancel(order, why):
                 self.cancel(trade, order, why)
                 return True
-            case Resize(order, quantity):
-                return self._resize(trade, order, quantity)
+            case Amend(order, quantity):
+                return self._amend(trade, order, quantity)
             case Place(order):
                 return self._place(trade, order)
             case Unprotected(then_flatten=True):
@@ -147,6 +147,9 @@ class Orders:
                 return True
             case Unprotected(then_hold=True) | Hold():
                 self._life.hold(trade, step.why)
+            case GiveUp(why):
+                self._life.give_up(trade, why)
+                return True
             case LookUp(why):
                 self._gate.want_snapshot(why)
         return False
@@ -159,16 +162,16 @@ class Orders:
             self._book.log("cancel requested", text, symbol=trade.symbol, trade_id=trade.id, order_ref=order.order_ref)
             self._outbox.add(lambda: self._broker.cancel(order.order_id or 0))
 
-    def _resize(self, trade: Trade, order: Order, quantity: Decimal) -> bool:
+    def _amend(self, trade: Trade, order: Order, quantity: Decimal) -> bool:
+        """Have the broker change the size or the price of a working order; whether that can be sent."""
         contract = self._sight.contract_of(trade)
         if contract is None:
             return False
         self._life.settle(trade.with_order(replace(order, resize_asked_at=self._clock.now())))
         left = quantity - order.filled_at_broker
-        text = (
-            f"{order.leg.word} set to {left}, {'the quantity held' if left == trade.held else 'what the account shows'}"
-        )
-        self._book.log("resized", text, symbol=trade.symbol, trade_id=trade.id, order_ref=order.order_ref)
+        if left != order.remaining:
+            text = f"{order.leg.word} set to {left}, {_why_so_large(trade, left)}"
+            self._book.log("resized", text, symbol=trade.symbol, trade_id=trade.id, order_ref=order.order_ref)
         sized = replace(order, quantity=quantity)
         self._outbox.add(lambda: self._broker.send(self._ticket(trade, contract, sized, transmit=True)))
         return True
@@ -180,7 +183,7 @@ class Orders:
             return False
         (order,) = self._as_sending([order])
         self._life.settle(trade.with_order(order))
-        kind = "close sent" if order.leg is Leg.CLOSE else "stop put back"
+        kind = {Leg.CLOSE: "close sent", Leg.REDUCE: "reduction sent"}.get(order.leg, "stop put back")
         price = "market" if order.price is None else order.price
         text = f"{order.side.value} {order.quantity} {trade.symbol} at {price}"
         self._book.log(kind, text, symbol=trade.symbol, trade_id=trade.id, order_ref=order.order_ref)
@@ -256,10 +259,18 @@ class Orders:
         group, oca_type = order.oca_group or _oca_group(trade), order.oca_type or _REDUCE_WITH_BLOCK
         return Ticket(
             order_id=order.order_id or 0, order_ref=order.order_ref, contract=contract, account=trade.account, side=order.side,
-            kind=order.kind, quantity=order.quantity, price=order.price, tif="DAY" if order.leg is Leg.ENTRY else "GTC",
+            kind=order.kind, quantity=order.quantity, price=order.shall_price, tif="DAY" if order.leg is Leg.ENTRY else "GTC",
             parent_id=parent, transmit=transmit, oca_group=group if is_exit else "", oca_type=oca_type,
             outside_rth=(self._policy.outside_rth and is_exit) or _trades_all_hours(order, contract),
         )  # fmt: skip
+
+
+def _why_so_large(trade: Trade, size: Decimal) -> str:
+    if size == trade.held:
+        return "the quantity held"
+    return (
+        "what will be left after the reduction" if size < trade.held and trade.reduction else "what the account shows"
+    )
 
 
 def _trades_all_hours(order: Order, contract: Contract) -> bool:

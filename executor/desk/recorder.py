@@ -60,6 +60,8 @@ class Recorder:
     def _say_moved(self, trade: Trade, order: Order, report: OrderReport) -> None:
         """A price that is no longer ours was moved by the owner in TWS: follow it."""
         before, after = order.price, report.price
+        if after == order.wish:
+            return  # as we asked
         if order.state is OrderState.WORKING and before is not None and after is not None and before != after:
             text = f"{order.leg.word} from {decimal_text(before)} to {decimal_text(after)}, by hand in TWS"
             self._book.log("moved", text, symbol=trade.symbol, trade_id=trade.id, order_ref=order.order_ref)
@@ -215,6 +217,10 @@ def _as_reported(order: Order, report: OrderReport) -> Order:
         tif=report.tif or order.tif, oca_group=report.oca_group or order.oca_group, oca_type=report.oca_type or order.oca_type,
         held=order.held if report.why_held in USUAL_HOLDS else report.why_held,
     )  # fmt: skip
+    if report.price is not None and report.price != order.price:
+        now = replace(now, wish=None)  # it is as it shall be, or its owner moved it
+    if (now.quantity, now.price) != (order.quantity, order.price):
+        now = replace(now, resize_asked_at=None)  # the change was answered
     if report.note and not report.status.is_live and order.reason is None:
         now = replace(now, reason=report.note)
     if report.oca_group not in (None, order.oca_group):

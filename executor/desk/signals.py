@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 from common.clock import Clock
 from common.errors import IllegalTransition
@@ -15,8 +16,8 @@ from executor.core.conditions import AlarmKind
 from executor.core.outcomes import Outcome, SignalState
 from executor.core.policy import Policy
 from executor.core.ports import Broker, Contract
-from executor.core.rules import UNDER_WAY, Close, Decision, Done, Enter, View, Wait, decide, late
-from executor.core.trades import ZERO, Event, State, Trade
+from executor.core.rules import UNDER_WAY, Close, Decision, Done, Enter, Reduce, View, Wait, decide, late
+from executor.core.trades import ZERO, Event, Reduction, State, Trade
 from executor.desk.agenda import Agenda
 from executor.desk.alarms import Alarms
 from executor.desk.book import Book
@@ -148,6 +149,8 @@ class Signals:
         heard of. A trade that is there needs no look: it is closed in its own contract.
         """
         symbol = row.signal.symbol
+        if trade is not None and row.signal.is_partial:
+            return self._sight.contract_of(trade)
         new_name = row.signal.action in _ACTS_ON_TRADE and self._book.contract_id(symbol) is None
         if trade is None and (row.signal.action is Action.OPEN or new_name):
             return self._sight.contract_for(symbol)
@@ -165,7 +168,7 @@ class Signals:
             now=self._clock.now(), received_at=row.received_at, valid_until=self._valid_until(row), trade=trade,
             closed_here=row.state is SignalState.CLOSING and (trade is None or trade.id != row.trade_id),
             block=block.side if block else None, block_is_sure=block is None or block.sure,
-            unknown_position=unknown, opposed_holding=opposed,
+            unknown_position=unknown, opposed_holding=opposed, size_step=contract.size_step if contract else Decimal(1),
         )  # fmt: skip
 
     def _valid_until(self, row: InboxRow) -> datetime | None:
@@ -184,7 +187,7 @@ class Signals:
         if not self._gate.can_send:
             return f"waiting: {self._gate.why_not}"
         if trade is not None:
-            return None
+            return _BEING_LOOKED_UP if row.signal.is_partial and contract is None else None
         if action in _ACTS_ON_TRADE:
             return None if contract or self._book.contract_id(symbol) is not None else _BEING_LOOKED_UP
         return self._entry_obstacle(row, contract, view)
@@ -230,6 +233,8 @@ class Signals:
                 self._finish(row, verdict.decision)
             case Close():
                 return self._begin_close(row, verdict.decision)
+            case Reduce():
+                self._reduce(row, verdict.decision)
             case Enter():
                 self._enter(row, verdict)
         return True
@@ -285,6 +290,18 @@ class Signals:
             self._book.put_signal(replace(row, state=SignalState.CLOSING, trade_id=trade.id))
         self._orders.work(trade.id)
         return self._book.trade(trade.id).closed
+
+    def _reduce(self, row: InboxRow, decision: Reduce) -> None:
+        """Write down the size that the trade shall have; what has to be done for it follows in the trade's own work."""
+        trade = self._open_trade(row.signal.symbol)
+        if trade is None:
+            raise IllegalTransition(f"a reduction of {row.signal.symbol} was allowed without a trade")
+        wish = Reduction(decision.to, row.signal_id, self._clock.now(), trade.taken)
+        self._book.finish_signal(row, Outcome.REDUCED, decision.reason, trade.id)
+        self._life.settle(replace(trade, reduction=wish, strategy_size=decision.strategy_size))
+        self._done(row)
+        self._alarms.state(AlarmKind.STRATEGY_DIFFERS, None, row.signal.symbol)
+        self._orders.work(trade.id)
 
     def _enter(self, row: InboxRow, verdict: Verdict) -> None:
         """The decision, the intended orders and their ids in one change; they are sent after its commit."""

@@ -89,7 +89,7 @@ class Snapshots:
         with self._book.change():
             with self._life.together():
                 self._record(snapshot)
-            self._forget_unproven_cancels(snapshot)
+            self._forget_unproven(snapshot)
             found = reconcile(books := self._books(snapshot, before), snapshot)
             traded = {trade.con_id for trade in books.trades}
             self._bought = {each for each in self._bought if each[0] in traded}
@@ -110,8 +110,11 @@ class Snapshots:
         for report in (*snapshot.completed_orders, *snapshot.open_orders):
             self._recorder.report(report)
 
-    def _forget_unproven_cancels(self, snapshot: Snapshot) -> None:
-        """A cancel noted on an earlier connection may never have left: what lives, or was never seen, is cancelled again."""
+    def _forget_unproven(self, snapshot: Snapshot) -> None:
+        """What was asked on an earlier connection may never have left: it is asked again.
+
+        That is the cancel of what lives or was never seen, and every change of an exit.
+        """
         if self._gate.ready_since is not None:
             return
         alive = {r.order_ref for r in snapshot.open_orders if r.status in (Status.PENDING, Status.WORKING)}
@@ -120,6 +123,8 @@ class Snapshots:
                 unseen = order.leg is Leg.ENTRY and order.state is OrderState.SENDING
                 if order.cancel_asked_at is not None and (unseen or order.order_ref in alive):
                     trade = self._life.settle(trade.with_order(replace(order, cancel_asked_at=None)))
+                elif order.resize_asked_at is not None:
+                    trade = self._life.settle(trade.with_order(replace(order, resize_asked_at=None)))
 
     # ---- what reconciliation looks at ----
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -229,18 +229,17 @@ class Journal(Storage):
         )  # fmt: skip
         if cursor.rowcount == 0:
             return None
-        # The first is the relay's duplicate key, where here the relay's own id counts; the second is for the log.
-        known = replace(signal, sender_id=None, warning=None)
         seq = int(cursor.lastrowid or 0)
-        return InboxRow(seq, envelope.id, envelope.received_at, envelope.expires_at, known, late=late)
+        return InboxRow(seq, envelope.id, envelope.received_at, envelope.expires_at, signal, late=late)
 
     def save_signal(self, before: InboxRow, after: InboxRow) -> None:
         """Write what changed in a signal."""
         self._update("inbox", "seq", after.seq, signal_row(before), signal_row(after))
 
     def revise_signal(self, signal_id: str, outcome: str, reason: str) -> None:
-        """Correct the outcome of a signal whose entry came to nothing after all."""
-        sql = "UPDATE inbox SET outcome = ?, reason = ? WHERE signal_id = ? AND outcome = 'entered'"
+        """Correct the outcome of a signal whose order came to nothing after all."""
+        sql = """UPDATE inbox SET outcome = ?, reason = ?
+                 WHERE signal_id = ? AND outcome IN ('entered', 'added', 'reduced', 'protected')"""
         self._write(sql, outcome, reason, signal_id)
 
     def save_trade(self, before: Trade | None, after: Trade) -> None:

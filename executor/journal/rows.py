@@ -10,11 +10,11 @@ from decimal import Decimal
 
 from common.chain import Chain
 from common.clock import parse_utc, utc_text
-from common.signals import Action, PrevPosition, Side, Signal, decimal_text
+from common.signals import Action, Side, Signal, decimal_text, parse_payload
 from executor.core.conditions import CONDITIONS, AlarmKind, Level
 from executor.core.outcomes import CloseCause, ExitReason, Outcome, SignalState
 from executor.core.ports import Kind, Status
-from executor.core.trades import Execution, Leg, Order, OrderState, State, Trade
+from executor.core.trades import Execution, Leg, Order, OrderState, Reduction, State, Trade
 
 Row = dict[str, object]
 
@@ -175,9 +175,16 @@ def trade_row(trade: Trade) -> Row:
         "close_cause": trade.close_cause and trade.close_cause.value, "hold_reason": trade.hold_reason,
         "closes_forgiven": trade.closes_forgiven, "stops_forgiven": trade.stops_forgiven, "evidence": trade.evidence,
         "unprotected_at": time_text(trade.unprotected_at), "loose_at": time_text(trade.loose_at),
-        "strategy_size": number_text(trade.strategy_size),
+        "strategy_size": number_text(trade.strategy_size), "held": decimal_text(trade.held), **_reduction_row(trade.reduction),
         "sent_at": time_text(trade.sent_at), "filled_at": time_text(trade.filled_at), "closed_at": time_text(trade.closed_at),
     }  # fmt: skip
+
+
+def _reduction_row(wish: Reduction | None) -> Row:
+    if wish is None:
+        return dict.fromkeys(("shrink_to", "shrink_for", "shrink_at", "shrink_taken"))
+    to, taken = decimal_text(wish.to), decimal_text(wish.taken)
+    return {"shrink_to": to, "shrink_for": wish.signal_id, "shrink_at": utc_text(wish.since), "shrink_taken": taken}
 
 
 def order_row(trade: Trade, order: Order) -> Row:
@@ -186,7 +193,8 @@ def order_row(trade: Trade, order: Order) -> Row:
         "trade_id": trade.id, "leg": order.leg.value, "attempt": order.attempt, "account": trade.account,
         "con_id": trade.con_id, "client_id": order.client_id, "order_id": order.order_id, "perm_id": order.perm_id,
         "side": order.side.value, "kind": order.kind.value, "quantity": decimal_text(order.quantity),
-        "price": number_text(order.price), "state": order.state.value, "filled": decimal_text(order.filled),
+        "price": number_text(order.price), "wish": number_text(order.wish),
+        "state": order.state.value, "filled": decimal_text(order.filled),
         "parent_ref": order.parent_ref, "said": order.said and order.said.value, "said_filled": number_text(order.said_filled),
         "reason": order.reason, "refusal_code": order.refusal_code, "tif": order.tif, "oca_group": order.oca_group,
         "oca_type": order.oca_type, "held": order.held, "sent_at": time_text(order.sent_at), "sent_day": order.sent_day,
@@ -219,13 +227,7 @@ def signal_row(row: InboxRow) -> Row:
 
 def inbox_row(r: sqlite3.Row) -> InboxRow:
     """Return a row of `inbox` as a value."""
-    side = None if r["side"] is None else Side(r["side"])
-    numbers = (_number(r["quantity"]), _number(r["tp"]), _number(r["sl"]))
-    before = r["prev_market_position"]
-    prev = None if before is None else PrevPosition(before, _number(r["prev_size"]))
-    signal = Signal(
-        Action(r["action"]), r["symbol"], side, *numbers, r["note"], market_position=r["market_position"], prev=prev
-    )
+    signal = parse_payload(r["signal_id"], r["payload"]).signal
     return InboxRow(
         r["seq"], r["signal_id"], parse_utc(r["received_at"]), _time(r["expires_at"]), signal, SignalState(r["state"]),
         r["trade_id"], r["outcome"] and Outcome(r["outcome"]), r["reason"], _time(r["decided_at"]), bool(r["late"]),
@@ -243,7 +245,7 @@ def trade_of(r: sqlite3.Row, orders: Iterable[Order], executions: Iterable[Execu
         reduced=_exact(r["reduced"]), missed_at=_time(r["missed_at"]),
         close_cause=r["close_cause"] and CloseCause(r["close_cause"]),
         exit_reason=r["exit_reason"] and ExitReason(r["exit_reason"]), tp_hit=bool(r["tp_hit"]),
-        adopted_price=_number(adopted), strategy_size=_number(r["strategy_size"]),
+        adopted_price=_number(adopted), reduction=_reduction_of(r), strategy_size=_number(r["strategy_size"]),
         unprotected_at=_time(r["unprotected_at"]), loose_at=_time(r["loose_at"]), hold_reason=r["hold_reason"],
         evidence=r["evidence"], closes_forgiven=r["closes_forgiven"], stops_forgiven=r["stops_forgiven"],
         sent_at=_time(r["sent_at"]), filled_at=_time(r["filled_at"]), closed_at=_time(r["closed_at"]),
@@ -251,11 +253,18 @@ def trade_of(r: sqlite3.Row, orders: Iterable[Order], executions: Iterable[Execu
     )  # fmt: skip
 
 
+def _reduction_of(r: sqlite3.Row) -> Reduction | None:
+    if r["shrink_to"] is None:
+        return None
+    return Reduction(_exact(r["shrink_to"]), r["shrink_for"], parse_utc(r["shrink_at"]), _exact(r["shrink_taken"]))
+
+
 def order_of(r: sqlite3.Row) -> Order:
     """Return a row of `orders` as a value."""
     return Order(
         order_ref=r["order_ref"], leg=Leg(r["leg"]), attempt=r["attempt"], side=Side(r["side"]), kind=Kind(r["kind"]),
-        quantity=_exact(r["quantity"]), price=_number(r["price"]), state=OrderState(r["state"]), filled=_exact(r["filled"]),
+        quantity=_exact(r["quantity"]), price=_number(r["price"]), wish=_number(r["wish"]),
+        state=OrderState(r["state"]), filled=_exact(r["filled"]),
         order_id=r["order_id"], perm_id=r["perm_id"], parent_ref=r["parent_ref"], said=r["said"] and Status(r["said"]),
         said_filled=_number(r["said_filled"]), refusal_code=r["refusal_code"], reason=r["reason"], held=r["held"],
         sent_at=_time(r["sent_at"]), sent_day=r["sent_day"], resends=r["resends"], tif=r["tif"],

@@ -11,7 +11,7 @@ CREATE TABLE inbox (
     received_at TEXT NOT NULL,               -- by the relay
     arrived_at  TEXT NOT NULL,               -- here
     expires_at  TEXT,
-    action      TEXT NOT NULL CHECK (action IN ('open', 'reduce', 'close', 'reset')),
+    action      TEXT NOT NULL CHECK (action IN ('open', 'reduce', 'close', 'protect', 'reset')),
     symbol      TEXT NOT NULL,
     side        TEXT CHECK (side IN ('buy', 'sell')),
     quantity    TEXT,
@@ -23,7 +23,8 @@ CREATE TABLE inbox (
     prev_size            TEXT,
     late        INTEGER NOT NULL DEFAULT 0,  -- 1: the strategy had moved on when it came
     state       TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'closing', 'done')),
-    outcome     TEXT CHECK (outcome IN ('entered', 'ignored', 'refused', 'expired', 'closed', 'reset', 'nothing to do')),
+    outcome     TEXT CHECK (outcome IN ('entered', 'added', 'reduced', 'protected', 'closed', 'reset', 'ignored', 'refused', 'expired',
+                                        'superseded', 'nothing to do')),
     reason      TEXT,                        -- the verdict in words
     trade_id    INTEGER,                     -- the trade it opened, or is closing
     decided_at  TEXT
@@ -64,6 +65,11 @@ CREATE TABLE trades (
     unprotected_at TEXT,                     -- since when the wanted stop is missing
     loose_at       TEXT,                     -- since when orders are live though nothing is held
     strategy_size  TEXT,                     -- what its strategy holds on this side, where it said another size
+    held           NUMERIC NOT NULL DEFAULT 0,  -- what is left of position_size
+    shrink_to      TEXT,                     -- the size that it shall have, while a reduction is under way
+    shrink_for     TEXT,                     -- the signal that asked for that
+    shrink_at      TEXT,                     -- since when
+    shrink_taken   TEXT,                     -- what the exits had filled by then; what they fill later comes out of that size
     sent_at        TEXT,
     filled_at      TEXT,                     -- first fill of the entry
     closed_at      TEXT
@@ -86,7 +92,7 @@ CREATE INDEX trades_in_contract ON trades (con_id);
 CREATE TABLE orders (
     order_ref       TEXT PRIMARY KEY,
     trade_id        INTEGER NOT NULL REFERENCES trades (id),
-    leg             TEXT NOT NULL CHECK (leg IN ('E', 'T', 'S', 'C', 'R')),
+    leg             TEXT NOT NULL CHECK (leg IN ('E', 'T', 'S', 'C', 'R', 'X')),
     attempt         INTEGER NOT NULL,
     account         TEXT NOT NULL,
     con_id          INTEGER NOT NULL,
@@ -96,7 +102,8 @@ CREATE TABLE orders (
     side            TEXT NOT NULL CHECK (side IN ('buy', 'sell')),
     kind            TEXT NOT NULL CHECK (kind IN ('MKT', 'LMT', 'STP')),
     quantity        TEXT NOT NULL,
-    price           TEXT,
+    price           TEXT,                    -- as the broker holds it
+    wish            TEXT,                    -- the price that it shall have, where that is another
     state           TEXT NOT NULL CHECK (state IN ('sending', 'working', 'filled', 'cancelled', 'rejected')),
     filled          TEXT NOT NULL DEFAULT '0',
     parent_ref      TEXT,
