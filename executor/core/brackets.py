@@ -27,11 +27,6 @@ def order_ref(signal_id: str, leg: Leg, attempt: int) -> str:
     return f"sx1:{digest[:16]}{leg.value}{attempt}"
 
 
-def is_of(ref: str, signal_id: str) -> bool:
-    """True if an order reference was made from this signal, for any leg and attempt."""
-    return ref[:20] == order_ref(signal_id, Leg.ENTRY, 1)[:20]
-
-
 def is_ours(ref: str | None) -> bool:
     """True if an order reference at the broker is one that this program makes."""
     return ref is not None and ref.startswith("sx1:")

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from common.errors import IllegalTransition
-from executor.core.brackets import is_of
 from executor.core.outcomes import CloseCause, ExitReason
 from executor.core.trades import (
     REDUCE_SECONDS,
@@ -150,7 +149,7 @@ def _with_reduction_judged(trade: Trade) -> tuple[Trade, tuple[News, ...]]:
     if trade.held <= trade.shrinks_to:
         agreed = trade.strategy_size == wish.to
         return replace(over, strategy_size=None if agreed else trade.strategy_size), (ReductionOver(wish),)
-    failed = next((o for o in trade.legs(Leg.REDUCE) if is_of(o.order_ref, wish.signal_id) and _has_failed(o)), None)
+    failed = next((o for o in trade.legs(Leg.REDUCE) if o.signal_id == wish.signal_id and _has_failed(o)), None)
     return (trade, ()) if failed is None else (over, (ReductionOver(wish, _why_failed(failed)),))
 
 

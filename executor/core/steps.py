@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from common.signals import decimal_text
-from executor.core.brackets import is_of, order_ref
+from executor.core.brackets import order_ref
 from executor.core.moment import Moment
 from executor.core.policy import Policy
 from executor.core.ports import Kind, Status
@@ -258,11 +258,12 @@ def _reduce(trade: Trade, moment: Moment) -> Step | None:
         return None
     if (doubt := _doubt(trade, moment)) is not None:
         return doubt
-    attempt = 1 + sum(1 for o in trade.legs(Leg.REDUCE) if is_of(o.order_ref, trade.reduction.signal_id))
+    signal_id = trade.reduction.signal_id
+    attempt = 1 + sum(1 for o in trade.legs(Leg.REDUCE) if o.signal_id == signal_id)
     if attempt > 9:  # one digit
         return GiveUp("it was sent nine times")
-    ref = order_ref(trade.reduction.signal_id, Leg.REDUCE, attempt)
-    return Place(Order(ref, Leg.REDUCE, attempt, trade.side.opposite, Kind.MARKET, lacking))
+    ref = order_ref(signal_id, Leg.REDUCE, attempt)
+    return Place(Order(ref, Leg.REDUCE, attempt, trade.side.opposite, Kind.MARKET, lacking, signal_id=signal_id))
 
 
 def _doubt(trade: Trade, moment: Moment) -> LookUp | None:

@@ -30,7 +30,9 @@ class Leg(StrEnum):
     STOP_LOSS = "S"
     PUT_BACK = "R"  # a stop-loss that replaces a lost one
     CLOSE = "C"
-    REDUCE = "X"  # takes part of the trade out; its reference is made from the signal that asked for it
+    REDUCE = "X"  # takes part of the trade out
+    ADD = "A"  # makes the trade larger
+    ADD_STOP = "K"  # the stop-loss of what an addition brings, until the trade's own stop covers that too
 
     @property
     def word(self) -> str:
@@ -39,9 +41,10 @@ class Leg(StrEnum):
 
 _WORDS = {
     Leg.ENTRY: "entry", Leg.TAKE_PROFIT: "take-profit", Leg.STOP_LOSS: "stop-loss", Leg.PUT_BACK: "stop-loss",
-    Leg.CLOSE: "close order", Leg.REDUCE: "reduction",
+    Leg.CLOSE: "close order", Leg.REDUCE: "reduction", Leg.ADD: "addition", Leg.ADD_STOP: "stop-loss of the addition",
 }  # fmt: skip
-STOPS = (Leg.STOP_LOSS, Leg.PUT_BACK)
+ENTRIES = (Leg.ENTRY, Leg.ADD)
+STOPS = (Leg.STOP_LOSS, Leg.PUT_BACK, Leg.ADD_STOP)
 EXITS = (Leg.TAKE_PROFIT, *STOPS)
 TAKE_OUT = (Leg.CLOSE, Leg.REDUCE)  # what takes the trade out, in whole or in part, when it is asked for
 
@@ -92,6 +95,9 @@ class Order:
     resize_asked_at: datetime | None = None
     client_id: int | None = None  # whose order id it is
     done_at: datetime | None = None  # when it was known to be over
+    signal_id: str | None = None  # the signal that asked for a reduction or an addition
+    pair: int = 0  # which target and stop cancel each other; 0: those of what no target takes
+    percent: Decimal | None = None  # of the first entry's size that its pair takes; None: what the others leave
 
     def is_meant(self, client_id: int | None, order_id: int, perm_id: int) -> bool:
         """True if a message under this order's reference is about it: another client may use the reference for its own.
@@ -330,11 +336,13 @@ class Trade:
 
     @property
     def entry_price(self) -> Decimal | None:
-        """The average over the entry's executions, None while there are none."""
-        entry = self.entry
-        if entry is None:
-            return self.adopted_price
-        return average(e for e in self.executions if e.order_ref == entry.order_ref)
+        """The average over the executions of its entry and additions, None while there are none."""
+        refs = self._entry_refs
+        entries = [e for e in self.executions if e.order_ref in refs]
+        if self.entry is not None or self.adopted_price is None:
+            return average(entries)
+        added = sum((e.quantity * e.price for e in entries), self.asked * self.adopted_price)
+        return round(added / (self.asked + sum((e.quantity for e in entries), ZERO)), 10)
 
     def gain(self, price: Decimal | None, factor: Decimal) -> Decimal | None:
         """Return (price - entry) times a factor for a long trade, the opposite for a short one; commissions not counted.
@@ -359,8 +367,12 @@ class Trade:
     @property
     def exits(self) -> tuple[Execution, ...]:
         """The executions that took it out: its own orders', and the owner's where they account for it."""
-        entry_ref = self.entry and self.entry.order_ref
-        return tuple(e for e in self.executions if e.order_ref != entry_ref)
+        refs = self._entry_refs
+        return tuple(e for e in self.executions if e.order_ref not in refs)
+
+    @property
+    def _entry_refs(self) -> frozenset[str]:
+        return frozenset(o.order_ref for o in self.legs(*ENTRIES))
 
     @property
     def entry(self) -> Order | None:
@@ -369,18 +381,22 @@ class Trade:
 
     @property
     def target(self) -> Order | None:
-        """Its take-profit."""
-        return next(self.legs(Leg.TAKE_PROFIT), None)
+        """Its take-profit: of several the next that has not filled, or the last."""
+        found = list(self.legs(Leg.TAKE_PROFIT))
+        return next((o for o in found if o.is_live), found[-1] if found else None)
 
     @property
     def stop(self) -> Order | None:
-        """Its stop-loss, the latest of those that were put back."""
-        return next((o for o in reversed(self.orders) if o.leg in STOPS), None)
+        """Its stop-loss, the latest of those that were put back; one that works before one that is over."""
+        found = [o for o in self.orders if o.leg in STOPS]
+        live = [o for o in found if o.is_live and o.leg is not Leg.ADD_STOP]
+        return (live or found)[-1] if found else None
 
     @property
     def size(self) -> Decimal:
-        """What was entered once the entry is done, until then what was asked for."""
-        return self.entered if self.entry_is_done and self.entered > 0 else self.asked
+        """What was entered in all, once the first entry is done; until then what was asked for."""
+        first_is_done = self.entry is None or self.entry.is_done
+        return self.entered if first_is_done and self.entered > 0 else self.asked
 
     @property
     def commission(self) -> Decimal | None:
@@ -393,13 +409,12 @@ class Trade:
 
     @property
     def entered(self) -> Decimal:
-        """What the entry bought (or sold): the sum of its executions; an adopted position came whole."""
-        entry = self.entry
-        return self.asked if entry is None else entry.filled
+        """What entry and additions bought (or sold): the sum of their executions; an adopted position came whole."""
+        return sum((o.filled for o in self.legs(*ENTRIES)), self.asked if self.entry is None else ZERO)
 
     @property
     def exited(self) -> Decimal:
-        return sum((o.filled for o in self.orders if o.leg is not Leg.ENTRY), ZERO)
+        return sum((o.filled for o in self.orders if o.leg not in ENTRIES), ZERO)
 
     @property
     def held(self) -> Decimal:
@@ -446,13 +461,18 @@ class Trade:
 
     @property
     def entry_is_done(self) -> bool:
-        return self.entry is None or self.entry.is_done
+        """True if nothing may enter any more: neither its entry nor an addition is live."""
+        return all(o.is_done for o in self.legs(*ENTRIES))
+
+    @property
+    def adding(self) -> Decimal:
+        """What additions that are still live have brought so far: their own stops cover it."""
+        return sum((o.filled for o in self.legs(Leg.ADD) if o.is_live), ZERO)
 
     @property
     def entry_is_untold(self) -> bool:
-        """True if executions of the entry must be missing once an exit has filled: none was heard of, or not all."""
-        entry = self.entry
-        return entry is not None and entry.is_live and (entry.filled == 0 or awaits_executions(entry))
+        """True if executions of an entry must be missing once an exit has filled: none was heard of, or not all."""
+        return any(o.is_live and (o.filled == 0 or awaits_executions(o)) for o in self.legs(*ENTRIES))
 
     @property
     def refusal(self) -> Order | None:

@@ -14,7 +14,6 @@ from decimal import Decimal
 from common.clock import Clock
 from common.logs import get_logger
 from common.signals import decimal_text
-from executor.core.brackets import is_of
 from executor.core.conditions import AlarmKind
 from executor.core.life import Entered, Evolved, News, OrderOver, ReductionOver, ended, frozen, given_up, moved, settled
 from executor.core.outcomes import ExitReason, Outcome
@@ -140,7 +139,7 @@ class Life:
             self._say(trade, "reduced", f"{trade.symbol} {trade.side.value} reduced to {held}")
             return
         text = f"{trade.symbol} should be reduced to {wanted}, but {held} are held: {news.failure}"
-        sold = any(o.filled for o in trade.legs(Leg.REDUCE) if is_of(o.order_ref, news.wish.signal_id))
+        sold = any(o.filled for o in trade.legs(Leg.REDUCE) if o.signal_id == news.wish.signal_id)
         self._say(trade, "not reduced", text)
         self._book.revise_signal(news.wish.signal_id, Outcome.REDUCED if sold else Outcome.REFUSED, text)
         self._alarms.state(AlarmKind.NOT_REDUCED, text, news.wish.signal_id, symbol=trade.symbol, trade_id=trade.id)

@@ -201,6 +201,7 @@ def order_row(trade: Trade, order: Order) -> Row:
         "resends": order.resends, "cancel_asked_at": time_text(order.cancel_asked_at),
         "cancelling_since": time_text(order.cancelling_since),
         "resize_asked_at": time_text(order.resize_asked_at), "done_at": time_text(order.done_at),
+        "signal_id": order.signal_id, "pair": order.pair, "percent": number_text(order.percent),
     }  # fmt: skip
 
 
@@ -271,6 +272,7 @@ def order_of(r: sqlite3.Row) -> Order:
         oca_group=r["oca_group"], oca_type=r["oca_type"], cancel_asked_at=_time(r["cancel_asked_at"]),
         cancelling_since=_time(r["cancelling_since"]),
         resize_asked_at=_time(r["resize_asked_at"]), client_id=r["client_id"], done_at=_time(r["done_at"]),
+        signal_id=r["signal_id"], pair=r["pair"], percent=_number(r["percent"]),
     )  # fmt: skip
 
 

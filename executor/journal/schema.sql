@@ -92,7 +92,7 @@ CREATE INDEX trades_in_contract ON trades (con_id);
 CREATE TABLE orders (
     order_ref       TEXT PRIMARY KEY,
     trade_id        INTEGER NOT NULL REFERENCES trades (id),
-    leg             TEXT NOT NULL CHECK (leg IN ('E', 'T', 'S', 'C', 'R', 'X')),
+    leg             TEXT NOT NULL CHECK (leg IN ('E', 'T', 'S', 'C', 'R', 'X', 'A', 'K')),
     attempt         INTEGER NOT NULL,
     account         TEXT NOT NULL,
     con_id          INTEGER NOT NULL,
@@ -122,6 +122,9 @@ CREATE TABLE orders (
     cancelling_since TEXT,                   -- first time
     resize_asked_at TEXT,
     done_at         TEXT,
+    signal_id       TEXT,                    -- the signal that asked for a reduction or an addition
+    pair            INTEGER NOT NULL DEFAULT 0,  -- which target and stop cancel each other; 0: those of what no target takes
+    percent         TEXT,                    -- of the first entry's size that its pair takes
     UNIQUE (client_id, order_id)
 ) STRICT;
 CREATE INDEX orders_of_trade ON orders (trade_id);
