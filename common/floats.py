@@ -1,4 +1,4 @@
-"""Decimals that a float wrote: its noise is no part of the number.
+"""Decimals as text, and decimals that a float wrote: its noise is no part of the number.
 
 A sender that computes in floats (Pine, JavaScript, Python) writes 154.00000000000003 where it means 154. Taken at its
 word, a stop-loss there is a whole tick away from where it was meant.
@@ -12,6 +12,17 @@ _FLOAT_DIGITS = 15  # every decimal of so many digits survives a float unchanged
 _MEANT_DIGITS = 12  # no price and no size is meant to more significant digits
 _COARSE, _EXACT = Context(prec=_MEANT_DIGITS), Context(prec=60)
 NOISE = Decimal("1E-13")  # what some hundred roundings of a float add up to, as a share of the number
+
+
+def decimal_text(value: Decimal) -> str:
+    """Return a finite decimal as plain digits: no exponent, no trailing zeros, no minus zero.
+
+    >>> [decimal_text(Decimal(text)) for text in ("1.20", "1E+4", "0.0", "100")]
+    ['1.2', '10000', '0', '100']
+    """
+    text = format(value, "f")
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return "0" if text in ("-0", "") else text
 
 
 def without_noise(number: Decimal) -> Decimal:

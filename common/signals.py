@@ -17,7 +17,15 @@ from typing import Any
 from common import strict_json
 from common.clock import parse_utc, utc_text
 from common.errors import MalformedSignal, Problem
-from common.fields import ALERT_ACTIONS, SIGNAL_ACTIONS, STRATEGY_FIELDS, WARNING_LIMIT, Actions, checked
+from common.exits import AtEntry as AtEntry
+from common.exits import Distance as Distance
+from common.exits import Exit as Exit
+from common.exits import Target as Target
+from common.exits import Unit as Unit
+from common.exits import exit_text
+from common.fields import ALERT_ACTIONS, SIGNAL_ACTIONS, WARNING_LIMIT
+from common.floats import decimal_text as decimal_text
+from common.judged import judged, without_literal_id
 
 _ENVELOPE_KEYS = ("type", "timestamp", "data", "expires_at")
 _COMPACT = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
@@ -26,7 +34,8 @@ _COMPACT = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 class Action(StrEnum):
     OPEN = "open"
     REDUCE = "reduce"  # a strategy holds less than before, on the same side: never an entry
-    CLOSE = "close"
+    CLOSE = "close"  # of all, or of a part
+    PROTECT = "protect"  # move the exits of the open trade
     RESET = "reset"
 
 
@@ -62,20 +71,27 @@ class PrevPosition:
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """One validated request; the symbol is canonical, quantities and prices are greater than zero."""
+    """One validated request; the symbol is canonical, quantities, prices and distances are greater than zero."""
 
     action: Action
     symbol: str
     side: Side | None = None
     quantity: Decimal | None = None
-    tp: Decimal | None = None
-    sl: Decimal | None = None
+    tp: Exit | None = None  # at the entry price with `protect` alone
+    sl: Exit | None = None
     note: str | None = None
     sender_id: str | None = None
-    percent: Decimal | None = None  # of the trade that a close takes out; None: see `quantity`
     market_position: str | None = None  # a strategy's, after this: "long", "short" or "flat"; None of another sender
     prev: PrevPosition | None = None  # a strategy's, before this
     warning: str | None = None  # what was left out of it, in words
+    trail: Distance | None = None  # a stop that follows the market; `sl` is where it begins
+    targets: tuple[Target, ...] = ()  # instead of `tp`
+    breakeven_after_target: bool = False  # the first target moves the stop to the entry price
+    percent: Decimal | None = None  # of a close: this part of the trade, less than 100; or `quantity` of it
+    loosen: bool = False  # whether `protect` may move a stop away from the market
+    strategy_name: str | None = None
+    price: Decimal | None = None  # what the sender saw
+    time: datetime | None = None  # and when
 
     @property
     def is_exit(self) -> bool:
@@ -83,8 +99,8 @@ class Signal:
         return self.action is not Action.OPEN
 
     @property
-    def is_partial(self) -> bool:
-        """True if it closes a part only: so much, or so many percent."""
+    def is_partial_close(self) -> bool:
+        """True if it closes a part of the trade, and what remains keeps its exits."""
         return self.action is Action.CLOSE and (self.quantity is not None or self.percent is not None)
 
     @property
@@ -99,7 +115,7 @@ class Signal:
         size = f" {decimal_text(self.quantity)}" if self.quantity is not None else ""
         return self.market_position and self.market_position + size
 
-    def data(self) -> dict[str, str]:
+    def data(self) -> dict[str, Any]:
         """Return the canonical JSON mapping: decimal strings, absent fields left out, one order of keys.
 
         >>> Signal(Action.OPEN, "EURUSD", Side.BUY, Decimal("1E+4")).data()
@@ -107,14 +123,17 @@ class Signal:
         """
         values = {
             "action": self.action.value, "symbol": self.symbol, "side": self.side and self.side.value,
-            "quantity": self.quantity, "tp": self.tp, "sl": self.sl, "note": self.note, "id": self.sender_id,
-            "market_position": self.market_position,
+            "quantity": self.quantity, "percent": self.percent, "tp": self.tp, "sl": self.sl, "trail": self.trail,
+            "targets": [target.data() for target in self.targets] or None,
+            "breakeven_after_target": self.breakeven_after_target or None, "loosen": self.loosen or None,
+            "note": self.note, "id": self.sender_id, "market_position": self.market_position,
             "prev_market_position": self.prev.market_position if self.prev else None,
             "prev_market_position_size": self.prev.size if self.prev else None,
+            "strategy_name": self.strategy_name, "price": self.price, "time": self.time and utc_text(self.time),
             "warning": self.warning,
         }  # fmt: skip
         return {
-            key: decimal_text(value) if isinstance(value, Decimal) else value
+            key: exit_text(value) if isinstance(value, Decimal | Distance | AtEntry) else value
             for key, value in values.items()
             if value is not None
         }
@@ -122,7 +141,7 @@ class Signal:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """What a sender posted: the signal, its secret, and what of an exit was left out since it plays no part."""
+    """What a sender posted: the signal, its secret, and what was left out since it plays no part."""
 
     signal: Signal
     secret: str | None
@@ -139,22 +158,11 @@ class Envelope:
     signal: Signal
 
 
-def decimal_text(value: Decimal) -> str:
-    """Return a finite decimal as plain digits: no exponent, no trailing zeros, no minus zero.
-
-    >>> [decimal_text(Decimal(text)) for text in ("1.20", "1E+4", "0.0", "100")]
-    ['1.2', '10000', '0', '100']
-    """
-    text = format(value, "f")
-    text = text.rstrip("0").rstrip(".") if "." in text else text
-    return "0" if text in ("-0", "") else text
-
-
 def alert_from(fields: object, flaw: MalformedSignal | None = None) -> Alert:
     """Return what a sender posted; a `strategy` alert has become the open, reduction or close that it means.
 
-    An exit (close, reset, a strategy that is flat or holds less) is never refused for what plays no part in it: that
-    is left out, and among `warnings`.
+    An exit (close, protect, reset, a strategy that is flat or holds less) is never refused for what plays no part in it:
+    that is left out, and among `warnings`.
 
     Args:
         fields: what could be read of the body.
@@ -165,109 +173,9 @@ def alert_from(fields: object, flaw: MalformedSignal | None = None) -> Alert:
     """
     if not isinstance(fields, dict):
         raise flaw or MalformedSignal('must be one JSON object, like {"action":"close","symbol":"EURUSD"}')
-    fields, literal = _without_literal_id(fields)
-    values, warnings = _judged(fields, ALERT_ACTIONS, flaw, placeholders=True)
+    fields, literal = without_literal_id(fields)
+    values, warnings = judged(fields, ALERT_ACTIONS, flaw, placeholders=True)
     return Alert(_signal(values), values.get("secret"), (*literal, *warnings))
-
-
-def _without_literal_id(fields: dict[str, object]) -> tuple[dict[str, object], list[Problem]]:
-    """Take out an id that is a placeholder: a literal text would swallow every later alert as a duplicate."""
-    if not _has_placeholder(fields.get("id")):
-        return fields, []
-    text = f"is no id, since a placeholder in it {_NOT_FILLED_IN}; this alert is taken without one"
-    return {name: value for name, value in fields.items() if name != "id"}, [Problem("id", text)]
-
-
-def _has_placeholder(value: object) -> bool:
-    return isinstance(value, str) and "{{" in value
-
-
-def _judged(
-    fields: dict[str, object], actions: Actions, flaw: MalformedSignal | None, placeholders: bool = False
-) -> tuple[dict[str, Any], list[Problem]]:
-    """Return the canonical values, and as warnings what was left out of an exit.
-
-    Raises:
-        MalformedSignal: Something is wrong that this action needs.
-    """
-    values, problems = checked(fields, actions)
-    if placeholders:
-        problems = [_as_placeholder(problem, fields) for problem in problems] + _placeholders(values)
-    needed = _needed_by_an_exit(values)
-    warnings: list[Problem] = []
-    if needed is not None:
-        warnings = [*_read_anyway(flaw), *_left_out(problems, needed, fields)]
-        problems = [problem for problem in problems if problem.field in needed]
-        _as_exit(values, {problem.field for problem in warnings})
-    elif flaw is not None:
-        raise flaw
-    else:
-        problems = problems or _contradictions(values)
-    if problems:
-        raise MalformedSignal(problems)
-    return values, warnings
-
-
-def _read_anyway(flaw: MalformedSignal | None) -> list[Problem]:
-    return [Problem("", f"{flaw.message}; read as far as an exit needs")] if flaw else []
-
-
-def _left_out(problems: list[Problem], needed: frozenset[str], fields: Mapping[str, object]) -> list[Problem]:
-    sent = {name[:40] for name in fields}
-    return [
-        Problem(each.field, f"{each.message}; left out, an exit needs none")
-        for each in problems
-        if each.field not in needed and each.field in sent
-    ]
-
-
-_NOT_FILLED_IN = "was not filled in (inside Pine's alert() none is)"
-
-
-def _as_placeholder(problem: Problem, fields: dict[str, object]) -> Problem:
-    return _placeholder(problem.field) if _has_placeholder(fields.get(problem.field)) else problem
-
-
-def _placeholders(values: dict[str, Any]) -> list[Problem]:
-    return [_placeholder(name) for name, value in values.items() if name != "secret" and _has_placeholder(value)]
-
-
-def _placeholder(name: str) -> Problem:
-    return Problem(name, f"a placeholder in it {_NOT_FILLED_IN}; write the value itself")
-
-
-def _needed_by_an_exit(values: dict[str, Any]) -> frozenset[str] | None:
-    """Return the fields that decide what an exit does; None where it is an entry, which needs all that it has."""
-    action = values.get("action")
-    if action in ("close", "reset"):
-        return frozenset(("action", "symbol"))
-    if action == "strategy" and values.get("market_position") == "flat":
-        return frozenset(("action", "symbol", "market_position"))
-    if action == "strategy" and _reduces(values):
-        return frozenset(("action", "symbol", *STRATEGY_FIELDS))
-    return frozenset(("action", "symbol", "side", "quantity")) if action == "reduce" else None
-
-
-def _reduces(values: dict[str, Any]) -> bool:
-    """True if a strategy holds less than before, on the same side."""
-    size, before = values.get("market_position_size"), values.get("prev_market_position_size")
-    same = values.get("market_position") == values.get("prev_market_position")
-    return bool(same and size and before and size < before)
-
-
-def _as_exit(values: dict[str, Any], left_out: set[str]) -> None:
-    """Turn a strategy's exit into what it means, without what was left out of it or has no place in it."""
-    for name in ("tp", "sl", *left_out):
-        values.pop(name, None)
-    if values["action"] == "strategy" and values["market_position"] == "flat":
-        values["action"] = "close"
-    elif values["action"] == "strategy":
-        _sided(values, "reduce")
-
-
-def _sided(values: dict[str, Any], action: str) -> None:
-    side = "buy" if values["market_position"] == "long" else "sell"
-    values.update(action=action, side=side, quantity=values["market_position_size"])
 
 
 def payload_text(envelope: Envelope) -> str:
@@ -298,7 +206,7 @@ def parse_payload(id: str, payload: str) -> Envelope:
     data = outer.get("data")
     if not isinstance(data, dict):
         raise flaw or MalformedSignal([Problem("data", "must be an object")])
-    values, warnings = _judged(data, SIGNAL_ACTIONS, flaw)
+    values, warnings = judged(data, SIGNAL_ACTIONS, flaw)
     signal = _signal(values)
     received_at, expires_at, late = _instants(outer, signal.is_exit)
     if signal.warning is None and (warnings or late):
@@ -335,38 +243,17 @@ def _instant(key: str, value: object, problems: list[Problem]) -> datetime | Non
         return None
 
 
-def _contradictions(values: dict[str, Any]) -> list[Problem]:
-    """Return what is wrong between fields of an entry that are each right; a strategy alert becomes an open.
-
-    Long is an open buy of the whole position's size, short an open sell. The order's own contracts play no part: in a
-    reversal they are the doubled size.
-    Source: TradingView, "Strategy alerts", placeholders.
-    """
-    if values["action"] == "strategy":
-        position = values["market_position"]
-        if not values["market_position_size"]:
-            return [Problem("market_position_size", f"must be greater than 0 when market_position is {position}")]
-        _sided(values, "open")
-    tp, sl = values.get("tp"), values.get("sl")
-    if tp is None or sl is None:
-        return []
-    above, below = (tp, sl) if values["side"] == "buy" else (sl, tp)
-    if above > below:
-        return []
-    words = "tp above sl" if values["side"] == "buy" else "tp below sl"
-    return [Problem("tp", f"a {values['side']} needs {words}, was tp {tp} and sl {sl}")]
-
-
 def _signal(values: Mapping[str, Any]) -> Signal:
-    action = Action(values["action"])
-    signal = Signal(
-        action, values["symbol"], note=values.get("note") or None, sender_id=values.get("id"),
+    side = values.get("side")
+    return Signal(
+        Action(values["action"]), values["symbol"], Side(side) if side else None, values.get("quantity"), values.get("tp"),
+        values.get("sl"), note=values.get("note") or None, sender_id=values.get("id"),
         market_position=values.get("market_position"), prev=_prev(values), warning=values.get("warning"),
+        trail=values.get("trail"), targets=values.get("targets", ()),
+        breakeven_after_target=values.get("breakeven_after_target", False), percent=values.get("percent"),
+        loosen=values.get("loosen", False), strategy_name=values.get("strategy_name") or None, price=values.get("price"),
+        time=values.get("time"),
     )  # fmt: skip
-    if action not in (Action.OPEN, Action.REDUCE):
-        return signal
-    side, tp, sl = Side(values["side"]), values.get("tp"), values.get("sl")
-    return replace(signal, side=side, quantity=values["quantity"], tp=tp, sl=sl)
 
 
 def _prev(values: Mapping[str, Any]) -> PrevPosition | None:

@@ -10,8 +10,8 @@ import codecs
 import json
 import re
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import NoReturn
 
 from common.errors import MalformedSignal
 from common.pasted import cause
@@ -33,10 +33,11 @@ class Flaw:
     """What stands in the place of a value that has no one meaning, and why it has none."""
 
     reason: str
+    is_constant: bool = False  # NaN or Infinity
 
 
-def loads(body: bytes, limit_depth: int = 8) -> object:
-    """Return the value of a JSON text; numbers are `Number`.
+def loads(body: bytes, limit_depth: int = 8, spared: Collection[str] = ()) -> object:
+    """Return the value of a JSON text; numbers are `Number`. NaN and Infinity are a `Flaw` in fields that are `spared`.
 
     Raises:
         MalformedSignal: It is not UTF-8 (a byte-order mark included), not JSON, nested deeper than
@@ -53,10 +54,12 @@ def loads(body: bytes, limit_depth: int = 8) -> object:
         raise MalformedSignal(f"not JSON: {why} (line {exc.lineno}, column {exc.colno})") from exc
     if "\\" in text:
         _refuse_hidden_characters(value)
+    if "NaN" in text or "Infinity" in text:
+        _refuse_constants(value, spared)
     return value
 
 
-def read(body: bytes) -> tuple[object, MalformedSignal | None]:
+def read(body: bytes, spared: Collection[str] = ()) -> tuple[object, MalformedSignal | None]:
     """Return the value and None; or what can be read of an object that `loads` refuses, and the refusal. Never raises.
 
     What is wrong inside one value (NaN, a key twice, a byte that is no UTF-8, a control character, deep nesting) leaves
@@ -64,7 +67,7 @@ def read(body: bytes) -> tuple[object, MalformedSignal | None]:
     told what belongs to what, the value is None.
     """
     try:
-        return loads(body), None
+        return loads(body, spared=spared), None
     except MalformedSignal as exc:
         return _salvaged(body), exc
 
@@ -130,26 +133,20 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return found
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise MalformedSignal(f"{name} is not a JSON number; send digits, or leave the field out")
-
-
 def _flawed_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     counts = Counter(key for key, _ in pairs)
     return {key: value if counts[key] == 1 else Flaw("appears twice; send it once") for key, value in pairs}
 
 
-def _flawed_constant(name: str) -> Flaw:
-    return Flaw(f"is {name}, which is not a JSON number; send digits, or leave the field out")
+def _constant(name: str) -> Flaw:
+    return Flaw(f"is {name}, which is not a JSON number; send digits, or leave the field out", is_constant=True)
 
 
-_DECODER = json.JSONDecoder(
-    parse_float=Number, parse_int=Number, parse_constant=_no_constant, object_pairs_hook=_object
-)
+_DECODER = json.JSONDecoder(parse_float=Number, parse_int=Number, parse_constant=_constant, object_pairs_hook=_object)
 _LENIENT = json.JSONDecoder(
     parse_float=Number,
     parse_int=Number,
-    parse_constant=_flawed_constant,
+    parse_constant=_constant,
     object_pairs_hook=_flawed_object,
     strict=False,
 )
@@ -166,3 +163,15 @@ def _refuse_hidden_characters(value: object) -> None:
             _refuse_hidden_characters(item)
     elif isinstance(value, str) and _SURROGATE_OR_CONTROL.search(value):
         raise MalformedSignal("a string contains a control character or half a surrogate pair")
+
+
+def _refuse_constants(value: object, spared: Collection[str] = ()) -> None:
+    """Refuse NaN and Infinity, which no JSON has, outside of the fields that are spared."""
+    if isinstance(value, dict):
+        for item in (item for name, item in value.items() if not (name in spared and isinstance(item, Flaw))):
+            _refuse_constants(item)
+    elif isinstance(value, list):
+        for item in value:
+            _refuse_constants(item)
+    elif isinstance(value, Flaw):
+        raise MalformedSignal(f"a value {value.reason}")

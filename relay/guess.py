@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from decimal import Decimal
 
-from common.fields import NUMBER_PATTERN
 from common.symbols import canonical
+from common.values import NUMBER_PATTERN
 
 # What closes in a sender's words, by the fields that say what to do; read off a body that may be no JSON.
 _CLOSES = re.compile(

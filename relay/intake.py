@@ -15,12 +15,13 @@ from functools import partial
 
 from common import strict_json
 from common.errors import MalformedSignal, Problem, SignalError, SignalTooLarge
-from common.fields import ID_LIMIT, MOST_WARNINGS
+from common.fields import ID_LIMIT, MOST_WARNINGS, TOLD_FIELDS
 from common.ids import new_id
 from common.logs import HIDDEN, get_logger
 from common.pasted import bare, secrets_in, without_secrets
 from common.signals import Alert, Envelope, Signal, alert_from, payload_text, warning_text
 from common.signing import HEADERS, sign
+from common.values import shown
 from relay.addresses import is_within, networks
 from relay.calls import Request, Wait, blocking, result_of, to_the_end
 from relay.context import Relay, bearer
@@ -90,7 +91,7 @@ class Posted:
         """Return the body as text with every secret taken out, however it is written and however deep."""
         if isinstance(self.fields, dict):
             kept = {name: value for name, value in self.fields.items() if name != "secret"}
-            text = json.dumps(kept, ensure_ascii=False)
+            text = json.dumps(kept, ensure_ascii=False, default=shown)
         else:
             text = without_secrets(self.text, HIDDEN)
         return hidden(text, self.credentials)
@@ -222,7 +223,7 @@ def _posted(request: Request) -> Posted:
     body = request.body
     headers = {name: request.headers[name] for name in HEADERS if name in request.headers}
     known = (request.path_secret, bearer(request.headers.get("authorization")))
-    readable, error = strict_json.read(body)
+    readable, error = strict_json.read(body, spared=TOLD_FIELDS)
     return Posted(body, None if error else readable, readable, error, headers, known)
 
 

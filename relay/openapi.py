@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from common.fields import ID_LIMIT, MOST_WARNINGS, NOTE_LIMIT, NUMBER_PATTERN, SECRET_LIMIT
+from common.fields import ID_LIMIT, MOST_WARNINGS, NOTE_LIMIT, SECRET_LIMIT
+from common.values import NUMBER_PATTERN
 from common.version import VERSION
 from relay import delivery
 from relay.pending.base import MAX_LEASE_SECONDS, MAX_RETRY_SECONDS

@@ -68,8 +68,8 @@ def plan_bracket(signal: Signal, signal_id: str, contract: Contract, market: Dec
     if problem:
         return problem
     buy = signal.side is Side.BUY
-    tp = None if signal.tp is None else round_price(signal.tp, contract, up=not buy)
-    sl = None if signal.sl is None else round_price(signal.sl, contract, up=buy)
+    tp = round_price(signal.tp, contract, up=not buy) if isinstance(signal.tp, Decimal) else None
+    sl = round_price(signal.sl, contract, up=buy) if isinstance(signal.sl, Decimal) else None
     problem = price_problem(signal.side, tp, sl, market)
     return problem or Bracket(tuple(_bracket_orders(signal, signal_id, signal.side, tp, sl)))
 

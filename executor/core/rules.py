@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
-from common.signals import Action, Side, Signal, decimal_text
+from common.signals import Action, Distance, Side, Signal, decimal_text
 from executor.core.outcomes import CloseCause, Outcome
 from executor.core.trades import ZERO, State, Trade
 
@@ -102,6 +102,8 @@ def decide(signal: Signal, view: View) -> Decision:
     10. What cannot be ordered as asked (size, prices, limits) is refused.
     11. Otherwise enter.
     """
+    if (unknown := _not_yet(signal)) is not None:
+        return Done(Outcome.REFUSED, unknown)
     if signal.action is Action.RESET:
         return Done(Outcome.RESET, _reset_reason(signal, view))
     if view.trade is not None:
@@ -111,6 +113,16 @@ def decide(signal: Signal, view: View) -> Decision:
             return Done(Outcome.CLOSED, f"the trade in {signal.symbol} was closed")
         return Done(Outcome.NOTHING, f"no trade is open in {signal.symbol}")
     return _of_gone_position(signal, view) if signal.changes_position else _flat(signal, view)
+
+
+def _not_yet(signal: Signal) -> str | None:
+    """Return what of a signal this version cannot carry out, in words: half of a wish would be another wish."""
+    if signal.action is Action.PROTECT:
+        return f"this version cannot carry out a {signal.action.value} of this kind"
+    relative = any(isinstance(exit, Distance) for exit in (signal.tp, signal.sl))
+    if relative or signal.trail or signal.targets:
+        return "this version cannot carry out relative exits, a trailing stop or targets"
+    return None
 
 
 def late(signal: Signal) -> Done:
@@ -146,7 +158,7 @@ def _with_trade(signal: Signal, view: View, trade: Trade) -> Decision:
 
 
 def _closing(signal: Signal, view: View, trade: Trade) -> Decision:
-    if signal.is_partial:
+    if signal.is_partial_close:
         return _partly(signal, view, trade)
     return Close(CloseCause.SIGNAL if signal.action is Action.CLOSE else CloseCause.REVERSAL)
 

@@ -31,7 +31,7 @@ log = get_logger(__name__)
 
 STUCK = timedelta(seconds=60)  # how long beyond its validity a signal may go without an outcome
 _BEAT = timedelta(seconds=0.5)  # how soon a wait that no message ends is checked again
-_ACTS_ON_TRADE = (Action.CLOSE, Action.REDUCE)
+_ACTS_ON_TRADE = (Action.CLOSE, Action.REDUCE, Action.PROTECT)
 _NO_PRICE = (
     "TWS has no price for {} now, so its exits cannot be checked against the market: a stop on the wrong side would "
     "trigger at once. Subscribe to its market data (delayed data will do), or send the alert without exits"
@@ -149,7 +149,7 @@ class Signals:
         heard of. A trade that is there needs no look: it is closed in its own contract.
         """
         symbol = row.signal.symbol
-        if trade is not None and row.signal.is_partial:
+        if trade is not None and row.signal.is_partial_close:
             return self._sight.contract_of(trade)
         new_name = row.signal.action in _ACTS_ON_TRADE and self._book.contract_id(symbol) is None
         if trade is None and (row.signal.action is Action.OPEN or new_name):
@@ -187,7 +187,7 @@ class Signals:
         if not self._gate.can_send:
             return f"waiting: {self._gate.why_not}"
         if trade is not None:
-            return _BEING_LOOKED_UP if row.signal.is_partial and contract is None else None
+            return _BEING_LOOKED_UP if row.signal.is_partial_close and contract is None else None
         if action in _ACTS_ON_TRADE:
             return None if contract or self._book.contract_id(symbol) is not None else _BEING_LOOKED_UP
         return self._entry_obstacle(row, contract, view)

@@ -39,7 +39,9 @@ from executor.journal.rows import (
     order_row,
     signal_row,
     time_text,
+    to_be_done,
     trade_row,
+    wish_row,
 )
 from executor.journal.storage import Storage, open_file
 
@@ -218,19 +220,16 @@ class Journal(Storage):
     def receive(self, envelope: Envelope, payload: str, late: bool = False) -> InboxRow | None:
         """Write one verified signal into the inbox; None when it was there already."""
         signal = envelope.signal
-        sql = """INSERT INTO inbox (signal_id, payload, received_at, arrived_at, expires_at, action, symbol, side, quantity,
-                 tp, sl, note, market_position, prev_market_position, prev_size, late)
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (signal_id) DO NOTHING"""
-        cursor = self._write(
-            sql, envelope.id, payload, utc_text(envelope.received_at), self._now(), time_text(envelope.expires_at),
-            signal.action.value, signal.symbol, signal.side, number_text(signal.quantity), number_text(signal.tp),
-            number_text(signal.sl), signal.note, signal.market_position, signal.prev and signal.prev.market_position,
-            signal.prev and number_text(signal.prev.size), int(late),
-        )  # fmt: skip
+        row = {
+            "signal_id": envelope.id, "payload": payload, "received_at": utc_text(envelope.received_at),
+            "arrived_at": self._now(), "expires_at": time_text(envelope.expires_at), **wish_row(signal), "late": int(late),
+        }  # fmt: skip
+        sql = f"INSERT INTO inbox ({', '.join(row)}) VALUES ({_marks(row)}) ON CONFLICT (signal_id) DO NOTHING"  # noqa: S608  ours
+        cursor = self._write(sql, *row.values())
         if cursor.rowcount == 0:
             return None
         seq = int(cursor.lastrowid or 0)
-        return InboxRow(seq, envelope.id, envelope.received_at, envelope.expires_at, signal, late=late)
+        return InboxRow(seq, envelope.id, envelope.received_at, envelope.expires_at, to_be_done(signal), late=late)
 
     def save_signal(self, before: InboxRow, after: InboxRow) -> None:
         """Write what changed in a signal."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
 from common.chain import Chain
 from common.clock import parse_utc, utc_text
+from common.exits import exit_text
 from common.signals import Action, Side, Signal, decimal_text, parse_payload
 from executor.core.conditions import CONDITIONS, AlarmKind, Level
 from executor.core.outcomes import CloseCause, ExitReason, Outcome, SignalState
@@ -149,10 +151,22 @@ def describe(signal: Signal) -> str:
     if signal.action is Action.REDUCE:
         words = [f"reduce {signal.symbol} to", signal.position or "", f"(was {signal.prev})"]
     else:
-        words = [signal.action.value, signal.side or "", str(signal.quantity or ""), signal.symbol]
+        share = f"{decimal_text(signal.percent)}% of" if signal.percent else ""
+        words = [signal.action.value, signal.side or "", str(signal.quantity or ""), share, signal.symbol]
     words += [f"take-profit {signal.tp}" if signal.tp else "", f"stop-loss {signal.sl}" if signal.sl else ""]
+    words += [f"trailing by {signal.trail}" if signal.trail else "", _targets(signal)]
+    words += [
+        "break-even after the first" if signal.breakeven_after_target else "",
+        "may loosen" if signal.loosen else "",
+    ]
+    words += [f"of {signal.strategy_name}" if signal.strategy_name else ""]
     words += [f"({signal.note})" if signal.note else "", f"[{signal.warning}]" if signal.warning else ""]
     return " ".join(w for w in words if w)
+
+
+def _targets(signal: Signal) -> str:
+    found = [f"{decimal_text(each.percent)}% at {exit_text(each.tp)}" for each in signal.targets]
+    return f"targets {', '.join(found)}" if found else ""
 
 
 # ---- from values to rows ----
@@ -215,6 +229,25 @@ def execution_row(execution: Execution, trade_id: int | None) -> Row:
     }  # fmt: skip
 
 
+def to_be_done(signal: Signal) -> Signal:
+    """Return of a signal what is worked on: the relay's own id counts here, and its warning is for the log."""
+    return replace(signal, sender_id=None, warning=None)
+
+
+def wish_row(signal: Signal) -> Row:
+    """Return the columns of what a signal asks for, for people and their tools; `inbox_row` reads the signed text."""
+    prev, targets = signal.prev, [target.data() for target in signal.targets]
+    return {
+        "action": signal.action.value, "symbol": signal.symbol, "side": signal.side, "quantity": number_text(signal.quantity),
+        "percent": number_text(signal.percent), "tp": signal.tp and exit_text(signal.tp), "sl": signal.sl and exit_text(signal.sl),
+        "trail": signal.trail and str(signal.trail), "targets": json.dumps(targets) if targets else None,
+        "breakeven_after_target": int(signal.breakeven_after_target), "loosen": int(signal.loosen), "note": signal.note,
+        "market_position": signal.market_position, "prev_market_position": prev and prev.market_position,
+        "prev_size": prev and number_text(prev.size), "strategy_name": signal.strategy_name,
+        "price": number_text(signal.price), "time": time_text(signal.time),
+    }  # fmt: skip
+
+
 def signal_row(row: InboxRow) -> Row:
     """Return what changes in a signal's row."""
     return {
@@ -227,8 +260,12 @@ def signal_row(row: InboxRow) -> Row:
 
 
 def inbox_row(r: sqlite3.Row) -> InboxRow:
-    """Return a row of `inbox` as a value."""
-    signal = parse_payload(r["signal_id"], r["payload"]).signal
+    """Return a row of `inbox` as a value; what it asks for is read from the signed text, as when it came.
+
+    Raises:
+        MalformedSignal: The text is none that this version wrote.
+    """
+    signal = to_be_done(parse_payload(r["signal_id"], r["payload"]).signal)
     return InboxRow(
         r["seq"], r["signal_id"], parse_utc(r["received_at"]), _time(r["expires_at"]), signal, SignalState(r["state"]),
         r["trade_id"], r["outcome"] and Outcome(r["outcome"]), r["reason"], _time(r["decided_at"]), bool(r["late"]),

@@ -15,12 +15,20 @@ CREATE TABLE inbox (
     symbol      TEXT NOT NULL,
     side        TEXT CHECK (side IN ('buy', 'sell')),
     quantity    TEXT,
-    tp          TEXT,
+    percent     TEXT,                        -- of a close: this part of the trade
+    tp          TEXT,                        -- a price, a distance ("1.5%", "25 ticks", "2.5 points"), or "entry"
     sl          TEXT,
+    trail       TEXT,                        -- a distance
+    targets     TEXT,                        -- JSON: [{"tp", "percent"}]
+    breakeven_after_target INTEGER NOT NULL DEFAULT 0,
+    loosen      INTEGER NOT NULL DEFAULT 0,
     note        TEXT,
     market_position      TEXT,               -- of a strategy's alert: long, short or flat
     prev_market_position TEXT,               -- what the strategy held before it
     prev_size            TEXT,
+    strategy_name TEXT,
+    price       TEXT,                        -- what the sender saw
+    time        TEXT,                        -- and when
     late        INTEGER NOT NULL DEFAULT 0,  -- 1: the strategy had moved on when it came
     state       TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'closing', 'done')),
     outcome     TEXT CHECK (outcome IN ('entered', 'added', 'reduced', 'protected', 'closed', 'reset', 'ignored', 'refused', 'expired',

@@ -52,8 +52,10 @@ class SignalRow:
     symbol: str
     side: str | None
     quantity: Decimal | None
-    tp: Decimal | None
-    sl: Decimal | None
+    percent: Decimal | None  # of a close: of a part
+    tp: Decimal | str | None  # text where it is no price
+    sl: Decimal | str | None
+    trail: str | None
     note: str | None
     state: str
     outcome: str | None
@@ -192,9 +194,14 @@ def _urgency(trade: Trade) -> tuple[bool, bool, int]:
 
 
 def _signal(row: sqlite3.Row) -> SignalRow:
-    values = _plain(row, "seq signal_id action symbol side note state outcome reason trade_id")
+    values = _plain(row, "seq signal_id action symbol side trail note state outcome reason trade_id")
     values |= _instants(row, "received_at arrived_at decided_at expires_at")
-    return SignalRow(**values, **_numbers(row, "quantity tp sl"))
+    return SignalRow(**values, **_numbers(row, "quantity percent"), tp=_exit(row["tp"]), sl=_exit(row["sl"]))
+
+
+def _exit(text: str | None) -> Decimal | str | None:
+    """Return a price, or the text of what is none: a distance, or "entry"."""
+    return _number(text) if text is None or text[-1:].isdigit() else text
 
 
 def _log(row: sqlite3.Row) -> LogRow:

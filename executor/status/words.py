@@ -127,6 +127,15 @@ def price(value: Any) -> str:
     return f"{number:,.{places}f}".replace("-", MINUS)
 
 
+def exit_wish(value: Any) -> str:
+    """Return where a signal wants an exit: a price, or a distance as it was sent.
+
+    >>> exit_wish(Decimal("1.2")), exit_wish("25 ticks")
+    ('1.20', '25 ticks')
+    """
+    return value if isinstance(value, str) else price(value)
+
+
 def money(value: Any, signed: bool = False) -> str:
     """Return an amount with two decimals, and its sign in full where it is a gain or a loss.
 
@@ -198,6 +207,7 @@ def fill_in(text: str, symbol: str, trade_id: int | None) -> str:
 FILTERS: dict[str, Callable[..., Any]] = {
     "quantity": quantity,
     "price": price,
+    "exit": exit_wish,
     "money": money,
     "milliseconds": milliseconds,
     "tone": tone,

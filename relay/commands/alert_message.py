@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from common.fields import NUMBER_PATTERN
+from common.values import NUMBER_PATTERN
 
 # Placeholders; source: TradingView, "How to use a variable value in alert" and "Strategy alerts".
 # `{{timenow}}` has whole seconds only, so an id also names what was done, and the position before and after: two orders
