@@ -111,10 +111,12 @@ def test_no_alert_without_a_credential_and_every_refusal_has_the_same_bytes(own:
 
 
 def test_what_nobody_vouched_for_is_in_no_table(own: RelayProcess) -> None:
+    assert status(ask(own, body(symbol="VOUCHED"), "/webhook", BEARER)) in (202, 200)
     for data in (body(symbol="NOBODY"), b'{"NOBODY":', body(symbol="NOBODY", side="up")):
         assert status(ask(own, data, "/webhook", b"Authorization: Bearer wrong")) == 401
     with sqlite3.connect(f"{(own.directory / 'pending.db').as_uri()}?mode=ro", uri=True) as database:
-        assert "NOBODY" not in "\n".join(database.iterdump())
+        text = "\n".join(database.iterdump())
+        assert "VOUCHED" in text and "NOBODY" not in text
     database.close()
 
 
