@@ -184,6 +184,14 @@ def _size(symbol: str, value: Any) -> Decimal:
     return size
 
 
+def _by_symbol(value: Any) -> dict[str, bool] | bool:
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, dict) or not all(isinstance(each, bool) for each in value.values()):
+        raise ValueError(f"must be true or false, or a table of these by symbol, was {value!r}")
+    return {canonical(str(symbol)): choice for symbol, choice in value.items()}
+
+
 # table of executor.toml → its keys → how each is read; a key is the field of Policy it sets
 _TABLES: dict[str, dict[str, Callable[[Any], Any]]] = {
     "policies": {
@@ -223,8 +231,14 @@ def _choices(tables: Mapping[str, Any], base: Policy, where: str) -> Choices:
     policy: dict[str, Any] = {}
     allowed = ("contracts", *_TABLES)
     for name, table in tables.items():
-        if name not in allowed or not isinstance(table, dict):
-            problems.append(f"{name} is not a table; allowed: {', '.join(f'[{each}]' for each in allowed)}")
+        if name == "scale_in":
+            try:
+                policy |= _scale_in(_by_symbol(table))
+            except ValueError as exc:
+                problems.append(f"scale_in {exc}")
+        elif name not in allowed or not isinstance(table, dict):
+            tables_ = ", ".join(f"[{each}]" for each in allowed)
+            problems.append(f"{name} is not a table; allowed: {tables_}, and scale_in")
         elif name in _TABLES:
             found, wrong = _read_table(name, table)
             policy, problems = policy | found, problems + wrong
@@ -234,6 +248,10 @@ def _choices(tables: Mapping[str, Any], base: Policy, where: str) -> Choices:
         raise ConfigError([f"{where}: {problem}" for problem in problems])
     values = {name: getattr(base, name) for name in base.__slots__}
     return Choices(Policy(**(values | policy)), contracts)
+
+
+def _scale_in(choice: dict[str, bool] | bool) -> dict[str, Any]:
+    return {"scale_in": choice} if isinstance(choice, bool) else {"scale_in_of": choice}
 
 
 def _read_table(name: str, table: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:

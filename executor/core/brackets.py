@@ -14,7 +14,8 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from common.floats import NOISE
 from common.signals import Side, Signal
 from executor.core.ports import Contract, Kind
-from executor.core.trades import ZERO, Leg, Order
+from executor.core.sizes import in_steps
+from executor.core.trades import STOPS, ZERO, Leg, Order, Trade
 
 
 def order_ref(signal_id: str, leg: Leg, attempt: int) -> str:
@@ -54,7 +55,7 @@ class Bracket:
 
     @property
     def stop_wanted(self) -> bool:
-        return any(o.leg is Leg.STOP_LOSS for o in self.orders)
+        return any(o.leg in STOPS for o in self.orders)
 
 
 def plan_bracket(signal: Signal, signal_id: str, contract: Contract, market: Decimal | None) -> Bracket | str:
@@ -72,6 +73,46 @@ def plan_bracket(signal: Signal, signal_id: str, contract: Contract, market: Dec
     sl = round_price(signal.sl, contract, up=buy) if isinstance(signal.sl, Decimal) else None
     problem = price_problem(signal.side, tp, sl, market)
     return problem or Bracket(tuple(_bracket_orders(signal, signal_id, signal.side, tp, sl)))
+
+
+def plan_addition(
+    signal: Signal, signal_id: str, contract: Contract, market: Decimal | None, trade: Trade
+) -> Bracket | str:
+    """Return the orders that make an open trade as large as its strategy, or in words why they cannot be ordered.
+
+    What is added has a stop of its own from the first byte: at the signal's stop-loss, else at the trade's.
+    """
+    quantity = in_steps((signal.quantity or ZERO) - trade.shall_hold, contract.size_step, ROUND_FLOOR)
+    if quantity <= 0:
+        return f"what the strategy added is less than can be traded ({contract.size_step})"
+    price = trade.stop.shall_price if trade.stop is not None and trade.stop_wanted else None
+    if isinstance(signal.sl, Decimal):
+        price = round_price(signal.sl, contract, up=trade.side is Side.BUY)
+    if trade.stop_wanted and not trade.live_stops:
+        return "the trade's own stop-loss is not working"
+    if price is not None and market is None:
+        return f"TWS has no price for {trade.symbol} now, so the stop-loss cannot be checked against the market"
+    problem = price_problem(trade.side, None, price, market)
+    if problem is not None:
+        return problem
+    parent = order_ref(signal_id, Leg.ADD, 1)
+    orders = [Order(parent, Leg.ADD, 1, trade.side, Kind.MARKET, quantity, signal_id=signal_id)]
+    if price is not None:
+        stop = order_ref(signal_id, Leg.ADD_STOP, 1)
+        orders.append(
+            Order(
+                stop,
+                Leg.ADD_STOP,
+                1,
+                trade.side.opposite,
+                Kind.STOP,
+                quantity,
+                price,
+                parent_ref=parent,
+                signal_id=signal_id,
+            )
+        )
+    return Bracket(tuple(orders))
 
 
 def _bracket_orders(

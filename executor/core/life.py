@@ -77,7 +77,7 @@ def settled(trade: Trade, now: datetime) -> Evolved:
         trade, more = moved(trade, event, now)
         news += more
     trade, over_too = _with_reduction_judged(trade)
-    return trade, news + over_too
+    return _agreed(trade), news + over_too
 
 
 def moved(trade: Trade, event: Event, now: datetime) -> Evolved:
@@ -147,10 +147,16 @@ def _with_reduction_judged(trade: Trade) -> tuple[Trade, tuple[News, ...]]:
     if trade.reducing or not trade.entry_is_done:
         return trade, ()
     if trade.held <= trade.shrinks_to:
-        agreed = trade.strategy_size == wish.to
+        agreed = trade.strategy_size == wish.to  # whatever the exits took meanwhile
         return replace(over, strategy_size=None if agreed else trade.strategy_size), (ReductionOver(wish),)
     failed = next((o for o in trade.legs(Leg.REDUCE) if o.signal_id == wish.signal_id and _has_failed(o)), None)
     return (trade, ()) if failed is None else (over, (ReductionOver(wish, _why_failed(failed)),))
+
+
+def _agreed(trade: Trade) -> Trade:
+    """Forget the strategy's size once the trade has it: what its exits fill later is no difference."""
+    rests = trade.entry_is_done and trade.reduction is None and not trade.reducing
+    return replace(trade, strategy_size=None) if rests and trade.held == trade.strategy_size else trade
 
 
 def _has_failed(order: Order) -> bool:

@@ -30,6 +30,7 @@ class Moment:
     waiting_since: datetime | None = None  # since when a close has waited though no order of its trade is in its way
     opens_at: datetime | None = None  # when the market opens, where it is known to be closed now
     awaits_hours: bool = False  # whether the contract, or its hours, are not known yet
+    size_step: Decimal = Decimal(1)  # in which the contract can be traded, as far as it is known
     told: bool = True  # whether TWS has shown a position in this contract on this connection
     due: datetime | None = None  # the first instant at which an answer given here becomes another
 

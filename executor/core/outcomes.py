@@ -9,6 +9,7 @@ class Outcome(StrEnum):
     """What became of a signal."""
 
     ENTERED = "entered"
+    ADDED = "added"
     REDUCED = "reduced"
     IGNORED = "ignored"
     REFUSED = "refused"

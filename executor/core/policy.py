@@ -20,6 +20,8 @@ class Policy:
     unknown_exit: str = "block"  # an unknown exit: "block" re-entry on that side, or "allow"
     protect_seconds: int = 10  # a wanted stop may be missing this long before it is an alarm
     inflight_seconds: int = 10  # an order may go unanswered this long before it is looked up
+    scale_in: bool = False  # whether a trade follows its strategy to a larger size
+    scale_in_of: Mapping[str, bool] = field(default_factory=dict)  # the same by canonical symbol
     max_open_trades: int | None = None
     max_quantity: Mapping[str, Decimal] = field(default_factory=dict)  # canonical symbol → largest size of one entry
 
@@ -27,6 +29,10 @@ class Policy:
     def alarm_seconds(self) -> float:
         """After how long something missing is an alarm: early enough for the alarm to be out within `protect_seconds`."""
         return self.protect_seconds - _BEAT
+
+    def scales_in(self, symbol: str) -> bool:
+        """True if a trade in this symbol follows its strategy to a larger size."""
+        return self.scale_in_of.get(symbol, self.scale_in)
 
     @property
     def validity(self) -> timedelta:

@@ -18,10 +18,11 @@ from common.signals import Side
 from executor.core.brackets import is_ours
 from executor.core.outcomes import ExitReason
 from executor.core.ports import Fill, OrderReport, Snapshot
-from executor.core.trades import EXITS, TAKE_OUT, ZERO, Leg, Order, OrderState, State, Trade, awaits_executions
+from executor.core.trades import ENTRIES, EXITS, TAKE_OUT, ZERO, Leg, Order, OrderState, State, Trade, awaits_executions
 
 MAX_RESENDS = 2
 _BRACKET = (Leg.ENTRY, Leg.TAKE_PROFIT, Leg.STOP_LOSS)
+_ADDITION = (Leg.ADD, Leg.ADD_STOP)
 IBKR_ZONE = ZoneInfo("America/New_York")
 CLOCKS_APART = timedelta(seconds=5)  # executions bear IBKR's clock, in whole seconds; trades bear ours
 
@@ -257,7 +258,7 @@ def _was_refused(order: Order, trade: Trade) -> bool:
 
 
 def _dead_or_cancel_first(order: Order, why: str) -> tuple[Verdict, str]:
-    if order.leg is Leg.ENTRY and order.cancel_asked_at is None:
+    if order.leg in ENTRIES and order.cancel_asked_at is None:
         return Verdict.CANCEL_FIRST, why
     return Verdict.DEAD, why
 
@@ -275,7 +276,7 @@ def _is_in_sight(order: Order, books: Books, snapshot: Snapshot) -> bool:
 
 
 def _after_cancel(order: Order, books: Books, snapshot: Snapshot, difference: Decimal) -> tuple[Verdict, str]:
-    if order.leg is Leg.ENTRY and (difference != 0 or not _is_in_sight(order, books, snapshot)):
+    if order.leg in ENTRIES and (difference != 0 or not _is_in_sight(order, books, snapshot)):
         return (
             Verdict.HOLD,
             f"its cancel was requested, it is no longer at the broker, and the position differs by {difference}",
@@ -286,9 +287,12 @@ def _after_cancel(order: Order, books: Books, snapshot: Snapshot, difference: De
 
 
 def _no_longer_working(order: Order, books: Books, snapshot: Snapshot, difference: Decimal) -> tuple[Verdict, str]:
-    if order.leg is Leg.ENTRY and (difference != 0 or not _is_in_sight(order, books, snapshot)):
-        return Verdict.HOLD, f"the entry is no longer at the broker, and the position differs by {difference}"
-    if order.leg is Leg.ENTRY:
+    if order.leg in ENTRIES and (difference != 0 or not _is_in_sight(order, books, snapshot)):
+        return (
+            Verdict.HOLD,
+            f"the {order.leg.word} is no longer at the broker, and the position differs by {difference}",
+        )
+    if order.leg in ENTRIES:
         return Verdict.CANCEL_FIRST, "no longer at the broker; TWS may be holding it, and a click would transmit it"
     if order.leg in EXITS and books.missed.get(order.order_ref) == snapshot.day:
         return Verdict.DEAD, "no longer at the broker, and completed orders show no cancel: TWS lost it"
@@ -296,9 +300,11 @@ def _no_longer_working(order: Order, books: Books, snapshot: Snapshot, differenc
 
 
 def _never_arrived(order: Order, trade: Trade, books: Books) -> tuple[Verdict, str]:
-    entry = trade.entry
-    if order.leg in (Leg.TAKE_PROFIT, Leg.STOP_LOSS) and entry is not None and entry.state is not OrderState.SENDING:
+    parent = next((o for o in trade.legs(*ENTRIES) if o.order_ref == order.parent_ref), None)
+    if order.leg in EXITS and parent is not None and parent.state is not OrderState.SENDING:
         return Verdict.DEAD, f"the {order.leg.word} never arrived at the broker"
+    if order.leg in _ADDITION:
+        return _dead_or_cancel_first(order, f"the {order.leg.word} never arrived at the broker, and is not sent again")
     if order.leg is Leg.REDUCE and trade.reduction is None:
         return Verdict.DEAD, "never arrived at the broker, and is no longer wanted"
     if order.leg in _BRACKET and books.now > trade.valid_until:

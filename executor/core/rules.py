@@ -11,6 +11,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 from common.signals import Action, Distance, Side, Signal, decimal_text
 from executor.core.outcomes import CloseCause, Outcome
+from executor.core.sizes import in_steps
 from executor.core.trades import ZERO, State, Trade
 
 
@@ -24,6 +25,14 @@ class Close:
     """Close the open trade; the signal is decided again when that is done."""
 
     cause: CloseCause
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """Make the open trade larger: every rule allows it."""
+
+    reason: str
+    strategy_size: Decimal  # what the strategy holds now
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +62,7 @@ class Done:
     strategy_differs: bool = False  # the strategy holds something where this account holds nothing
 
 
-Decision = Enter | Close | Reduce | Wait | Done
+Decision = Enter | Add | Close | Reduce | Wait | Done
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +73,7 @@ class View:
     received_at: datetime  # the signal, by the relay
     valid_until: datetime | None  # None: it never expires
     trade: Trade | None = None  # the unfinished trade in this contract
+    scale_in: bool = False  # whether the owner lets it follow its strategy to a larger size
     size_step: Decimal = Decimal(1)  # in which its quantity can be traded
     closed_here: bool = False  # the signal has already had its close: it is being decided again
     block: Side | None = None
@@ -91,7 +101,8 @@ def decide(signal: Signal, view: View) -> Decision:
     3. A close acts on the open trade, if that was opened by an earlier signal.
        One that names a quantity or a percentage takes only that part out.
     4. An open on the trade's side is ignored: one trade per symbol. A strategy whose size is smaller now makes the trade
-       smaller, whatever the alert's age; where it is larger, the owner is alerted to both.
+       smaller, whatever the alert's age. One whose size has grown makes it larger, where the owner allows that, under
+       the rules of an entry; else the owner is alerted to both sizes.
     5. An open on the other side closes the trade first, even when it is too old to enter. So does a reduction there:
        the strategy is on its own side, whatever its size.
     6. On a flat symbol what changes a strategy's position is ignored: the position that it changes is gone. So a
@@ -163,8 +174,8 @@ def _closing(signal: Signal, view: View, trade: Trade) -> Decision:
     return Close(CloseCause.SIGNAL if signal.action is Action.CLOSE else CloseCause.REVERSAL)
 
 
-def _same_side(signal: Signal, view: View, trade: Trade) -> Reduce | Done:
-    """One trade per symbol. A strategy's size is followed down, not up: then the owner is alerted."""
+def _same_side(signal: Signal, view: View, trade: Trade) -> Decision:
+    """One trade per symbol. A strategy's size is followed down, and up where the owner allows that."""
     open_already = f"a {trade.side.value} trade in {trade.symbol} is already open (since {trade.timestamp:%H:%M} UTC)"
     if signal.position is None or signal.quantity is None or trade.received_at - view.received_at > RELAYS_APART:
         return Done(Outcome.IGNORED, open_already)
@@ -174,12 +185,32 @@ def _same_side(signal: Signal, view: View, trade: Trade) -> Reduce | Done:
         return Reduce(size, _reduced_to(trade, size, text), strategy_size=signal.quantity)
     if signal.quantity == held:
         return Done(Outcome.NOTHING, f"{open_already}, and it has the strategy's size", strategy_size=signal.quantity)
-    return Done(
-        Outcome.IGNORED,
-        f"the strategy is now {signal.position} {signal.symbol}, this trade {decimal_text(held)}: "
-        "a larger size is not followed",
-        strategy_size=signal.quantity,
-    )
+    if wants_more(signal, trade, view.scale_in):
+        return _added(signal, view, trade)
+    why = "it did not grow with this alert" if view.scale_in else "a larger size is followed with scale_in = true only"
+    text = f"the strategy is now {signal.position} {signal.symbol}, this trade {decimal_text(held)}: {why}"
+    return Done(Outcome.IGNORED, text, strategy_size=signal.quantity)
+
+
+def wants_more(signal: Signal, trade: Trade, scale_in: bool) -> bool:
+    """True if a signal may make an open trade larger: its strategy has just grown, and the owner allows it."""
+    if not scale_in or signal.action is not Action.OPEN or signal.side is not trade.side or signal.quantity is None:
+        return False
+    before = signal.prev.size if signal.prev else None
+    return before is not None and before < signal.quantity > trade.shall_hold
+
+
+def _added(signal: Signal, view: View, trade: Trade) -> Decision:
+    held = decimal_text(trade.shall_hold)
+    if not trade.entry_is_done or trade.reduction is not None or trade.reducing:
+        return Wait(f"the last change of the trade in {trade.symbol} is still under way")
+    if not view.is_fresh:
+        text = f"too old to add: received {_age(view)} s earlier; {held} {trade.symbol} are held"
+        return Done(Outcome.EXPIRED, text, strategy_size=signal.quantity)
+    refusal = _not_known(signal, view) or view.objection
+    if refusal is not None:
+        return Done(Outcome.REFUSED, f"nothing was added to the {held} {trade.symbol}: {refusal}", signal.quantity)
+    return Add(f"the strategy is now {signal.position} {trade.symbol}; {held} were held", signal.quantity or ZERO)
 
 
 def _partly(signal: Signal, view: View, trade: Trade) -> Decision:
@@ -202,15 +233,6 @@ def _partly(signal: Signal, view: View, trade: Trade) -> Decision:
 def _reduced_to(trade: Trade, size: Decimal, why: str) -> str:
     held = trade.shall_hold
     return f"{why}: {decimal_text(held - size)} of {decimal_text(held)} {trade.symbol} are closed, {decimal_text(size)} stay"
-
-
-def in_steps(quantity: Decimal, step: Decimal, rounding: str) -> Decimal:
-    """Return a quantity in whole steps.
-
-    >>> in_steps(Decimal("10.5"), Decimal(1), ROUND_FLOOR)
-    Decimal('10')
-    """
-    return (quantity / step).to_integral_value(rounding) * step
 
 
 def _of_gone_position(signal: Signal, view: View) -> Done:
@@ -267,18 +289,20 @@ def _flat(signal: Signal, view: View) -> Decision:
             f"re-entry blocked: the last {signal.side.value} trade in {signal.symbol} {_how_blocked(view)};"
             " an opposite trade, a reset signal or the button on the page releases it",
         )
+    refusal = _not_known(signal, view) or view.objection
+    return Enter() if refusal is None else Done(Outcome.REFUSED, refusal)
+
+
+def _not_known(signal: Signal, view: View) -> str | None:
+    """Return why nothing may be bought beside what the account holds, in words, or None."""
     if view.unknown_position:
-        return Done(
-            Outcome.REFUSED,
+        return (
             f"the account holds {view.unknown_position} {signal.symbol} that the journal does not know:"
-            " ignore or adopt it on the page first",
+            " ignore or adopt it on the page first"
         )
     if view.opposed_holding:
-        return Done(
-            Outcome.REFUSED,
-            f"your own position of {view.opposed_holding} {signal.symbol} is on the opposite side, and IBKR would net the two",
-        )
-    return Done(Outcome.REFUSED, view.objection) if view.objection else Enter()
+        return f"your own position of {view.opposed_holding} {signal.symbol} is on the opposite side, and IBKR would net the two"
+    return None
 
 
 def _how_blocked(view: View) -> str:

@@ -11,7 +11,9 @@ from executor.core.brackets import order_ref
 from executor.core.moment import Moment
 from executor.core.policy import Policy
 from executor.core.ports import Kind, Status
+from executor.core.sizes import exit_sizes, main_stop
 from executor.core.trades import (
+    ENTRIES,
     EXITS,
     REDUCE_SECONDS,
     STOPS,
@@ -144,8 +146,8 @@ def _when_cancelling(trade: Trade, moment: Moment, policy: Policy) -> Step | Non
     cause = trade.close_cause or "the trade is being closed"
     if not awaits_market(trade, moment):
         return _cancel_one(trade, moment, cause)
-    if trade.entry is not None and trade.entry.is_live:
-        return Cancel(trade.entry, cause) if _may_ask(trade.entry, moment) else None
+    if (entry := next((o for o in trade.legs(*ENTRIES) if o.is_live), None)) is not None:
+        return Cancel(entry, cause) if _may_ask(entry, moment) else None
     step = _when_open(trade, moment, policy)
     return Unprotected(step.why) if isinstance(step, Unprotected) else step
 
@@ -216,13 +218,16 @@ def _when_open(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
     if order := next(loose, None):
         again = order.cancel_asked_at is not None
         return Cancel(order, "TWS did not answer the last cancel" if again else "the trade was adopted as it is")
+    late = (o for o in trade.legs(Leg.ADD) if o.is_live and o.sent_at and moment.passed(o.sent_at + policy.validity))
+    if (order := next((o for o in late if _may_ask(o, moment)), None)) is not None:
+        return Cancel(order, "not fully filled in time")
     if trade.held == 0:
         return _cancel_loose(trade, moment, "the trade is flat")
     if moment.told and moment.left_for(trade) <= 0 and moment.has_lost(trade):
         return _cancel_one(trade, moment, NOTHING_LEFT)
     return (
         _end_reduction(trade, moment)
-        or _spare_stop(trade, moment)
+        or _spare_exit(trade, moment)
         or _amend_one(trade, moment)
         or _reduce(trade, moment)
         or _protect(trade, moment, policy)
@@ -239,7 +244,11 @@ def _end_reduction(trade: Trade, moment: Moment) -> Step | None:
             return Cancel(order, f"not filled within {REDUCE_SECONDS} s")
     if trade.reduction is None or live or not _can_reduce(trade, moment):
         return None
-    asked = [o.resize_asked_at for o in trade.legs(*EXITS) if o.is_live and not _has_size(o, trade, moment)]
+    asked = (
+        trade.order(ref).resize_asked_at
+        for ref, size in _sizes(trade, moment).items()
+        if trade.order(ref).remaining != size
+    )
     unanswered = min((at for at in asked if at is not None), default=None)
     late = moment.lasted(unanswered, REDUCE_SECONDS)
     return GiveUp("TWS did not confirm that its exits are smaller") if late else None
@@ -254,7 +263,7 @@ def _reduce(trade: Trade, moment: Moment) -> Step | None:
     if trade.reduction is None or not _can_reduce(trade, moment):
         return None
     lacking = trade.staying - trade.shrinks_to
-    if lacking <= 0 or any(o.is_live and not _has_size(o, trade, moment) for o in trade.legs(*EXITS)):
+    if lacking <= 0 or not _all_have_size(trade, moment):
         return None
     if (doubt := _doubt(trade, moment)) is not None:
         return doubt
@@ -275,19 +284,25 @@ def _doubt(trade: Trade, moment: Moment) -> LookUp | None:
 
 def _can_reduce(trade: Trade, moment: Moment) -> bool:
     """True if a reduction may go out now: nobody knows the market to be closed, and nothing about the trade is in doubt."""
-    return not _awaits_open(moment) and not any(awaits_executions(o) for o in trade.orders)
+    return not _awaits_open(moment) and trade.entry_is_done and not any(awaits_executions(o) for o in trade.orders)
 
 
 def _awaits_open(moment: Moment) -> bool:
     return moment.awaits_hours or (moment.opens_at is not None and not moment.reached(moment.opens_at))
 
 
-def _spare_stop(trade: Trade, moment: Moment) -> Step | None:
-    """A stop believed lost shows up again next to its replacement: one of them is cancelled."""
-    stops = trade.live_stops
-    if len(stops) < 2 or sum((o.remaining for o in stops), ZERO) <= trade.held or not _may_ask(stops[-1], moment):
-        return None
-    return Cancel(stops[-1], "the stop-loss that it replaced is working again")
+def _spare_exit(trade: Trade, moment: Moment) -> Step | None:
+    """Cancel an exit that is one too many, once the stop that covers its pair has its size.
+
+    A stop believed lost shows up again next to its replacement; an addition's stop has done its work.
+    """
+    sizes = _sizes(trade, moment)
+    for order in trade.live_exits:
+        if sizes.get(order.order_ref) == 0 and exit_size(trade, moment) > 0:
+            stop = main_stop(order, trade)
+            if stop is None or stop.remaining == sizes[stop.order_ref]:
+                return Cancel(order, "another order does its work")
+    return None
 
 
 def _amend_one(trade: Trade, moment: Moment) -> Step | None:
@@ -298,25 +313,32 @@ def _amend_one(trade: Trade, moment: Moment) -> Step | None:
     """
     if moment.lacking_since is not None and not _has_settled(trade, moment):
         return None
-    if not exit_size(trade, moment):
-        return None  # what is on its way out takes all
+    sizes = _sizes(trade, moment)
+    settled = trade.unprotected_at is None or moment.lasted(trade.unprotected_at, OCA_GRACE.total_seconds())
     for order in trade.legs(*EXITS):
-        if _fits(order, trade, moment) or (order.leg in STOPS and len(trade.live_stops) > 1):
-            continue
-        settled = trade.unprotected_at is None or moment.lasted(trade.unprotected_at, OCA_GRACE.total_seconds())
-        if settled or _has_size(order, trade, moment):
-            return Amend(order, order.filled_at_broker + exit_size(trade, moment))
+        size = sizes.get(order.order_ref, ZERO)
+        if size and not _fits(order, size, moment) and (settled or order.remaining == size):
+            return Amend(order, order.filled_at_broker + size)
     return None
 
 
 def exit_size(trade: Trade, moment: Moment) -> Decimal:
-    """Return the size that each exit shall have: what is held less what a reduction takes out, once it may go out."""
+    """Return what the exits shall cover: what is held less what a reduction takes out, once it may go out.
+
+    What a live addition has brought so far is covered by its own stop.
+    """
+    staying = trade.staying - trade.adding
     shrinks = trade.reduction is not None and _can_reduce(trade, moment)
-    return max(min(trade.staying, trade.shrinks_to) if shrinks else trade.staying, ZERO)
+    return max(min(staying, trade.shrinks_to) if shrinks else staying, ZERO)
 
 
-def _has_size(order: Order, trade: Trade, moment: Moment) -> bool:
-    return order.remaining == exit_size(trade, moment)
+def _sizes(trade: Trade, moment: Moment) -> dict[str, Decimal]:
+    return exit_sizes(trade, exit_size(trade, moment), moment.size_step)
+
+
+def _all_have_size(trade: Trade, moment: Moment) -> bool:
+    sizes = _sizes(trade, moment)
+    return all(trade.order(ref).remaining == size for ref, size in sizes.items())
 
 
 def _has_settled(trade: Trade, moment: Moment) -> bool:
@@ -324,11 +346,11 @@ def _has_settled(trade: Trade, moment: Moment) -> bool:
     return waited and moment.left_for(trade) == trade.held
 
 
-def _fits(order: Order, trade: Trade, moment: Moment) -> bool:
+def _fits(order: Order, size: Decimal, moment: Moment) -> bool:
     """True if an exit needs no change: it is as it shall be, over or on its way out, or it was changed a moment ago."""
     if order.state is not OrderState.WORKING or order.cancel_asked_at is not None:
         return True
-    if _has_size(order, trade, moment) and order.wish is None:
+    if order.remaining == size and order.wish is None:
         return True
     if awaits_executions(order):
         return True
@@ -399,8 +421,8 @@ def _when_held(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
 
 def _end_entry(trade: Trade, moment: Moment) -> Step | None:
     """Cancel an entry on hold: again where it works and the cancel is not answered, once where it was never seen."""
-    entry = trade.entry
-    if entry is None or not entry.is_live or awaits_executions(entry) or not _may_ask(entry, moment):
+    entry = next((o for o in trade.legs(*ENTRIES) if o.is_live and not awaits_executions(o)), None)
+    if entry is None or not _may_ask(entry, moment):
         return None
     if entry.state is OrderState.SENDING and entry.cancel_asked_at is not None:
         return None
@@ -440,7 +462,7 @@ def _restore_stop(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
 
 def _may_enter(trade: Trade) -> bool:
     """True if the entry may fill yet, so that its exits must stay."""
-    return trade.entry is not None and trade.entry.is_live and not awaits_executions(trade.entry)
+    return any(o.is_live and not awaits_executions(o) for o in trade.legs(*ENTRIES))
 
 
 def taken_by_owner(stop: Order, trade: Trade) -> bool:

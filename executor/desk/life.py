@@ -132,6 +132,9 @@ class Life:
         if order.state is OrderState.CANCELLED and not news.expected and not order.reason:
             text += ", by hand in TWS or by IBKR, not by this program"
         self._say(trade, f"{order.leg.word} {how}", text, order.order_ref)
+        if order.leg is Leg.ADD and not order.filled and order.signal_id is not None:
+            why = f"{trade.symbol}: nothing was added: {order.reason or 'cancelled before it filled'}"
+            self._book.revise_signal(order.signal_id, Outcome.REFUSED, why)
 
     def _reduction_over(self, trade: Trade, news: ReductionOver) -> None:
         wanted, held = decimal_text(news.wish.to), decimal_text(trade.held)

@@ -16,7 +16,7 @@ from executor.core.outcomes import CloseCause
 from executor.core.policy import Policy
 from executor.core.ports import Broker, Contract, Ticket
 from executor.core.steps import Amend, Cancel, GiveUp, Hold, LookUp, Place, Step, Unprotected, next_step
-from executor.core.trades import STOPS, Event, Leg, Order, OrderState, State, Trade, awaits_executions
+from executor.core.trades import ENTRIES, EXITS, Event, Leg, Order, OrderState, State, Trade, awaits_executions
 from executor.desk.agenda import Agenda
 from executor.desk.alarms import Alarms
 from executor.desk.book import Book
@@ -96,7 +96,7 @@ class Orders:
         moment = Moment(
             now, self._sight.shown(con_id), self._book.beside(con_id) + self._book.of_others(trade), self._gate.ready_since,
             counted=self._sight.is_counted(con_id), told=self._sight.was_told(con_id),
-            behind=self._sight.behind(con_id),
+            behind=self._sight.behind(con_id), size_step=self._sight.size_step(con_id),
         )  # fmt: skip
         moment.lacking_since = self._since(self._lacking, trade.id, now if trade.lacks_executions else None)
         if self._gate.ready_since is not None:
@@ -211,6 +211,17 @@ class Orders:
         )
         return trade
 
+    def add(self, trade: Trade, orders: Collection[Order], contract: Contract) -> None:
+        """Write down that an open trade is made larger, with the orders for it; they are sent after the commit."""
+        sending = self._as_sending(orders)
+        trade = replace(trade, orders=(*trade.orders, *sending))
+        self._life.settle(trade)
+        exits = [f"{o.leg.word} {o.price}" for o in sending[1:]]
+        text = ", ".join([f"{trade.side.value} {sending[0].quantity} {trade.symbol} at market", *exits])
+        self._book.log("addition sent", text, symbol=trade.symbol, trade_id=trade.id, order_ref=sending[0].order_ref)
+        refs = {o.order_ref for o in sending}
+        self._outbox.add(lambda: self.send(trade.id, contract, refs))
+
     def _as_sending(self, orders: Collection[Order]) -> list[Order]:
         """Return orders with the ids under which they go out from now on."""
         first = self._book.take_order_ids(self._client_id, len(orders), self._broker.order_id_floor())
@@ -253,13 +264,14 @@ class Orders:
             self._broker.send(self._ticket(trade, contract, order, transmit=order is orders[-1]))
 
     def _ticket(self, trade: Trade, contract: Contract, order: Order, *, transmit: bool) -> Ticket:
-        is_exit = order.leg in (Leg.TAKE_PROFIT, *STOPS)
-        entry = trade.entry
-        parent = entry.order_id or 0 if entry and entry.order_ref == order.parent_ref and _is_parent(entry) else 0
-        group, oca_type = order.oca_group or _oca_group(trade), order.oca_type or _REDUCE_WITH_BLOCK
+        is_exit = order.leg in EXITS
+        parent = next(
+            (o.order_id or 0 for o in trade.legs(*ENTRIES) if o.order_ref == order.parent_ref and _is_parent(o)), 0
+        )
+        group, oca_type = order.oca_group or _oca_group(trade, order), order.oca_type or _REDUCE_WITH_BLOCK
         return Ticket(
             order_id=order.order_id or 0, order_ref=order.order_ref, contract=contract, account=trade.account, side=order.side,
-            kind=order.kind, quantity=order.quantity, price=order.shall_price, tif="DAY" if order.leg is Leg.ENTRY else "GTC",
+            kind=order.kind, quantity=order.quantity, price=order.shall_price, tif="DAY" if order.leg in ENTRIES else "GTC",
             parent_id=parent, transmit=transmit, oca_group=group if is_exit else "", oca_type=oca_type,
             outside_rth=(self._policy.outside_rth and is_exit) or _trades_all_hours(order, contract),
         )  # fmt: skip
@@ -279,7 +291,7 @@ def _trades_all_hours(order: Order, contract: Contract) -> bool:
     IBKR simulates a future's stop, and triggers it in regular hours only unless it is told otherwise.
     Source: interactivebrokers.ca, US futures stop order.
     """
-    return contract.sec_type == "FUT" and order.leg is not Leg.ENTRY
+    return contract.sec_type == "FUT" and order.leg not in ENTRIES
 
 
 def _is_parent(entry: Order) -> bool:
@@ -290,11 +302,13 @@ def _is_parent(entry: Order) -> bool:
     return entry.is_live and not awaits_executions(entry)
 
 
-def _oca_group(trade: Trade) -> str:
-    """The exits of a trade share one group, so that they cancel each other at the broker too.
+def _oca_group(trade: Trade, order: Order) -> str:
+    """The exits of a pair share one group, so that they cancel each other at the broker too; an addition's stop has none.
 
     The broker may give the exits of a bracket a group and type of its own; an order is then only changed under
     these. Source: users' logs of 10326 and 10327; brackets read back with their parent's permId as group.
     """
+    if order.leg is Leg.ADD_STOP:
+        return ""
     entry = trade.orders[0].order_ref if trade.orders else trade.signal_id
-    return f"{entry[:20]}-exits"
+    return f"{entry[:20]}-exits{order.pair or ''}"

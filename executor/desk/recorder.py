@@ -15,7 +15,7 @@ from common.signals import decimal_text
 from executor.core.conditions import AlarmKind
 from executor.core.outcomes import ExitReason
 from executor.core.ports import Fill, OrderReport, Refusal, Status
-from executor.core.trades import Execution, Leg, Order, OrderState, State, Trade
+from executor.core.trades import ENTRIES, Execution, Leg, Order, OrderState, State, Trade
 from executor.desk.alarms import Alarms
 from executor.desk.book import Book
 from executor.desk.life import Life
@@ -126,7 +126,7 @@ class Recorder:
 
     def _explained(self, fill: Fill, order: Order, trade: Trade) -> Decimal:
         """Return what an exit's execution explains that comes late, of before its quantity was missed."""
-        if trade.missed_at is None or order.leg is Leg.ENTRY or fill.at > trade.missed_at - MISSED or not fill.is_first:
+        if trade.missed_at is None or order.leg in ENTRIES or fill.at > trade.missed_at - MISSED or not fill.is_first:
             return Decimal(0)
         back = min(trade.reduced, fill.quantity)
         if back > 0:

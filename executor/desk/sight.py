@@ -203,6 +203,11 @@ class Sight:
                 self._ask(trade.symbol, trade.con_id)
         return self._by_id.get(trade.con_id)
 
+    def size_step(self, con_id: int) -> Decimal:
+        """Return in which steps a contract can be traded; 1 where it is not known."""
+        contract = self._by_id.get(con_id)
+        return contract.size_step if contract else Decimal(1)
+
     def opens_at(self, trade: Trade) -> datetime | None:
         """Return when a trade's market opens; None where it is open, or where its hours are not known for now."""
         contract = self._by_id.get(trade.con_id)

@@ -11,12 +11,25 @@ from common.clock import Clock
 from common.errors import IllegalTransition
 from common.logs import get_logger
 from common.signals import Action, decimal_text
-from executor.core.brackets import Bracket, plan_bracket
+from executor.core.brackets import Bracket, plan_addition, plan_bracket
 from executor.core.conditions import AlarmKind
 from executor.core.outcomes import Outcome, SignalState
 from executor.core.policy import Policy
 from executor.core.ports import Broker, Contract
-from executor.core.rules import UNDER_WAY, Close, Decision, Done, Enter, Reduce, View, Wait, decide, late
+from executor.core.rules import (
+    UNDER_WAY,
+    Add,
+    Close,
+    Decision,
+    Done,
+    Enter,
+    Reduce,
+    View,
+    Wait,
+    decide,
+    late,
+    wants_more,
+)
 from executor.core.trades import ZERO, Event, Reduction, State, Trade
 from executor.desk.agenda import Agenda
 from executor.desk.alarms import Alarms
@@ -133,14 +146,27 @@ class Signals:
         if obstacle:
             return Verdict(Wait(obstacle))
         bracket: Bracket | str | None = None
-        if trade is None and row.signal.action is Action.OPEN and contract is not None and view.is_fresh:
-            price = self._broker.price(contract.con_id)
-            bracket = plan_bracket(row.signal, row.signal_id, contract, price)
-            unknown = _NO_PRICE.format(row.signal.symbol) if price is None and _has_exits(row) else None
-            objection = self._objection(row) or (bracket if isinstance(bracket, str) else unknown)
+        if contract is not None and view.is_fresh and self._may_buy(row, trade):
+            bracket = self._plan(row, contract, trade)
+            objection = self._objection(row, trade) or (bracket if isinstance(bracket, str) else None)
             view = replace(view, objection=objection)
         decision = decide(row.signal, view)
         return Verdict(decision, contract, bracket if isinstance(bracket, Bracket) else None)
+
+    def _may_buy(self, row: InboxRow, trade: Trade | None) -> bool:
+        """True if a signal is an entry, or may add to the open trade."""
+        if trade is None:
+            return row.signal.action is Action.OPEN
+        return wants_more(row.signal, trade, self._policy.scales_in(trade.symbol))
+
+    def _plan(self, row: InboxRow, contract: Contract, trade: Trade | None) -> Bracket | str:
+        price = self._broker.price(contract.con_id)
+        if trade is not None:
+            return plan_addition(row.signal, row.signal_id, contract, price, trade)
+        bracket = plan_bracket(row.signal, row.signal_id, contract, price)
+        if price is None and _has_exits(row) and not isinstance(bracket, str):
+            return _NO_PRICE.format(row.signal.symbol)
+        return bracket
 
     def _contract(self, row: InboxRow, trade: Trade | None) -> Contract | str | None:
         """Return the contract a signal means, why there is none, or None while it is not known.
@@ -149,7 +175,7 @@ class Signals:
         heard of. A trade that is there needs no look: it is closed in its own contract.
         """
         symbol = row.signal.symbol
-        if trade is not None and row.signal.is_partial_close:
+        if trade is not None and (row.signal.is_partial_close or self._may_buy(row, trade)):
             return self._sight.contract_of(trade)
         new_name = row.signal.action in _ACTS_ON_TRADE and self._book.contract_id(symbol) is None
         if trade is None and (row.signal.action is Action.OPEN or new_name):
@@ -168,7 +194,9 @@ class Signals:
             now=self._clock.now(), received_at=row.received_at, valid_until=self._valid_until(row), trade=trade,
             closed_here=row.state is SignalState.CLOSING and (trade is None or trade.id != row.trade_id),
             block=block.side if block else None, block_is_sure=block is None or block.sure,
-            unknown_position=unknown, opposed_holding=opposed, size_step=contract.size_step if contract else Decimal(1),
+            unknown_position=unknown, opposed_holding=opposed,
+            scale_in=trade is not None and self._policy.scales_in(trade.symbol),
+            size_step=contract.size_step if contract else Decimal(1),
         )  # fmt: skip
 
     def _valid_until(self, row: InboxRow) -> datetime | None:
@@ -186,6 +214,8 @@ class Signals:
             return None
         if not self._gate.can_send:
             return f"waiting: {self._gate.why_not}"
+        if trade is not None and self._may_buy(row, trade) and view.is_fresh:
+            return self._entry_obstacle(row, contract, view)
         if trade is not None:
             return _BEING_LOOKED_UP if row.signal.is_partial_close and contract is None else None
         if action in _ACTS_ON_TRADE:
@@ -208,7 +238,7 @@ class Signals:
             return "waiting for a price: the last one is too old to check the exits by"
         return None
 
-    def _objection(self, row: InboxRow) -> str | None:
+    def _objection(self, row: InboxRow, trade: Trade | None) -> str | None:
         """Return why this entry may not be made now, in words, or None."""
         if (closed := self._gate.no_entries) is not None:
             return closed
@@ -216,7 +246,7 @@ class Signals:
         limit = self._policy.max_quantity.get(symbol)
         if limit is not None and quantity > limit:
             return f"{decimal_text(quantity)} {symbol} is above max_quantity ({decimal_text(limit)})"
-        most = self._policy.max_open_trades
+        most = self._policy.max_open_trades if trade is None else None
         return f"max_open_trades ({most}) reached" if most is not None and self._book.open_count >= most else None
 
     # ---- what is made of it ----
@@ -233,6 +263,8 @@ class Signals:
                 self._finish(row, verdict.decision)
             case Close():
                 return self._begin_close(row, verdict.decision)
+            case Add():
+                self._add(row, verdict, verdict.decision)
             case Reduce():
                 self._reduce(row, verdict.decision)
             case Enter():
@@ -301,6 +333,20 @@ class Signals:
         self._life.settle(replace(trade, reduction=wish, strategy_size=decision.strategy_size))
         self._done(row)
         self._alarms.state(AlarmKind.STRATEGY_DIFFERS, None, row.signal.symbol)
+        self._orders.work(trade.id)
+
+    def _add(self, row: InboxRow, verdict: Verdict, decision: Add) -> None:
+        """The decision, the intended orders and their ids in one change; they are sent after its commit."""
+        trade = self._open_trade(row.signal.symbol)
+        if trade is None or verdict.contract is None or verdict.bracket is None:
+            raise IllegalTransition(f"an addition in {row.signal.symbol} was allowed without a trade or its orders")
+        more = verdict.bracket.orders[0].quantity
+        wanted = trade.stop_wanted or verdict.bracket.stop_wanted
+        trade = replace(trade, strategy_size=decision.strategy_size, stop_wanted=wanted)
+        self._orders.add(trade, verdict.bracket.orders, verdict.contract)
+        self._book.finish_signal(row, Outcome.ADDED, f"{decision.reason}: {decimal_text(more)} more", trade.id)
+        self._alarms.state(AlarmKind.STRATEGY_DIFFERS, None, row.signal.symbol)
+        self._done(row)
         self._orders.work(trade.id)
 
     def _enter(self, row: InboxRow, verdict: Verdict) -> None:

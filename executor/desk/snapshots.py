@@ -32,7 +32,7 @@ from executor.core.reconcile import (
     reconcile,
 )
 from executor.core.steps import CANCEL_AGAIN
-from executor.core.trades import STOPS, Leg, Order, OrderState, State, Trade
+from executor.core.trades import ENTRIES, STOPS, Leg, Order, OrderState, State, Trade
 from executor.desk.alarms import Alarms, Wanted
 from executor.desk.book import Book
 from executor.desk.gate import Gate
@@ -120,7 +120,7 @@ class Snapshots:
         alive = {r.order_ref for r in snapshot.open_orders if r.status in (Status.PENDING, Status.WORKING)}
         for trade in self._book.unfinished():
             for order in trade.live:
-                unseen = order.leg is Leg.ENTRY and order.state is OrderState.SENDING
+                unseen = order.leg in ENTRIES and order.state is OrderState.SENDING
                 if order.cancel_asked_at is not None and (unseen or order.order_ref in alive):
                     trade = self._life.settle(trade.with_order(replace(order, cancel_asked_at=None)))
                 elif order.resize_asked_at is not None:
@@ -257,7 +257,7 @@ class Snapshots:
         trade = self._book.trade(trade_id)
         contract = self._sight.contract_of(trade)
         orders = [trade.order(ref) for ref in refs]
-        entering = any(order.leg is Leg.ENTRY for order in orders)
+        entering = any(order.leg in ENTRIES for order in orders)
         if contract is None or (entering and self._gate.no_entries):  # looked at again until it may go, or is too old
             self._again(timedelta(seconds=1))
             return

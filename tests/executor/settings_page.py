@@ -26,6 +26,8 @@ TOML = """
 Read from the working directory if it exists, or from `--config`.
 
 ```toml
+scale_in = false           # whether a trade follows its strategy to a larger size; by symbol: [scale_in] AAPL = true
+
 [policies]
 outside_rth = false        # whether exits may fill outside regular trading hours (a future's always may)
 unprotected = "hold"       # a stop that cannot be put back: "hold" the trade, or "flatten" it at market

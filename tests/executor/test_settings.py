@@ -115,6 +115,23 @@ def test_a_certificate_authority_is_read_or_named(load: Callable[..., ExecutorSe
         load(relay_ca=str(tmp_path / "none.pem"))
 
 
+@pytest.mark.parametrize("text, found", [
+    ("scale_in = true", (True, {})),
+    ("[scale_in]\nAAPL = true\n\"NASDAQ:MSFT\" = false", (False, {"AAPL": True, "MSFT": False})),
+])  # fmt: skip
+def test_scale_in_is_a_choice_for_all_or_by_symbol(
+    load: Callable[..., ExecutorSettings], tmp_path: Path, text: str, found: object
+) -> None:
+    policy = choices(load, tmp_path, text).policy
+    assert (policy.scale_in, policy.scale_in_of) == found
+
+
+@pytest.mark.parametrize("text", ["scale_in = 1", "[scale_in]\nAAPL = 3"])
+def test_a_wrong_scale_in_says_what_to_write(load: Callable[..., ExecutorSettings], tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match="scale_in must be true or false, or a table of these by symbol"):
+        choices(load, tmp_path, text)
+
+
 def test_no_executor_toml_is_the_safe_defaults(load: Callable[..., ExecutorSettings], tmp_path: Path) -> None:
     assert load_choices(load(), tmp_path) == Choices()
 

@@ -97,7 +97,8 @@ def test_a_strategy_that_grows_and_shrinks_is_never_ignored_without_a_word(house
     outcome, reason = house.outcome(house.strategy("long 150", "long 100"))
     assert (
         outcome == "ignored"
-        and reason == "the strategy is now long 150 EURUSD, this trade 100: a larger size is not followed"
+        and reason
+        == "the strategy is now long 150 EURUSD, this trade 100: a larger size is followed with scale_in = true only"
     )
     assert house.alarms() == ["size differs"] and "holds 150, this trade 100" in text_of(house, "size differs")
     assert house.outcome(house.strategy("long 100", "long 150"))[0] == "nothing to do"

@@ -1,0 +1,93 @@
+"""How large each exit of a trade shall be, pure: what is held, dealt out to the pairs of target and stop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import ROUND_FLOOR, Decimal
+
+from executor.core.trades import EXITS, STOPS, ZERO, Leg, Order, Trade
+
+
+def in_steps(quantity: Decimal, step: Decimal, rounding: str) -> Decimal:
+    """Return a quantity in whole steps.
+
+    >>> in_steps(Decimal("10.5"), Decimal(1), ROUND_FLOOR)
+    Decimal('10')
+    """
+    return (quantity / step).to_integral_value(rounding) * step
+
+
+def shares(percents: list[Decimal], size: Decimal, step: Decimal) -> list[Decimal]:
+    """Return what targets of these percentages take of a size, in whole steps; with 100 percent in all the last takes the rest.
+
+    >>> [str(each) for each in shares([Decimal(30), Decimal(30), Decimal(40)], Decimal(7), Decimal(1))]
+    ['2', '2', '3']
+    """
+    found = [in_steps(size * percent / 100, step, ROUND_FLOOR) for percent in percents]
+    if percents and sum(percents) == 100:
+        found[-1] = size - sum(found[:-1], ZERO)
+    return found
+
+
+def exit_sizes(trade: Trade, total: Decimal, step: Decimal) -> dict[str, Decimal]:
+    """Return the size that each exit that works shall have: order reference → size; 0 where it is one too many.
+
+    The stops add up to `total`, and no target has more than its stop. Each pair takes its percentage of what the first
+    entry filled; the pair without one takes the rest, and what was added later. Where less is left than that (something
+    was sold by hand, or is to be), the last pair gives first. An addition's own stop is in nobody's way while the
+    addition may still fill.
+    """
+    sizes: dict[str, Decimal] = {}
+    left = total
+    for pair, most in _pairs(trade, step):
+        share = left if most is None else min(most, left)
+        left -= share
+        working = [
+            o for o in trade.legs(*EXITS) if o.is_live and o.cancel_asked_at is None and _pair_of(o, trade) == pair
+        ]
+        kept = _kept_stop(working)
+        for order in working:
+            if order.leg is Leg.TAKE_PROFIT or order is kept:
+                sizes[order.order_ref] = share
+            elif not _may_grow(order, trade):
+                sizes[order.order_ref] = ZERO
+    return sizes
+
+
+def main_stop(order: Order, trade: Trade) -> Order | None:
+    """Return the stop that covers the pair of an order, None where none works."""
+    pair = _pair_of(order, trade)
+    return _kept_stop(
+        [o for o in trade.legs(*STOPS) if o.is_live and o.cancel_asked_at is None and _pair_of(o, trade) == pair]
+    )
+
+
+def _pairs(trade: Trade, step: Decimal) -> Iterator[tuple[int, Decimal | None]]:
+    """Yield each pair and what it may still take: None, all that is left. That one comes last."""
+    entry = trade.entry
+    first = trade.entered if entry is None else entry.filled if entry.is_done else entry.quantity
+    percents = {o.pair: o.percent for o in trade.legs(*EXITS) if o.percent is not None}
+    for pair in sorted(percents):
+        planned = in_steps(first * (percents[pair] or ZERO) / 100, step, ROUND_FLOOR)
+        yield pair, max(planned - sum((o.filled for o in trade.legs(*EXITS) if o.pair == pair), ZERO), ZERO)
+    yield _rest(trade), None
+
+
+def _rest(trade: Trade) -> int:
+    """Return the pair that takes what the others leave."""
+    return next((o.pair for o in trade.legs(*EXITS) if o.percent is None and o.leg is not Leg.ADD_STOP), 0)
+
+
+def _pair_of(order: Order, trade: Trade) -> int:
+    return _rest(trade) if order.leg is Leg.ADD_STOP else order.pair
+
+
+def _kept_stop(working: list[Order]) -> Order | None:
+    """Return the one stop of a pair that shall cover it: its own, the oldest; an addition's only where there is no other."""
+    stops = [o for o in working if o.leg in STOPS]
+    return next((o for o in stops if o.leg is not Leg.ADD_STOP), stops[0] if stops else None)
+
+
+def _may_grow(stop: Order, trade: Trade) -> bool:
+    """True if the addition that this stop belongs to may still fill."""
+    return any(o.order_ref == stop.parent_ref and o.is_live for o in trade.legs(Leg.ADD))
