@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 
 from common.floats import NOISE
-from common.signals import Side, Signal
+from common.signals import Side, Signal, decimal_text
 from executor.core.ports import Contract, Kind
-from executor.core.sizes import in_steps
+from executor.core.sizes import in_steps, shares
 from executor.core.trades import STOPS, ZERO, Leg, Order, Trade
 
 
@@ -69,10 +69,54 @@ def plan_bracket(signal: Signal, signal_id: str, contract: Contract, market: Dec
     if problem:
         return problem
     buy = signal.side is Side.BUY
-    tp = round_price(signal.tp, contract, up=not buy) if isinstance(signal.tp, Decimal) else None
+    tps = [round_price(tp, contract, up=not buy) for tp in _targets_of(signal)]
     sl = round_price(signal.sl, contract, up=buy) if isinstance(signal.sl, Decimal) else None
-    problem = price_problem(signal.side, tp, sl, market)
-    return problem or Bracket(tuple(_bracket_orders(signal, signal_id, signal.side, tp, sl)))
+    sizes = shares([target.percent for target in signal.targets], signal.quantity, contract.size_step)
+    if not all(sizes):
+        return _too_small(signal, sizes, contract)
+    for tp in tps if tps else [None]:
+        if (problem := price_problem(signal.side, tp, sl, market)) is not None:
+            return problem
+    return Bracket(tuple(_bracket_orders(signal, signal_id, tps, sizes, sl)))
+
+
+def _targets_of(signal: Signal) -> list[Decimal]:
+    prices = [target.tp for target in signal.targets] if signal.targets else [signal.tp]
+    return [price for price in prices if isinstance(price, Decimal)]
+
+
+def _too_small(signal: Signal, sizes: list[Decimal], contract: Contract) -> str:
+    number = sizes.index(ZERO)
+    percent = decimal_text(signal.targets[number].percent)
+    return (
+        f"target {number + 1} takes {percent}% of {decimal_text(signal.quantity or ZERO)} {contract.symbol}, which is less than "
+        f"can be traded ({contract.size_step}): send fewer targets, or a larger quantity"
+    )
+
+
+def _bracket_orders(
+    signal: Signal, signal_id: str, tps: list[Decimal], sizes: list[Decimal], sl: Decimal | None
+) -> Iterator[Order]:
+    """Yield the entry, then each pair of target and stop; what no target takes has the last stop."""
+    quantity, side = signal.quantity or ZERO, signal.side or Side.BUY
+    parent = order_ref(signal_id, Leg.ENTRY, 1)
+    yield Order(parent, Leg.ENTRY, 1, side, Kind.MARKET, quantity)
+
+    def exit(leg: Leg, attempt: int, size: Decimal, price: Decimal, pair: int, percent: Decimal | None) -> Order:
+        kind = Kind.LIMIT if leg is Leg.TAKE_PROFIT else Kind.STOP
+        ref = order_ref(signal_id, leg, attempt)
+        return Order(ref, leg, attempt, side.opposite, kind, size, price, parent_ref=parent, pair=pair, percent=percent)
+
+    left = quantity
+    for number, (tp, size) in enumerate(zip(tps, sizes or [quantity] * len(tps), strict=True), start=1):
+        left -= size
+        pair = number if sizes else 0
+        percent = signal.targets[number - 1].percent if sizes and left else None  # the last of 100% takes the rest
+        yield exit(Leg.TAKE_PROFIT, number, size, tp, pair, percent)
+        if sl is not None:
+            yield exit(Leg.STOP_LOSS, number, size, sl, pair, percent)
+    if left and sl is not None:
+        yield exit(Leg.STOP_LOSS, len(tps) + 1, left, sl, 0, None)
 
 
 def plan_addition(
@@ -113,17 +157,6 @@ def plan_addition(
             )
         )
     return Bracket(tuple(orders))
-
-
-def _bracket_orders(
-    signal: Signal, signal_id: str, side: Side, tp: Decimal | None, sl: Decimal | None
-) -> Iterator[Order]:
-    quantity = signal.quantity or ZERO
-    parent = order_ref(signal_id, Leg.ENTRY, 1)
-    yield Order(parent, Leg.ENTRY, 1, side, Kind.MARKET, quantity)
-    for leg, kind, price in ((Leg.TAKE_PROFIT, Kind.LIMIT, tp), (Leg.STOP_LOSS, Kind.STOP, sl)):
-        if price is not None:
-            yield Order(order_ref(signal_id, leg, 1), leg, 1, side.opposite, kind, quantity, price, parent_ref=parent)
 
 
 def size_problem(quantity: Decimal, contract: Contract) -> str | None:

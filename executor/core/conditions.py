@@ -214,7 +214,9 @@ def larger_exits(trade: Trade, moment: Moment) -> list[Order]:
     if not trade.entry_is_done:
         return []  # they wait for it
     left = max(moment.left_for(trade) - trade.reducing, ZERO)
-    return [order for order in trade.live_exits if order.remaining > left]
+    targets = [o for o in trade.live_exits if o.leg is Leg.TAKE_PROFIT]
+    stops = list(trade.live_stops)
+    return [o for legs in (targets, stops) if sum((each.remaining for each in legs), ZERO) > left for o in legs]
 
 
 # What a condition returns for a trade: None, it does not hold; "", it holds, but not for long enough, or for no known

@@ -107,7 +107,8 @@ def given_up(trade: Trade, why: str, now: datetime) -> Evolved:
     if trade.reduction is None:
         return trade, ()
     wish = trade.reduction
-    return _timed(replace(trade, reduction=None), now), (ReductionOver(wish, why),)
+    bare_from_now = replace(trade, reduction=None, unprotected_at=None)
+    return _timed(bare_from_now, now), (ReductionOver(wish, why),)
 
 
 def ended(trade: Trade, now: datetime) -> Trade:

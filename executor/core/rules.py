@@ -130,9 +130,9 @@ def _not_yet(signal: Signal) -> str | None:
     """Return what of a signal this version cannot carry out, in words: half of a wish would be another wish."""
     if signal.action is Action.PROTECT:
         return f"this version cannot carry out a {signal.action.value} of this kind"
-    relative = any(isinstance(exit, Distance) for exit in (signal.tp, signal.sl))
-    if relative or signal.trail or signal.targets:
-        return "this version cannot carry out relative exits, a trailing stop or targets"
+    relative = any(isinstance(exit, Distance) for exit in (signal.tp, signal.sl, *(each.tp for each in signal.targets)))
+    if relative or signal.trail or signal.breakeven_after_target:
+        return "this version cannot carry out relative exits, a trailing stop or a move to break-even"
     return None
 
 

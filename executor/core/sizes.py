@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from decimal import ROUND_FLOOR, Decimal
+from collections.abc import Iterator, Sequence
+from decimal import ROUND_HALF_DOWN, Decimal
+from itertools import accumulate
 
 from executor.core.trades import EXITS, STOPS, ZERO, Leg, Order, Trade
 
@@ -11,22 +12,22 @@ from executor.core.trades import EXITS, STOPS, ZERO, Leg, Order, Trade
 def in_steps(quantity: Decimal, step: Decimal, rounding: str) -> Decimal:
     """Return a quantity in whole steps.
 
-    >>> in_steps(Decimal("10.5"), Decimal(1), ROUND_FLOOR)
+    >>> in_steps(Decimal("10.5"), Decimal(1), "ROUND_FLOOR")
     Decimal('10')
     """
     return (quantity / step).to_integral_value(rounding) * step
 
 
-def shares(percents: list[Decimal], size: Decimal, step: Decimal) -> list[Decimal]:
-    """Return what targets of these percentages take of a size, in whole steps; with 100 percent in all the last takes the rest.
+def shares(percents: Sequence[Decimal], size: Decimal, step: Decimal) -> list[Decimal]:
+    """Return what targets of these percentages take of a size, in whole steps.
 
-    >>> [str(each) for each in shares([Decimal(30), Decimal(30), Decimal(40)], Decimal(7), Decimal(1))]
-    ['2', '2', '3']
+    Together, from the first on, they take the nearest step to what their percentages add up to: 100 percent is all.
+
+    >>> [str(each) for each in shares([Decimal("33.3"), Decimal("33.3"), Decimal("33.4")], Decimal(4), Decimal(1))]
+    ['1', '2', '1']
     """
-    found = [in_steps(size * percent / 100, step, ROUND_FLOOR) for percent in percents]
-    if percents and sum(percents) == 100:
-        found[-1] = size - sum(found[:-1], ZERO)
-    return found
+    ends = [in_steps(size * percent / 100, step, ROUND_HALF_DOWN) for percent in accumulate(percents)]
+    return [end - start for start, end in zip([ZERO, *ends], ends, strict=False)]
 
 
 def exit_sizes(trade: Trade, total: Decimal, step: Decimal) -> dict[str, Decimal]:
@@ -38,12 +39,9 @@ def exit_sizes(trade: Trade, total: Decimal, step: Decimal) -> dict[str, Decimal
     addition may still fill.
     """
     sizes: dict[str, Decimal] = {}
-    left = total
-    for pair, most in _pairs(trade, step):
-        share = left if most is None else min(most, left)
-        left -= share
+    for pair, share in pair_sizes(trade, total, step).items():
         working = [
-            o for o in trade.legs(*EXITS) if o.is_live and o.cancel_asked_at is None and _pair_of(o, trade) == pair
+            o for o in trade.legs(*EXITS) if o.is_live and o.cancel_asked_at is None and pair_of(o, trade) == pair
         ]
         kept = _kept_stop(working)
         for order in working:
@@ -54,12 +52,24 @@ def exit_sizes(trade: Trade, total: Decimal, step: Decimal) -> dict[str, Decimal
     return sizes
 
 
+def pair_sizes(trade: Trade, total: Decimal, step: Decimal) -> dict[int, Decimal]:
+    """Return what each pair shall cover; see `exit_sizes`."""
+    sizes: dict[int, Decimal] = {}
+    left = total
+    for pair, most in _pairs(trade, step):
+        sizes[pair] = left if most is None else min(most, left)
+        left -= sizes[pair]
+    return sizes
+
+
+def stops_of(trade: Trade, pair: int) -> list[Order]:
+    """Return the stops of a pair, those that are over included."""
+    return [o for o in trade.legs(*STOPS) if pair_of(o, trade) == pair]
+
+
 def main_stop(order: Order, trade: Trade) -> Order | None:
     """Return the stop that covers the pair of an order, None where none works."""
-    pair = _pair_of(order, trade)
-    return _kept_stop(
-        [o for o in trade.legs(*STOPS) if o.is_live and o.cancel_asked_at is None and _pair_of(o, trade) == pair]
-    )
+    return _kept_stop([o for o in stops_of(trade, pair_of(order, trade)) if o.is_live and o.cancel_asked_at is None])
 
 
 def _pairs(trade: Trade, step: Decimal) -> Iterator[tuple[int, Decimal | None]]:
@@ -67,9 +77,9 @@ def _pairs(trade: Trade, step: Decimal) -> Iterator[tuple[int, Decimal | None]]:
     entry = trade.entry
     first = trade.entered if entry is None else entry.filled if entry.is_done else entry.quantity
     percents = {o.pair: o.percent for o in trade.legs(*EXITS) if o.percent is not None}
-    for pair in sorted(percents):
-        planned = in_steps(first * (percents[pair] or ZERO) / 100, step, ROUND_FLOOR)
-        yield pair, max(planned - sum((o.filled for o in trade.legs(*EXITS) if o.pair == pair), ZERO), ZERO)
+    planned = shares([percents[pair] for pair in sorted(percents)], first, step)
+    for pair, size in zip(sorted(percents), planned, strict=True):
+        yield pair, max(size - sum((o.filled for o in trade.legs(*EXITS) if o.pair == pair), ZERO), ZERO)
     yield _rest(trade), None
 
 
@@ -78,7 +88,8 @@ def _rest(trade: Trade) -> int:
     return next((o.pair for o in trade.legs(*EXITS) if o.percent is None and o.leg is not Leg.ADD_STOP), 0)
 
 
-def _pair_of(order: Order, trade: Trade) -> int:
+def pair_of(order: Order, trade: Trade) -> int:
+    """Return the pair of an exit; an addition's stop helps the one that takes the rest."""
     return _rest(trade) if order.leg is Leg.ADD_STOP else order.pair
 
 

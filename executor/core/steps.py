@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -11,7 +12,7 @@ from executor.core.brackets import order_ref
 from executor.core.moment import Moment
 from executor.core.policy import Policy
 from executor.core.ports import Kind, Status
-from executor.core.sizes import exit_sizes, main_stop
+from executor.core.sizes import exit_sizes, main_stop, pair_of, pair_sizes, stops_of
 from executor.core.trades import (
     ENTRIES,
     EXITS,
@@ -244,14 +245,19 @@ def _end_reduction(trade: Trade, moment: Moment) -> Step | None:
             return Cancel(order, f"not filled within {REDUCE_SECONDS} s")
     if trade.reduction is None or live or not _can_reduce(trade, moment):
         return None
-    asked = (
-        trade.order(ref).resize_asked_at
-        for ref, size in _sizes(trade, moment).items()
-        if trade.order(ref).remaining != size
-    )
-    unanswered = min((at for at in asked if at is not None), default=None)
+    unanswered = min(_unanswered(trade, moment), default=None)
     late = moment.lasted(unanswered, REDUCE_SECONDS)
     return GiveUp("TWS did not confirm that its exits are smaller") if late else None
+
+
+def _unanswered(trade: Trade, moment: Moment) -> Iterator[datetime]:
+    """Yield when each exit was asked to become smaller, or to go, that has not yet."""
+    sizes = _sizes(trade, moment)
+    for order in trade.legs(*EXITS):
+        lacks = sizes.get(order.order_ref, order.remaining) != order.remaining
+        asked = order.resize_asked_at if lacks else order.cancelling_since
+        if order.is_live and asked is not None:
+            yield asked
 
 
 def _reduce(trade: Trade, moment: Moment) -> Step | None:
@@ -300,8 +306,8 @@ def _spare_exit(trade: Trade, moment: Moment) -> Step | None:
     for order in trade.live_exits:
         if sizes.get(order.order_ref) == 0 and exit_size(trade, moment) > 0:
             stop = main_stop(order, trade)
-            if stop is None or stop.remaining == sizes[stop.order_ref]:
-                return Cancel(order, "another order does its work")
+            if stop is None or stop is order or stop.remaining == sizes[stop.order_ref]:
+                return Cancel(order, "another order does its work" if stop is not order else "nothing is left for it")
     return None
 
 
@@ -314,7 +320,8 @@ def _amend_one(trade: Trade, moment: Moment) -> Step | None:
     if moment.lacking_since is not None and not _has_settled(trade, moment):
         return None
     sizes = _sizes(trade, moment)
-    settled = trade.unprotected_at is None or moment.lasted(trade.unprotected_at, OCA_GRACE.total_seconds())
+    wanted = trade.unprotected_at is None or trade.reduction is not None
+    settled = wanted or moment.lasted(trade.unprotected_at, OCA_GRACE.total_seconds())
     for order in trade.legs(*EXITS):
         size = sizes.get(order.order_ref, ZERO)
         if size and not _fits(order, size, moment) and (settled or order.remaining == size):
@@ -337,6 +344,8 @@ def _sizes(trade: Trade, moment: Moment) -> dict[str, Decimal]:
 
 
 def _all_have_size(trade: Trade, moment: Moment) -> bool:
+    if any(o.is_live and o.cancel_asked_at is not None for o in trade.legs(*EXITS)):
+        return False
     sizes = _sizes(trade, moment)
     return all(trade.order(ref).remaining == size for ref, size in sizes.items())
 
@@ -365,9 +374,15 @@ def _protect(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
     """
     if any(awaits_executions(o) for o in trade.orders):
         return None
+    if trade.reduction is not None and _can_reduce(trade, moment):
+        return None  # it goes out, or is given up, within seconds
     if trade.is_protected or not moment.lasted(trade.unprotected_at, policy.protect_seconds / 2):
         return None
-    stops = list(trade.legs(*STOPS))
+    return _replace_stop(trade, _lacking_stops(trade, moment), moment, policy)
+
+
+def _replace_stop(trade: Trade, stops: list[Order], moment: Moment, policy: Policy) -> Step | None:
+    """Return what is done about a pair of which no stop protects; its stops that are over are among them."""
     if any(o.is_live and o.said is Status.PENDING for o in stops):
         why = "the stop-loss is not active at the broker although the entry has filled"
         return _still_unprotected(trade, moment, policy, why) or LookUp(why)
@@ -376,12 +391,33 @@ def _protect(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
     if stops and taken_by_owner(stops[-1], trade):
         reason = f" ({stops[-1].reason})" if stops[-1].reason else ""
         return Unprotected(f"its stop-loss was cancelled by hand in TWS, or by IBKR{reason}, and will not be put back")
-    if len(list(trade.legs(Leg.PUT_BACK))) > trade.stops_forgiven or not stops or stops[-1].price is None:
+    if _was_put_back(stops, trade) or not stops or stops[-1].price is None:
         return _still_unprotected(trade, moment, policy, "its stop-loss was lost and could not be put back")
     if moment.shows_less(trade):
         less = f"its stop-loss is gone, and the account shows less {trade.symbol} than the trade holds"
         return _still_unprotected(trade, moment, policy, less) or LookUp(less)
-    return Place(_exit(trade, Leg.PUT_BACK, exit_size(trade, moment), Kind.STOP, stops[-1].shall_price))
+    return _put_back(trade, stops, moment)
+
+
+def _lacking_stops(trade: Trade, moment: Moment) -> list[Order]:
+    """Return the stops of the first pair in which none works, those that are over included; else all of the trade."""
+    for pair, size in pair_sizes(trade, exit_size(trade, moment), moment.size_step).items():
+        stops = stops_of(trade, pair)
+        if size and stops and not any(o.is_live for o in stops):
+            return stops
+    return list(trade.legs(*STOPS))
+
+
+def _was_put_back(stops: list[Order], trade: Trade) -> bool:
+    return sum(o.leg is Leg.PUT_BACK for o in stops) > trade.stops_forgiven
+
+
+def _put_back(trade: Trade, stops: list[Order], moment: Moment) -> Place:
+    """Send the stop of a pair again, as its last was."""
+    last = next((o for o in reversed(stops) if o.leg is not Leg.ADD_STOP), stops[-1])
+    size = pair_sizes(trade, exit_size(trade, moment), moment.size_step)[pair_of(last, trade)]
+    order = _exit(trade, Leg.PUT_BACK, size, Kind.STOP, last.shall_price)
+    return Place(replace(order, pair=pair_of(last, trade), percent=last.percent))
 
 
 def _was_resized(order: Order, moment: Moment) -> bool:
@@ -448,16 +484,16 @@ def _fit_exits(trade: Trade, moment: Moment, shown: Decimal, *, lost: bool) -> S
 
 
 def _restore_stop(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
-    stops, waits = list(trade.legs(*STOPS)), any(o.leg is not Leg.TAKE_PROFIT for o in trade.live)
-    if waits or not stops or not trade.stop_wanted or trade.held <= 0:
+    stops, waits = _lacking_stops(trade, moment), any(o.leg not in EXITS for o in trade.live)
+    if waits or not stops or any(o.is_live for o in stops) or not trade.stop_wanted or trade.held <= 0:
         return None
-    if taken_by_owner(stops[-1], trade) or len(list(trade.legs(Leg.PUT_BACK))) > trade.stops_forgiven:
+    if taken_by_owner(stops[-1], trade) or _was_put_back(stops, trade):
         return None
     if moment.shows_less(trade) or not moment.counted or closable(trade, moment) < trade.held:
         return None  # a close may have been refused because the position was gone
     if not moment.lasted(trade.unprotected_at, policy.protect_seconds / 2):
         return None
-    return Place(_exit(trade, Leg.PUT_BACK, exit_size(trade, moment), Kind.STOP, stops[-1].shall_price))
+    return _put_back(trade, stops, moment)
 
 
 def _may_enter(trade: Trade) -> bool:
@@ -471,7 +507,9 @@ def taken_by_owner(stop: Order, trade: Trade) -> bool:
         return False
     if stop.ends_today:
         return False  # its day was over
-    if stop.oca_type == CANCEL_WITH_BLOCK and any(o.filled > 0 for o in trade.legs(Leg.TAKE_PROFIT)):
+    if stop.oca_type == CANCEL_WITH_BLOCK and any(
+        o.filled > 0 and o.pair == stop.pair for o in trade.legs(Leg.TAKE_PROFIT)
+    ):
         return False  # the broker cancelled it when part of the take-profit filled
     entry = trade.entry
     went_along = entry is not None and entry.is_done and entry.filled < entry.quantity and stop.leg is Leg.STOP_LOSS

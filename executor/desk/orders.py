@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -10,6 +10,7 @@ from decimal import Decimal
 from common.clock import Clock
 from common.errors import IllegalTransition
 from common.logs import get_logger
+from common.signals import decimal_text
 from executor.core.conditions import Case, conditions_of, larger_exits
 from executor.core.moment import Moment
 from executor.core.outcomes import CloseCause
@@ -199,8 +200,7 @@ class Orders:
         sending = self._as_sending(orders)
         trade = self._book.add(replace(trade, orders=tuple(sending), sent_at=self._clock.now()))
         order = f"{trade.side.value} {trade.asked}"
-        exits = [f"{o.leg.word} {o.price}" for o in sending[1:]]
-        text = ", ".join([f"{order} {trade.symbol} at market", *exits])
+        text = ", ".join([f"{order} {trade.symbol} at market", *_exits_in_words(sending[1:])])
         self._book.log("entry sent", text, symbol=trade.symbol, trade_id=trade.id, signal_id=trade.signal_id)
 
         self._outbox.add(
@@ -277,7 +277,18 @@ class Orders:
         )  # fmt: skip
 
 
+def _exits_in_words(exits: Sequence[Order]) -> list[str]:
+    """Return the exits of a bracket: with several targets what each takes, and the stops by their price."""
+    targets = [o for o in exits if o.leg is Leg.TAKE_PROFIT]
+    stops = dict.fromkeys(f"{o.leg.word} {o.price}" for o in exits if o.leg is not Leg.TAKE_PROFIT)
+    if len(targets) <= 1:
+        return [f"{o.leg.word} {o.price}" for o in targets] + list(stops)
+    return [f"take-profit {o.price} for {decimal_text(o.quantity)}" for o in targets] + list(stops)
+
+
 def _why_so_large(trade: Trade, size: Decimal) -> str:
+    if any(o.percent is not None for o in trade.orders):
+        return "its share of what stays"
     if size == trade.held:
         return "the quantity held"
     return (

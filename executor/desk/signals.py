@@ -367,7 +367,7 @@ class Signals:
 
 
 def _has_exits(row: InboxRow) -> bool:
-    return row.signal.tp is not None or row.signal.sl is not None
+    return row.signal.tp is not None or row.signal.sl is not None or bool(row.signal.targets)
 
 
 def _without_contract(row: InboxRow, why: str) -> Done:
