@@ -7,7 +7,7 @@ from executor.paper.faults import Fault
 from executor.paper.floor import Floor
 from executor.paper.link import Link
 from executor.paper.matcher import Matcher
-from executor.paper.orders import Order
+from executor.paper.orders import LIMITS, Order
 from executor.paper.validation import said, words
 
 
@@ -81,7 +81,8 @@ class Cancels:
         """Let fills win against a cancellation: `fill`, `partial`, or `after` (a fill behind the Cancelled)."""
         floor, then = self._floor, race.word("then")
         quote = floor.market.quote(order.con_id)
-        price = order.form.limit_price or (quote.ask if order.form.action == "BUY" else quote.bid)
+        limit = order.form.limit_price if order.form.order_type in LIMITS else None
+        price = limit or (quote.ask if order.form.action == "BUY" else quote.bid)
         quantity = min(race.size("quantity") or order.remaining, order.remaining)
         if then == "after":
             self._matcher.end(order, "Cancelled", "Cancelled by Trader", to=to)

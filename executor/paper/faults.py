@@ -93,6 +93,7 @@ STANDING: dict[str, dict[str, tuple[Any, Reader]]] = {
         "size": (None, maybe(positive)),
         "value": (None, maybe(positive)),
     },
+    "quiet_trails": {},
     "price_protection": {"percentage": (Decimal(5), positive), "then": ("cancel", one_of("cancel", "cap"))},
     "mktdata": {"mode": ("none", text)},
     "max_rate": {"per_second": (100, TIMES)},

@@ -16,7 +16,7 @@ from executor.paper.link import Link
 from executor.paper.matcher import Matcher, rest, resting_status
 from executor.paper.orders import Order, OrderForm
 from executor.paper.precautions import precaution
-from executor.paper.validation import READ_ONLY, odd_lot, order_line, refusal, said, words
+from executor.paper.validation import PARENTS_OF_TRAILS, READ_ONLY, odd_lot, order_line, refusal, said, words
 
 MAX_ID = 2**31 - 1
 KEPT_FLAGS = ("orphan_children", "children_stay", "oca_ignored", "oca_double_fill")
@@ -81,6 +81,9 @@ class Intake:
         parent = self._floor.book.by_handle(client_id, form.parent_id)
         if parent is None:
             return 10006, words(10006)
+        if form.trails and parent.form.order_type not in PARENTS_OF_TRAILS:
+            # source: ibkr-go, recorded api_bracket_trailing_stop_aapl (Gateway of August 2026, market order as parent)
+            return 328, words(328)
         if parent.status == "Filled":
             return 135, words(135, id=form.parent_id)
         if parent.done:
@@ -170,7 +173,9 @@ class Intake:
             order.form = replace(order.form, tif="DAY")
             floor.refuse(order, 10349, words(10349))
         parent = floor.book.parent_of(order)
-        if parent and not parent.done and not parent.filled:
+        asleep = parent is not None and not parent.done and not parent.filled
+        self._matcher.begin_trail(order, asleep=asleep)
+        if asleep:
             order.status, order.why_held = "PreSubmitted", "child"
         else:
             order.status, order.why_held = resting_status(order)
@@ -288,6 +293,7 @@ class Intake:
             if form.transmit:
                 self.transmit(order)
             return order
+        self._matcher.begin_trail(order, asleep=order.why_held == "child")
         if "queued" not in order.flags and order.why_held != "child":
             rest(order)
         floor.log("modified", order)

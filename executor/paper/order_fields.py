@@ -148,8 +148,8 @@ FIELDS: dict[str, Field] = {
     "referencePriceType": _refused(
         NUMBER, 368, "Reference Price Type must be 1 or 2 for dynamic volatility management. Do not set it for non-VOL orders."
     ),
-    "trailStopPrice": _harmless(NUMBER),  # of TRAIL; TWS shows it for plain orders too, and clients send it back
-    "trailingPercent": _harmless(NUMBER),  # of TRAIL
+    "trailStopPrice": _simulated(NUMBER),  # of TRAIL; TWS shows it for plain orders too, and clients send it back
+    "trailingPercent": _simulated(NUMBER),  # of TRAIL
     "scaleInitLevelSize": _refused(NUMBER, 417, "Invalid initial component size for scale order."),
     "scaleSubsLevelSize": _refused(NUMBER, 410, "Invalid subsequent component size for scale order."),
     "scalePriceIncrement": _refused(NUMBER, 408, "Invalid scale order increment."),

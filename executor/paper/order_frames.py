@@ -38,7 +38,7 @@ def open_order(order: Order, one: Instrument, shown_id: int, version: int,
         order.client_id, order.perm_id, form.outside_rth, 0, 0, "",
         f"{order.perm_id}.0/{form.account}/100", *_fa(), "", echo["rule80A"], "", echo["settlingFirm"],
         0, "", -1, 0, "", "", "", "", "", UNSET_INTEGER, 0, 0, 0, "", order.oca_type or NO_GROUP_TYPE, 0, 0, "",
-        form.parent_id, echo["triggerMethod"] or 0, "", 0, *_DELTA_NEUTRAL, 0, 0, _trail_stop(order), "", "", "", "",
+        form.parent_id, echo["triggerMethod"] or 0, "", 0, *_DELTA_NEUTRAL, 0, 0, *_trail(order), "", "", "",
         0, 0, 0, UNSET_INTEGER, UNSET_INTEGER, "", "", echo["optOutSmartRouting"] or 0, "", "IB", 0, 0, "",
         echo["solicited"] or 0, form.what_if, order.status, *margins, *commission, "", 0, 0, 0,
         *_adjusted(order), echo["usePriceMgmtAlgo"] or 0, *_newest(version),
@@ -56,8 +56,8 @@ def completed_order(order: Order, one: Instrument, at: str, parent_perm: int, ve
         101, *short_contract(one, one.exchange, "?", strike="0"), *_basics(order, total), order.perm_id,
         form.outside_rth, 0, 0, "", *_fa(), "", echo["rule80A"], "", echo["settlingFirm"], 0, "", -1, "", "", "", "",
         "", UNSET_INTEGER, 0, 0, "", order.oca_type or NO_GROUP_TYPE, 0, "", 0, "None", "", 0, 0, 0, "", 0, 0,
-        "", "", "", 0, 0, 0, UNSET_INTEGER, UNSET_INTEGER, "", "", "", "IB", 0, 0, "", 0,
-        order.status, 0, 0, 0, UNSET_DOUBLE, UNSET_DOUBLE, 0, 1, 0, cancelled_by_ib_at(order),
+        *(_trail(order) if form.trails else ("", "")), "", 0, 0, 0, UNSET_INTEGER, UNSET_INTEGER, "", "", "", "IB", 0, 0,
+        "", 0, order.status, 0, 0, 0, order.trail_stop or UNSET_DOUBLE, UNSET_DOUBLE, 0, 1, 0, cancelled_by_ib_at(order),
         order.filled, UNSET_INTEGER, 0, _SHAREHOLDER, 0, 0, parent_perm or NO_PARENT, at, _end(order),
         *(("",) * 5 if version >= 170 else ()),
     ]  # fmt: skip
@@ -95,9 +95,17 @@ def _fa() -> Message:
     return ["", "", "", "", ""]  # group, method, percentage, profile, model code
 
 
+def _trail(order: Order) -> Message:
+    """Return trailStopPrice and trailingPercent."""
+    percent = order.form.trail_percent if order.form.trails else None
+    return [_trail_stop(order), "" if percent is None else percent]
+
+
 def _trail_stop(order: Order) -> object:
     # TWS fills this for plain orders too: the stop price, else the limit price moved by one
-    # (source: recorded frames, where a stop shows its aux price).
+    # (source: recorded frames, where a stop shows its aux price). A TRAIL shows where its stop is now.
+    if order.form.trails:
+        return "" if order.trail_stop is None else order.trail_stop
     if order.form.aux_price is not None:
         return order.form.aux_price
     return "" if order.form.limit_price is None else order.form.limit_price + order.form.sign

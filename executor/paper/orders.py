@@ -12,7 +12,8 @@ from decimal import Decimal
 ZERO = Decimal(0)
 STATUSES = ("PendingSubmit", "PreSubmitted", "Submitted", "PendingCancel", "Cancelled", "Filled", "Inactive")
 DONE = frozenset({"Cancelled", "Filled", "Inactive"})
-STOPS = frozenset({"STP", "STP LMT"})
+TRAIL = "TRAIL"
+STOPS = frozenset({"STP", "STP LMT", TRAIL})
 LIMITS = frozenset({"LMT", "STP LMT"})
 MANUAL = 0  # the client id of orders that the owner makes in TWS itself
 
@@ -35,11 +36,17 @@ class OrderForm:
     parent_id: int = 0
     outside_rth: bool = False
     what_if: bool = False
+    trail_stop: Decimal | None = None  # of a TRAIL: where its stop shall begin (the API's trailStopPrice)
+    trail_percent: Decimal | None = None  # by how many per cent it trails; else aux_price is the amount
     extras: dict[str, str] = field(default_factory=dict)  # the API's name of any other field that is set -> its text
 
     @property
     def sign(self) -> int:
         return 1 if self.action == "BUY" else -1
+
+    @property
+    def trails(self) -> bool:
+        return self.order_type == TRAIL
 
 
 @dataclass(slots=True)
@@ -64,6 +71,7 @@ class Order:
     last_price: Decimal = ZERO
     commission: Decimal = ZERO
     triggered: bool = False
+    trail_stop: Decimal | None = None  # where the stop of a TRAIL is now; None: it does not follow the market yet
     cap: Decimal | None = None  # the worst price that price protection leaves it
     rested: bool = False  # was looked at and not marketable: later fills are at its own limit
     lost: bool = False  # never reached IB's servers; a restart of TWS forgets it
@@ -85,6 +93,11 @@ class Order:
     @property
     def average(self) -> Decimal:
         return self.cost / self.filled if self.filled else ZERO
+
+    @property
+    def stop_price(self) -> Decimal | None:
+        """Return the price that triggers it."""
+        return self.trail_stop if self.form.trails else self.form.aux_price
 
     @property
     def done(self) -> bool:

@@ -29,7 +29,10 @@ class Owner:
         self, symbol: str, action: str, quantity: Number, order_type: str = "MKT", *,
         price: Number | None = None, tif: str = "DAY", account: str = "", order_ref: str = "",
     ) -> Order:  # fmt: skip
-        """Place an order by hand: `price` is the limit of a LMT or the stop of a STP. Raises OwnerError if refused."""
+        """Place an order by hand: `price` is the limit of a LMT, the stop of a STP, the amount that a TRAIL trails by.
+
+        Raises OwnerError if it is refused.
+        """
         level = None if price is None else Decimal(str(price))
         form = OrderForm(
             action.upper(), Decimal(str(quantity)), order_type, level if order_type in LIMITS else None,
@@ -68,11 +71,14 @@ class Owner:
             self._exchange.cancels.cancel(order, order.client_id)
 
     def modify(self, order: Order, *, price: Number | None = None, quantity: Number | None = None) -> None:
-        """Move the price of a stop or limit, or change the size. Raises OwnerError if TWS would refuse it."""
+        """Move the price of a stop or limit, the stop of a TRAIL, or change the size.
+
+        Raises OwnerError if TWS would refuse it.
+        """
         level = None if price is None else Decimal(str(price))
         form = order.form
         if level is not None:
-            form = replace(form, aux_price=level) if form.order_type in STOPS else replace(form, limit_price=level)
+            form = _priced(form, level)
         size = order.quantity if quantity is None else Decimal(str(quantity))
         if size <= order.filled:
             raise OwnerError(f"its size cannot be {size}: {order.filled} are filled")
@@ -80,6 +86,8 @@ class Owner:
         with self._exchange.turn():
             order.form, order.rested, order.triggered, order.cap = form, False, False, None
             order.quantity = size
+            if form.trails and level is not None:
+                order.trail_stop = level
             self._floor.log("modified", order, by="owner")
             self._floor.show(order)
 
@@ -140,3 +148,10 @@ class Owner:
                     order.order_id = -1 - sum(1 for one in book.handles if one[0] == MANUAL and one[1] < 0)
                     book.handles[MANUAL, order.order_id] = order.perm_id
                     self._floor.emit(OrderShown(order.copy()))
+
+
+def _priced(form: OrderForm, level: Decimal) -> OrderForm:
+    """Return a form with another price: the stop of a TRAIL or of a stop order, else the limit."""
+    if form.trails:
+        return replace(form, trail_stop=level)
+    return replace(form, aux_price=level) if form.order_type in STOPS else replace(form, limit_price=level)

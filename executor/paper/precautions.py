@@ -14,7 +14,7 @@ from executor.paper.contracts import Instrument
 from executor.paper.faults import Fault
 from executor.paper.market import Quote
 from executor.paper.order_fields import Refusal
-from executor.paper.orders import OrderForm
+from executor.paper.orders import LIMITS, OrderForm
 from executor.paper.wire import text
 
 _WHERE = "Restriction is specified in Precautionary Settings of Global Configuration/Presets."
@@ -33,7 +33,8 @@ def precaution(fault: Fault, order_id: int, form: OrderForm, one: Instrument, qu
     size, value = fault.size("size"), fault.size("value")
     if size is not None and quantity > size:
         return 383, f"{asked} size exceeds the Size Limit of {text(size)}. {_WHERE}"
-    worth = quantity * one.multiplier * (form.limit_price or form.aux_price or touch(form, quote))
+    price = form.trail_stop if form.trails else form.limit_price or form.aux_price
+    worth = quantity * one.multiplier * (price or touch(form, quote))
     if value is not None and worth > value:
         return 451, (f"{asked} value estimate of {worth:,.2f} {one.currency} exceeds  the Total Value Limit of "
                      f"{value:,f} {one.currency}. {_WHERE}")  # fmt: skip
@@ -55,7 +56,7 @@ def _price(fault: Fault, asked: str, form: OrderForm, one: Instrument, quote: Qu
 def cap(fault: Fault, form: OrderForm, one: Instrument, quote: Quote) -> Decimal | None:
     """Return the worst price that price protection leaves a limit, None if its own is no worse."""
     limit, market = form.limit_price, touch(form, quote)
-    if limit is None:
+    if limit is None or form.order_type not in LIMITS:
         return None
     tick = one.tick(market)
     furthest = market + form.sign * (market * (fault.size("percentage") or Decimal(0)) / HUNDRED // tick * tick)

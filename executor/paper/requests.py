@@ -257,5 +257,7 @@ def _form(raw: dict[str, str]) -> OrderForm:
         parent_id=whole(raw["parentId"]),
         outside_rth=raw["outsideRth"] == "1",
         what_if=raw["whatIf"] == "1",
+        trail_stop=number(raw["trailStopPrice"]) or None,
+        trail_percent=number(raw["trailingPercent"]) or None,
         extras=order_fields.beyond(raw),
     )

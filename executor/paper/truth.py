@@ -19,7 +19,7 @@ from executor.paper.orders import Execution, Order
 from executor.paper.wire import text
 
 EVENTS = ("connected", "disconnected", "accepted", "modified", "cancelled", "inactive", "rejected", "lost", "refused",
-          "filled", "correction", "position", "midnight", "restart")  # fmt: skip
+          "filled", "correction", "position", "midnight", "restart", "trailed")  # fmt: skip
 MOST_KEPT = 100_000  # entries in memory; the file has them all
 TAIL = 1 << 16  # bytes; an entry has some 500
 
@@ -100,6 +100,7 @@ def order_facts(order: Order, symbol: str) -> dict[str, object]:
         "orderRef": form.order_ref, "parentId": form.parent_id, "ocaGroup": order.oca_group,
         "ocaType": order.oca_type, "action": form.action, "quantity": order.quantity, "filled": order.filled,
         "orderType": form.order_type, "lmtPrice": form.limit_price, "auxPrice": form.aux_price, "tif": form.tif,
+        "trailStopPrice": order.trail_stop,
         "conId": order.con_id, "symbol": symbol, "status": order.status,
     }  # fmt: skip
 

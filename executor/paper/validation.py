@@ -13,7 +13,7 @@ from executor.paper import order_fields
 from executor.paper.contracts import Instrument
 from executor.paper.faults import Fault
 from executor.paper.order_fields import Refusal
-from executor.paper.orders import LIMITS, STOPS, OrderForm
+from executor.paper.orders import LIMITS, STOPS, TRAIL, OrderForm
 from executor.paper.wire import number
 
 WORDS: dict[int, str] = {
@@ -29,6 +29,7 @@ WORDS: dict[int, str] = {
     201: "Order rejected - reason:We are unable to accept your order.",
     202: "Order Canceled - reason:",
     320: "Server error when reading an API client request.",
+    328: "Trailing stop orders can be attached to limit or stop-limit orders only.",
     321: "Error validating request.-'bN' : cause - {cause}",
     387: "Unsupported order type for this exchange and security type.",
     399: "Order Message:\n{order}\nWarning: {cause}",
@@ -44,10 +45,12 @@ WORDS: dict[int, str] = {
     10243: "Fractional-sized order cannot be placed via API. Please refer to desktop version.",
     10349: "Order TIF was set to DAY based on order preset.",
 }
-KNOWN_TYPES = frozenset({"MKT", "LMT", "STP", "STP LMT"})
-REAL_BUT_NOT_HERE = frozenset({"TRAIL", "TRAIL LIMIT", "MIT", "LIT", "MOC", "LOC", "MTL", "REL", "MIDPRICE",
+KNOWN_TYPES = frozenset({"MKT", "LMT", "STP", "STP LMT", TRAIL})
+REAL_BUT_NOT_HERE = frozenset({"TRAIL LIMIT", "MIT", "LIT", "MOC", "LOC", "MTL", "REL", "MIDPRICE",
                                "PEG MKT", "PEG MID", "PEG BEST", "PEG BENCH", "PEG STK", "VOL"})  # fmt: skip
 KNOWN_TIFS = frozenset({"DAY", "GTC", "IOC", "FOK"})
+IMMEDIATE = frozenset({"IOC", "FOK"})
+PARENTS_OF_TRAILS = frozenset({"LMT", "STP LMT"})
 REAL_TIFS_BUT_NOT_HERE = frozenset({"GTD", "GTT", "OPG", "DTC", "AUC", "GTX", "GTH", "MINUTES", "OVERNIGHT",
                                     "OVERNIGHT + DAY"})  # fmt: skip
 # how a stop is triggered here, by security type: the last price, in forex the side that it would trade at
@@ -98,7 +101,7 @@ def _order_type(form: OrderForm, one: Instrument) -> Refusal | None:
 
 def _tif(form: OrderForm, one: Instrument) -> Refusal | None:
     if form.tif in KNOWN_TIFS:
-        return None
+        return (111, WORDS[111]) if form.trails and form.tif in IMMEDIATE else None
     return (111, WORDS[111]) if form.tif in REAL_TIFS_BUT_NOT_HERE else invalid("Invalid time in force was entered")
 
 
@@ -127,9 +130,29 @@ def _size(form: OrderForm, one: Instrument) -> Refusal | None:
     return (10243, WORDS[10243]) if one.sec_type == "STK" else invalid("Order size does not conform to market rule")
 
 
+def _trail(form: OrderForm, one: Instrument) -> Refusal | None:
+    """Refuse a TRAIL that does not say how far it trails, or says it twice.
+
+    Source: userFRM/ibkr-dx (docs, Limits), which reads what a Gateway answers: 320 for both; 321 for a percentage outside
+    what one can be, without the words. What it says of neither, and of an amount below zero, is not known: those get
+    what a stop without price gets. A first stop beyond the market is taken, and triggers at once (ibkr-go, recorded
+    api_order_type_matrix_aapl).
+    """
+    amount, percent = form.aux_price or 0, form.trail_percent or 0
+    if not form.trails:
+        return None
+    if amount and percent:
+        return 320, "Error reading request: Cannot specify Trailing Amount and Trailing Percent at the same time"
+    if amount < 0 or not 0 <= percent < 100 or not (amount or percent) or (form.trail_stop or 0) < 0:
+        return invalid("Missing or invalid price value was entered")
+    if not one.on_tick(form.trail_stop or Decimal(0)) or amount % one.tick(form.trail_stop or one.price):
+        return 110, WORDS[110]
+    return None
+
+
 def _prices(form: OrderForm, one: Instrument) -> Refusal | None:
     needed = [form.limit_price] if form.order_type in LIMITS else []
-    needed += [form.aux_price] if form.order_type in STOPS else []
+    needed += [form.aux_price] if form.order_type in STOPS and not form.trails else []
     for price in needed:
         if price is None or price <= 0:
             return invalid("Missing or invalid price value was entered")
@@ -145,7 +168,7 @@ def _account(form: OrderForm, accounts: list[str]) -> Refusal | None:
 
 
 _CHECKS: tuple[Callable[[OrderForm, Instrument], Refusal | None], ...] = (
-    _action, _order_type, _tif, _fields, _oca, _what_if, _size, _prices)  # fmt: skip
+    _action, _order_type, _tif, _fields, _oca, _what_if, _size, _trail, _prices)  # fmt: skip
 
 
 def order_line(form: OrderForm, one: Instrument, quantity: Decimal) -> str:

@@ -81,6 +81,23 @@ def test_open_order_of_orders_with_prices(
     assert (found[16], found[17], found[TRAIL], found[STATUS]) == (limit, aux, trail, status)
 
 
+@pytest.mark.parametrize(("fields", "aux", "stop", "percent"), [
+    ({"auxPrice": 1, "trailStopPrice": 2921.8}, "1.0", "2921.8", NONE),
+    ({"trailingPercent": 1.5, "trailStopPrice": 2000}, "0.0", "2000", "1.5"),
+], ids=["amount", "percentage"])  # fmt: skip
+def test_open_order_of_a_trailing_stop(api: Api, fields: dict[str, float], aux: str, stop: str, percent: str) -> None:
+    """The amount is in the aux price, the stop in both places of the trailing stop price; a first one too high is taken.
+
+    Source: ibkr-go, api_order_type_matrix_aapl (TRAIL of June 2026, version 200) and api_tif_attribute_matrix_aapl.
+    """
+    found = placed(api, AAPL, Order(action="SELL", totalQuantity=100, orderType="TRAIL", orderId=385, **fields))
+    shown = found[15], found[16], found[17], found[STATUS]
+    assert shown == ("TRAIL", "0.0", aux, "PreSubmitted")
+    assert (found[TRAIL], found[TRAIL + 1]) == (stop, percent)
+    adjusted = found.index("None", TRAIL)
+    assert found[adjusted : adjusted + 3] == ["None", DOUBLE, stop]
+
+
 def test_what_the_client_left_unset_is_shown_as_tws_shows_it(api: Api) -> None:
     """However a client writes "not set", TWS says the same of it."""
     plain = placed(api, AAPL, LimitOrder("BUY", 1, 200, orderId=1))
@@ -172,7 +189,7 @@ def test_contract_details_of_a_currency_pair(api: Api) -> None:
 def test_details_name_only_what_is_taken(api: Api) -> None:
     """A real TWS lists dozens of order types and attributes; a client that believed them would be refused here."""
     (found,) = details(api, conId=265598)
-    assert not {"COND", "ALGO", "AON", "GAT", "TRAIL", "HID", "SCALE", "SWEEP"} & set(found[15].split(","))
+    assert not {"COND", "ALGO", "AON", "GAT", "TRAILLMT", "HID", "SCALE", "SWEEP"} & set(found[15].split(","))
 
 
 def check_digit(isin: str) -> int:

@@ -203,7 +203,7 @@ def test_combos_and_delta_neutral_contracts_are_refused(api: Api) -> None:
     assert api.errors() == [200, 429]
 
 
-@pytest.mark.parametrize("kind", ["PEG BENCH", "PEG BEST", "PEG MID", "TRAIL", "MOC", "VOL"])
+@pytest.mark.parametrize("kind", ["PEG BENCH", "PEG BEST", "PEG MID", "TRAIL LIMIT", "MOC", "VOL"])
 def test_types_with_fields_of_their_own_are_read_to_the_end_and_refused(tws: Tws, api: Api, kind: str) -> None:
     api.place(AAPL, Order(action="BUY", totalQuantity=1, orderType=kind, lmtPrice=200, orderId=1, duration=5))
     assert api.errors() == [387] and tws.truth("refused")[0]["code"] == 387

@@ -26,7 +26,7 @@ def order(kind: str = "LMT", **fields: Any) -> Order:
     pytest.param(Stock("SHOP", "SMART"), order(), 200, id="ambiguous contract"),
     pytest.param(Forex("EURUSD", exchange="SMART"), order(lmtPrice=1.1), 200, id="forex is on IDEALPRO only"),
     pytest.param(AAPL, order("FEELINGS"), 321, id="no such type"),
-    pytest.param(AAPL, order("TRAIL", auxPrice=1), 387, id="type not offered here"),
+    pytest.param(AAPL, order("MIT", auxPrice=1), 387, id="type not offered here"),
     pytest.param(AAPL, order(action="HOLD"), 321, id="no such action"),
     pytest.param(AAPL, order(tif="SOMEDAY"), 321, id="no such time in force"),
     pytest.param(AAPL, order(totalQuantity=0), 434, id="size zero"),
