@@ -10,10 +10,11 @@ from executor.paper.orders import Execution, Order
 
 @dataclass(frozen=True, slots=True)
 class OrderShown:
-    """openOrder followed by orderStatus. `to`: a second client that asked for the change, if any."""
+    """openOrder followed by orderStatus, unless it stands alone. `to`: a second client that asked for the change, if any."""
 
     order: Order
     to: int | None = None
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

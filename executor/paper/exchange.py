@@ -177,6 +177,14 @@ class Exchange:
             self.floor.truth.add(self.floor.now, "restart", lost=len(lost))
         return lost
 
+    def lose_at_login(self, client_id: int) -> None:
+        """Forget the orders of a client that an armed fault makes vanish without a word when it connects."""
+        with self.turn():
+            for order in [one for one in self.floor.book.live.values() if one.client_id == client_id and not one.held]:
+                if self.floor.fault("lose_at_reconnect", order):
+                    self.floor.log("lost", order, why="gone when its client came back")
+                    self.floor.book.forget(order)
+
     def _roll_back(self, lost: list[Order], rollback: bool | int) -> None:
         book = self.floor.book
         for client_id, mark in list(book.marks.items()):

@@ -115,6 +115,10 @@ class Floor:
     def show_status(self, order: Order, to: int | None = None) -> None:
         self._tell(order, StatusShown(order.copy(), to))
 
+    def show_order(self, order: Order) -> None:
+        """Report openOrder without the orderStatus that follows it."""
+        self._tell(order, OrderShown(order.copy(), alone=True))
+
     def _tell(self, order: Order, event: OrderShown | StatusShown) -> None:
         self.book.touch(order)
         if self.fault("skip_status", order):

@@ -90,6 +90,7 @@ class Gateway:
             return False
         for order in floor.book.orders.values():
             order.muted = order.muted and order.client_id != client_id
+        self.exchange.lose_at_login(client_id)
         floor.truth.add(floor.now, "connected", clientId=client_id)
         return True
 
@@ -203,7 +204,8 @@ class Gateway:
         if session and not order.muted:
             if isinstance(event, OrderShown):
                 session.put(shown.open_order(self.exchange.floor, order, session.version))
-            session.put(shown.order_status(order))
+            if not (isinstance(event, OrderShown) and event.alone):
+                session.put(shown.order_status(order))
         other = self.of(event.to) if event.to is not None else None
         if other and other is not session:  # the canceller hears of it under its own id (source: recorded)
             mine = order.copy()

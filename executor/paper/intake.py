@@ -1,4 +1,4 @@
-"""Orders coming in: validate, hold, transmit, modify.
+"""Orders coming in: validate, hold, transmit. A known id is a change, which `changes` takes.
 
 An order with transmit=False is held by TWS in silence. A transmitting message sends its whole family: the
 parent is acknowledged first, then its children, and only then is anything matched.
@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+from executor.paper.changes import Changes
 from executor.paper.contracts import Instrument
 from executor.paper.faults import Fault
 from executor.paper.floor import Floor
 from executor.paper.link import Link
-from executor.paper.matcher import Matcher, rest, resting_status
-from executor.paper.orders import Order, OrderForm
+from executor.paper.matcher import Matcher, resting_status
+from executor.paper.orders import DEFAULT_OCA_TYPE, Order, OrderForm
 from executor.paper.precautions import precaution
 from executor.paper.validation import PARENTS_OF_TRAILS, READ_ONLY, odd_lot, order_line, refusal, said, words
 
@@ -27,6 +28,7 @@ class Intake:
 
     def __init__(self, floor: Floor, matcher: Matcher, link: Link) -> None:
         self._floor, self._matcher, self._link = floor, matcher, link
+        self._changes = Changes(floor, matcher, link, self.transmit)
 
     @property
     def connected(self) -> bool:
@@ -38,18 +40,13 @@ class Intake:
     def place(self, client_id: int, order_id: int, found: list[Instrument], form: OrderForm) -> Order | None:
         """Take a placeOrder; return the order, or None if it was refused without a trace."""
         code_words = self._refusal(client_id, order_id, found, form)
-        known = self._floor.book.by_handle(client_id, order_id) if order_id else None
-        if code_words is None and known is not None:
-            code_words = self._modify_refusal(known, found[0], form)
         if code_words is not None:
             self._floor.deny(client_id, order_id, *code_words)
             return None
         form = replace(form, account=form.account or next(iter(self._floor.books.accounts)))
-        if known is not None and self._link.reaches(known):
-            return self._modify(known, form)
+        known = self._floor.book.by_handle(client_id, order_id) if order_id else None
         if known is not None:
-            self._link.wait(lambda: self._modify_late(known, found[0], form))
-            return known
+            return self._changes.take(known, found[0], form)
         return self._new(client_id, order_id, found[0], form)
 
     def _refusal(self, client_id: int, order_id: int, found: list[Instrument],
@@ -124,17 +121,14 @@ class Intake:
 
     def _group(self, order: Order) -> None:
         floor, form = self._floor, order.form
-        order.oca_group, order.oca_type = form.oca_group, form.oca_type or (3 if form.oca_group else 0)
+        order.oca_group, order.oca_type = form.oca_group, form.oca_type or (DEFAULT_OCA_TYPE if form.oca_group else 0)
         parent = floor.book.by_handle(order.client_id, form.parent_id) if form.parent_id else None
-        if parent:
-            order.parent = parent.perm_id
-            order.oca_group, order.oca_type = (
-                str(parent.perm_id),
-                3,
-            )  # source: recorded brackets, whatever was asked for
+        if parent:  # source: recorded brackets, and ib_insync issue 606, whatever was asked for
+            order.parent, order.oca_group, order.oca_type = parent.perm_id, str(parent.perm_id), DEFAULT_OCA_TYPE
         forced = floor.faults.take("oca_type", order, floor.instrument(order).name)
         if forced:
             order.oca_type = forced.whole("type")
+            order.form = replace(form, oca_type=order.oca_type)
 
     def _prepare(self, order: Order, one: Instrument) -> None:
         """Let the armed faults of partial and late fills settle on the order."""
@@ -144,7 +138,8 @@ class Intake:
             order.piece_gap, order.pieces_then = partials.seconds("gap") or 0.0, partials.word("then")
         delay = self._floor.faults.take("delay_fill", order, one.name)
         if delay:
-            order.waits_until = self._floor.now + timedelta(seconds=delay.seconds() or 0.0)
+            seconds = delay.seconds()
+            order.waits_until = self._floor.now + timedelta(seconds=3e8 if seconds is None else seconds)
 
     def transmit(self, order: Order) -> None:
         """Send an order to IB, with every held order of its bracket."""
@@ -174,7 +169,7 @@ class Intake:
             floor.refuse(order, 10349, words(10349))
         parent = floor.book.parent_of(order)
         asleep = parent is not None and not parent.done and not parent.filled
-        self._matcher.begin_trail(order, asleep=asleep)
+        self._matcher.trailing.begin(order, asleep=asleep)
         if asleep:
             order.status, order.why_held = "PreSubmitted", "child"
         else:
@@ -249,55 +244,3 @@ class Intake:
         armed = floor.faults.take("warn", order, one.name)
         if armed:
             floor.refuse(order, *said(armed))
-
-    # -- modifying --------------------------------------------------------------------------------------------
-
-    def _modify_refusal(self, order: Order, one: Instrument, form: OrderForm) -> tuple[int, str] | None:
-        floor = self._floor
-        if order.status == "Filled":
-            return 104, words(104)
-        if order.status == "Cancelled" or (order.held and floor.faults.standing("held_resend_103")):
-            return 103, words(103)
-        if (one.con_id, form.action) != (order.con_id, order.form.action):
-            return 105, words(105)
-        parent = floor.book.parent_of(order)
-        if form.parent_id and parent and parent.done and not order.held:
-            return 135, words(135, id=form.parent_id)  # source: ib_insync issue 647; 0 is what TWS wants here
-        if form.quantity is not None and form.quantity < order.filled:
-            return 201, "Order rejected - reason:The order size is below what is filled."
-        if not order.held and order.parent and form.oca_group not in ("", order.oca_group):
-            return 10326, words(10326)  # source: users' logs of changed brackets
-        if not order.held and order.parent and form.oca_group and form.oca_type != order.oca_type:
-            return 10327, words(10327)
-        fault = floor.faults.take("reject_modify", order, one.name)
-        return said(fault) if fault else None
-
-    def _modify_late(self, order: Order, one: Instrument, form: OrderForm) -> None:
-        """Bring IB a change that waited in TWS; meanwhile the order may have filled."""
-        refused = self._modify_refusal(order, one, form)
-        if refused:
-            self._floor.deny(order.client_id, order.order_id, *refused)
-        else:
-            self._modify(order, form)
-
-    def _modify(self, order: Order, form: OrderForm) -> Order:
-        floor = self._floor
-        again = order.held or order.lost or order.status == "Inactive"  # TWS transmits an inactive order again
-        order.form = replace(form, parent_id=order.form.parent_id)
-        order.quantity = form.quantity or order.quantity
-        order.rested = order.triggered = False
-        order.cap = None
-        if again:
-            order.held, order.status = True, "PendingSubmit"
-            floor.book.touch(order)
-            if form.transmit:
-                self.transmit(order)
-            return order
-        self._matcher.begin_trail(order, asleep=order.why_held == "child")
-        if "queued" not in order.flags and order.why_held != "child":
-            rest(order)
-        floor.log("modified", order)
-        floor.show(order)
-        if order.remaining == 0:
-            self._matcher.end(order, "Cancelled", "Size reduced to what is filled", tell=False)
-        return order

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from executor.paper.matcher import resting_status
 from executor.paper.orders import Order
 
-Send = Callable[[], None]
+Send = Callable[[], object]
 
 
 class Link:

@@ -10,13 +10,14 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from executor.paper import precautions, trails
+from executor.paper import precautions
 from executor.paper.books import Position
 from executor.paper.events import Commissioned, Executed, PositionMoved
 from executor.paper.floor import Floor
 from executor.paper.hours import opens_at
 from executor.paper.market import Quote
 from executor.paper.orders import LIMITS, STOPS, ZERO, Execution, Order
+from executor.paper.trailing import Trailing
 from executor.paper.validation import words
 
 
@@ -25,6 +26,7 @@ class Matcher:
 
     def __init__(self, floor: Floor) -> None:
         self._floor = floor
+        self.trailing = Trailing(floor)
         # the knobs that close a market, at the last run; at the first one every order is tried
         self._closed: object = self
         self._hours: object = self
@@ -76,7 +78,7 @@ class Matcher:
             return False
         if not self.is_open(order):
             return False
-        changed = self._follow(order) | self._wake(order)
+        changed = self.trailing.follow(order) | self._wake(order)
         if self._protect(order):
             return True
         price = self._price(order, self._floor.market.quote(order.con_id))
@@ -87,41 +89,11 @@ class Matcher:
         self._end_immediate(order)
         return changed
 
-    def begin_trail(self, order: Order, *, asleep: bool) -> None:
-        """Put the stop of a TRAIL where its client wants it, else a distance away from the market.
-
-        So it is when it is placed, and at every change: one that does not say where the stop is begins anew. Asleep, it waits
-        for its parent. Source: TWS Users' Guide, Trailing Stop: the first stop is worked out when the order is sent.
-        """
-        if not order.form.trails:
-            return
-        order.trail_stop = order.form.trail_stop
-        if order.trail_stop is None and not asleep:
-            order.trail_stop = trails.level(order.form, self._floor.instrument(order), self._seen(order))
-
-    def _follow(self, order: Order) -> bool:
-        """Have the stop of a TRAIL follow the market, and tell it."""
-        if not order.form.trails or order.triggered:
-            return False
-        stop = trails.follow(order.form, self._floor.instrument(order), order.trail_stop, self._seen(order))
-        if stop == order.trail_stop:
-            return False
-        order.trail_stop = stop
-        self._floor.log("trailed", order)
-        if self._floor.faults.standing("quiet_trails"):
-            self._floor.book.touch(order)
-        else:
-            self._floor.show(order)
-        return True
-
-    def _seen(self, order: Order) -> Decimal:
-        """Return the price that a stop goes by: the last one, in forex that of the side it would trade at."""
-        quote = self._floor.market.quote(order.con_id)
-        return precautions.touch(order.form, quote) if self._is_fx(order) else quote.last
-
     def _wake(self, order: Order) -> bool:
         """Show that a hold is over, or that a stop has been triggered."""
-        triggered = order.form.order_type in STOPS and not order.triggered and _triggers(order, self._seen(order))
+        triggered = (
+            order.form.order_type in STOPS and not order.triggered and _triggers(order, self.trailing.seen(order))
+        )
         held = order.waits_until is not None or order.status == "PendingSubmit"
         if not triggered and not held:
             return False
@@ -150,9 +122,6 @@ class Matcher:
         self._floor.show_status(order)
         self.end(order, "Cancelled", "Cancelled by System", reason=precautions.too_far(order.form, quote))
         return True
-
-    def _is_fx(self, order: Order) -> bool:
-        return self._floor.instrument(order).sec_type == "CASH"
 
     def _price(self, order: Order, quote: Quote) -> Decimal | None:
         if order.form.order_type in STOPS and not order.triggered:
@@ -187,7 +156,8 @@ class Matcher:
         floor, slow = self._floor, self._slow_position(order)
         execution = self._execute(order, quantity, price)
         if order.remaining == 0:
-            order.status, order.done_at, order.done_text = "Filled", floor.now, "Filled Size: " + str(order.filled)
+            order.status, order.why_held = "Filled", ""
+            order.done_at, order.done_text = floor.now, "Filled Size: " + str(order.filled)
         elif order.status not in ("PendingCancel", "Cancelled"):
             order.status, order.why_held = "Submitted", ""
         floor.book.touch(order)
@@ -286,19 +256,9 @@ class Matcher:
         """Let a child work: a limit becomes Submitted, a stop waits for its trigger."""
         if child.done:
             return
-        self._wake_trail(child)
+        self.trailing.wake(child)
         rest(child)
         self._floor.show(child)
-
-    def _wake_trail(self, child: Order) -> None:
-        """Put the stop of a woken TRAIL a distance away from its parent's limit, unless it has one.
-
-        Source: TWS Users' Guide, Attach an Auto Trailing Stop Order. A parent's limit far through the market therefore gives
-        a stop that triggers at once; who sends the first stop along is spared that.
-        """
-        parent = self._floor.book.parent_of(child)
-        if child.form.trails and child.trail_stop is None and parent and parent.form.limit_price:
-            child.trail_stop = trails.level(child.form, self._floor.instrument(child), parent.form.limit_price)
 
     def _oca(self, order: Order, quantity: Decimal) -> None:
         if "oca_ignored" in order.flags:

@@ -15,6 +15,8 @@ DONE = frozenset({"Cancelled", "Filled", "Inactive"})
 TRAIL = "TRAIL"
 STOPS = frozenset({"STP", "STP LMT", TRAIL})
 LIMITS = frozenset({"LMT", "STP LMT"})
+DEFAULT_OCA_TYPE = 3  # what none, and one that does not exist, is read as
+UNDER_WAY = "changing"  # the flag of an order whose change IB has yet to answer
 MANUAL = 0  # the client id of orders that the owner makes in TWS itself
 
 

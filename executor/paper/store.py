@@ -17,7 +17,7 @@ from common.private import make_database_private
 from executor.paper.books import Account
 from executor.paper.floor import Floor
 from executor.paper.market import Quote
-from executor.paper.orders import Execution, Order
+from executor.paper.orders import UNDER_WAY, Execution, Order
 
 _ORDER: TypeAdapter[Order] = TypeAdapter(Order)
 _EXECUTION: TypeAdapter[Execution] = TypeAdapter(Execution)
@@ -138,7 +138,8 @@ def _rows(floor: Floor) -> tuple[list[tuple[str, str, Any]], list[tuple[str, str
 
 def _load_order(floor: Floor, key: str, body: str) -> None:
     order = _ORDER.validate_json(body)
-    order.muted = False  # a new process knows of no lost acknowledgements
+    order.muted = False  # a new process knows of no lost acknowledgements, and of no change on its way
+    order.flags -= {UNDER_WAY}
     book = floor.book
     book.orders[order.perm_id] = order
     book.touch(order)

@@ -209,7 +209,7 @@ def test_change_sent_during_1100_waits_in_tws(tws: Tws, api: Api) -> None:
     api.place(EURUSD, StopOrder("SELL", 20000, 1.185, orderId=3, tif="GTC"), parentId=0)
     assert stop.form.aux_price == Decimal("1.18") and api.story() == []
     perform(tws.server, "restore_connection")
-    assert stop.form.aux_price == Decimal("1.185") and api.story() == ["openOrder 3", "3 PreSubmitted trigger"]
+    assert stop.form.aux_price == Decimal("1.185") and api.story() == ["openOrder 3", "3 PreSubmitted trigger"] * 2
 
 
 def test_order_whose_cancel_waits_for_1102_can_fill(tws: Tws, api: Api) -> None:

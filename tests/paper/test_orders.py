@@ -225,7 +225,7 @@ def test_child_changed_with_its_parents_id_after_the_fill_is_135(tws: Tws, api: 
     api.place(EURUSD, stop, parentId=1)
     assert api.errors() == [135]
     api.place(EURUSD, stop, parentId=0)
-    assert api.story() == ["openOrder 3", "3 PreSubmitted trigger"]
+    assert api.story() == ["openOrder 3", "3 PreSubmitted trigger"] * 2
 
 
 def test_child_of_a_filled_parent_is_refused(api: Api) -> None:
