@@ -57,6 +57,7 @@ ON_ORDER: dict[str, dict[str, tuple[Any, Reader]]] = {
     "children_stay": {},
     "oca_ignored": {},
     "oca_double_fill": {},
+    "oca_family": {},
     "oca_type": {"type": (3, whole(1, 3))},
 }  # fmt: skip
 ON_CANCEL: dict[str, dict[str, tuple[Any, Reader]]] = {

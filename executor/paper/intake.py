@@ -14,13 +14,13 @@ from executor.paper.contracts import Instrument
 from executor.paper.faults import Fault
 from executor.paper.floor import Floor
 from executor.paper.link import Link
-from executor.paper.matcher import Matcher, resting_status
+from executor.paper.matcher import Matcher, regroup, resting_status
 from executor.paper.orders import DEFAULT_OCA_TYPE, Order, OrderForm
 from executor.paper.precautions import precaution
 from executor.paper.validation import PARENTS_OF_TRAILS, READ_ONLY, odd_lot, order_line, refusal, said, words
 
 MAX_ID = 2**31 - 1
-KEPT_FLAGS = ("orphan_children", "children_stay", "oca_ignored", "oca_double_fill")
+KEPT_FLAGS = ("orphan_children", "children_stay", "oca_ignored", "oca_double_fill", "oca_family")
 
 
 class Intake:
@@ -173,6 +173,7 @@ class Intake:
         if asleep:
             order.status, order.why_held = "PreSubmitted", "child"
         else:
+            regroup(order)
             order.status, order.why_held = resting_status(order)
             self._hold_back(order)
         floor.log("accepted", order)

@@ -16,7 +16,7 @@ from executor.paper.events import Commissioned, Executed, PositionMoved
 from executor.paper.floor import Floor
 from executor.paper.hours import opens_at
 from executor.paper.market import Quote
-from executor.paper.orders import LIMITS, STOPS, ZERO, Execution, Order
+from executor.paper.orders import DEFAULT_OCA_TYPE, LIMITS, STOPS, ZERO, Execution, Order
 from executor.paper.trailing import Trailing
 from executor.paper.validation import words
 
@@ -256,11 +256,18 @@ class Matcher:
         """Let a child work: a limit becomes Submitted, a stop waits for its trigger."""
         if child.done:
             return
+        regroup(child)
         self.trailing.wake(child)
         rest(child)
         self._floor.show(child)
 
     def _oca(self, order: Order, quantity: Decimal) -> None:
+        """Let a fill end the others of the group, or make them smaller.
+
+        Source: IBKR, One-Cancels-All Orders: completion of one cancels the rest, whatever their sizes; TWS Users' Guide, One
+        Cancels Other: a part reduces each other order by the filled quantity. The API's page says "proportionately", which
+        is the same for equal sizes.
+        """
         if "oca_ignored" in order.flags:
             return
         double = "oca_double_fill" in order.flags
@@ -268,7 +275,7 @@ class Matcher:
             if double and not peer.done and peer.remaining:
                 peer.flags = peer.flags - {"oca_double_fill"}
                 self.fill(peer, peer.remaining, self._touch(peer))
-            elif order.oca_type == 1 or peer.remaining <= quantity:
+            elif order.oca_type == 1 or order.remaining == 0 or peer.remaining <= quantity:
                 self.end(peer, "Cancelled", "Cancelled by System")
             else:
                 self._fit(peer, peer.quantity - quantity)
@@ -344,6 +351,15 @@ def resting_status(order: Order) -> tuple[str, str]:
     if order.form.order_type == "MKT" and order.form.action == "BUY" and not order.filled:
         return "PreSubmitted", ""
     return "Submitted", ""
+
+
+def regroup(child: Order) -> None:
+    """Put a child whose parent has filled into the group that was asked for; until then it shared its parent's.
+
+    Source: ib_insync issue 606 (TWS 10.22): a group of one's own is shown again once the parent has filled.
+    """
+    if child.form.oca_group and "oca_family" not in child.flags:
+        child.oca_group, child.oca_type = child.form.oca_group, child.form.oca_type or DEFAULT_OCA_TYPE
 
 
 def rest(order: Order) -> None:

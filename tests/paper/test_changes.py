@@ -130,6 +130,10 @@ def test_child_of_a_filled_parent_is_changed_without_its_parents_id(tws: Tws, ap
     pytest.param(False, "mine", 2, 10326, id="asleep, the group that it will have"),
     pytest.param(False, "", 1, 10327, id="asleep, another type"),
     pytest.param(False, "", 0, None, id="asleep, no group"),
+    pytest.param(True, "mine", 2, None, id="its own group"),
+    pytest.param(True, "other", 2, 10326, id="another group"),
+    pytest.param(True, "mine", 1, 10327, id="another type"),
+    pytest.param(True, "", 0, 10327, id="no group: type 3"),
 ])  # fmt: skip
 def test_group_of_a_child_cannot_be_changed(
     tws: Tws, api: Api, awake: bool, group: str, kind: int, code: int | None

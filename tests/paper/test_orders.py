@@ -374,9 +374,13 @@ def act(tws: Tws, api: Api, what: str, n: int, first: int) -> None:
     )[n % 2]
     above, below = float(middle + step), float(middle - step)
     limit = LimitOrder("BUY", size, below, orderId=first, ocaGroup="both", ocaType=1)
+    trail = Order(action="SELL", totalQuantity=size, orderType="TRAIL", trailingPercent=0.1 + n, orderId=first)
+    change = LimitOrder("BUY", size, above, orderId=max(1, first - 3), ocaGroup="both", ocaType=1)
     things: dict[str, Callable[[], Any]] = {
         "bracket": lambda: api.bracket(contract, first, size, above, below),
         "limit": lambda: api.place(contract, limit),
+        "trail": lambda: api.place(contract, trail),
+        "change": lambda: api.place(contract, change),
         "cancel": lambda: api.cancelOrder(max(1, first - 1 - n)),
         "price": lambda: tws.price(symbol, str(middle + (n - 2) * step)),
         "wait": lambda: tws.advance(n),
@@ -388,7 +392,7 @@ def act(tws: Tws, api: Api, what: str, n: int, first: int) -> None:
     things[what]()
 
 
-THINGS = ["bracket", "limit", "cancel", "price", "wait", "close", "reopen", "delay", "pieces"]
+THINGS = ["bracket", "limit", "trail", "change", "cancel", "price", "wait", "close", "reopen", "delay", "pieces"]
 
 
 @given(st.lists(st.tuples(st.sampled_from(THINGS), st.integers(0, 4)), max_size=25))
