@@ -56,6 +56,22 @@ def test_official_client(paper: Paper, library: str, version: int) -> None:
     assert seen["completed"] == [["E", "Filled"], ["S", "Filled"], ["T", "Cancelled"]]
 
 
+@pytest.mark.parametrize("library", ["ib_insync", "ib_async"])
+def test_exits_that_move(paper: Paper, library: str) -> None:
+    """Two pairs of target and stop under a market order, a stop made smaller and moved, a trailing stop that follows."""
+    python = sys.executable if library == "ib_insync" else environment("ib_async==2.1.0")
+    seen = run(python, "exits.py", library, paper.port, paper.control._port)
+    assert (seen["stop"], seen["stops"], seen["last"], seen["stale"]) == ([263, 70], [269, 273], 273, True)
+    assert (seen["positions"], seen["filled"], seen["codes"]) == ([70], 271.99, [202])
+
+
+@pytest.mark.parametrize(("library", "version"), [("ibapi==9.81.1.post1", 157), ("ibapi-stable==10.50.2", 176)])
+def test_trailing_stop_of_the_official_client(paper: Paper, library: str, version: int) -> None:
+    seen = run(environment(library), "official_exits.py", paper.port, paper.control._port)
+    assert (seen["version"], seen["position"], seen["shown"]) == (version, "4", [260.0, 10.0, "TRAIL", 2.0])
+    assert seen["completed"] == [["S", 263.0, "Filled"]]
+
+
 @pytest.mark.timeout(240)
 def test_node_client(paper: Paper) -> None:
     node, folder = node_packages("@stoqey/ib@1.6.10")
