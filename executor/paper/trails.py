@@ -24,7 +24,7 @@ def level(form: OrderForm, one: Instrument, price: Decimal) -> Decimal:
     >>> level(OrderForm("SELL", Decimal(1), "TRAIL", trail_percent=Decimal("1.5")), aapl, Decimal("263.5"))
     Decimal('259.54')
     >>> level(OrderForm("BUY", Decimal(1), "TRAIL", aux_price=Decimal(2)), aapl, Decimal("263.5"))
-    Decimal('265.50')
+    Decimal('265.5')
     """
     distance = price * form.trail_percent / HUNDRED if form.trail_percent else form.aux_price or Decimal(0)
     raw = price + form.sign * distance
