@@ -204,6 +204,8 @@ class Intake:
         parent = self._floor.book.parent_of(order)
         if parent and parent.done and not parent.filled and "orphan_children" not in parent.flags:
             return 201, "Order rejected - reason:Parent order is being cancelled.", "Cancelled"
+        if self._floor.book.group_is_filled(order):
+            return 201, "Order rejected - reason:OCA group is already filled", "Inactive"
         books, one = self._floor.books, self._floor.instrument(order)
         needed = books.margin_needed(order.form.account, one, order.form.sign * order.quantity)
         if not order.parent and 0 < needed > books.totals(order.form.account)["AvailableFunds"]:

@@ -108,6 +108,15 @@ class OrderBook:
                 if one is not order and one.working and one.oca_group == order.oca_group
                 and one.form.account == order.form.account]  # fmt: skip
 
+    def group_is_filled(self, order: Order) -> bool:
+        """True if an order of its OCA group has filled wholly: nothing joins that group any more.
+
+        Source: QuantConnect/Lean.Brokerages.InteractiveBrokers pull request 244, run on a Gateway in July 2026: 201, Inactive.
+        """
+        return order.oca_group != "" and any(
+            one.status == "Filled" and one is not order and one.oca_group == order.oca_group
+            and one.form.account == order.form.account for one in self.orders.values())  # fmt: skip
+
     def open_orders(self) -> Iterator[Order]:
         """Yield the live orders that are transmitted."""
         return (one for one in self.live.values() if not one.held)

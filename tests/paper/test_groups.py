@@ -182,6 +182,27 @@ def test_parts_and_then_the_rest(tws: Tws, api: Api) -> None:
     assert kept(tws, 2).status == "Cancelled" and tws.position("AAPL") == -6
 
 
+@pytest.mark.parametrize("kind", [1, 2, 3])
+def test_nothing_joins_a_group_that_has_filled(tws: Tws, api: Api, kind: int) -> None:
+    """Recorded on a Gateway in July 2026: 201, Inactive."""
+    group(api, (4, 10), kind)
+    tws.price("AAPL", "271")
+    api.take()
+    place(api, "S2", StopOrder("SELL", 6, 250), orderId=3, ocaGroup="g", ocaType=kind)
+    ((_, (_, code, words, _)),) = [one for one in api.take() if one[0] == "error"]
+    assert (code, words) == (201, "Order rejected - reason:OCA group is already filled")
+    assert kept(tws, 3).status == "Inactive"
+
+
+def test_group_that_filled_in_part_or_lost_a_member_takes_more(tws: Tws, api: Api) -> None:
+    tws.fault("partials", sizes=[3], then="rest", order_ref="T")
+    group(api, (6, 10), 2)
+    tws.price("AAPL", "271")
+    api.cancelOrder(2)
+    place(api, "S2", StopOrder("SELL", 7, 250), orderId=3, ocaGroup="g", ocaType=2)
+    assert refs(tws) == {"T", "S2"} and 201 not in api.errors()
+
+
 # -- other orders beside a bracket ----------------------------------------------------------------------------
 
 
