@@ -72,6 +72,12 @@ def test_trailing_stop_of_the_official_client(paper: Paper, library: str, versio
     assert seen["completed"] == [["S", 263.0, "Filled"]]
 
 
+@pytest.mark.parametrize("library", ["ibapi==9.81.1.post1", "ibapi-stable==10.50.2"])
+def test_changes_of_the_official_client(paper: Paper, library: str) -> None:
+    seen = run(environment(library), "official_changes.py", paper.port, paper.control._port)
+    assert seen == {"codes": [462, 10326, 10327, 201, 201, 104], "left": [0], "lost": ["TRAIL"]}
+
+
 @pytest.mark.timeout(240)
 def test_node_client(paper: Paper) -> None:
     node, folder = node_packages("@stoqey/ib@1.6.10")
