@@ -58,6 +58,17 @@ def test_the_library_is_imported_without_a_loop_and_leaves_none() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{LIBRARY}\n", "")
 
 
+def test_numpy_is_loaded_at_its_first_use_only() -> None:
+    done = run(
+        "from executor.tws import client\n"
+        "assert not [name for name in sys.modules if name.startswith('numpy.')]\n"
+        "from eventkit.ops import array\n"
+        "assert array.np.asarray([1, 2]).sum() == 3 == array.np.sum([1, 2])\n"
+        "assert sys.modules['numpy'].ndarray is array.np.ndarray\n"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_loop_that_runs_at_the_import_stays_the_current_one() -> None:
     done = run(
         "async def main():\n"
