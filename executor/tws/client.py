@@ -62,19 +62,27 @@ def _current_loop() -> Iterator[None]:
         loop.close()
 
 
-class _Postponed(ModuleType):
-    """Stands for a module until something of it is used; only then is it loaded."""
+class _Unloaded(ModuleType):
+    """Stands for a module, which is loaded when something of it is used."""
 
     def __getattr__(self, name: str) -> Any:
-        if sys.modules.get(self.__name__) is self:
-            del sys.modules[self.__name__]
         return getattr(importlib.import_module(self.__name__), name)
 
 
+@contextmanager
+def _loaded_at_first_use(name: str) -> Iterator[None]:
+    """Let the block import a module that is loaded at its first use only, if ever."""
+    stand_in = sys.modules.setdefault(name, _Unloaded(name))
+    try:
+        yield
+    finally:
+        if isinstance(stand_in, _Unloaded):
+            sys.modules.pop(name)
+
+
 library: Any
-# eventkit has it for arrays that nobody here asks for: a fifth of the executor's start, and a quarter of its memory.
-sys.modules.setdefault("numpy", _Postponed("numpy"))
-with _current_loop():
+# eventkit makes arrays with numpy, for which nobody here asks: a fifth of the executor's start and of its memory.
+with _loaded_at_first_use("numpy"), _current_loop():
     try:
         import ib_insync
 
