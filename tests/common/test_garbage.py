@@ -17,7 +17,6 @@ def as_before() -> Iterator[None]:
     gc.collect()
     yield
     gc.set_threshold(*thresholds)
-    gc.unfreeze()
 
 
 class Knot:

@@ -7,30 +7,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import pytest
 from page_seed import HOSTILE, open_eurusd
 
 from executor.core.commands import Command, CommandKind, CommandRefused
 from executor.status import PageServer, serve
+from tests.page.browser import CHROMEDRIVER, CHROMIUM, browser
 
-selenium = pytest.importorskip(
-    "selenium", reason="NOTICE: selenium is not installed, the page is not tried in a browser"
-)
-from selenium import webdriver  # noqa: E402
-from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.common.keys import Keys  # noqa: E402
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
 
-from tests.page.browser import CHROMEDRIVER, CHROMIUM, browser  # noqa: E402
-
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and CHROMEDRIVER),
-    reason="NOTICE: no chromium and chromedriver here, the page is not tried in a browser",
-)
+# selenium is imported where it is used: every process that collects tests would wait for it
+pytestmark = [
+    pytest.mark.skipif(
+        find_spec("selenium") is None,
+        reason="NOTICE: selenium is not installed, the page is not tried in a browser",
+    ),
+    pytest.mark.skipif(
+        not (CHROMIUM and CHROMEDRIVER),
+        reason="NOTICE: no chromium and chromedriver here, the page is not tried in a browser",
+    ),
+]
 
 
 @pytest.fixture(scope="module")
-def chromium(tmp_path_factory) -> Iterator[webdriver.Chrome]:
+def chromium(tmp_path_factory) -> Iterator[Chrome]:
     driver = browser(tmp_path_factory.mktemp("chromium"))
     yield driver
     driver.quit()
@@ -39,7 +43,7 @@ def chromium(tmp_path_factory) -> Iterator[webdriver.Chrome]:
 class Reader:
     """Somebody before a browser."""
 
-    def __init__(self, driver: webdriver.Chrome, server: PageServer, eventually) -> None:
+    def __init__(self, driver: Chrome, server: PageServer, eventually) -> None:
         self.driver, self.server, self.eventually = driver, server, eventually
 
     def open(self, width: int = 1280, dark: bool = False, zone: str = "UTC", host: str = "127.0.0.1") -> Reader:
@@ -64,13 +68,15 @@ class Reader:
         return bool(self.eventually(lambda: text in self.js("return document.body.innerText"), seconds=seconds))
 
     def find(self, css: str):
-        return self.driver.find_element(By.CSS_SELECTOR, css)
+        return self.driver.find_element("css selector", css)
 
     def focused(self) -> str:
         return self.js("return document.activeElement.id")
 
     def press(self, key: str) -> None:
-        webdriver.ActionChains(self.driver).send_keys(key).perform()
+        from selenium.webdriver import ActionChains, Keys
+
+        ActionChains(self.driver).send_keys(getattr(Keys, key)).perform()
 
 
 @pytest.fixture
@@ -157,7 +163,7 @@ def test_cancelled_question_does_nothing(reader, busy):
     reader.find("#reset-GBPUSD").click()
     reader.find("#ask button[value=no]").click()
     reader.find("#flatten-7").click()
-    reader.press(Keys.ESCAPE)
+    reader.press("ESCAPE")
     assert not reader.find("#ask").is_displayed()
     assert busy.desk.commands == []
 
@@ -209,18 +215,18 @@ def test_without_scripts_a_button_asks_on_a_page_of_its_own(reader, busy):
 
 def test_keyboard_alone_is_enough(reader, busy):
     reader.open()
-    reader.press(Keys.TAB)
+    reader.press("TAB")
     assert reader.js("return document.activeElement.className") == "skip"
-    reader.press(Keys.ENTER)
+    reader.press("ENTER")
     assert reader.eventually(lambda: reader.focused() == "trades")
     for _ in range(12):
         if reader.focused() == "close-6":
             break
-        reader.press(Keys.TAB)
-    reader.press(Keys.ENTER)
+        reader.press("TAB")
+    reader.press("ENTER")
     assert reader.js("return document.activeElement.value") == "no"  # the safe answer is the first
-    reader.press(Keys.TAB)
-    reader.press(Keys.ENTER)
+    reader.press("TAB")
+    reader.press("ENTER")
     reader.eventually(lambda: busy.desk.commands == [Command(CommandKind.CLOSE, trade_id=6)])
 
 
