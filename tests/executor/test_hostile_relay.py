@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -186,7 +187,16 @@ def unlike(**changes: Any) -> Does:
     return says(lambda: {"signals": [leased(KEY, **changes) for _ in range(LIMIT)]})
 
 
-BOMB = gzip.compress(b" " * (64 * MB))
+@cache
+def bomb(times: int) -> bytes:
+    """Return 64 MB, compressed so many times; made where it is sent, and not in every process that collects tests."""
+    return gzip.compress(bomb(times - 1)) if times > 1 else gzip.compress(b" " * (64 * MB), compresslevel=1)
+
+
+def explodes(times: int, coding: bytes) -> Does:
+    return lambda connection: says(bomb(times), b"Content-Encoding: %s\r\n" % coding)(connection)
+
+
 NESTED = b"[" * 100_000 + b"]" * 100_000
 OK = b"HTTP/1.1 200 OK\r\n"
 HOSTILE: dict[str, Does] = {
@@ -213,8 +223,8 @@ HOSTILE: dict[str, Does] = {
     "chunks of one byte": in_chunks,
     "interim answers for ever": forever(b"HTTP/1.1 100 Continue\r\n\r\n" * 100, b""),
     "headers without an end": forever(b"X: " + b"x" * 60_000 + b"\r\n", OK),
-    "a gzip bomb": says(BOMB, b"Content-Encoding: gzip\r\n"),
-    "a gzip bomb in a gzip bomb": says(gzip.compress(BOMB), b"Content-Encoding: gzip, gzip\r\n"),
+    "a gzip bomb": explodes(1, b"gzip"),
+    "a gzip bomb in a gzip bomb": explodes(2, b"gzip, gzip"),
     "an unknown coding": says(b"{}", b"Content-Encoding: br\r\n"),
     "a redirect to itself": lambda c: c.sendall(b"HTTP/1.1 307 No\r\nLocation: /v1/lease\r\nContent-Length: 0\r\n\r\n"),
     "a redirect with a long address": lambda c: c.sendall(
@@ -279,7 +289,10 @@ def test_problem_with_a_thousand_unknown_fields_is_short() -> None:
 
 @pytest.mark.parametrize("does", SLOW.values(), ids=SLOW.keys())
 def test_answer_that_drips_is_given_up_when_its_time_is_up(
-    hostile: Callable[[Does], Home], does: Does, monkeypatch: pytest.MonkeyPatch
+    hostile: Callable[[Does], Home],
+    does: Does,
+    monkeypatch: pytest.MonkeyPatch,
+    eventually: Callable[..., object],
 ) -> None:
     """Each byte comes before any time for silence is up; and the next poll can be made at once."""
     monkeypatch.setattr(module, "_ANSWER_SECONDS", 0.2)
@@ -287,7 +300,9 @@ def test_answer_that_drips_is_given_up_when_its_time_is_up(
     home = hostile(does)
     home.poll(3)
     assert heard_out == []
-    assert home.pauses == [0.5, 1.0, 2.0] and len(home.relay.asked) == 3
+    assert home.pauses == [0.5, 1.0, 2.0]
+    eventually(lambda: len(home.relay.asked) >= 3)  # a busy machine may read a request when nobody waits any more
+    assert len(home.relay.asked) == 3
 
 
 def test_answers_of_rubbish_are_asked_for_ever_more_slowly(hostile: Callable[[Does], Home]) -> None:
