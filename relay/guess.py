@@ -9,16 +9,16 @@ from decimal import Decimal
 from common.symbols import canonical
 from common.values import NUMBER_PATTERN
 
-# What closes in a sender's words, by the fields that say what to do; read off a body that may be no JSON.
+# What closes or protects in a sender's words, by the fields that say what to do; read off a body that may be no JSON.
 _CLOSES = re.compile(
-    r"\b(?:action|market_position|side|type)\b\W{1,6}(?:close|exit|flat|cover|liquidat|sell.?to.?close|buy.?to.?cover)",
+    r"\b(?:action|market_position|side|type)\b\W{1,6}(?:close|exit|flat|protect|cover|liquidat|sell.?to.?close|buy.?to.?cover)",
     re.IGNORECASE,
 )
 _SIZE = re.compile(NUMBER_PATTERN, re.ASCII)
 
 
 def looks_like_exit(body: bytes, fields: object) -> bool:
-    """True if an alert may have been meant to take something out: a close, or a strategy that leaves or shrinks a side.
+    """True if an alert may have been meant to take something out or to protect it, also a strategy that leaves or shrinks a side.
 
     >>> looks_like_exit(b'{"action": "close", }', None), looks_like_exit(b'{"action": "open", "price": "close"}', None)
     (True, False)

@@ -35,7 +35,8 @@ Give = Callable[[Answer], Awaitable[None]]
 log = get_logger(__name__)
 MAX_BODY_BYTES = 16 * 1024
 _SHORTEST = 6
-_KEPT = ("symbol", "note", "id")  # texts of the sender's own that are stored and shown
+_KEPT = ("symbol", "note", "id", "strategy_name")  # texts of the sender's own that are stored and shown
+_BESIDE = ("id", "price", "warning")  # what two signals that are the same may differ in
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,11 +253,25 @@ def _alert(posted: Posted) -> Alert:
     if problems and not alert.signal.is_exit:
         raise MalformedSignal(problems)
     wrong = {problem.field for problem in problems}
-    id = None if "id" in wrong else alert.signal.sender_id
-    note = None if "note" in wrong else alert.signal.note
-    warnings = (*alert.warnings, *problems)[:MOST_WARNINGS]
-    signal = replace(alert.signal, sender_id=id, note=note, warning=warning_text(warnings) if warnings else None)
+    kept = alert.signal
+    signal = replace(
+        kept,
+        sender_id=None if "id" in wrong else kept.sender_id,
+        note=None if "note" in wrong else kept.note,
+        strategy_name=None if "strategy_name" in wrong else kept.strategy_name,
+    )
+    has_key = signal.sender_id is not None or ("webhook-id" in posted.headers and "webhook-id" not in wrong)
+    warnings = (*alert.warnings, *problems, *_of_no_key(signal, has_key))[:MOST_WARNINGS]
+    signal = replace(signal, warning=warning_text(warnings) if warnings else None)
     return replace(alert, signal=signal, warnings=warnings)
+
+
+def _of_no_key(signal: Signal, has_key: bool) -> list[Problem]:
+    """Return a warning for a part of a close that a second one like it cannot be told from."""
+    if not signal.is_partial_close or has_key or signal.time is not None:
+        return []
+    text = "is missing, and time too: another close of the same part within 30 seconds would be taken for a resend of this one"
+    return [Problem("id", f"{text}. Give every alert an id of its own, or a time ({{{{timenow}}}})")]
 
 
 def _out_of_place(posted: Posted, fields: object) -> list[Problem]:
@@ -298,13 +313,20 @@ def new_signal(relay: Relay, alert: Alert, key: str | None, now: datetime) -> Ne
         payload=payload,
         position=signal.position,
         prev=signal.prev,
+        strategy_name=signal.strategy_name,
+        sent_at=signal.time,
     )
 
 
 def fingerprint(signal: Signal) -> str:
-    """Return what is equal for equal signals: the canonical fields, without the sender's id and what was left out."""
-    parts = [f"{name}={value}" for name, value in signal.data().items() if name not in ("id", "warning")]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    """Return what is equal for equal signals: of the canonical fields, and, after a colon, the sender's time.
+
+    The sender's id, the price that it saw and what was left out are no part of it.
+    """
+    data = {name: value for name, value in signal.data().items() if name not in _BESIDE}
+    sent_at = data.pop("time", None)
+    digest = hashlib.sha256("\n".join(f"{name}={value}" for name, value in data.items()).encode()).hexdigest()
+    return f"{digest}:{sent_at}" if sent_at else digest
 
 
 def _of_used_id(stored: Accepted) -> list[Problem]:

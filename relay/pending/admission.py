@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from common.chain import Chain, Link, hang
+from common.chain import Link, chains_of, chains_text, hang
 from common.errors import DuplicateConflict, QueueFull
 from relay.pending import notices
 from relay.pending.base import KEY_WINDOW, KEYLESS_WINDOW, RESENT_FOR, Accepted, NewSignal, Notice
@@ -34,7 +34,7 @@ class Admission:
     by_id: dict[str, Known] = field(default_factory=dict)
     by_key: dict[str, Known] = field(default_factory=dict)
     newest: dict[str, Known] = field(default_factory=dict)  # symbol -> its newest signal
-    positions: dict[str, str] = field(default_factory=dict)  # symbol -> what the sender said it holds, as a chain
+    positions: dict[str, str] = field(default_factory=dict)  # symbol -> what its strategies said they hold, as chains
     fresh: list[NewSignal] = field(default_factory=list)  # to be stored
     forgotten: list[str] = field(default_factory=list)  # keys to be taken from signals older than the window
     notices: list[tuple[str | None, Notice]] = field(default_factory=list)  # stored if the signal of this id is
@@ -52,21 +52,22 @@ class Admission:
             DuplicateConflict: Its key was used for another signal, and it is no exit.
             QueueFull: There is no room. Duplicates are answered all the same.
         """
-        known_chain = self.positions.get(new.symbol)
-        chain = Chain.read(known_chain) if known_chain else None
+        chains = chains_of(self.positions.get(new.symbol))
+        name = new.strategy_name or ""
+        chain = chains.pop(name, None)
         previous = chain.position if chain else None
         id_used = is_exit(new) and self._conflicts(new, now)
         plain = replace(new, dedupe_key=None) if id_used else new
         known = self._repeated(plain, now)
         if known is not None:
-            if self._is_long_after(new, known, now):
+            if self._is_another(new, known, now):
                 self.notices.append((None, notices.came_again(new)))
             return Accepted(known, duplicate=known != new.id, previous=previous)
         self._require_room(new)
         link = Link.FOLLOWS
         if new.position is not None:
-            chain, link = hang(chain, new.position, new.prev, now)
-            plain = replace(plain, position=str(chain))
+            chains[name], link = hang(chain, new.position, new.prev, now, new.sent_at)  # now the last of them
+            plain = replace(plain, position=chains_text(chains))
         self._take(plain)
         is_missed = link is Link.MISSED
         if is_missed and previous is not None:
@@ -75,10 +76,11 @@ class Admission:
             self.notices.append((new.id, notices.id_used(new)))
         return Accepted(new.id, duplicate=False, previous=previous, missed=is_missed, id_used=id_used)
 
-    def _is_long_after(self, new: NewSignal, known: str, now: datetime) -> bool:
-        """True if a duplicate comes so late that no sender would still be resending the first."""
+    def _is_another(self, new: NewSignal, known: str, now: datetime) -> bool:
+        """True if no sender would be resending the first: a duplicate comes too late, or tells another time."""
         first = self.by_key.get(new.dedupe_key) if new.dedupe_key is not None and known != new.id else None
-        return first is not None and now - first.received_at > RESENT_FOR
+        tells_another = first is not None and first.id == known and first.fingerprint != new.fingerprint
+        return tells_another or (first is not None and now - first.received_at > RESENT_FOR)
 
     def _conflicts(self, new: NewSignal, now: datetime) -> bool:
         """True if its key is known with another signal."""
@@ -131,11 +133,16 @@ def room_for_exits(max_depth: int) -> int:
 def _same_key(new: NewSignal, now: datetime, known: Known | None) -> str | None:
     if known is None or now - known.received_at >= KEY_WINDOW:
         return None
-    if known.fingerprint == new.fingerprint:
+    alike = known.fingerprint == new.fingerprint
+    if alike or (not is_exit(new) and _without_time(known.fingerprint) == _without_time(new.fingerprint)):
         return known.id
     raise DuplicateConflict(
         f"the id {new.dedupe_key!r} came before with another signal (ours: {known.id}); give every new signal a new id"
     )
+
+
+def _without_time(fingerprint: str) -> str:
+    return fingerprint.partition(":")[0]
 
 
 def _same_signal(new: NewSignal, now: datetime, newest: Known | None) -> str | None:

@@ -56,18 +56,20 @@ class NewSignal:
 
     id: str
     symbol: str
-    action: str  # open, reduce, close, reset
+    action: str  # open, reduce, close, protect, reset
     dedupe_key: str | None  # the sender's id, None when it gave none
-    fingerprint: str  # sha256 hex of the canonical signal
+    fingerprint: str  # sha256 hex of the canonical signal; then, after a colon, the sender's time where it tells it
     received_at: datetime
     expires_at: datetime | None
     headers: dict[str, str]  # the three webhook- headers: name -> value
     payload: str  # the exact signed text
     position: str | None = None  # what the sender holds after it ("long 5", "flat"); None leaves it
     prev: PrevPosition | None = None  # what it says it held before
+    strategy_name: str | None = None  # of several in one symbol
+    sent_at: datetime | None = None  # by the sender's clock
 
     def __post_init__(self) -> None:
-        for name in ("id", "symbol", "action", "dedupe_key", "fingerprint", "payload", "position"):
+        for name in ("id", "symbol", "action", "dedupe_key", "fingerprint", "payload", "position", "strategy_name"):
             if not is_storable(getattr(self, name)):
                 raise ValueError(f"{name} must be text without NUL or lone surrogates")
 
@@ -208,6 +210,7 @@ class Pending(Protocol):
         """Have one signal stored durably, or recognised as a duplicate, without waiting for it.
 
         1. Same `dedupe_key` as a signal accepted within 30 days: duplicate.
+           The sender's time counts for exits alone: it refuses no entry.
         2. No key, and the symbol's newest signal has the same fingerprint and
            was accepted less than 30 s from now: duplicate. A duplicate does
            not move that instant.

@@ -12,7 +12,8 @@ MOST_CHARACTERS = 400
 
 def missed(new: NewSignal, previous: str) -> Notice:
     """A strategy's previous position is not where its last alert left it."""
-    text = f"An alert for {new.symbol} was missed: the strategy held {new.prev}, but its previous alert reported {previous}."
+    whose = f"An alert of {new.strategy_name} for" if new.strategy_name else "An alert for"
+    text = f"{whose} {new.symbol} was missed: the strategy held {new.prev}, but its previous alert reported {previous}."
     return _notice("alert-missed", new.symbol, text, new.received_at)
 
 
@@ -24,7 +25,7 @@ def id_used(new: NewSignal) -> Notice:
 
 
 def came_again(new: NewSignal) -> Notice:
-    """A duplicate came long after the first: its key is probably the same for every alert."""
+    """A duplicate came long after the first, or tells another time: its key is probably the same for every alert."""
     text = (
         f"The {new.action} for {new.symbol} was taken for a resend, since its id was used for the same signal before "
     )

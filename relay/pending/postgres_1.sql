@@ -42,7 +42,7 @@ CREATE TABLE pending_symbols (
     newest_id          text,
     newest_fingerprint text,
     newest_at          timestamptz,
-    position           text,              -- what the sender said it holds; see common/chain.py
+    position           text,              -- what its strategies said they hold, as JSON; see common/chain.py
     position_at        timestamptz
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 

@@ -41,7 +41,7 @@ CREATE TABLE symbols (
     newest_id          TEXT NOT NULL,
     newest_fingerprint TEXT NOT NULL,
     newest_at          TEXT NOT NULL,
-    position           TEXT,              -- what the sender said it holds; see common/chain.py
+    position           TEXT,              -- what its strategies said they hold, as JSON; see common/chain.py
     position_at        TEXT
 ) WITHOUT ROWID;
 

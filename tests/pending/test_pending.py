@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from common.chain import MOST_STRATEGIES
 from common.errors import DuplicateConflict, QueueFull
 from common.signals import PrevPosition
 from relay.pending.base import KEY_WINDOW, Notice, Refused, outcome_of
@@ -653,6 +654,69 @@ def test_a_duplicate_long_after_the_first_is_noticed(queue: Any) -> None:
         assert put(queue, signal(key="constant", what="a", action="close"), at(seconds)).duplicate
         assert len(noticed(queue, at(seconds))) == count
     assert "all but the first are lost" in noticed(queue, at(601))[0].text
+
+
+def timed(what: str, time: str, **fields: Any) -> Any:
+    """Return a signal whose sender tells its time, as `relay.intake.fingerprint` makes two of them differ."""
+    return signal(**fields, fingerprint=f"{what}:{time}" if time else what)
+
+
+@pytest.mark.parametrize("action", ["open", "close"])
+def test_without_a_key_the_sender_s_time_tells_two_signals_apart(queue: Any, action: str) -> None:
+    first = put(queue, timed("half", "T1", action=action), START)
+    assert put(queue, timed("half", "T1", action=action), at(1)).id == first.id
+    assert not put(queue, timed("half", "T2", action=action), at(2)).duplicate
+    assert not put(queue, timed("half", "", action=action), at(3)).duplicate
+
+
+def test_with_a_key_another_time_refuses_no_entry_and_enters_nothing_twice(queue: Any) -> None:
+    first = put(queue, timed("buy", "T1", key="k"), START)
+    assert put(queue, timed("buy", "T1", key="k"), at(1)).id == first.id and noticed(queue) == []
+    again = put(queue, timed("buy", "T2", key="k"), at(2))
+    assert (again.id, again.duplicate) == (first.id, True)
+    (one,) = noticed(queue, at(2))
+    assert one.kind == "id-used" and "all but the first are lost" in one.text
+
+
+def test_with_a_key_another_time_makes_another_exit(queue: Any) -> None:
+    """Two closes of a half, by a message whose id is the same for every alert: neither may be lost."""
+    put(queue, timed("half", "T1", key="k", action="close"), START)
+    assert put(queue, timed("half", "T1", key="k", action="close"), at(1)).duplicate
+    second = put(queue, timed("half", "T2", key="k", action="close"), at(2))
+    assert second.id_used and not second.duplicate
+    assert put(queue, timed("half", "T2", key="k", action="close"), at(3)).id == second.id
+
+
+def told(position: str, before: str, name: str | None = None, **fields: Any) -> Any:
+    word, _, size = before.partition(" ")
+    prev = PrevPosition(word, Decimal(size) if size else None)
+    return signal(position=position, prev=prev, strategy_name=name, **fields)
+
+
+def test_two_strategies_in_one_symbol_have_a_chain_each(queue: Any) -> None:
+    """Whether they come in one batch or not: each is compared with its own last alert, and never with the other's."""
+    for name in (None, "Turtle", "Fade"):
+        assert not put(queue, told("long 5", "flat", name), START).missed
+    assert put(queue, told("flat", "long 5", "Turtle"), at(1)).previous == "long 5"
+    assert not put(queue, told("short 7", "flat", "Turtle"), at(2)).missed
+    assert put(queue, told("flat", "short 7", "Fade"), at(3)).missed
+    assert not put(queue, told("flat", "long 5"), at(4)).missed
+    (one,) = noticed(queue, at(5))
+    assert "An alert of Fade for EURUSD was missed" in one.text
+
+
+def test_the_strategies_of_a_symbol_are_bounded(queue: Any) -> None:
+    put(queue, told("long 1", "flat", "first"), START)
+    for number in range(MOST_STRATEGIES):
+        put(queue, told("long 1", "flat", f"s{number}"), START)
+    assert put(queue, told("flat", "long 9", f"s{MOST_STRATEGIES - 1}"), START).missed
+    assert not put(queue, told("flat", "long 9", "first"), START).missed, "it was silent longest"
+
+
+def test_the_older_of_two_alerts_leaves_no_gap(queue: Any) -> None:
+    put(queue, told("long 5", "flat", sent_at=at(10)), at(20))
+    assert not put(queue, told("flat", "short 3", sent_at=at(5)), at(21)).missed
+    assert not put(queue, told("flat", "long 5", sent_at=at(15)), at(22)).missed
 
 
 def test_a_queue_that_is_full_of_entries_takes_exits(opener: Opener) -> None:

@@ -252,11 +252,12 @@ def test_another_signal_of_the_symbol_in_between_ends_the_duplicates(web):
     assert [web.send(side=side).status_code for side in ("buy", "sell", "buy")] == [202, 202, 202]
 
 
-def test_the_fingerprint_ignores_the_senders_id_only():
-    one, same, other = (
-        alert_from(*strict_json.read(body(**more))).signal for more in ({"id": "a"}, {"id": "b"}, {"note": "n"})
+def test_the_fingerprint_ignores_what_the_sender_saw_and_its_id_only():
+    one, same, other, later = (
+        fingerprint(alert_from(*strict_json.read(body(**more))).signal)
+        for more in ({"id": "a"}, {"id": "b", "price": 5}, {"note": "n"}, {"time": 1795425300})
     )
-    assert fingerprint(one) == fingerprint(same) != fingerprint(other)
+    assert one == same != other and later.partition(":")[0] == one != later
 
 
 # --- a clock that is set ---------------------------------------------------------------------------
