@@ -138,10 +138,10 @@ def _not_yet(signal: Signal) -> str | None:
 
 def late(signal: Signal) -> Done:
     """Return the end of an alert whose strategy has moved on: its sender's order counts, not the order of arrival."""
-    return Done(
-        Outcome.IGNORED,
-        f"late: it led from {signal.prev} to {signal.position}, and a later alert of the strategy came before it",
+    was = (
+        f"it led from {signal.prev} to {signal.position}" if signal.prev else f"the strategy was {signal.position} then"
     )
+    return Done(Outcome.IGNORED, f"late: {was}, and a later alert of the strategy came before it")
 
 
 def _reset_reason(signal: Signal, view: View) -> str:

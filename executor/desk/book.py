@@ -15,8 +15,8 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 
-from common.chain import Link, hang
-from common.clock import Clock, utc_text
+from common.chain import MOST_STRATEGIES, Link, hang
+from common.clock import Clock
 from common.signals import Envelope, Side
 from executor.core.brackets import is_ours
 from executor.core.conditions import AlarmKind
@@ -71,7 +71,7 @@ class Book:
         self._blocks: Shelf[tuple[int, Side], Block] = Shelf(lambda b: (b.con_id, b.side), self._save_block)
         self._holdings: Shelf[int, Holding] = Shelf(lambda h: h.con_id, self._save_holding)
         self._meanings: Shelf[str, Meaning] = Shelf(lambda m: m.symbol, self._save_meaning, self._index_meaning)
-        self._chains: Shelf[str, StrategyChain] = Shelf(lambda c: c.symbol, self._save_chain)
+        self._chains: Shelf[tuple[str, str], StrategyChain] = Shelf(lambda c: c.key, self._save_chain)
         self._alarms: Shelf[str, Alarm] = Shelf(lambda a: a.key, self._save_alarm)
         self._numbers: Shelf[str, Number] = Shelf(lambda n: n.of, self._save_number)
         self._shelves: tuple[Shelf[Any, Any], ...] = (
@@ -128,6 +128,8 @@ class Book:
     def _save_chain(self, before: StrategyChain | None, after: StrategyChain | None) -> None:
         if after is not None:
             self._journal.save_chain(after)
+        elif before is not None:
+            self._journal.drop_chain(before)
 
     def _save_alarm(self, before: Alarm | None, after: Alarm | None) -> None:
         if before is not None and after is not None and before.raised_at == after.raised_at:
@@ -375,7 +377,7 @@ class Book:
         row = self._journal.receive(envelope, payload, link is Link.LATE)
         if row is not None:
             if found is not None:
-                self._chains.put(found)
+                self._put_chain(found)
             self._signals.put(row)
             self.log("signal", describe(envelope.signal), symbol=row.signal.symbol, signal_id=row.signal_id)
         return row
@@ -386,20 +388,32 @@ class Book:
         One that the relay received long before the last (a dead letter that was brought back) is no part of it.
         """
         signal, at = envelope.signal, envelope.received_at
-        known = self._chains.get(signal.symbol)
+        name = signal.strategy_name or ""
+        known = self._chains.get((signal.symbol, name))
         if signal.position is None or (known is not None and known.received_at - at > RELAYS_APART):
             return None, Link.FOLLOWS
-        chain, link = hang(known.chain if known else None, signal.position, signal.prev, at)
-        return StrategyChain(signal.symbol, chain, at), link
+        chain, link = hang(known.chain if known else None, signal.position, signal.prev, at, signal.time)
+        return StrategyChain(signal.symbol, name, chain, at), link
 
-    def came_late(self, symbol: str) -> str | None:
-        """Return which alert the last late one of a symbol belongs before, as the relay keys its notice; None where none was late.
+    def _put_chain(self, found: StrategyChain) -> None:
+        """Keep a chain; of too many in its symbol, the one that was silent longest is forgotten."""
+        if self._chains.get(found.key) is None:
+            beside = sorted(self._chains_of(found.symbol), key=lambda c: c.received_at)
+            for chain in beside[: max(0, len(beside) - MOST_STRATEGIES + 1)]:
+                self._chains.take_off(chain.key)
+        self._chains.put(found)
 
-        The relay noticed that one was missing when that alert came: the key is its symbol and receipt.
-        """
-        found = self._chains.get(symbol)
-        gap = found.chain.gap if found else None
-        return f"{symbol} {utc_text(gap.at)}" if gap and gap.filled else None
+    def _chains_of(self, symbol: str) -> list[StrategyChain]:
+        return [chain for chain in self._chains.values() if chain.symbol == symbol]
+
+    def came_late(self, symbol: str, strategy_name: str | None) -> str | None:
+        """Return which alert the last late one of a strategy belongs before, as the relay keys its notice."""
+        found = self._chains.get((symbol, strategy_name or ""))
+        return found.came_late if found else None
+
+    def has_come(self, symbol: str, key: str) -> bool:
+        """True if the alert that a notice of the relay says was missed has come, late, whichever strategy's it is."""
+        return any(chain.came_late == key for chain in self._chains_of(symbol))
 
     def signal(self, seq: int) -> InboxRow | None:
         """Return a signal that is not done."""

@@ -293,7 +293,8 @@ class Signals:
             self._alarms.state(AlarmKind.STRATEGY_DIFFERS, text, symbol, symbol=symbol)
         elif row.late:
             over = f"the missed alert for {symbol} came late, and changes nothing"
-            self._alarms.state(AlarmKind.MISSED_ALERT, None, self._book.came_late(symbol) or "", over=over)
+            about = self._book.came_late(symbol, row.signal.strategy_name) or ""
+            self._alarms.state(AlarmKind.MISSED_ALERT, None, about, over=over)
         elif row.signal.market_position is not None:
             self._alarms.state(AlarmKind.STRATEGY_DIFFERS, None, symbol)
 

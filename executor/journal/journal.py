@@ -130,7 +130,7 @@ class Journal(Storage):
             next_execution=self._next(_LAST_EXECUTION),
             relay_mode=self._relay_mode(),
             chains=tuple(
-                StrategyChain(r["symbol"], Chain.read(r["chain"]), parse_utc(r["received_at"]))
+                StrategyChain(r["symbol"], r["strategy_name"], Chain.read(r["chain"]), parse_utc(r["received_at"]))
                 for r in self._rows("SELECT * FROM chains")
             ),
         )
@@ -214,8 +214,11 @@ class Journal(Storage):
         self._write("INSERT OR REPLACE INTO meta VALUES ('relay_mode', ?)", mode)
 
     def save_chain(self, found: StrategyChain) -> None:
-        values = found.symbol, str(found.chain), utc_text(found.received_at)
-        self._write("INSERT OR REPLACE INTO chains VALUES (?, ?, ?)", *values)
+        values = found.symbol, found.strategy_name, str(found.chain), utc_text(found.received_at)
+        self._write("INSERT OR REPLACE INTO chains VALUES (?, ?, ?, ?)", *values)
+
+    def drop_chain(self, found: StrategyChain) -> None:
+        self._write("DELETE FROM chains WHERE symbol = ? AND strategy_name = ?", *found.key)
 
     def receive(self, envelope: Envelope, payload: str, late: bool = False) -> InboxRow | None:
         """Write one verified signal into the inbox; None when it was there already."""

@@ -76,11 +76,25 @@ class Meaning:
 
 @dataclass(frozen=True, slots=True)
 class StrategyChain:
-    """The chain of a strategy's alerts in one symbol, and the receipt of its last."""
+    """The chain of a strategy's alerts in one symbol, and the receipt of its last; one that tells no name is ""."""
 
     symbol: str
+    strategy_name: str
     chain: Chain
     received_at: datetime
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.symbol, self.strategy_name
+
+    @property
+    def came_late(self) -> str | None:
+        """Which alert the last late one belongs before, as the relay keys its notice; None where none was late.
+
+        The relay noticed that one was missing when that alert came: the key is its symbol and receipt.
+        """
+        gap = self.chain.gap
+        return f"{self.symbol} {utc_text(gap.at)}" if gap and gap.filled else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,8 +185,12 @@ CREATE TABLE ignored_holdings (
 -- canonical symbol → contract, as last qualified, and when a signal last meant it
 CREATE TABLE contracts (symbol TEXT PRIMARY KEY, con_id INTEGER NOT NULL, used_at TEXT NOT NULL) STRICT;
 
--- What each strategy held after its last alert, and the last alert that was missing before that; see common/chain.py.
-CREATE TABLE chains (symbol TEXT PRIMARY KEY, chain TEXT NOT NULL, received_at TEXT NOT NULL) STRICT;
+-- What each strategy held after its last alert, when that was sent, and the last alert that was missing before it; see
+-- common/chain.py. A strategy that tells no name is ''.
+CREATE TABLE chains (
+    symbol TEXT NOT NULL, strategy_name TEXT NOT NULL, chain TEXT NOT NULL, received_at TEXT NOT NULL,
+    PRIMARY KEY (symbol, strategy_name)
+) STRICT;
 
 CREATE TABLE order_ids (client_id INTEGER PRIMARY KEY, next INTEGER NOT NULL) STRICT;  -- ids never go backwards
 

@@ -149,7 +149,7 @@ class Poller:
                 continue
             if kind is None:
                 log.info("notice_unknown", kind=notice.kind, text=notice.text)
-            elif kind is AlarmKind.MISSED_ALERT and self._desk.book.came_late(notice.symbol) == notice.key:
+            elif kind is AlarmKind.MISSED_ALERT and self._desk.book.has_come(notice.symbol, notice.key):
                 log.info("missed_alert_came_late", symbol=notice.symbol)
             else:
                 # A sender that repeats a refused alert every minute raises one alarm: its text has no time in it.

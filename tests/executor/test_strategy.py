@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 
 import pytest
 
+from common import strict_json
 from common.clock import utc_text
+from common.signals import Envelope, alert_from, payload_text
 from executor.core.conditions import AlarmKind
 
 from .fakes import AAPL, House
@@ -211,3 +214,73 @@ def test_what_is_late_is_known_after_a_restart(tmp_path) -> None:
     late = house.strategy("flat", "long 10")
     house = house.restart(path).connect()
     assert house.outcome(late)[0] == "ignored" and house.broker.quantity[12087792] == -10
+
+
+def test_two_strategies_in_one_symbol_are_not_late_for_each_other(house: House) -> None:
+    house.strategy("long 10", "flat", strategy_name="Turtle")
+    house.strategy("short 10", "flat", strategy_name="Turtle")
+    assert house.outcome(house.strategy("flat", "long 10", strategy_name="Fade"))[0] == "closed"
+    assert house.outcome(house.strategy("flat", "long 10", strategy_name="Turtle"))[0] == "ignored"
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_of_two_alerts_that_tell_their_time_the_older_is_late(tmp_path, restarted: bool) -> None:
+    path = str(tmp_path / "trade_state.db")
+    house = House.build(path).connect()
+    house.strategy("long 10", time="2026-11-23T15:00:02Z")
+    house = house.restart(path).connect() if restarted else house
+    outcome, reason = house.outcome(house.strategy("flat", time="2026-11-23T15:00:01Z"))
+    assert outcome == "ignored" and (reason or "").startswith("late: the strategy was flat then")
+    assert house.outcome(house.strategy("flat", time="2026-11-23T15:00:03Z"))[0] == "closed"
+
+
+def test_each_strategy_s_own_gap_is_known_after_a_restart(tmp_path) -> None:
+    path = str(tmp_path / "trade_state.db")
+    house = House.build(path).connect()
+    gaps = {}
+    for name in ("Turtle", "Fade"):
+        house.strategy("long 10", "flat", strategy_name=name)
+        gaps[name] = f"EURUSD {utc_text(house.clock.now())}"
+        house.strategy("short 10", "flat", strategy_name=name)
+    house = house.restart(path).connect()
+    house.strategy("flat", "long 10", strategy_name="Fade")
+    book = house.restart(path).desk.book
+    assert book.came_late("EURUSD", "Fade") == gaps["Fade"] and book.came_late("EURUSD", "Turtle") is None
+    assert book.has_come("EURUSD", gaps["Fade"]) and not book.has_come("EURUSD", gaps["Turtle"])
+
+
+def test_the_strategies_of_a_symbol_are_bounded(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sender whose name differs for every alert must not fill memory and journal."""
+    monkeypatch.setattr("executor.desk.book.MOST_STRATEGIES", 2)
+    path = str(tmp_path / "trade_state.db")
+    house = House.build(path).connect()
+    for name in ("a", "b", "c", "b", "d"):
+        house.strategy("flat", "flat", strategy_name=name)
+    house.strategy("flat", "flat", symbol="AAPL")
+    kept = [
+        (row["symbol"], row["strategy_name"]) for row in house.journal._rows("SELECT * FROM chains ORDER BY symbol")
+    ]
+    assert kept == [("AAPL", ""), ("EURUSD", "b"), ("EURUSD", "d")]
+
+
+WISHES = {
+    "a trail": {"action": "open", "side": "buy", "quantity": 5, "trail": "25 ticks", "sl": 1.1},
+    "targets": {
+        "action": "open", "side": "sell", "quantity": 5, "targets": [{"tp": "1%", "percent": 50}], "sl": "1.5%",
+        "breakeven_after_target": True,
+    },
+    "a partial close": {"action": "close", "percent": 50, "time": "2026-11-23T15:00:01Z"},
+    "a close of a number": {"action": "close", "quantity": 5, "price": "1.19", "strategy_name": "Turtle"},
+    "a protection": {"action": "protect", "sl": "entry", "tp": "2.5 points", "loosen": True, "note": "n"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fields", WISHES.values(), ids=WISHES.keys())
+def test_what_a_waiting_signal_asks_for_is_the_same_after_a_restart(tmp_path, fields) -> None:
+    path = str(tmp_path / "trade_state.db")
+    house = House.build(path)
+    signal = alert_from(*strict_json.read(json.dumps({"symbol": "EURUSD", **fields}).encode())).signal
+    envelope = Envelope("S1", house.clock.now(), None, signal)
+    house.desk.receive([(envelope, payload_text(envelope))])
+    (before,) = house.desk.book.undone()
+    assert before.signal == signal and house.restart(path).desk.book.undone() == [before]
