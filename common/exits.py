@@ -16,8 +16,8 @@ from common.values import NUMBER_PATTERN, percent, positive, shown
 
 MOST_TARGETS = 4
 UNITS = '"1.5%", "25 ticks" or "2.5 points"'
-DISTANCE_PATTERN = rf"\s*{NUMBER_PATTERN}\s*(%|percent|ticks?|points?)\s*"
-_AMOUNT = re.compile(r"\s*(-?[0-9.,]+)\s*(%|[A-Za-z]+)\s*", re.ASCII)
+DISTANCE_PATTERN = rf" *({NUMBER_PATTERN} *(%|percent|points?)|[0-9]{{1,12}} *ticks?) *"
+_AMOUNT = re.compile(r" *(-?[0-9.,]+) *(%|[A-Za-z]+) *", re.ASCII)
 
 
 class Unit(StrEnum):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from common.fields import ID_LIMIT, MOST_WARNINGS, NOTE_LIMIT, SECRET_LIMIT
+from common.exits import DISTANCE_PATTERN, MOST_TARGETS
+from common.fields import ID_LIMIT, MOST_WARNINGS, NOTE_LIMIT, SECRET_LIMIT, STRATEGY_NAME_LIMIT
 from common.values import NUMBER_PATTERN
 from common.version import VERSION
 from relay import delivery
@@ -27,17 +28,37 @@ def _ref(name: str) -> Schema:
 _NUMBER: Schema = {
     "description": "A JSON number or decimal text: at most 12 digits before and 20 after the point, no exponent.",
     "oneOf": [
-        {"type": "number", "exclusiveMinimum": 0, "maximum": 999_999_999_999},
+        {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 10**12},
         {"type": "string", "pattern": f"^(?=.*[1-9]){NUMBER_PATTERN}$"},
     ],
 }
 _SIZE: Schema = {
     "description": "Like other numbers, but may be 0.",
     "oneOf": [
-        {"type": "number", "minimum": 0, "maximum": 999_999_999_999},
+        {"type": "number", "minimum": 0, "exclusiveMaximum": 10**12},
         {"type": "string", "pattern": f"^{NUMBER_PATTERN}$"},
     ],
 }
+_DISTANCE: Schema = {
+    "type": "string", "pattern": f"^(?=.*[1-9]){DISTANCE_PATTERN}$", "examples": ["1.5%", "25 ticks", "2.5 points"],
+    "description": "A distance with its unit: percent, the contract's ticks, or points, which are in price.",
+}  # fmt: skip
+_EXIT: Schema = {
+    "description": "A price, or a distance: from the fill; with protect from the entry price.",
+    "oneOf": [*_NUMBER["oneOf"], _DISTANCE],
+}
+_EXIT_OR_ENTRY: Schema = {
+    "description": "A price, a distance from the entry price, or the entry price itself.",
+    "oneOf": [*_EXIT["oneOf"], {"const": "entry"}],
+}
+_PERCENT: Schema = {
+    "description": "Of the filled size; all of them add up to 100 at most, what remains runs under its own stop.",
+    "oneOf": [
+        {"type": "number", "exclusiveMinimum": 0, "maximum": 100},
+        {"type": "string", "pattern": f"^(?=.*[1-9]){NUMBER_PATTERN} *%?$"},
+    ],
+}
+_TRUTH: Schema = {"enum": [True, False, "true", "false"]}
 _PRINTABLE = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"
 _NO_CONTROLS = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f]*$"  # as in every text, see common.strict_json
 _POSITION: Schema = {"enum": ["long", "short", "flat"]}
@@ -52,6 +73,15 @@ _COMMON: Schema = {
     },
     "note": {
         "type": "string", "maxLength": NOTE_LIMIT, "pattern": _NO_CONTROLS, "description": "Shown with the signal.",
+    },
+    "strategy_name": {
+        "type": "string", "maxLength": STRATEGY_NAME_LIMIT, "pattern": _NO_CONTROLS,
+        "description": "Kept and shown; each strategy in a symbol has its own chain of alerts.",
+    },
+    "price": {"description": "What the sender saw. Kept; nothing refuses an alert for it."},
+    "time": {
+        "description": "When the sender saw it: UTC like 2026-11-23T09:15:00Z, or seconds or milliseconds since 1970. Nothing "
+        "refuses an alert for it. It tells two signals apart, and which of two alerts of a strategy is the older.",
     },
     "secret": {
         "type": "string", "maxLength": SECRET_LIMIT, "pattern": _NO_CONTROLS, "format": "password", "writeOnly": True,
@@ -71,25 +101,47 @@ def _exit(action: str, properties: Schema, required: list[str]) -> Schema:
     return _object(fields, ["action", "symbol", *required], closed=False, description=more)
 
 
+_EXITS: Schema = {
+    "tp": _EXIT, "sl": _EXIT,
+    "trail": {**_DISTANCE, "description": "A stop that follows the market at this distance; sl is where it begins."},
+    "targets": {
+        "type": "array", "minItems": 1, "maxItems": MOST_TARGETS,
+        "items": _object({"tp": _EXIT, "percent": _PERCENT}, ["tp", "percent"]), "description": "Instead of tp.",
+    },
+    "breakeven_after_target": {
+        **_TRUTH, "description": "The first target moves the stop to the entry price. Needs targets, and sl or trail.",
+    },
+}  # fmt: skip
+_PARTS: Schema = {
+    "quantity": {"description": "Closes this much of the trade, all of it at most. Or percent, not both."},
+    "percent": {"description": "Closes this share of the trade, at most 100. Unreadable, all of it is closed."},
+}
+_LOOSEN: Schema = {"description": "True: the stop may be moved away from the market."}
 _ID = {"type": "string", "pattern": "^[0-9A-Z]{26}$"}
 _TEXT: Schema = {"type": "string", "minLength": 1, "maxLength": delivery.ID_LIMIT, "pattern": _NO_CONTROLS}
 _SCHEMAS: dict[str, Schema] = {
     "Open": _signal(
-        "open", {"side": {"enum": ["buy", "sell"]}, "quantity": _NUMBER, "tp": _NUMBER, "sl": _NUMBER},
-        ["side", "quantity"],
+        "open", {"side": {"enum": ["buy", "sell"]}, "quantity": _NUMBER, **_EXITS}, ["side", "quantity"],
     ),
-    "Close": _exit("close", {}, []),
+    "Close": _exit("close", _PARTS, []),
+    "Protect": _exit("protect", {"sl": _EXIT_OR_ENTRY, "loosen": _LOOSEN}, ["sl"]),
+    "ProtectTarget": _exit("protect", {"tp": _EXIT_OR_ENTRY, "sl": False, "loosen": _LOOSEN}, ["tp"]),
     "Reset": _exit("reset", {}, []),
     "StrategyFlat": _exit("strategy", {"market_position": {"const": "flat"}}, ["market_position"]),
     "Strategy": _signal(
         "strategy",
         {
             "market_position": {"enum": ["long", "short"]}, "market_position_size": _SIZE, "prev_market_position": _POSITION,
-            "prev_market_position_size": _SIZE, "tp": _NUMBER, "sl": _NUMBER,
+            "prev_market_position_size": _SIZE, **_EXITS,
         },
         ["market_position", "market_position_size"],
     ),
-    "Alert": {"oneOf": [_ref(name) for name in ("Open", "Close", "Reset", "Strategy", "StrategyFlat")]},
+    "Alert": {
+        "oneOf": [
+            _ref(name)
+            for name in ("Open", "Close", "Protect", "ProtectTarget", "Reset", "Strategy", "StrategyFlat")
+        ],
+    },
     "Warnings": {
         "type": "array", "maxItems": MOST_WARNINGS,
         "items": _object({"field": {"type": "string"}, "message": {"type": "string"}}, ["field", "message"]),

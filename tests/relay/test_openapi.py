@@ -19,6 +19,7 @@ from common.errors import QueueFull, QueueUnavailable
 from relay.intake import MAX_BODY_BYTES
 from relay.openapi import DOCUMENT
 from relay.problems import PROBLEMS
+from tests.common import test_wishes as wishes
 from tests.relay.api_cases import credential, prepare
 from tests.relay.examples import AUTH, EXECUTOR, Web, signal
 from tests.relay.process import ROOT, RelayProcess
@@ -33,8 +34,10 @@ OPERATIONS = {
 }
 # A refusal of what the description allows; it cannot say these.
 BEYOND_SCHEMA = re.compile(
-    "needs tp (above|below) sl|without sign or exponent|printable characters|must be greater than 0 when market_position"
-    "|must not contain the secret"
+    "needs (tp|target .) (above|below) sl|no price is below zero|cannot be there together with|must add up to 100"
+    "|two targets at|leaves nothing|needs a stop that it can move|must stand apart|must be at most 100|was not filled in"
+    "|without sign or exponent|printable characters|must be greater than 0 when market_position|must not contain the secret"
+    "|contains a control character|JSON is nested deeper"
 )
 
 
@@ -59,6 +62,20 @@ def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RelayProcess]:
 
 def test_the_server_gives_the_description_that_is_tested(relay: RelayProcess) -> None:
     assert requests.get(f"{relay.url}/openapi.json", timeout=30).json() == DOCUMENT
+
+
+ALERT = jsonschema.Draft202012Validator({"$ref": "#/components/schemas/Alert", "components": DOCUMENT["components"]})
+
+
+@pytest.mark.parametrize("fields, field, words", wishes.REFUSED.values(), ids=wishes.REFUSED.keys())
+def test_a_wish_that_is_refused_is_forbidden_or_beyond_the_description(fields: Any, field: str, words: str) -> None:
+    (problem,) = [message for name, message in wishes.problems(fields).items() if name == field]
+    assert ALERT.is_valid(fields) is False or BEYOND_SCHEMA.search(problem)
+
+
+@given(wishes.SIGNALS)
+def test_every_wish_in_its_canonical_form_is_allowed(signal: Any) -> None:
+    ALERT.validate(signal.data())
 
 
 def call(relay: RelayProcess, case: Any) -> Any:
