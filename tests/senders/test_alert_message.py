@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from relay.__main__ import main
+from relay.commands.alert_message import KINDS
 from tests.relay.examples import SECRET
 from tests.relay.process import ROOT, RelayProcess, run_command
 from tests.senders.tradingview import fill, post
@@ -20,15 +22,16 @@ def printed(*words: str) -> str:
     return found.stdout
 
 
-def send(relay: RelayProcess, text: str, **values: str) -> dict[str, str]:
-    """Send a filled-in message; return what the executor would get."""
+def send(relay: RelayProcess, text: str, **values: str) -> dict[str, Any]:
+    """Send a filled-in message; return what the executor would get, beside whose it is, when it fired and where."""
     answer = post(f"{relay.url}/webhook/{SECRET}", fill(text, **values))
     assert answer.status_code == 202, answer.text
     leased = relay.call("lease", wait_seconds=1)["signals"]
     relay.call("ack", acks=[{"id": each["id"], "lease": each["lease"]} for each in leased])
     (data,) = [json.loads(each["payload"])["data"] for each in leased if each["id"] == answer.json()["id"]]
-    found: dict[str, str] = {name: value for name, value in data.items() if name != "id"}
-    return found
+    assert data["id"].startswith(data["strategy_name"])
+    assert (data["price"], data["time"]) == ("1.1903", "2026-11-23T09:15:00.000000Z")
+    return {name: value for name, value in data.items() if name not in ("id", "strategy_name", "price", "time")}
 
 
 MEANT = {
@@ -37,7 +40,20 @@ MEANT = {
         "open --side sell --quantity 0.5 --tp 1.1 --sl {{plot_0}}", {},
         {"action": "open", "symbol": "EURUSD", "side": "sell", "quantity": "0.5", "tp": "1.1", "sl": "1.2"},
     ),
+    "open with a trailing stop": (
+        "open --trail 25ticks --sl 1.5%", {},
+        {"action": "open", "symbol": "EURUSD", "side": "buy", "quantity": "10000", "sl": "1.5%", "trail": "25 ticks"},
+    ),
+    "open with targets": (
+        "open --target {{plot_0}}=50 --target 2%=25% --sl {{plot_1}} --breakeven", {},
+        {"action": "open", "symbol": "EURUSD", "side": "buy", "quantity": "10000", "sl": "1.18",
+         "targets": [{"tp": "1.2", "percent": "50"}, {"tp": "2%", "percent": "25"}], "breakeven_after_target": True},
+    ),
     "close": ("close", {"exchange": "NASDAQ", "ticker": "AAPL"}, {"action": "close", "symbol": "AAPL"}),
+    "close of a half": ("close --percent 50", {}, {"action": "close", "symbol": "EURUSD", "percent": "50"}),
+    "protect": ("protect", {}, {"action": "protect", "symbol": "EURUSD", "sl": "entry"}),
+    "protect at a plot": ("protect --sl {{plot_1}} --tp 3%", {},
+                          {"action": "protect", "symbol": "EURUSD", "tp": "3%", "sl": "1.18"}),
     "strategy, long": (
         "strategy", {},
         {"action": "open", "symbol": "EURUSD", "side": "buy", "quantity": "10000", "market_position": "long",
@@ -71,8 +87,8 @@ MEANT = {
 
 @pytest.mark.parametrize("words, values, meant", MEANT.values(), ids=MEANT.keys())
 def test_the_relay_takes_what_it_prints(relay: RelayProcess, words, values, meant) -> None:
-    name = re.sub("[^a-z]", "", repr(values))[:20] or "x"
-    assert send(relay, printed(*words.split(), "--name", f"{words.split()[0]}{name}"), **values) == meant
+    name = f"row-{[*MEANT.values()].index((words, values, meant))}"  # ids must differ
+    assert send(relay, printed(*words.split(), "--name", name), **values) == meant
 
 
 def test_with_secret_it_has_a_place_for_the_secret(relay: RelayProcess) -> None:
@@ -137,26 +153,51 @@ def test_the_ids_of_an_indicators_alerts_differ(kind) -> None:
 
 def test_all_of_them_are_printed_with_their_names_apart(tmp_path) -> None:
     found = run_command(tmp_path, "alert-message")
-    assert found.returncode == 0 and found.stderr.split() == ["#", "open", "#", "close", "#", "strategy"]
+    assert found.returncode == 0 and found.stderr.split("# ")[1:] == [f"{kind}\n" for kind in KINDS]
     decoder, rest, actions = json.JSONDecoder(), found.stdout, []
     while rest := rest.strip():
         value, end = decoder.raw_decode(rest)
         actions.append(value["action"])
         rest = rest[end:]
-    assert actions == ["open", "close", "strategy"]
+    assert actions == [*KINDS]
 
 
 @pytest.mark.parametrize(
     "words, said",
     [
-        ("sell", "'sell' is not one of 'open', 'close', 'strategy', 'all'"),
+        ("sell", "'sell' is not one of 'open', 'close', 'protect', 'strategy', 'all'"),
         ("open --quantity 1e5", "must be a number greater than 0"),
         ("open --quantity 0", "must be a number greater than 0"),
-        ("open --tp high", "must be a price, or a placeholder"),
+        ("open --tp high", "must be a price, a placeholder"),
         ('open --name "x', "must be 1 to 32 letters"),
+        ("open --tp 1.1 --sl 1.2", "tp: a buy needs tp above sl"),
+        ("open --tp entry", "tp: must be a number"),
+        ("open --trail 1.5", "must be a distance such as"),
+        ("open --target 1.2=50 --target 1.3=60", "targets: take out 110 % together"),
+        ("open --target 1.2=50 --tp 1.3", "targets: cannot be there together with tp"),
+        ("open --target 1.2", "must be where, =, and a percent"),
+        ("open --target {{plot_0}}=50 --breakeven", "breakeven_after_target: needs a stop"),
+        ("strategy --tp 1.2 --sl 1.2", "needs tp"),
+        ("close --percent 150", "percent: must be at most 100"),
+        ("close --tp 1.2", "a message for close has no tp"),
+        ("protect --sl 1.2 --tp 1.2", "they must stand apart"),
         ("open --side long", "'long' is not one of 'buy', 'sell'"),
     ],
 )
 def test_what_would_make_no_signal_is_refused(words, said) -> None:
     found = CliRunner().invoke(main, ["alert-message", *words.split()])
     assert found.exit_code == 2 and said in found.output
+
+
+@pytest.mark.parametrize(
+    "words", ["strategy --tp 1.1 --sl 1.2", "strategy --tp 1.2 --sl 1.1", "all --tp {{plot_0}} --sl {{plot_1}}"]
+)
+def test_what_one_side_or_a_plot_makes_possible_is_printed(words) -> None:
+    assert printed(*words.split())
+
+
+def test_two_closes_of_a_part_have_ids_that_differ(relay: RelayProcess) -> None:
+    text = printed("close", "--percent", "50", "--name", "parts")
+    times = ("2026-11-23T09:15:00Z", "2026-11-23T09:15:00Z", "2026-11-23T09:16:00Z")
+    answers = [post(f"{relay.url}/webhook/{SECRET}", fill(text, timenow=time)) for time in times]
+    assert [each.status_code for each in answers] == [202, 200, 202] and "warnings" not in answers[0].json()

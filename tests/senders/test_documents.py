@@ -55,7 +55,7 @@ def delivered(relay: RelayProcess) -> dict[str, Any]:
 
 def test_every_block_is_run_or_checked() -> None:
     others = [kind for kind, text in BLOCKS if not any(words in text for words in RUN)]
-    assert sorted(others) == ["json", "json", "json", "pine"]
+    assert sorted(others) == ["json", "json", "json", "json", "pine"]
 
 
 @pytest.mark.parametrize("words, sent", RUN.items(), ids=RUN.keys())
@@ -77,7 +77,7 @@ def test_the_example_sends_its_signal(relay: RelayProcess, tmp_path: Path, words
     assert delivered(relay).items() >= sent.items()
 
 
-@pytest.mark.parametrize("kind", ["strategy", "open", "close"])
+@pytest.mark.parametrize("kind", ["strategy", "open", "close", "protect"])
 def test_the_messages_are_what_the_command_prints(relay: RelayProcess, kind) -> None:
     _, text = block(f'"action": "{kind}",\n')
     exits = {"tp": "{{plot_0}}", "sl": "{{plot_1}}"} if kind == "open" else {}

@@ -56,11 +56,42 @@ def test_the_newest_secret_of_a_list_is_sent(relay: RelayProcess, send: Command)
     assert send("reset", "AAPL", "--url", relay.url, secret=f"a-newer-one,{SECRET}").exit_code == 1
 
 
+WISHES = {
+    "a close of a half": (("close", "--percent", "50%"), {"action": "close", "percent": "50"}),
+    "a close of a number": (("close", "--quantity", "5"), {"action": "close", "quantity": "5"}),
+    "a stop at the entry": (("protect", "--sl", "entry"), {"action": "protect", "sl": "entry"}),
+    "a looser stop": (("protect", "--sl", "2%", "--loosen"), {"action": "protect", "sl": "2%", "loosen": True}),
+    "a trailing stop": (("open", "buy", "5", "--trail", "25 ticks"), {"action": "open", "trail": "25 ticks"}),
+    "targets": (
+        ("open", "buy", "5", "--target", "1.25=50", "--target", "3% = 25%", "--sl", "1.1", "--breakeven"),
+        {"targets": [{"tp": "1.25", "percent": "50"}, {"tp": "3%", "percent": "25"}], "breakeven_after_target": True},
+    ),
+    "whose it is": (("reset", "--strategy-name", "Turtle"), {"action": "reset", "strategy_name": "Turtle"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("words, meant", WISHES.values(), ids=WISHES.keys())
+def test_each_wish_can_be_sent(relay: RelayProcess, send: Command, words, meant) -> None:
+    found = send(words[0], "ES1!", *words[1:], "--url", relay.url)
+    assert found.exit_code == 0 and "warnings" not in found.output, found.output
+    leased = {each["id"]: each for each in relay.call("lease", wait_seconds=0)["signals"]}
+    relay.call("ack", acks=[{"id": each["id"], "lease": each["lease"]} for each in leased.values()])
+    assert json.loads(leased[json.loads(found.output)["id"]]["payload"])["data"].items() >= meant.items()
+
+
+def test_two_closes_of_a_part_are_two(relay: RelayProcess, send: Command) -> None:
+    answers = [json.loads(send("close", "NQ1!", "--percent", "50", "--url", relay.url).output) for _ in range(2)]
+    assert [each["status"] for each in answers] == ["queued", "queued"]
+
+
 # what is wrong -> the words, and what the command says; "{url}" is the relay's address
 MISTAKES = {
     "side and quantity missing": (("open", "EURUSD"), "expected: send open SYMBOL SIDE QUANTITY"),
     "too much": (("close", "EURUSD", "buy"), "expected: send close SYMBOL"),
-    "an action that is none": (("buy", "EURUSD"), "'buy' is not one of 'close', 'open', 'reset'"),
+    "an action that is none": (("buy", "EURUSD"), "'buy' is not one of 'close', 'open', 'protect', 'reset'"),
+    "a quantity twice": ((*OPEN, "--quantity", "5"), "the quantity of an open is given by its place"),
+    "a target without its share": ((*OPEN, "--target", "1.2", "--url", "{url}"), "targets: target 1: percent must be"),
+    "a trail that is no distance": ((*OPEN, "--trail", "1.2", "--url", "{url}"), 'trail: must be a distance with its unit'),
     "an address without https": ((*OPEN, "--url", "relay.example.com"), "must be an address like https://"),
     "a secret in clear over the net": ((*OPEN, "--url", "http://relay.example.com"), "must begin with https://"),
     "a secret in the address": ((*OPEN, "--url", "https://u:p@relay.example.com"), "the relay's address only"),
