@@ -32,6 +32,7 @@ PLACEHOLDERS = {
     "{{close}}": "1.19",
     "{{timenow}}": "2026-11-23T09:15:00Z",
     "{{strategy.order.id}}": "Long",
+    "{{strategy.order.price}}": "1.1903",
     "{{strategy.order.action}}": "buy",
     "{{strategy.market_position}}": "long",
     "{{strategy.market_position_size}}": "10000",
