@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 
+from common.exits import AtEntry, Distance, Exit, Unit
 from common.floats import NOISE
 from common.signals import Side, Signal, decimal_text
 from executor.core.ports import Contract, Kind
@@ -38,13 +39,41 @@ def round_price(price: Decimal, contract: Contract, up: bool) -> Decimal:
 
     Source: IBKR market rules: the step depends on the price; the row with the highest edge not above it counts.
     """
-    step = max(
-        (s for s in contract.price_steps if s.low <= price), key=lambda s: s.low, default=contract.price_steps[0]
-    )
-    nearest = (price / step.increment).to_integral_value(ROUND_HALF_EVEN) * step.increment
+    tick = tick_at(price, contract)
+    nearest = (price / tick).to_integral_value(ROUND_HALF_EVEN) * tick
     if abs(nearest - price) <= price * NOISE:
         return nearest
-    return (price / step.increment).to_integral_value(ROUND_CEILING if up else ROUND_FLOOR) * step.increment
+    return (price / tick).to_integral_value(ROUND_CEILING if up else ROUND_FLOOR) * tick
+
+
+def tick_at(price: Decimal, contract: Contract) -> Decimal:
+    """Return the step in which a contract's prices move at this price."""
+    rows = (step for step in contract.price_steps if step.low <= price)
+    return max(rows, key=lambda step: step.low, default=contract.price_steps[0]).increment
+
+
+def distance_in(distance: Distance, price: Decimal, contract: Contract) -> Decimal:
+    """Return how far a distance from a price reaches, in price."""
+    if distance.unit is Unit.PERCENT:
+        return price * distance.amount / 100
+    return distance.amount * (tick_at(price, contract) if distance.unit is Unit.TICKS else 1)
+
+
+def exit_price(at: Exit, side: Side, contract: Contract, entry: Decimal | None, *, stop: bool) -> Decimal | None:
+    """Return the price of an exit, rounded to the contract's tick towards the entry; None while the entry's is not known.
+
+    A distance is on the losing side of the entry for a stop, and on the winning side for a take-profit. What is to be at
+    the entry is rounded to the tick that loses nothing.
+    """
+    buy = side is Side.BUY
+    if isinstance(at, Decimal):
+        return round_price(at, contract, up=buy is stop)
+    if entry is None:
+        return None
+    if isinstance(at, AtEntry):
+        return round_price(entry, contract, up=buy)
+    away = distance_in(at, entry, contract)
+    return round_price(entry - away if buy is stop else entry + away, contract, up=buy is stop)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +97,9 @@ def plan_bracket(signal: Signal, signal_id: str, contract: Contract, market: Dec
     problem = size_problem(signal.quantity, contract)
     if problem:
         return problem
-    buy = signal.side is Side.BUY
-    tps = [round_price(tp, contract, up=not buy) for tp in _targets_of(signal)]
-    sl = round_price(signal.sl, contract, up=buy) if isinstance(signal.sl, Decimal) else None
+    found = [exit_price(tp, signal.side, contract, market, stop=False) for tp in _targets_of(signal)]
+    tps = [tp for tp in found if tp is not None]
+    sl = None if signal.sl is None else exit_price(signal.sl, signal.side, contract, market, stop=True)
     sizes = shares([target.percent for target in signal.targets], signal.quantity, contract.size_step)
     if not all(sizes):
         return _too_small(signal, sizes, contract)
@@ -80,9 +109,10 @@ def plan_bracket(signal: Signal, signal_id: str, contract: Contract, market: Dec
     return Bracket(tuple(_bracket_orders(signal, signal_id, tps, sizes, sl)))
 
 
-def _targets_of(signal: Signal) -> list[Decimal]:
-    prices = [target.tp for target in signal.targets] if signal.targets else [signal.tp]
-    return [price for price in prices if isinstance(price, Decimal)]
+def _targets_of(signal: Signal) -> list[Exit]:
+    if signal.targets:
+        return [target.tp for target in signal.targets]
+    return [] if signal.tp is None else [signal.tp]
 
 
 def _too_small(signal: Signal, sizes: list[Decimal], contract: Contract) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from enum import StrEnum
 
 from common.signals import decimal_text
@@ -38,6 +39,7 @@ class AlarmKind(StrEnum):
     TAKE_PROFIT_LOST = "take-profit lost"
     DAY_ORDER = "day order"
     NOT_REDUCED = "not reduced"
+    NOT_MOVED = "exit not moved"
     SIZE_DIFFERS = "size differs"
     STRATEGY_DIFFERS = "strategy differs"
     UNKNOWN_EXIT = "unknown exit"
@@ -113,6 +115,11 @@ CONDITIONS: Mapping[AlarmKind, Condition] = {
     AlarmKind.NOT_REDUCED: Condition(
         _PAGE, "a reduction was refused, or did not fill within 10 s: the trade keeps its size, and its exits cover it",
         "after an hour", told_for=_HOUR),
+    AlarmKind.NOT_MOVED: Condition(
+        _PAGE,
+        "TWS refuses to move or to add an exit that a signal asked for, so that it stays as it was; or has not confirmed a "
+        "move for `protect_seconds`",
+        "TWS confirms it, or the trade is over; a refusal after an hour", "the exit is where it was asked to be", _HOUR),
     AlarmKind.SIZE_DIFFERS: Condition(
         _PAGE, "a strategy's size differs from the trade's on its side, and is not followed",
         "both agree, or the trade is over", "the trade has the strategy's size, or is over"),
@@ -292,7 +299,8 @@ def _contract(case: Case) -> Said:
 def _take_profit_lost(case: Case) -> Said:
     trade = case.trade
     refused = next((o for o in trade.legs(Leg.TAKE_PROFIT) if o.state is OrderState.REJECTED), None)
-    if refused is None or trade.state is not State.OPEN or trade.held <= 0:
+    works = any(o.is_live for o in trade.legs(Leg.TAKE_PROFIT))  # another one that was added
+    if refused is None or works or trade.state is not State.OPEN or trade.held <= 0:
         return None
     text = f"{trade.symbol}: no take-profit is working at the broker ({refused.reason or 'refused'}): close the trade yourself"
     return text if case.lasted(refused.done_at) else ""
@@ -343,6 +351,20 @@ def _day_order(case: Case) -> Said:
     )
 
 
+def _not_moved(case: Case) -> Said:
+    waiting = [o for o in case.trade.live if o.wish is not None and o.wish_sent_at is not None]
+    if not waiting:
+        return None
+    if not any(case.lasted(o.wish_sent_at) for o in waiting):
+        return ""
+    words = " and ".join(f"the {o.leg.word} to {_price(o.wish)} (it is at {_price(o.price)})" for o in waiting)
+    return f"{case.trade.symbol}: TWS has not confirmed the move of {words}"
+
+
+def _price(price: Decimal | None) -> str:
+    return "no price" if price is None else decimal_text(price)
+
+
 def _size_differs(case: Case) -> Said:
     trade = case.trade
     if trade.strategy_size is None or trade.held == trade.strategy_size:
@@ -364,6 +386,7 @@ OF_TRADE: Mapping[AlarmKind, Callable[[Case], Said]] = {
     AlarmKind.CLOSE_WAITS: _close_waits,
     AlarmKind.TAKE_PROFIT_LOST: _take_profit_lost,
     AlarmKind.DAY_ORDER: _day_order,
+    AlarmKind.NOT_MOVED: _not_moved,
     AlarmKind.SIZE_DIFFERS: _size_differs,
 }
 

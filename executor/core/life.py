@@ -51,7 +51,14 @@ class ReductionOver:
     failure: str | None = None
 
 
-News = OrderOver | Entered | ReductionOver
+@dataclass(frozen=True, slots=True)
+class MoveOver:
+    """The trade was over before an exit was where a signal wanted it."""
+
+    signal_id: str
+
+
+News = OrderOver | Entered | ReductionOver | MoveOver
 Evolved = tuple[Trade, tuple[News, ...]]
 
 _OVER = (OrderState.REJECTED, OrderState.CANCELLED)
@@ -77,7 +84,8 @@ def settled(trade: Trade, now: datetime) -> Evolved:
         trade, more = moved(trade, event, now)
         news += more
     trade, over_too = _with_reduction_judged(trade)
-    return _agreed(trade), news + over_too
+    trade, moves_over = _with_moves_judged(_agreed(trade))
+    return trade, news + over_too + moves_over
 
 
 def moved(trade: Trade, event: Event, now: datetime) -> Evolved:
@@ -158,6 +166,17 @@ def _agreed(trade: Trade) -> Trade:
     """Forget the strategy's size once the trade has it: what its exits fill later is no difference."""
     rests = trade.entry_is_done and trade.reduction is None and not trade.reducing
     return replace(trade, strategy_size=None) if rests and trade.held == trade.strategy_size else trade
+
+
+def _with_moves_judged(trade: Trade) -> tuple[Trade, tuple[News, ...]]:
+    """Let go of what the exits of a finished trade were to be."""
+    if not trade.state.is_finished:
+        return trade, ()
+    asked = [o.wish_for for o in trade.orders]
+    asked += [aim.signal_id for aim in (trade.stop_aim, trade.target_aim) if aim is not None]
+    over = tuple(MoveOver(signal_id) for signal_id in dict.fromkeys(asked) if signal_id is not None)
+    orders = tuple(order.without_wish() for order in trade.orders)
+    return replace(trade, orders=orders, stop_aim=None, target_aim=None), over
 
 
 def _has_failed(order: Order) -> bool:

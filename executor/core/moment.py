@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from common.signals import Side
+from executor.core.ports import Contract
 from executor.core.trades import ZERO, Trade
 
 # How long the account must have shown less of a trade before the rest counts as gone: where TWS has shown a position in
@@ -31,6 +32,7 @@ class Moment:
     opens_at: datetime | None = None  # when the market opens, where it is known to be closed now
     awaits_hours: bool = False  # whether the contract, or its hours, are not known yet
     size_step: Decimal = Decimal(1)  # in which the contract can be traded, as far as it is known
+    contract: Contract | None = None  # the trade's, where it is known
     told: bool = True  # whether TWS has shown a position in this contract on this connection
     due: datetime | None = None  # the first instant at which an answer given here becomes another
 

@@ -11,6 +11,7 @@ class Outcome(StrEnum):
     ENTERED = "entered"
     ADDED = "added"
     REDUCED = "reduced"
+    PROTECTED = "protected"
     IGNORED = "ignored"
     REFUSED = "refused"
     EXPIRED = "expired"

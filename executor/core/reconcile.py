@@ -301,13 +301,14 @@ def _no_longer_working(order: Order, books: Books, snapshot: Snapshot, differenc
 
 def _never_arrived(order: Order, trade: Trade, books: Books) -> tuple[Verdict, str]:
     parent = next((o for o in trade.legs(*ENTRIES) if o.order_ref == order.parent_ref), None)
+    added = order.leg is Leg.TAKE_PROFIT and parent is None  # by a signal, later than its entry
     if order.leg in EXITS and parent is not None and parent.state is not OrderState.SENDING:
         return Verdict.DEAD, f"the {order.leg.word} never arrived at the broker"
     if order.leg in _ADDITION:
         return _dead_or_cancel_first(order, f"the {order.leg.word} never arrived at the broker, and is not sent again")
     if order.leg is Leg.REDUCE and trade.reduction is None:
         return Verdict.DEAD, "never arrived at the broker, and is no longer wanted"
-    if order.leg in _BRACKET and books.now > trade.valid_until:
+    if order.leg in _BRACKET and not added and books.now > trade.valid_until:
         return _dead_or_cancel_first(order, "expired before it arrived at the broker")
     if order.resends >= MAX_RESENDS:
         return Verdict.HOLD, f"sent {1 + order.resends} times under the same id and never seen at the broker"

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
-from common.signals import Action, Distance, Side, Signal, decimal_text
+from common.signals import Action, Distance, Exit, Side, Signal, decimal_text
+from executor.core.aims import Move, move_of
 from executor.core.outcomes import CloseCause, Outcome
+from executor.core.ports import Contract
 from executor.core.sizes import in_steps
-from executor.core.trades import ZERO, State, Trade
+from executor.core.trades import EXITS, ZERO, Aim, State, Trade
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,15 @@ class Reduce:
 
 
 @dataclass(frozen=True, slots=True)
+class Protect:
+    """Move exits of the open trade; None: it stays where it is."""
+
+    reason: str
+    stop: tuple[Aim, Move] | None = None
+    target: tuple[Aim, Move] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Wait:
     """Not yet: the signal stays at the head of its symbol's queue."""
 
@@ -62,7 +73,7 @@ class Done:
     strategy_differs: bool = False  # the strategy holds something where this account holds nothing
 
 
-Decision = Enter | Add | Close | Reduce | Wait | Done
+Decision = Enter | Add | Close | Reduce | Protect | Wait | Done
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +86,10 @@ class View:
     trade: Trade | None = None  # the unfinished trade in this contract
     scale_in: bool = False  # whether the owner lets it follow its strategy to a larger size
     size_step: Decimal = Decimal(1)  # in which its quantity can be traded
+    contract: Contract | None = None
+    market: Decimal | None = None  # its price, where it is known
+    agrees: bool = True  # whether the account shows what the trade holds
+    signal_id: str = ""
     closed_here: bool = False  # the signal has already had its close: it is being decided again
     block: Side | None = None
     block_is_sure: bool = True  # whether it is known that the last trade took profit
@@ -98,11 +113,12 @@ def decide(signal: Signal, view: View) -> Decision:
 
     1. Reset releases the re-entry block, whatever else is going on.
     2. On hold: an open is refused; a close waits, and the owner is alerted.
-    3. A close acts on the open trade, if that was opened by an earlier signal.
+    3. A close acts on the open trade, if that was opened by an earlier signal. So does a protect, which moves its exits.
        One that names a quantity or a percentage takes only that part out.
     4. An open on the trade's side is ignored: one trade per symbol. A strategy whose size is smaller now makes the trade
        smaller, whatever the alert's age. One whose size has grown makes it larger, where the owner allows that, under
-       the rules of an entry; else the owner is alerted to both sizes.
+       the rules of an entry; else the owner is alerted to both sizes. Where it is equal, other exits move those of the
+       trade.
     5. An open on the other side closes the trade first, even when it is too old to enter. So does a reduction there:
        the strategy is on its own side, whatever its size.
     6. On a flat symbol what changes a strategy's position is ignored: the position that it changes is gone. So a
@@ -119,6 +135,8 @@ def decide(signal: Signal, view: View) -> Decision:
         return Done(Outcome.RESET, _reset_reason(signal, view))
     if view.trade is not None:
         return _with_trade(signal, view, view.trade)
+    if signal.action is Action.PROTECT:
+        return Done(Outcome.NOTHING, f"no trade is open in {signal.symbol}")
     if signal.action is Action.CLOSE:
         if view.closed_here:
             return Done(Outcome.CLOSED, f"the trade in {signal.symbol} was closed")
@@ -128,9 +146,8 @@ def decide(signal: Signal, view: View) -> Decision:
 
 def _not_yet(signal: Signal) -> str | None:
     """Return what of a signal this version cannot carry out, in words: half of a wish would be another wish."""
-    if signal.action is Action.PROTECT:
-        return f"this version cannot carry out a {signal.action.value} of this kind"
-    relative = any(isinstance(exit, Distance) for exit in (signal.tp, signal.sl, *(each.tp for each in signal.targets)))
+    exits = (signal.tp, signal.sl, *(each.tp for each in signal.targets))
+    relative = signal.action is Action.OPEN and any(isinstance(exit, Distance) for exit in exits)
     if relative or signal.trail or signal.breakeven_after_target:
         return "this version cannot carry out relative exits, a trailing stop or a move to break-even"
     return None
@@ -154,37 +171,48 @@ def _with_trade(signal: Signal, view: View, trade: Trade) -> Decision:
     if view.closed_here:
         return _after_its_close(signal, trade)
     if trade.state is State.HOLD:
-        return _on_hold(signal, trade)
+        return _on_hold(signal, view, trade)
     if trade.is_ending:
         return Wait(f"the trade in {trade.symbol} is ending")
     if signal.side is trade.side and trade.state not in UNDER_WAY:
         return _same_side(signal, view, trade)
-    if trade.received_at - view.received_at > RELAYS_APART:
+    if _opened_later(trade, view):
         return Done(Outcome.IGNORED, f"the trade in {trade.symbol} was opened by a later signal")
-    if trade.state in UNDER_WAY:
+    if trade.state in UNDER_WAY and signal.action is not Action.PROTECT:
         return _while_closing(signal, view, trade)
     if trade.state is State.SENDING:
         return Wait(f"the status of the entry in {trade.symbol} is being looked up")
     return _closing(signal, view, trade)
 
 
+def _opened_later(trade: Trade, view: View) -> bool:
+    """True if a trade was opened after the signal's receipt: the signal must not touch it."""
+    return trade.received_at - view.received_at > RELAYS_APART
+
+
 def _closing(signal: Signal, view: View, trade: Trade) -> Decision:
+    if signal.action is Action.PROTECT:
+        return _protect(signal, view, trade)
     if signal.is_partial_close:
         return _partly(signal, view, trade)
     return Close(CloseCause.SIGNAL if signal.action is Action.CLOSE else CloseCause.REVERSAL)
 
 
 def _same_side(signal: Signal, view: View, trade: Trade) -> Decision:
-    """One trade per symbol. A strategy's size is followed down, and up where the owner allows that."""
+    """One trade per symbol. A strategy's size is followed down, and up where the owner allows that.
+
+    Where the trade has the strategy's size, its exits follow the alert's.
+    """
     open_already = f"a {trade.side.value} trade in {trade.symbol} is already open (since {trade.timestamp:%H:%M} UTC)"
     if signal.position is None or signal.quantity is None or trade.received_at - view.received_at > RELAYS_APART:
-        return Done(Outcome.IGNORED, open_already)
+        kept = "; its exits stay where they are: action protect moves them" if signal.tp or signal.sl else ""
+        return Done(Outcome.IGNORED, open_already + kept)
     held, size = trade.shall_hold, in_steps(signal.quantity, view.size_step, ROUND_CEILING)
     if size < held:
         text = f"the strategy is now {signal.position} {signal.symbol}"
         return Reduce(size, _reduced_to(trade, size, text), strategy_size=signal.quantity)
     if signal.quantity == held:
-        return Done(Outcome.NOTHING, f"{open_already}, and it has the strategy's size", strategy_size=signal.quantity)
+        return _same_size(signal, view, trade, f"{open_already}, and it has the strategy's size")
     if wants_more(signal, trade, view.scale_in):
         return _added(signal, view, trade)
     why = "it did not grow with this alert" if view.scale_in else "a larger size is followed with scale_in = true only"
@@ -211,6 +239,37 @@ def _added(signal: Signal, view: View, trade: Trade) -> Decision:
     if refusal is not None:
         return Done(Outcome.REFUSED, f"nothing was added to the {held} {trade.symbol}: {refusal}", signal.quantity)
     return Add(f"the strategy is now {signal.position} {trade.symbol}; {held} were held", signal.quantity or ZERO)
+
+
+def _same_size(signal: Signal, view: View, trade: Trade, same: str) -> Decision:
+    if signal.tp is None and signal.sl is None:
+        return Done(Outcome.NOTHING, same, strategy_size=signal.quantity)
+    decision = _protect(signal, view, trade)
+    if isinstance(decision, Done):
+        return Done(Outcome.NOTHING, f"{same}; {decision.reason}", strategy_size=signal.quantity)
+    return decision
+
+
+def _protect(signal: Signal, view: View, trade: Trade) -> Protect | Done:
+    """Move the exits that a signal names. What stands in the way of one of them does not keep the other."""
+    if trade.protected_at is not None and view.received_at < trade.protected_at:
+        return Done(Outcome.IGNORED, f"a later signal has moved the exits of {trade.symbol} already")
+    if trade.state in UNDER_WAY and not any(o.may_be_moved for o in trade.legs(*EXITS)):
+        return Done(Outcome.NOTHING, f"the trade in {trade.symbol} is being closed")
+    stop, target = _move(signal.sl, signal, view, trade, stop=True), _move(signal.tp, signal, view, trade, stop=False)
+    found = [each[1] for each in (stop, target) if each is not None]
+    reason = "; ".join(move.text for move in found)
+    if any(move.is_due for move in found):
+        return Protect(f"{trade.symbol}: {reason}", stop, target)
+    worst = next((o for o in (Outcome.REFUSED, Outcome.IGNORED) if o in [m.outcome for m in found]), Outcome.NOTHING)
+    return Done(worst, f"{trade.symbol}: {reason}")
+
+
+def _move(at: Exit | None, signal: Signal, view: View, trade: Trade, *, stop: bool) -> tuple[Aim, Move] | None:
+    if at is None or view.contract is None:
+        return None
+    aim = Aim(at, view.signal_id, free=signal.loosen)
+    return aim, move_of(aim, trade, view.contract, view.market, stop=stop)
 
 
 def _partly(signal: Signal, view: View, trade: Trade) -> Decision:
@@ -262,13 +321,25 @@ def _after_its_close(signal: Signal, trade: Trade) -> Decision:
     )
 
 
-def _on_hold(signal: Signal, trade: Trade) -> Decision:
+def _on_hold(signal: Signal, view: View, trade: Trade) -> Decision:
     if signal.action is Action.CLOSE:
         return Wait(f"{trade.symbol} is on hold: the close waits for your choice on the page", page=True)
+    if signal.action is Action.PROTECT:
+        return _protect_on_hold(signal, view, trade)
     if signal.side is trade.side and signal.position is not None:
         text = f"{trade.symbol} is on hold, and the strategy holds {signal.position} now"
         return Done(Outcome.REFUSED, text, strategy_size=signal.quantity)
     return Done(Outcome.REFUSED, f"{trade.symbol} is on hold: resolve it on the page first")
+
+
+def _protect_on_hold(signal: Signal, view: View, trade: Trade) -> Decision:
+    """A hold freezes opening. An exit may be moved, and added, where the account shows what the trade holds."""
+    if _opened_later(trade, view):
+        return Done(Outcome.IGNORED, f"the trade in {trade.symbol} was opened by a later signal")
+    if view.agrees and trade.entry_is_done:
+        return _protect(signal, view, trade)
+    text = f"{trade.symbol} is on hold, and the account does not show the {decimal_text(trade.held)} that it holds"
+    return Done(Outcome.REFUSED, f"{text}: resolve it on the page first")
 
 
 def _while_closing(signal: Signal, view: View, trade: Trade) -> Decision:

@@ -67,6 +67,15 @@ def stops_of(trade: Trade, pair: int) -> list[Order]:
     return [o for o in trade.legs(*STOPS) if pair_of(o, trade) == pair]
 
 
+def bare_pairs(trade: Trade) -> list[int]:
+    """Return the pairs that hold something and have no stop: those of live targets, and the one of what these leave."""
+    targets = [o for o in trade.legs(Leg.TAKE_PROFIT) if o.is_live]
+    pairs = {o.pair for o in targets}
+    if sum((o.remaining for o in targets), ZERO) < trade.staying:
+        pairs.add(_rest(trade))
+    return [pair for pair in sorted(pairs) if not any(o.is_live for o in stops_of(trade, pair))]
+
+
 def main_stop(order: Order, trade: Trade) -> Order | None:
     """Return the stop that covers the pair of an order, None where none works."""
     return _kept_stop([o for o in stops_of(trade, pair_of(order, trade)) if o.is_live and o.cancel_asked_at is None])

@@ -12,7 +12,7 @@ from executor.core.brackets import order_ref
 from executor.core.moment import Moment
 from executor.core.policy import Policy
 from executor.core.ports import Kind, Status
-from executor.core.sizes import exit_sizes, main_stop, pair_of, pair_sizes, stops_of
+from executor.core.sizes import bare_pairs, exit_sizes, main_stop, pair_of, pair_sizes, stops_of
 from executor.core.trades import (
     ENTRIES,
     EXITS,
@@ -20,6 +20,7 @@ from executor.core.trades import (
     STOPS,
     TAKE_OUT,
     ZERO,
+    Aim,
     Leg,
     Order,
     OrderState,
@@ -59,6 +60,14 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class TakeAim:
+    """Write down the price that the stop or the take-profit shall have, now that it can be moved there."""
+
+    aim: Aim
+    stop: bool
+
+
+@dataclass(frozen=True, slots=True)
 class LookUp:
     """Ask for a snapshot: only complete evidence can settle something about this trade."""
 
@@ -88,7 +97,7 @@ class Hold:
     why: str
 
 
-Step = Cancel | Amend | Place | LookUp | Unprotected | GiveUp | Hold
+Step = Cancel | Amend | Place | TakeAim | LookUp | Unprotected | GiveUp | Hold
 
 
 def next_step(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
@@ -229,8 +238,10 @@ def _when_open(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
     return (
         _end_reduction(trade, moment)
         or _spare_exit(trade, moment)
+        or _take_aim(trade, moment)
         or _amend_one(trade, moment)
         or _reduce(trade, moment)
+        or _add_exit(trade, moment)
         or _protect(trade, moment, policy)
     )
 
@@ -309,6 +320,43 @@ def _spare_exit(trade: Trade, moment: Moment) -> Step | None:
             if stop is None or stop is order or stop.remaining == sizes[stop.order_ref]:
                 return Cancel(order, "another order does its work" if stop is not order else "nothing is left for it")
     return None
+
+
+def _take_aim(trade: Trade, moment: Moment) -> TakeAim | None:
+    """Move an exit to where it was to be once the entry has filled; one that is to be added is not there yet."""
+    if not trade.entry_is_done:
+        return None
+    for stop in (True, False):
+        aim, there = trade.aim(stop=stop), trade.to_move(stop=stop)
+        if aim is None or (not there and (isinstance(aim.at, Decimal) or aim.signal_id is None)):
+            continue
+        if isinstance(aim.at, Decimal) or moment.contract is not None:
+            return TakeAim(aim, stop)
+    return None
+
+
+def _add_exit(trade: Trade, moment: Moment) -> Step | None:
+    """Add the stop or the take-profit that a signal asked for and that the trade lacks."""
+    sizes = pair_sizes(trade, exit_size(trade, moment), moment.size_step)
+    if not trade.entry_is_done or any(awaits_executions(o) for o in trade.orders):
+        return None
+    stop, target = trade.aim(stop=True), trade.aim(stop=False)
+    bare = [pair for pair in bare_pairs(trade) if sizes.get(pair)]
+    wanted = None
+    if stop is not None and isinstance(stop.at, Decimal) and bare:
+        wanted = _exit(trade, Leg.PUT_BACK, sizes[bare[0]], Kind.STOP, stop.at, like=bare[0])
+        wanted = replace(wanted, signal_id=stop.signal_id)
+    elif (
+        target is not None
+        and isinstance(target.at, Decimal)
+        and not any(o.is_live for o in trade.legs(Leg.TAKE_PROFIT))
+    ):
+        pair = max(sizes, key=lambda each: sizes[each])
+        wanted = _exit(trade, Leg.TAKE_PROFIT, sizes[pair], Kind.LIMIT, target.at, like=pair)
+        wanted = replace(wanted, signal_id=target.signal_id)
+    if wanted is None or not wanted.quantity:
+        return None
+    return _doubt(trade, moment) or Place(wanted)
 
 
 def _amend_one(trade: Trade, moment: Moment) -> Step | None:
@@ -415,9 +463,9 @@ def _was_put_back(stops: list[Order], trade: Trade) -> bool:
 def _put_back(trade: Trade, stops: list[Order], moment: Moment) -> Place:
     """Send the stop of a pair again, as its last was."""
     last = next((o for o in reversed(stops) if o.leg is not Leg.ADD_STOP), stops[-1])
-    size = pair_sizes(trade, exit_size(trade, moment), moment.size_step)[pair_of(last, trade)]
-    order = _exit(trade, Leg.PUT_BACK, size, Kind.STOP, last.shall_price)
-    return Place(replace(order, pair=pair_of(last, trade), percent=last.percent))
+    pair = pair_of(last, trade)
+    size = pair_sizes(trade, exit_size(trade, moment), moment.size_step)[pair]
+    return Place(_exit(trade, Leg.PUT_BACK, size, Kind.STOP, last.shall_price, like=pair))
 
 
 def _was_resized(order: Order, moment: Moment) -> bool:
@@ -451,8 +499,23 @@ def _when_held(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
     1. An entry that may still fill is cancelled.
     2. Exits and a close that are larger than what the account shows of the trade are cancelled, or shrink to it.
     3. A stop that is missing, and that the owner did not take away, comes back once.
+    4. Exits are moved, and added, as signals ask for.
     """
-    return _end_entry(trade, moment) or _fit_to_account(trade, moment) or _restore_stop(trade, moment, policy)
+    return (
+        _end_entry(trade, moment)
+        or _aim_on_hold(trade, moment)
+        or _fit_to_account(trade, moment)
+        or _restore_stop(trade, moment, policy)
+    )
+
+
+def _aim_on_hold(trade: Trade, moment: Moment) -> Step | None:
+    """Move and add exits that a signal asked for while the account shows what the trade holds."""
+    if not moment.counted or not moment.left_for(trade) == trade.held > 0:
+        return None
+    if any(o.is_live for o in trade.legs(*TAKE_OUT)):
+        return None
+    return _take_aim(trade, moment) or _add_exit(trade, moment)
 
 
 def _end_entry(trade: Trade, moment: Moment) -> Step | None:
@@ -516,10 +579,17 @@ def taken_by_owner(stop: Order, trade: Trade) -> bool:
     return not went_along  # it was cancelled with the rest of its entry
 
 
-def _exit(trade: Trade, leg: Leg, quantity: Decimal, kind: Kind, price: Decimal | None) -> Order:
+def _exit(trade: Trade, leg: Leg, quantity: Decimal, kind: Kind, price: Decimal | None, like: int = 0) -> Order:
+    """Return one more order of a trade; an exit is of this pair, and in the group that its pair has at the broker."""
     attempt = 1 + sum(1 for _ in trade.legs(leg))
     ref = order_ref(trade.signal_id, leg, attempt)
-    return Order(ref, leg, attempt, trade.side.opposite, kind, quantity, price)
+    order = Order(ref, leg, attempt, trade.side.opposite, kind, quantity, price)
+    if leg not in EXITS:
+        return order
+    pair = [o for o in trade.legs(*EXITS) if pair_of(o, trade) == like and o.leg is not Leg.ADD_STOP]
+    order = replace(order, pair=like, percent=next((o.percent for o in pair), None))
+    beside = next((o for o in pair if o.is_live and o.oca_group), None)
+    return order if beside is None else replace(order, oca_group=beside.oca_group, oca_type=beside.oca_type)
 
 
 _PLANNERS = {

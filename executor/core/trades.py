@@ -14,6 +14,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from common.errors import IllegalTransition
+from common.exits import Exit
 from common.signals import Side, decimal_text
 from executor.core.outcomes import CloseCause, ExitReason
 from executor.core.ports import Kind, Status
@@ -49,6 +50,7 @@ EXITS = (Leg.TAKE_PROFIT, *STOPS)
 TAKE_OUT = (Leg.CLOSE, Leg.REDUCE)  # what takes the trade out, in whole or in part, when it is asked for
 
 
+_PRICES_KEPT = 8  # of the changes of one order that are unanswered
 REDUCE_SECONDS = 10  # a reduction that is not filled by then is taken back
 
 
@@ -93,9 +95,12 @@ class Order:
     cancel_asked_at: datetime | None = None  # when its cancel was last asked for
     cancelling_since: datetime | None = None  # and when it was asked for first
     resize_asked_at: datetime | None = None
+    wish_for: str | None = None  # the signal that asked for that price; None: this program
+    wish_sent_at: datetime | None = None  # when it was first sent
+    sent_prices: tuple[Decimal, ...] = ()  # what it was sent since the broker last reported its price, in that order
     client_id: int | None = None  # whose order id it is
     done_at: datetime | None = None  # when it was known to be over
-    signal_id: str | None = None  # the signal that asked for a reduction or an addition
+    signal_id: str | None = None  # the signal that asked for a reduction, an addition, or an exit that was added
     pair: int = 0  # which target and stop cancel each other; 0: those of what no target takes
     percent: Decimal | None = None  # of the first entry's size that its pair takes; None: what the others leave
 
@@ -138,6 +143,30 @@ class Order:
         """The price that it shall have: what is sent, and sent again."""
         return self.price if self.wish is None else self.wish
 
+    def with_wish(self, price: Decimal, signal_id: str | None) -> Order:
+        """Return it with the price that it shall have; it is sent at once, also where an older change is unanswered."""
+        wish = None if price == self.price and not self.sent_prices else price
+        return replace(self, wish=wish, wish_for=signal_id, wish_sent_at=None, resize_asked_at=None)
+
+    def without_wish(self) -> Order:
+        """Return it with the price that the broker holds: no other is wanted any more."""
+        return replace(self, wish=None, wish_for=None, wish_sent_at=None)
+
+    def with_change_sent(self, now: datetime) -> Order:
+        """Return it as one whose change of size or price leaves now."""
+        moves = self.wish is not None or bool(self.sent_prices)
+        price = self.shall_price
+        sent = self.sent_prices
+        if moves and price is not None and sent[-1:] != (price,):
+            sent = (*sent, price)[-_PRICES_KEPT:]
+        first = now if self.wish is not None else None
+        return replace(self, resize_asked_at=now, wish_sent_at=self.wish_sent_at or first, sent_prices=sent)
+
+    @property
+    def may_be_moved(self) -> bool:
+        """True if it is live, and not on its way out."""
+        return self.is_live and self.cancel_asked_at is None
+
     @property
     def ends_today(self) -> bool:
         """True if the broker keeps it for the day only (TWS's presets can make it so)."""
@@ -152,6 +181,15 @@ class Order:
     def summary(self) -> str:
         """One line for the owner's eyes."""
         return f"{self.leg.word} {self.order_ref}: {self.state.value}, {self.filled} of {self.quantity} filled"
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """Where an exit shall be that cannot be moved there yet: its price follows from the fill, or it is still to be added."""
+
+    at: Exit
+    signal_id: str | None = None  # the signal that asked to move or add it; None: it came with the entry
+    free: bool = False  # whether a stop may move away from the market
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -299,6 +337,9 @@ class Trade:
     stops_forgiven: int = 0  # stops that could not be put back, after which the owner chose to go on
     strategy_size: Decimal | None = None  # what its strategy holds on this side, where it said another size
     reduction: Reduction | None = None  # the wish to make it smaller, until it is fulfilled or has failed
+    stop_aim: Aim | None = None  # where its stop shall be, until it is moved there or added
+    target_aim: Aim | None = None  # and its take-profit
+    protected_at: datetime | None = None  # receipt of the newest signal that moved its exits
     sent_at: datetime | None = None  # when its entry was written down as being sent
     filled_at: datetime | None = None  # first fill of the entry
     closed_at: datetime | None = None
@@ -391,6 +432,17 @@ class Trade:
         found = [o for o in self.orders if o.leg in STOPS]
         live = [o for o in found if o.is_live and o.leg is not Leg.ADD_STOP]
         return (live or found)[-1] if found else None
+
+    def aim(self, *, stop: bool) -> Aim | None:
+        return self.stop_aim if stop else self.target_aim
+
+    def with_aim(self, aim: Aim | None, *, stop: bool) -> Trade:
+        return replace(self, stop_aim=aim) if stop else replace(self, target_aim=aim)
+
+    def to_move(self, *, stop: bool) -> tuple[Order, ...]:
+        """The stops that may be moved, or of the take-profits the next."""
+        found = tuple(o for o in self.legs(*(STOPS if stop else (Leg.TAKE_PROFIT,))) if o.may_be_moved)
+        return found if stop else found[:1]
 
     @property
     def size(self) -> Decimal:

@@ -15,11 +15,23 @@ from common.clock import Clock
 from common.logs import get_logger
 from common.signals import decimal_text
 from executor.core.conditions import AlarmKind
-from executor.core.life import Entered, Evolved, News, OrderOver, ReductionOver, ended, frozen, given_up, moved, settled
+from executor.core.life import (
+    Entered,
+    Evolved,
+    MoveOver,
+    News,
+    OrderOver,
+    ReductionOver,
+    ended,
+    frozen,
+    given_up,
+    moved,
+    settled,
+)
 from executor.core.outcomes import ExitReason, Outcome
 from executor.core.policy import Policy
 from executor.core.ports import Snapshot
-from executor.core.trades import ZERO, Event, Leg, OrderState, State, Trade
+from executor.core.trades import EXITS, ZERO, Event, Leg, Order, OrderState, State, Trade
 from executor.desk.alarms import Alarms
 from executor.desk.book import Book
 from executor.desk.sight import Sight
@@ -101,12 +113,18 @@ class Life:
 
     def _act(self, trade_id: int, news: News) -> None:
         trade = self._book.trade(trade_id)
-        if isinstance(news, OrderOver):
-            self._order_over(trade, news)
-            return
-        if isinstance(news, ReductionOver):
-            self._reduction_over(trade, news)
-            return
+        match news:
+            case OrderOver():
+                self._order_over(trade, news)
+            case ReductionOver():
+                self._reduction_over(trade, news)
+            case MoveOver(signal_id):
+                text = f"the trade in {trade.symbol} was over before its exits were moved"
+                self._book.revise_signal(signal_id, Outcome.NOTHING, text)
+            case Entered():
+                self._entered(trade, news)
+
+    def _entered(self, trade: Trade, news: Entered) -> None:
         log.info(
             "trade", symbol=trade.symbol, trade_id=trade.id, state=news.state.value, by=news.event and news.event.value
         )
@@ -135,6 +153,12 @@ class Life:
         if order.leg is Leg.ADD and not order.filled and order.signal_id is not None:
             why = f"{trade.symbol}: nothing was added: {order.reason or 'cancelled before it filled'}"
             self._book.revise_signal(order.signal_id, Outcome.REFUSED, why)
+        added = order.leg in EXITS and order.parent_ref is None and order.signal_id
+        if added and order.state is OrderState.REJECTED:
+            words = (
+                f"{trade.symbol}: no {order.leg.word} at {_plain(order.price)} could be added: {order.reason or text}"
+            )
+            self._exit_refused(trade, added, words)
 
     def _reduction_over(self, trade: Trade, news: ReductionOver) -> None:
         wanted, held = decimal_text(news.wish.to), decimal_text(trade.held)
@@ -146,6 +170,19 @@ class Life:
         self._say(trade, "not reduced", text)
         self._book.revise_signal(news.wish.signal_id, Outcome.REDUCED if sold else Outcome.REFUSED, text)
         self._alarms.state(AlarmKind.NOT_REDUCED, text, news.wish.signal_id, symbol=trade.symbol, trade_id=trade.id)
+
+    def not_moved(self, trade: Trade, order: Order, why: str) -> None:
+        """Let go of the price that an exit was to have, since TWS refused it, and alert the owner."""
+        where = f"it stays at {_plain(order.price)}"
+        text = f"{trade.symbol}: the {order.leg.word} was to be moved to {_plain(order.wish)}, but {where}: {why}"
+        with self._book.change():
+            self.settle(trade.with_order(replace(order.without_wish(), sent_prices=())))
+            self._exit_refused(trade, order.wish_for or order.order_ref, text)
+
+    def _exit_refused(self, trade: Trade, about: str, text: str) -> None:
+        self._say(trade, "exit not moved", text)
+        self._book.revise_signal(about, Outcome.REFUSED, text)
+        self._alarms.state(AlarmKind.NOT_MOVED, text, about, symbol=trade.symbol, trade_id=trade.id)
 
     def _opened(self, trade: Trade) -> None:
         part = "" if trade.entered == trade.asked else f" of {trade.asked}"

@@ -11,13 +11,14 @@ from common.clock import Clock
 from common.errors import IllegalTransition
 from common.logs import get_logger
 from common.signals import decimal_text
+from executor.core.aims import added_for, carried_out, move_of
 from executor.core.conditions import Case, conditions_of, larger_exits
 from executor.core.moment import Moment
-from executor.core.outcomes import CloseCause
+from executor.core.outcomes import CloseCause, Outcome
 from executor.core.policy import Policy
 from executor.core.ports import Broker, Contract, Ticket
-from executor.core.steps import Amend, Cancel, GiveUp, Hold, LookUp, Place, Step, Unprotected, next_step
-from executor.core.trades import ENTRIES, EXITS, Event, Leg, Order, OrderState, State, Trade, awaits_executions
+from executor.core.steps import Amend, Cancel, GiveUp, Hold, LookUp, Place, Step, TakeAim, Unprotected, next_step
+from executor.core.trades import ENTRIES, EXITS, Aim, Event, Leg, Order, OrderState, State, Trade, awaits_executions
 from executor.desk.agenda import Agenda
 from executor.desk.alarms import Alarms
 from executor.desk.book import Book
@@ -82,7 +83,7 @@ class Orders:
         if problem is not None:
             self._sight.contract_of(trade)  # asked again once a minute: TWS may only have been too slow
             moment.reached(moment.now + NAME_TOLD)
-        if problem is None and isinstance(step, Place | Amend) and self._sight.contract_of(trade) is None:
+        if problem is None and isinstance(step, Place | Amend | TakeAim) and self._sight.contract_of(trade) is None:
             problem = ""
         self._alarms.of_trade(trade, conditions_of(Case(trade, moment, self._policy, step, problem)))
         if isinstance(step, LookUp):
@@ -99,6 +100,8 @@ class Orders:
             counted=self._sight.is_counted(con_id), told=self._sight.was_told(con_id),
             behind=self._sight.behind(con_id), size_step=self._sight.size_step(con_id),
         )  # fmt: skip
+        if trade.stop_aim is not None or trade.target_aim is not None:
+            moment.contract = self._sight.contract_of(trade)
         moment.lacking_since = self._since(self._lacking, trade.id, now if trade.lacks_executions else None)
         if self._gate.ready_since is not None:
             large = bool(larger_exits(trade, moment))
@@ -139,10 +142,8 @@ class Orders:
             case Cancel(order, why):
                 self.cancel(trade, order, why)
                 return True
-            case Amend(order, quantity):
-                return self._amend(trade, order, quantity)
-            case Place(order):
-                return self._place(trade, order)
+            case Amend() | Place() | TakeAim():
+                return self._change(trade, step)
             case Unprotected(then_flatten=True):
                 self._life.move(replace(trade, close_cause=CloseCause.UNPROTECTED), Event.CLOSE)
                 return True
@@ -154,6 +155,16 @@ class Orders:
             case LookUp(why):
                 self._gate.want_snapshot(why)
         return False
+
+    def _change(self, trade: Trade, step: Amend | Place | TakeAim) -> bool:
+        """Take a step that needs the contract; whether it could be taken."""
+        match step:
+            case Amend(order, quantity):
+                return self._amend(trade, order, quantity)
+            case Place(order):
+                return self._place(trade, order)
+            case TakeAim(aim, stop):
+                return self._take_aim(trade, aim, stop=stop)
 
     def cancel(self, trade: Trade, order: Order, why: str) -> None:
         """Ask to cancel one order, written down first."""
@@ -168,7 +179,8 @@ class Orders:
         contract = self._sight.contract_of(trade)
         if contract is None:
             return False
-        self._life.settle(trade.with_order(replace(order, resize_asked_at=self._clock.now())))
+        self._say_moving(trade, order)
+        self._life.settle(trade.with_order(order.with_change_sent(self._clock.now())))
         left = quantity - order.filled_at_broker
         if left != order.remaining:
             text = f"{order.leg.word} set to {left}, {_why_so_large(trade, left)}"
@@ -177,14 +189,36 @@ class Orders:
         self._outbox.add(lambda: self._broker.send(self._ticket(trade, contract, sized, transmit=True)))
         return True
 
+    def _say_moving(self, trade: Trade, order: Order) -> None:
+        if order.wish is None:
+            return
+        at = "no price" if order.price is None else decimal_text(order.price)
+        again = ", sent again: TWS has not confirmed it" if order.wish_sent_at is not None else ""
+        text = f"{order.leg.word} from {at} to {decimal_text(order.wish)}{again}"
+        self._book.log("moving", text, symbol=trade.symbol, trade_id=trade.id, order_ref=order.order_ref)
+
+    def _take_aim(self, trade: Trade, aim: Aim, *, stop: bool) -> bool:
+        """Write down the price that an exit shall have, now that it is known; whether that can be done."""
+        contract = self._sight.contract_of(trade)
+        if contract is None:
+            return False
+        move = move_of(aim, trade, contract, self._broker.price(trade.con_id), stop=stop)
+        self._life.settle(carried_out(trade, aim, move, stop=stop))
+        if move.is_due:
+            self._book.log("exit set", move.text, symbol=trade.symbol, trade_id=trade.id, signal_id=aim.signal_id)
+        elif aim.signal_id is not None and move.outcome is not Outcome.NOTHING:
+            self._book.log("exit stays", move.text, symbol=trade.symbol, trade_id=trade.id, signal_id=aim.signal_id)
+            self._book.revise_signal(aim.signal_id, move.outcome, f"{trade.symbol}: {move.text}")
+        return True
+
     def _place(self, trade: Trade, order: Order) -> bool:
         """Write down one more order of a trade as being sent; it is sent after the commit."""
         contract = None if self._gate.resends else self._sight.contract_of(trade)
         if contract is None:
             return False
         (order,) = self._as_sending([order])
-        self._life.settle(trade.with_order(order))
-        kind = {Leg.CLOSE: "close sent", Leg.REDUCE: "reduction sent"}.get(order.leg, "stop put back")
+        self._life.settle(added_for(trade, order).with_order(order))
+        kind = _SENT.get(order.leg) or ("stop put back" if order.signal_id is None else "stop added")
         price = "market" if order.price is None else order.price
         text = f"{order.side.value} {order.quantity} {trade.symbol} at {price}"
         self._book.log(kind, text, symbol=trade.symbol, trade_id=trade.id, order_ref=order.order_ref)
@@ -284,6 +318,9 @@ def _exits_in_words(exits: Sequence[Order]) -> list[str]:
     if len(targets) <= 1:
         return [f"{o.leg.word} {o.price}" for o in targets] + list(stops)
     return [f"take-profit {o.price} for {decimal_text(o.quantity)}" for o in targets] + list(stops)
+
+
+_SENT = {Leg.CLOSE: "close sent", Leg.REDUCE: "reduction sent", Leg.TAKE_PROFIT: "take-profit added"}
 
 
 def _why_so_large(trade: Trade, size: Decimal) -> str:

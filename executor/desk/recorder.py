@@ -13,9 +13,9 @@ from common.clock import Clock
 from common.logs import get_logger
 from common.signals import decimal_text
 from executor.core.conditions import AlarmKind
-from executor.core.outcomes import ExitReason
+from executor.core.outcomes import ExitReason, Outcome
 from executor.core.ports import Fill, OrderReport, Refusal, Status
-from executor.core.trades import ENTRIES, Execution, Leg, Order, OrderState, State, Trade
+from executor.core.trades import ENTRIES, STOPS, Execution, Leg, Order, OrderState, State, Trade
 from executor.desk.alarms import Alarms
 from executor.desk.book import Book
 from executor.desk.life import Life
@@ -26,6 +26,7 @@ log = get_logger(__name__)
 HELD_CODES = frozenset({399, 404, 2109, 10349})  # a warning on a live order: shown, not a rejection
 # About a modify or cancel: look up the truth.
 LOOK_UP_CODES = frozenset({104, 105, 135, 136, 161, 10147, 10148, 10149, 10326, 10327})
+_DOES_NOT_MATCH = 105  # a change of something that cannot be changed
 MISSED = timedelta(seconds=2)  # a quantity that is missed was gone so long before
 USUAL_HOLDS = ("", "child", "trigger")  # whyHeld of every bracket child and every stop: nothing to tell
 CANCELLED_CODE = 202  # only announces the Cancelled status that comes beside it, and sometimes says why
@@ -53,18 +54,27 @@ class Recorder:
             return False
         with self._book.change():
             self._say_held(trade, order, report)
-            self._say_moved(trade, order, report)
+            trade = self._with_owners_move(trade, order, report)
             state = self._life.settle(trade.with_order(now)).state
         return report.status.is_live and not order.is_live and state.is_finished
 
-    def _say_moved(self, trade: Trade, order: Order, report: OrderReport) -> None:
-        """A price that is no longer ours was moved by the owner in TWS: follow it."""
+    def _with_owners_move(self, trade: Trade, order: Order, report: OrderReport) -> Trade:
+        """A price that is neither ours nor asked for was moved by the owner in TWS: that one counts."""
         before, after = order.price, report.price
-        if after == order.wish:
-            return  # as we asked
-        if order.state is OrderState.WORKING and before is not None and after is not None and before != after:
-            text = f"{order.leg.word} from {decimal_text(before)} to {decimal_text(after)}, by hand in TWS"
-            self._book.log("moved", text, symbol=trade.symbol, trade_id=trade.id, order_ref=order.order_ref)
+        if order.state is not OrderState.WORKING or before is None or after is None or before == after:
+            return trade
+        by_hand = _is_by_hand(order, report)
+        how = "by hand in TWS" if by_hand else "as asked"
+        if by_hand and order.wish is not None:
+            how += f"; the move to {decimal_text(order.wish)}, which TWS had not confirmed, is dropped"
+        text = f"{order.leg.word} from {decimal_text(before)} to {decimal_text(after)}, {how}"
+        self._book.log("moved", text, symbol=trade.symbol, trade_id=trade.id, order_ref=order.order_ref)
+        if not by_hand:
+            return trade
+        if order.wish_for is not None and not order.sent_prices:
+            text = f"{trade.symbol}: you moved the {order.leg.word} to {decimal_text(after)} by hand in TWS, and that counts"
+            self._book.revise_signal(order.wish_for, Outcome.IGNORED, text)
+        return trade.with_aim(None, stop=order.leg in STOPS)
 
     def _say_held(self, trade: Trade, order: Order, report: OrderReport) -> None:
         if report.why_held not in (*USUAL_HOLDS, order.held):
@@ -196,7 +206,10 @@ class Recorder:
                     self._book.put(trade.with_order(replace(order, held=held)))
                 return False
             if refusal.code not in LOOK_UP_CODES:
-                self._life.settle(trade.with_order(replace(order, refusal_code=refusal.code, reason=refusal.text)))
+                order = replace(order, refusal_code=refusal.code, reason=refusal.text)
+                trade = self._life.settle(trade.with_order(order))
+            if _refuses_move(refusal.code, order):
+                self._life.not_moved(trade, trade.order(order.order_ref), f"{refusal.text} (code {refusal.code})")
         return True
 
 
@@ -217,9 +230,8 @@ def _as_reported(order: Order, report: OrderReport) -> Order:
         tif=report.tif or order.tif, oca_group=report.oca_group or order.oca_group, oca_type=report.oca_type or order.oca_type,
         held=order.held if report.why_held in USUAL_HOLDS else report.why_held,
     )  # fmt: skip
-    if report.price is not None and report.price != order.price:
-        now = replace(now, wish=None)  # it is as it shall be, or its owner moved it
-    if (now.quantity, now.price) != (order.quantity, order.price):
+    now = _with_price_told(now, order, report)
+    if (now.quantity, now.price) != (order.quantity, order.price) and not now.sent_prices:
         now = replace(now, resize_asked_at=None)  # the change was answered
     if report.note and not report.status.is_live and order.reason is None:
         now = replace(now, reason=report.note)
@@ -228,6 +240,32 @@ def _as_reported(order: Order, report: OrderReport) -> Order:
     if order.state is OrderState.WORKING and report.status is Status.WORKING:
         now = replace(now, refusal_code=None)  # it was a change that was refused
     return now
+
+
+def _with_price_told(now: Order, order: Order, report: OrderReport) -> Order:
+    """Return an order whose price the broker reports: one that it was sent, one that it had, or its owner's.
+
+    It is as it shall be when the last of what was sent is reported: TWS answers in the order of sending.
+    """
+    said, sent = report.price, order.sent_prices
+    if said is None:
+        return now
+    left = sent[sent.index(said) + 1 :] if said in sent else sent
+    now = replace(now, sent_prices=left)
+    is_there = said == order.wish and not left and (said in sent or said != order.price)
+    return now.without_wish() if is_there or _is_by_hand(order, report) else now
+
+
+def _is_by_hand(order: Order, report: OrderReport) -> bool:
+    if order.state is not OrderState.WORKING or report.price in (None, order.price, order.wish):
+        return False
+    return report.price not in order.sent_prices
+
+
+def _refuses_move(code: int, order: Order) -> bool:
+    """True if TWS refuses the price that a working order was to have."""
+    asked = order.state is OrderState.WORKING and order.wish is not None and order.wish_sent_at is not None
+    return asked and (code not in LOOK_UP_CODES or code == _DOES_NOT_MATCH)
 
 
 def _newer(said: Decimal | None, known: Decimal | None) -> Decimal | None:

@@ -11,6 +11,7 @@ from common.clock import Clock
 from common.errors import IllegalTransition
 from common.logs import get_logger
 from common.signals import Action, decimal_text
+from executor.core.aims import carried_out
 from executor.core.brackets import Bracket, plan_addition, plan_bracket
 from executor.core.conditions import AlarmKind
 from executor.core.outcomes import Outcome, SignalState
@@ -23,6 +24,7 @@ from executor.core.rules import (
     Decision,
     Done,
     Enter,
+    Protect,
     Reduce,
     View,
     Wait,
@@ -73,14 +75,13 @@ class Signals:
 
     def work(self, symbol: str) -> None:
         """Decide those of a symbol's signals that can be decided, within a change, and note when to check the rest again."""
-        ahead: set[Action] = set()
+        ahead: list[InboxRow] = []
         due: datetime | None = None
         for row in self._book.waiting(symbol):
-            may_pass = not ahead or (row.signal.action is Action.RESET and Action.OPEN not in ahead)
-            if may_pass and (self._decide_one(row.seq) or self._on_hold(symbol)):
+            if _may_pass(row, ahead) and (self._decide_one(row.seq) or self._on_hold(symbol)):
                 pass
             else:
-                ahead.add(row.signal.action)
+                ahead.append(self._book.signal(row.seq) or row)
             waiting = self._book.signal(row.seq)
             if waiting is not None and waiting.state is not SignalState.DONE:
                 due = _earlier(due, self._due(waiting))
@@ -175,7 +176,7 @@ class Signals:
         heard of. A trade that is there needs no look: it is closed in its own contract.
         """
         symbol = row.signal.symbol
-        if trade is not None and (row.signal.is_partial_close or self._may_buy(row, trade)):
+        if trade is not None and (_needs_contract(row, trade) or self._may_buy(row, trade)):
             return self._sight.contract_of(trade)
         new_name = row.signal.action in _ACTS_ON_TRADE and self._book.contract_id(symbol) is None
         if trade is None and (row.signal.action is Action.OPEN or new_name):
@@ -196,7 +197,9 @@ class Signals:
             block=block.side if block else None, block_is_sure=block is None or block.sure,
             unknown_position=unknown, opposed_holding=opposed,
             scale_in=trade is not None and self._policy.scales_in(trade.symbol),
-            size_step=contract.size_step if contract else Decimal(1),
+            size_step=contract.size_step if contract else Decimal(1), signal_id=row.signal_id, contract=contract,
+            market=self._broker.price(con_id) if trade and contract else None,
+            agrees=trade is None or (self._sight.shown_of(trade) == trade.held > 0 and self._sight.is_counted(con_id)),
         )  # fmt: skip
 
     def _valid_until(self, row: InboxRow) -> datetime | None:
@@ -217,7 +220,7 @@ class Signals:
         if trade is not None and self._may_buy(row, trade) and view.is_fresh:
             return self._entry_obstacle(row, contract, view)
         if trade is not None:
-            return _BEING_LOOKED_UP if row.signal.is_partial_close and contract is None else None
+            return _BEING_LOOKED_UP if _needs_contract(row, trade) and contract is None else None
         if action in _ACTS_ON_TRADE:
             return None if contract or self._book.contract_id(symbol) is not None else _BEING_LOOKED_UP
         return self._entry_obstacle(row, contract, view)
@@ -263,13 +266,20 @@ class Signals:
                 self._finish(row, verdict.decision)
             case Close():
                 return self._begin_close(row, verdict.decision)
+            case Add() | Reduce() | Protect():
+                self._change(row, verdict)
+            case Enter():
+                self._enter(row, verdict)
+        return True
+
+    def _change(self, row: InboxRow, verdict: Verdict) -> None:
+        match verdict.decision:
             case Add():
                 self._add(row, verdict, verdict.decision)
             case Reduce():
                 self._reduce(row, verdict.decision)
-            case Enter():
-                self._enter(row, verdict)
-        return True
+            case Protect():
+                self._protect(row, verdict.decision)
 
     def _finish(self, row: InboxRow, done: Done) -> None:
         symbol, outcome, reason = row.signal.symbol, done.outcome, done.reason
@@ -350,6 +360,23 @@ class Signals:
         self._done(row)
         self._orders.work(trade.id)
 
+    def _protect(self, row: InboxRow, decision: Protect) -> None:
+        """Write down where the exits shall be; what has to be done for it follows in the trade's own work."""
+        trade = self._open_trade(row.signal.symbol)
+        if trade is None:
+            raise IllegalTransition(f"a protect of {row.signal.symbol} was allowed without a trade")
+        self._book.finish_signal(row, Outcome.PROTECTED, decision.reason, trade.id)
+        for stop, found in ((True, decision.stop), (False, decision.target)):
+            if found is not None and found[1].is_due:
+                trade = carried_out(trade, *found, stop=stop)
+        agrees = row.signal.market_position is not None
+        size = None if agrees else trade.strategy_size
+        self._life.settle(replace(trade, protected_at=row.received_at, strategy_size=size))
+        self._done(row)
+        if agrees:
+            self._alarms.state(AlarmKind.STRATEGY_DIFFERS, None, row.signal.symbol)
+        self._orders.work(trade.id)
+
     def _enter(self, row: InboxRow, verdict: Verdict) -> None:
         """The decision, the intended orders and their ids in one change; they are sent after its commit."""
         contract, bracket, signal, now = verdict.contract, verdict.bracket, row.signal, self._clock.now()
@@ -365,6 +392,26 @@ class Signals:
         self._book.finish_signal(row, Outcome.ENTERED, reason, trade.id)
         self._alarms.state(AlarmKind.STRATEGY_DIFFERS, None, signal.symbol)
         self._done(row)
+
+
+def _may_pass(row: InboxRow, ahead: list[InboxRow]) -> bool:
+    """True if a signal need not wait for those before it.
+
+    A reset passes all but entries; a protect passes a close that was asked for and waits, for its market to open perhaps.
+    """
+    if row.signal.action is Action.RESET:
+        return all(each.signal.action is not Action.OPEN for each in ahead)
+    if row.signal.action is Action.PROTECT:
+        return all(each.signal.action is Action.CLOSE and each.state is SignalState.CLOSING for each in ahead)
+    return not ahead
+
+
+def _needs_contract(row: InboxRow, trade: Trade) -> bool:
+    """True if what a signal means for an open trade depends on its contract: on its units, or on its ticks."""
+    signal = row.signal
+    if signal.is_partial_close or signal.action is Action.PROTECT:
+        return True
+    return _has_exits(row) and signal.market_position is not None and signal.side is trade.side
 
 
 def _has_exits(row: InboxRow) -> bool:

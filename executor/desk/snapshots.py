@@ -123,8 +123,9 @@ class Snapshots:
                 unseen = order.leg in ENTRIES and order.state is OrderState.SENDING
                 if order.cancel_asked_at is not None and (unseen or order.order_ref in alive):
                     trade = self._life.settle(trade.with_order(replace(order, cancel_asked_at=None)))
-                elif order.resize_asked_at is not None:
-                    trade = self._life.settle(trade.with_order(replace(order, resize_asked_at=None)))
+                elif order.resize_asked_at is not None or order.sent_prices:
+                    again = replace(order, resize_asked_at=None, sent_prices=())
+                    trade = self._life.settle(trade.with_order(again))
 
     # ---- what reconciliation looks at ----
 

@@ -11,12 +11,12 @@ from decimal import Decimal
 
 from common.chain import Chain
 from common.clock import parse_utc, utc_text
-from common.exits import exit_text
+from common.exits import exit_text, price_distance_or_entry
 from common.signals import Action, Side, Signal, decimal_text, parse_payload
 from executor.core.conditions import CONDITIONS, AlarmKind, Level
 from executor.core.outcomes import CloseCause, ExitReason, Outcome, SignalState
 from executor.core.ports import Kind, Status
-from executor.core.trades import Execution, Leg, Order, OrderState, Reduction, State, Trade
+from executor.core.trades import Aim, Execution, Leg, Order, OrderState, Reduction, State, Trade
 
 Row = dict[str, object]
 
@@ -204,6 +204,7 @@ def trade_row(trade: Trade) -> Row:
         "closes_forgiven": trade.closes_forgiven, "stops_forgiven": trade.stops_forgiven, "evidence": trade.evidence,
         "unprotected_at": time_text(trade.unprotected_at), "loose_at": time_text(trade.loose_at),
         "strategy_size": number_text(trade.strategy_size), "held": decimal_text(trade.held), **_reduction_row(trade.reduction),
+        **_aim_row(trade), "protected_at": time_text(trade.protected_at),
         "sent_at": time_text(trade.sent_at), "filled_at": time_text(trade.filled_at), "closed_at": time_text(trade.closed_at),
     }  # fmt: skip
 
@@ -213,6 +214,15 @@ def _reduction_row(wish: Reduction | None) -> Row:
         return dict.fromkeys(("shrink_to", "shrink_for", "shrink_at", "shrink_taken"))
     to, taken = decimal_text(wish.to), decimal_text(wish.taken)
     return {"shrink_to": to, "shrink_for": wish.signal_id, "shrink_at": utc_text(wish.since), "shrink_taken": taken}
+
+
+def _aim_row(trade: Trade) -> Row:
+    stop, target = trade.stop_aim, trade.target_aim
+    return {
+        "stop_aim": stop and exit_text(stop.at), "stop_aim_for": stop and stop.signal_id,
+        "stop_aim_free": int(stop is not None and stop.free),
+        "target_aim": target and exit_text(target.at), "target_aim_for": target and target.signal_id,
+    }  # fmt: skip
 
 
 def order_row(trade: Trade, order: Order) -> Row:
@@ -228,6 +238,8 @@ def order_row(trade: Trade, order: Order) -> Row:
         "oca_type": order.oca_type, "held": order.held, "sent_at": time_text(order.sent_at), "sent_day": order.sent_day,
         "resends": order.resends, "cancel_asked_at": time_text(order.cancel_asked_at),
         "cancelling_since": time_text(order.cancelling_since),
+        "wish_for": order.wish_for, "wish_sent_at": time_text(order.wish_sent_at),
+        "sent_prices": " ".join(map(decimal_text, order.sent_prices)) or None,
         "resize_asked_at": time_text(order.resize_asked_at), "done_at": time_text(order.done_at),
         "signal_id": order.signal_id, "pair": order.pair, "percent": number_text(order.percent),
     }  # fmt: skip
@@ -300,9 +312,15 @@ def trade_of(r: sqlite3.Row, orders: Iterable[Order], executions: Iterable[Execu
         adopted_price=_number(adopted), reduction=_reduction_of(r), strategy_size=_number(r["strategy_size"]),
         unprotected_at=_time(r["unprotected_at"]), loose_at=_time(r["loose_at"]), hold_reason=r["hold_reason"],
         evidence=r["evidence"], closes_forgiven=r["closes_forgiven"], stops_forgiven=r["stops_forgiven"],
+        stop_aim=_aim_of(r["stop_aim"], r["stop_aim_for"], free=bool(r["stop_aim_free"])),
+        target_aim=_aim_of(r["target_aim"], r["target_aim_for"]), protected_at=_time(r["protected_at"]),
         sent_at=_time(r["sent_at"]), filled_at=_time(r["filled_at"]), closed_at=_time(r["closed_at"]),
         orders=orders, executions=tuple(sorted(executions)),
     )  # fmt: skip
+
+
+def _aim_of(at: str | None, signal_id: str | None, *, free: bool = False) -> Aim | None:
+    return None if at is None else Aim(price_distance_or_entry(at), signal_id, free)
 
 
 def _reduction_of(r: sqlite3.Row) -> Reduction | None:
@@ -322,6 +340,8 @@ def order_of(r: sqlite3.Row) -> Order:
         sent_at=_time(r["sent_at"]), sent_day=r["sent_day"], resends=r["resends"], tif=r["tif"],
         oca_group=r["oca_group"], oca_type=r["oca_type"], cancel_asked_at=_time(r["cancel_asked_at"]),
         cancelling_since=_time(r["cancelling_since"]),
+        wish_for=r["wish_for"], wish_sent_at=_time(r["wish_sent_at"]),
+        sent_prices=tuple(map(_exact, (r["sent_prices"] or "").split())),
         resize_asked_at=_time(r["resize_asked_at"]), client_id=r["client_id"], done_at=_time(r["done_at"]),
         signal_id=r["signal_id"], pair=r["pair"], percent=_number(r["percent"]),
     )  # fmt: skip

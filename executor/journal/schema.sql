@@ -78,6 +78,12 @@ CREATE TABLE trades (
     shrink_for     TEXT,                     -- the signal that asked for that
     shrink_at      TEXT,                     -- since when
     shrink_taken   TEXT,                     -- what the exits had filled by then; what they fill later comes out of that size
+    stop_aim       TEXT,                     -- where its stop shall be, until it is moved there or added: a price, a distance, "entry"
+    stop_aim_for   TEXT,                     -- the signal that asked for that; NULL: the one that opened it
+    stop_aim_free  INTEGER NOT NULL DEFAULT 0,  -- 1: it may move away from the market
+    target_aim     TEXT,                     -- and its take-profit
+    target_aim_for TEXT,
+    protected_at   TEXT,                     -- receipt of the newest signal that moved its exits
     sent_at        TEXT,
     filled_at      TEXT,                     -- first fill of the entry
     closed_at      TEXT
@@ -129,8 +135,11 @@ CREATE TABLE orders (
     cancel_asked_at TEXT,                    -- last time
     cancelling_since TEXT,                   -- first time
     resize_asked_at TEXT,
+    wish_for        TEXT,                    -- the signal that asked for that price
+    wish_sent_at    TEXT,                    -- when it was first sent
+    sent_prices     TEXT,                    -- what it was sent since the broker last reported its price
     done_at         TEXT,
-    signal_id       TEXT,                    -- the signal that asked for a reduction or an addition
+    signal_id       TEXT,                    -- the signal that asked for a reduction, an addition, or an exit that was added
     pair            INTEGER NOT NULL DEFAULT 0,  -- which target and stop cancel each other; 0: those of what no target takes
     percent         TEXT,                    -- of the first entry's size that its pair takes
     UNIQUE (client_id, order_id)

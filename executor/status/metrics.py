@@ -23,6 +23,8 @@ from .queries import Content, Delays
 
 _OUTCOMES = (
     "entered",
+    "reduced",
+    "protected",
     "ignored",
     "refused",
     "expired",

@@ -61,6 +61,7 @@ class FakeBroker:
     unheard: frozenset[str] = frozenset()  # facts that nobody is told, such as on_fill
     fill_entries: bool = True
     refuse: dict[str, tuple[int, str]] = field(default_factory=dict)  # leg letter → (code, text)
+    refuse_changes: dict[str, tuple[int, str]] = field(default_factory=dict)  # the order keeps working as it was
     day: str = "2026-11-23"
     floor: int = 1
     desk: Desk | None = None
@@ -91,6 +92,9 @@ class FakeBroker:
         if self.deaf:
             return
         known = self.tickets.get(ticket.order_id)
+        if known and ticket.order_ref[20] in self.refuse_changes:
+            self._tell("on_refusal", Refusal(ticket.order_id, *self.refuse_changes[ticket.order_ref[20]]))
+            return
         self.tickets[ticket.order_id] = ticket
         leg = ticket.order_ref[20]
         if leg in self.refuse:
@@ -254,6 +258,14 @@ class House:
             **{k: Decimal(v) for k, v in prices.items()},
         )  # fmt: skip
         envelope = Envelope(f"S{count}", now, None, signal)
+        self.desk.receive([(envelope, payload_text(envelope))])
+        self.clock.advance(0.01)
+        return envelope.id
+
+    def alert(self, action: str, symbol: str = "AAPL", **fields: object) -> str:
+        """Post an alert in the sender's own words, as the relay would deliver it."""
+        signal = alert_from({"action": action, "symbol": symbol, **fields}).signal
+        envelope = Envelope(f"S{len(self.journal._rows('SELECT 1 FROM inbox'))}", self.clock.now(), None, signal)
         self.desk.receive([(envelope, payload_text(envelope))])
         self.clock.advance(0.01)
         return envelope.id
