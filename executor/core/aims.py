@@ -46,6 +46,9 @@ def move_of(aim: Aim, trade: Trade, contract: Contract, market: Decimal | None, 
         return Move(
             Outcome.REFUSED, f"the {word} stays: what was paid for {trade.symbol} is not known. Send it as a price"
         )
+    known = trade.aim(stop=stop)
+    if price is None and known is not None and known.at == aim.at:
+        return Move(Outcome.NOTHING, f"the {word} goes to {_words(aim)} already, once the entry is filled")
     if price is None:
         return Move(Outcome.PROTECTED, f"{word} to {_words(aim)}, once the entry is filled")
     if price <= 0:
@@ -62,7 +65,9 @@ def _moved(
     word, to = "stop-loss" if stop else "take-profit", _to(aim, trade, price)
     before = " and ".join(dict.fromkeys(decimal_text(o.shall_price) for o in there if o.shall_price is not None))
     if all(o.shall_price == price for o in there):
-        return Move(Outcome.NOTHING, f"the {word} is at {to} already", price)
+        if trade.aim(stop=stop) in (None, aim):
+            return Move(Outcome.NOTHING, f"the {word} is at {to} already", price)
+        return Move(Outcome.PROTECTED, f"{word} stays at {to}, whatever the fill", price)
     if not any(_may_move(o, trade, price, aim, stop=stop) for o in there):
         return Move(
             Outcome.IGNORED,

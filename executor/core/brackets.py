@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 
@@ -81,6 +81,7 @@ class Bracket:
     """The orders of one entry, in the order in which they are sent; the stop-loss is last."""
 
     orders: tuple[Order, ...]
+    words: str = ""  # how its prices were computed, where they were
 
     @property
     def stop_wanted(self) -> bool:
@@ -90,23 +91,42 @@ class Bracket:
 def plan_bracket(signal: Signal, signal_id: str, contract: Contract, market: Decimal | None) -> Bracket | str:
     """Return the bracket for an open signal, or in words why it cannot be ordered.
 
-    `market` is the current price, None if unknown: then only the exits are checked against each other.
+    `market` is the current price, None if unknown: then only the exits are checked against each other. Exits that are
+    relative are computed from it for now; they follow from the fill when that is known.
     """
     if signal.side is None or signal.quantity is None:
         return "an open signal needs a side and a quantity"
     problem = size_problem(signal.quantity, contract)
     if problem:
         return problem
-    found = [exit_price(tp, signal.side, contract, market, stop=False) for tp in _targets_of(signal)]
-    tps = [tp for tp in found if tp is not None]
+    targets = [
+        ("take-profit", at, exit_price(at, signal.side, contract, market, stop=False)) for at in _targets_of(signal)
+    ]
     sl = None if signal.sl is None else exit_price(signal.sl, signal.side, contract, market, stop=True)
+    relative = [
+        str(at)
+        for _, at, price in (("stop-loss", signal.sl, sl), *targets)
+        if isinstance(at, Distance) and price is None
+    ]
+    if relative:
+        return f"TWS has no price for {contract.symbol} now, so {' and '.join(relative)} from it cannot be computed"
     sizes = shares([target.percent for target in signal.targets], signal.quantity, contract.size_step)
     if not all(sizes):
         return _too_small(signal, sizes, contract)
+    tps = [price for _, _, price in targets if price is not None]
     for tp in tps if tps else [None]:
         if (problem := price_problem(signal.side, tp, sl, market)) is not None:
             return problem
-    return Bracket(tuple(_bracket_orders(signal, signal_id, tps, sizes, sl)))
+    words = _computed((("stop-loss", signal.sl, sl), *targets), market)
+    return Bracket(tuple(_bracket_orders(signal, signal_id, tps, sizes, sl)), words)
+
+
+def _computed(exits: Iterable[tuple[str, Exit | None, Decimal | None]], market: Decimal | None) -> str:
+    """Return how relative exits were computed from the market, "" where there are none."""
+    found = [f"{word} {decimal_text(price)} ({at})" for word, at, price in exits if isinstance(at, Distance) and price]
+    if not found or market is None:
+        return ""
+    return f"{', '.join(found)} from the market at {decimal_text(market)} for now, and from the fill once that is known"
 
 
 def _targets_of(signal: Signal) -> list[Exit]:
@@ -133,9 +153,22 @@ def _bracket_orders(
     yield Order(parent, Leg.ENTRY, 1, side, Kind.MARKET, quantity)
 
     def exit(leg: Leg, attempt: int, size: Decimal, price: Decimal, pair: int, percent: Decimal | None) -> Order:
+        at = signal.targets[attempt - 1].tp if pair and leg is Leg.TAKE_PROFIT else None
         kind = Kind.LIMIT if leg is Leg.TAKE_PROFIT else Kind.STOP
         ref = order_ref(signal_id, leg, attempt)
-        return Order(ref, leg, attempt, side.opposite, kind, size, price, parent_ref=parent, pair=pair, percent=percent)
+        return Order(
+            ref,
+            leg,
+            attempt,
+            side.opposite,
+            kind,
+            size,
+            price,
+            parent_ref=parent,
+            pair=pair,
+            percent=percent,
+            distance=at if isinstance(at, Distance) else None,
+        )
 
     left = quantity
     for number, (tp, size) in enumerate(zip(tps, sizes or [quantity] * len(tps), strict=True), start=1):

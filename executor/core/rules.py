@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
-from common.signals import Action, Distance, Exit, Side, Signal, decimal_text
+from common.signals import Action, Exit, Side, Signal, decimal_text
 from executor.core.aims import Move, move_of
 from executor.core.outcomes import CloseCause, Outcome
 from executor.core.ports import Contract
@@ -146,10 +146,8 @@ def decide(signal: Signal, view: View) -> Decision:
 
 def _not_yet(signal: Signal) -> str | None:
     """Return what of a signal this version cannot carry out, in words: half of a wish would be another wish."""
-    exits = (signal.tp, signal.sl, *(each.tp for each in signal.targets))
-    relative = signal.action is Action.OPEN and any(isinstance(exit, Distance) for exit in exits)
-    if relative or signal.trail or signal.breakeven_after_target:
-        return "this version cannot carry out relative exits, a trailing stop or a move to break-even"
+    if signal.trail:
+        return "this version cannot carry out a trailing stop"
     return None
 
 

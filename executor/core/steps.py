@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from common.exits import AtEntry
 from common.signals import decimal_text
 from executor.core.brackets import order_ref
 from executor.core.moment import Moment
@@ -68,6 +69,13 @@ class TakeAim:
 
 
 @dataclass(frozen=True, slots=True)
+class MoveTarget:
+    """Write down the price that one of several targets shall have, at its distance from the fill."""
+
+    order: Order
+
+
+@dataclass(frozen=True, slots=True)
 class LookUp:
     """Ask for a snapshot: only complete evidence can settle something about this trade."""
 
@@ -97,7 +105,7 @@ class Hold:
     why: str
 
 
-Step = Cancel | Amend | Place | TakeAim | LookUp | Unprotected | GiveUp | Hold
+Step = Cancel | Amend | Place | TakeAim | MoveTarget | LookUp | Unprotected | GiveUp | Hold
 
 
 def next_step(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
@@ -322,7 +330,7 @@ def _spare_exit(trade: Trade, moment: Moment) -> Step | None:
     return None
 
 
-def _take_aim(trade: Trade, moment: Moment) -> TakeAim | None:
+def _take_aim(trade: Trade, moment: Moment) -> Step | None:
     """Move an exit to where it was to be once the entry has filled; one that is to be added is not there yet."""
     if not trade.entry_is_done:
         return None
@@ -330,8 +338,20 @@ def _take_aim(trade: Trade, moment: Moment) -> TakeAim | None:
         aim, there = trade.aim(stop=stop), trade.to_move(stop=stop)
         if aim is None or (not there and (isinstance(aim.at, Decimal) or aim.signal_id is None)):
             continue
+        if stop and bare_pairs(trade) and all(o.shall_price == aim.at for o in there):
+            continue  # it is there, and other pairs are still to get theirs
         if isinstance(aim.at, Decimal) or moment.contract is not None:
             return TakeAim(aim, stop)
+    return _after_fill(trade) if moment.contract is not None else None
+
+
+def _after_fill(trade: Trade) -> Step | None:
+    """Move targets to their distance from the fill, and after the first that filled the stop to the entry price."""
+    targets = list(trade.legs(Leg.TAKE_PROFIT))
+    if (away := next((o for o in targets if o.distance is not None and o.may_be_moved), None)) is not None:
+        return MoveTarget(away)
+    if trade.breakeven and any(o.state is OrderState.FILLED for o in targets):
+        return TakeAim(Aim(AtEntry.ENTRY), stop=True)
     return None
 
 

@@ -14,7 +14,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from common.errors import IllegalTransition
-from common.exits import Exit
+from common.exits import Distance, Exit
 from common.signals import Side, decimal_text
 from executor.core.outcomes import CloseCause, ExitReason
 from executor.core.ports import Kind, Status
@@ -103,6 +103,7 @@ class Order:
     signal_id: str | None = None  # the signal that asked for a reduction, an addition, or an exit that was added
     pair: int = 0  # which target and stop cancel each other; 0: those of what no target takes
     percent: Decimal | None = None  # of the first entry's size that its pair takes; None: what the others leave
+    distance: Distance | None = None  # from the fill to one of several targets, until it is moved there
 
     def is_meant(self, client_id: int | None, order_id: int, perm_id: int) -> bool:
         """True if a message under this order's reference is about it: another client may use the reference for its own.
@@ -146,7 +147,7 @@ class Order:
     def with_wish(self, price: Decimal, signal_id: str | None) -> Order:
         """Return it with the price that it shall have; it is sent at once, also where an older change is unanswered."""
         wish = None if price == self.price and not self.sent_prices else price
-        return replace(self, wish=wish, wish_for=signal_id, wish_sent_at=None, resize_asked_at=None)
+        return replace(self, wish=wish, wish_for=signal_id, wish_sent_at=None, resize_asked_at=None, distance=None)
 
     def without_wish(self) -> Order:
         """Return it with the price that the broker holds: no other is wanted any more."""
@@ -337,6 +338,7 @@ class Trade:
     stops_forgiven: int = 0  # stops that could not be put back, after which the owner chose to go on
     strategy_size: Decimal | None = None  # what its strategy holds on this side, where it said another size
     reduction: Reduction | None = None  # the wish to make it smaller, until it is fulfilled or has failed
+    breakeven: bool = False  # whether the first target that fills moves the stop to the entry price
     stop_aim: Aim | None = None  # where its stop shall be, until it is moved there or added
     target_aim: Aim | None = None  # and its take-profit
     protected_at: datetime | None = None  # receipt of the newest signal that moved its exits
@@ -432,6 +434,12 @@ class Trade:
         found = [o for o in self.orders if o.leg in STOPS]
         live = [o for o in found if o.is_live and o.leg is not Leg.ADD_STOP]
         return (live or found)[-1] if found else None
+
+    @property
+    def computes_prices(self) -> bool:
+        """True if prices of its exits are still to follow from the fill, or from a target, so that its contract is needed."""
+        aims = self.stop_aim is not None or self.target_aim is not None
+        return aims or self.breakeven or any(o.distance is not None for o in self.orders)
 
     def aim(self, *, stop: bool) -> Aim | None:
         return self.stop_aim if stop else self.target_aim

@@ -9,15 +9,29 @@ from decimal import Decimal
 
 from common.clock import Clock
 from common.errors import IllegalTransition
+from common.exits import AtEntry
 from common.logs import get_logger
 from common.signals import decimal_text
 from executor.core.aims import added_for, carried_out, move_of
+from executor.core.brackets import exit_price
 from executor.core.conditions import Case, conditions_of, larger_exits
 from executor.core.moment import Moment
 from executor.core.outcomes import CloseCause, Outcome
 from executor.core.policy import Policy
 from executor.core.ports import Broker, Contract, Ticket
-from executor.core.steps import Amend, Cancel, GiveUp, Hold, LookUp, Place, Step, TakeAim, Unprotected, next_step
+from executor.core.steps import (
+    Amend,
+    Cancel,
+    GiveUp,
+    Hold,
+    LookUp,
+    MoveTarget,
+    Place,
+    Step,
+    TakeAim,
+    Unprotected,
+    next_step,
+)
 from executor.core.trades import ENTRIES, EXITS, Aim, Event, Leg, Order, OrderState, State, Trade, awaits_executions
 from executor.desk.agenda import Agenda
 from executor.desk.alarms import Alarms
@@ -83,7 +97,11 @@ class Orders:
         if problem is not None:
             self._sight.contract_of(trade)  # asked again once a minute: TWS may only have been too slow
             moment.reached(moment.now + NAME_TOLD)
-        if problem is None and isinstance(step, Place | Amend | TakeAim) and self._sight.contract_of(trade) is None:
+        if (
+            problem is None
+            and isinstance(step, Place | Amend | TakeAim | MoveTarget)
+            and self._sight.contract_of(trade) is None
+        ):
             problem = ""
         self._alarms.of_trade(trade, conditions_of(Case(trade, moment, self._policy, step, problem)))
         if isinstance(step, LookUp):
@@ -100,7 +118,7 @@ class Orders:
             counted=self._sight.is_counted(con_id), told=self._sight.was_told(con_id),
             behind=self._sight.behind(con_id), size_step=self._sight.size_step(con_id),
         )  # fmt: skip
-        if trade.stop_aim is not None or trade.target_aim is not None:
+        if trade.computes_prices:
             moment.contract = self._sight.contract_of(trade)
         moment.lacking_since = self._since(self._lacking, trade.id, now if trade.lacks_executions else None)
         if self._gate.ready_since is not None:
@@ -142,7 +160,7 @@ class Orders:
             case Cancel(order, why):
                 self.cancel(trade, order, why)
                 return True
-            case Amend() | Place() | TakeAim():
+            case Amend() | Place() | TakeAim() | MoveTarget():
                 return self._change(trade, step)
             case Unprotected(then_flatten=True):
                 self._life.move(replace(trade, close_cause=CloseCause.UNPROTECTED), Event.CLOSE)
@@ -156,7 +174,7 @@ class Orders:
                 self._gate.want_snapshot(why)
         return False
 
-    def _change(self, trade: Trade, step: Amend | Place | TakeAim) -> bool:
+    def _change(self, trade: Trade, step: Amend | Place | TakeAim | MoveTarget) -> bool:
         """Take a step that needs the contract; whether it could be taken."""
         match step:
             case Amend(order, quantity):
@@ -165,6 +183,8 @@ class Orders:
                 return self._place(trade, order)
             case TakeAim(aim, stop):
                 return self._take_aim(trade, aim, stop=stop)
+            case MoveTarget(order):
+                return self._move_target(trade, order)
 
     def cancel(self, trade: Trade, order: Order, why: str) -> None:
         """Ask to cancel one order, written down first."""
@@ -203,12 +223,27 @@ class Orders:
         if contract is None:
             return False
         move = move_of(aim, trade, contract, self._broker.price(trade.con_id), stop=stop)
+        if aim.at is AtEntry.ENTRY and aim.signal_id is None:
+            trade = replace(trade, breakeven=False)  # once
         self._life.settle(carried_out(trade, aim, move, stop=stop))
         if move.is_due:
             self._book.log("exit set", move.text, symbol=trade.symbol, trade_id=trade.id, signal_id=aim.signal_id)
         elif aim.signal_id is not None and move.outcome is not Outcome.NOTHING:
             self._book.log("exit stays", move.text, symbol=trade.symbol, trade_id=trade.id, signal_id=aim.signal_id)
             self._book.revise_signal(aim.signal_id, move.outcome, f"{trade.symbol}: {move.text}")
+        return True
+
+    def _move_target(self, trade: Trade, order: Order) -> bool:
+        """Write down the price of a target at its distance from the fill; whether that can be done."""
+        contract = self._sight.contract_of(trade)
+        if contract is None:
+            return False
+        price = order.distance and exit_price(order.distance, trade.side, contract, trade.entry_price, stop=False)
+        moved = replace(order, distance=None) if not price else order.with_wish(price, None)
+        self._life.settle(trade.with_order(moved))
+        if price:
+            text = f"take-profit to {decimal_text(price)} ({order.distance} from the entry)"
+            self._book.log("exit set", text, symbol=trade.symbol, trade_id=trade.id, order_ref=order.order_ref)
         return True
 
     def _place(self, trade: Trade, order: Order) -> bool:

@@ -10,7 +10,7 @@ from decimal import Decimal
 from common.clock import Clock
 from common.errors import IllegalTransition
 from common.logs import get_logger
-from common.signals import Action, decimal_text
+from common.signals import Action, Distance, Exit, decimal_text
 from executor.core.aims import carried_out
 from executor.core.brackets import Bracket, plan_addition, plan_bracket
 from executor.core.conditions import AlarmKind
@@ -32,7 +32,7 @@ from executor.core.rules import (
     late,
     wants_more,
 )
-from executor.core.trades import ZERO, Event, Reduction, State, Trade
+from executor.core.trades import ZERO, Aim, Event, Reduction, State, Trade
 from executor.desk.agenda import Agenda
 from executor.desk.alarms import Alarms
 from executor.desk.book import Book
@@ -386,12 +386,19 @@ class Signals:
             id=0, symbol=signal.symbol, side=signal.side, account=self._book.account, con_id=contract.con_id,
             asked=signal.quantity, state=State.SENDING, signal_id=row.signal_id, received_at=row.received_at,
             valid_until=self._valid_until(row) or now, timestamp=now, stop_wanted=bracket.stop_wanted,
+            breakeven=signal.breakeven_after_target, stop_aim=_from_fill(signal.sl), target_aim=_from_fill(signal.tp),
         )  # fmt: skip
         trade = self._orders.enter(trade, bracket.orders, contract)
         reason = f"{signal.side.value} {signal.quantity} {signal.symbol}: all rules allow it"
+        reason += f"; {bracket.words}" if bracket.words else ""
         self._book.finish_signal(row, Outcome.ENTERED, reason, trade.id)
         self._alarms.state(AlarmKind.STRATEGY_DIFFERS, None, signal.symbol)
         self._done(row)
+
+
+def _from_fill(at: Exit | None) -> Aim | None:
+    """Return where an exit is to go when the entry has filled; it may move away from the market then."""
+    return Aim(at, free=True) if isinstance(at, Distance) else None
 
 
 def _may_pass(row: InboxRow, ahead: list[InboxRow]) -> bool:

@@ -11,7 +11,7 @@ from decimal import Decimal
 
 from common.chain import Chain
 from common.clock import parse_utc, utc_text
-from common.exits import exit_text, price_distance_or_entry
+from common.exits import distance, exit_text, price_distance_or_entry
 from common.signals import Action, Side, Signal, decimal_text, parse_payload
 from executor.core.conditions import CONDITIONS, AlarmKind, Level
 from executor.core.outcomes import CloseCause, ExitReason, Outcome, SignalState
@@ -204,7 +204,7 @@ def trade_row(trade: Trade) -> Row:
         "closes_forgiven": trade.closes_forgiven, "stops_forgiven": trade.stops_forgiven, "evidence": trade.evidence,
         "unprotected_at": time_text(trade.unprotected_at), "loose_at": time_text(trade.loose_at),
         "strategy_size": number_text(trade.strategy_size), "held": decimal_text(trade.held), **_reduction_row(trade.reduction),
-        **_aim_row(trade), "protected_at": time_text(trade.protected_at),
+        **_aim_row(trade), "breakeven": int(trade.breakeven), "protected_at": time_text(trade.protected_at),
         "sent_at": time_text(trade.sent_at), "filled_at": time_text(trade.filled_at), "closed_at": time_text(trade.closed_at),
     }  # fmt: skip
 
@@ -242,6 +242,7 @@ def order_row(trade: Trade, order: Order) -> Row:
         "sent_prices": " ".join(map(decimal_text, order.sent_prices)) or None,
         "resize_asked_at": time_text(order.resize_asked_at), "done_at": time_text(order.done_at),
         "signal_id": order.signal_id, "pair": order.pair, "percent": number_text(order.percent),
+        "distance": order.distance and str(order.distance),
     }  # fmt: skip
 
 
@@ -312,7 +313,7 @@ def trade_of(r: sqlite3.Row, orders: Iterable[Order], executions: Iterable[Execu
         adopted_price=_number(adopted), reduction=_reduction_of(r), strategy_size=_number(r["strategy_size"]),
         unprotected_at=_time(r["unprotected_at"]), loose_at=_time(r["loose_at"]), hold_reason=r["hold_reason"],
         evidence=r["evidence"], closes_forgiven=r["closes_forgiven"], stops_forgiven=r["stops_forgiven"],
-        stop_aim=_aim_of(r["stop_aim"], r["stop_aim_for"], free=bool(r["stop_aim_free"])),
+        breakeven=bool(r["breakeven"]), stop_aim=_aim_of(r["stop_aim"], r["stop_aim_for"], free=bool(r["stop_aim_free"])),
         target_aim=_aim_of(r["target_aim"], r["target_aim_for"]), protected_at=_time(r["protected_at"]),
         sent_at=_time(r["sent_at"]), filled_at=_time(r["filled_at"]), closed_at=_time(r["closed_at"]),
         orders=orders, executions=tuple(sorted(executions)),
@@ -344,6 +345,7 @@ def order_of(r: sqlite3.Row) -> Order:
         sent_prices=tuple(map(_exact, (r["sent_prices"] or "").split())),
         resize_asked_at=_time(r["resize_asked_at"]), client_id=r["client_id"], done_at=_time(r["done_at"]),
         signal_id=r["signal_id"], pair=r["pair"], percent=_number(r["percent"]),
+        distance=None if r["distance"] is None else distance(r["distance"]),
     )  # fmt: skip
 
 

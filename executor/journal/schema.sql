@@ -78,6 +78,7 @@ CREATE TABLE trades (
     shrink_for     TEXT,                     -- the signal that asked for that
     shrink_at      TEXT,                     -- since when
     shrink_taken   TEXT,                     -- what the exits had filled by then; what they fill later comes out of that size
+    breakeven      INTEGER NOT NULL DEFAULT 0,  -- 1: the first target that fills moves the stop to the entry price
     stop_aim       TEXT,                     -- where its stop shall be, until it is moved there or added: a price, a distance, "entry"
     stop_aim_for   TEXT,                     -- the signal that asked for that; NULL: the one that opened it
     stop_aim_free  INTEGER NOT NULL DEFAULT 0,  -- 1: it may move away from the market
@@ -142,6 +143,7 @@ CREATE TABLE orders (
     signal_id       TEXT,                    -- the signal that asked for a reduction, an addition, or an exit that was added
     pair            INTEGER NOT NULL DEFAULT 0,  -- which target and stop cancel each other; 0: those of what no target takes
     percent         TEXT,                    -- of the first entry's size that its pair takes
+    distance        TEXT,                    -- from the fill to a target, until it is moved there
     UNIQUE (client_id, order_id)
 ) STRICT;
 CREATE INDEX orders_of_trade ON orders (trade_id);

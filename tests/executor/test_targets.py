@@ -238,3 +238,82 @@ def test_nothing_is_sold_while_an_exit_that_is_cancelled_for_it_may_still_fill(h
     house.pass_time(30)
     assert held(house) == 100 == stops(house) and house.alarms() == ["not reduced"]
     assert "TWS did not confirm" in str(house.journal.standing_alarms()[0]["text"]) and house.state == "open"
+
+
+# --- what follows from the fill, and from the first target ------------------------------------------
+
+
+def open_far(house: House, **more: Any) -> None:
+    fields = {"action": "open", "symbol": "AAPL", "side": "buy", "quantity": "100", "sl": "1%"} | more
+    alert = alert_from(fields)
+    envelope = Envelope("FAR", house.clock.now(), None, alert.signal)
+    house.desk.receive([(envelope, payload_text(envelope))])
+    house.clock.advance(0.01)
+
+
+def prices(house: House) -> dict[str, Decimal | None]:
+    return {r.order_ref[20:]: r.price for r in house.broker.orders.values() if r.order_ref and r.status.is_live}
+
+
+def test_targets_at_a_distance_follow_from_the_fill(house: House) -> None:
+    house.broker.market = Decimal("100")
+    house.broker.fill_entries = False
+    open_far(house, targets=[{"tp": "1%", "percent": "50"}, {"tp": "2 points", "percent": "50"}])
+    assert prices(house) == {"E1": None, "T1": 101, "S1": 99, "T2": 102, "S2": 99}
+    house.broker.execute(house.broker.id_of("E1"), Decimal(100), Decimal("110"))
+    assert prices(house) == {"T1": Decimal("111.1"), "S1": Decimal("108.9"), "T2": 112, "S2": Decimal("108.9")}
+    assert house.alarms() == []
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_the_first_target_moves_every_stop_to_the_entry(tmp_path: Path, restarted: bool) -> None:
+    path = str(tmp_path / "trade_state.db")
+    house = House.build(path).connect()
+    house.broker.market = Decimal("100")
+    targets = [{"tp": "101", "percent": "30"}, {"tp": "102", "percent": "30"}]
+    open_far(house, targets=targets, sl="99", breakeven_after_target=True)
+    hit(house, "T1", Decimal(10))
+    assert set(prices(house).values()) >= {Decimal(99)}  # not by a part of it
+    house = house.restart(path).connect() if restarted else house
+    hit(house, "T1", Decimal(20))
+    house.broker.cancel(house.broker.id_of("S1"))
+    house.pass_time(3)
+    assert prices(house) == {"T2": 102, "S2": 100, "S3": 100} and stops(house) == 70 and house.alarms() == []
+    assert house.trades()[0]["sl_price"] == 100
+    hit(house, "T2")
+    assert prices(house) == {"S3": 100}
+
+
+def test_a_stop_beyond_the_entry_is_not_moved_back_to_it(house: House) -> None:
+    house.broker.market = Decimal("100")
+    open_far(house, targets=[{"tp": "105", "percent": "30"}], sl="99", breakeven_after_target=True)
+    protect(house, sl="102")
+    hit(house, "T1")
+    house.pass_time(3)
+    assert prices(house) == {"S2": 102} and house.alarms() == []
+
+
+def protect(house: House, **fields: Any) -> tuple[str | None, str | None]:
+    alert = alert_from({"action": "protect", "symbol": "AAPL", **fields})
+    envelope = Envelope(f"P{house.clock.now()}", house.clock.now(), None, alert.signal)
+    house.desk.receive([(envelope, payload_text(envelope))])
+    house.clock.advance(0.01)
+    return house.outcome(envelope.id)
+
+
+def test_protect_moves_the_stops_of_all_pairs(house: House) -> None:
+    open_with(house)
+    assert protect(house, sl="1.19")[0] == "protected"
+    assert {leg: price for leg, price in prices(house).items() if leg[0] == "S"} == dict.fromkeys(
+        ("S1", "S2", "S3", "S4"), Decimal("1.19")
+    )
+
+
+def test_protect_gives_each_target_and_the_rest_the_stop_that_they_lack(house: House) -> None:
+    open_with(house, sl=None)
+    assert protect(house, sl="1.18")[0] == "protected"
+    house.pass_time(3)
+    assert house.working() == {"T1": 30, "R2": 30, "T2": 30, "R3": 30, "T3": 15, "R4": 15, "R1": 25}
+    assert stops(house) == 100 and house.alarms() == []
+    groups = {t.order_ref[20:]: t.oca_group for t in house.broker.sent}
+    assert groups["R2"] == groups["T1"] and groups["R4"] == groups["T3"] and groups["R1"] not in (groups["T1"], "")
