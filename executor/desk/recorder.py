@@ -26,6 +26,7 @@ log = get_logger(__name__)
 HELD_CODES = frozenset({399, 404, 2109, 10349})  # a warning on a live order: shown, not a rejection
 # About a modify or cancel: look up the truth.
 LOOK_UP_CODES = frozenset({104, 105, 135, 136, 161, 10147, 10148, 10149, 10326, 10327})
+_STILL_BUSY = 2102  # a change that came before the last one was answered: not taken, but nothing is wrong with it
 _DOES_NOT_MATCH = 105  # a change of something that cannot be changed
 MISSED = timedelta(seconds=2)  # a quantity that is missed was gone so long before
 USUAL_HOLDS = ("", "child", "trigger")  # whyHeld of every bracket child and every stop: nothing to tell
@@ -200,16 +201,23 @@ class Recorder:
             self._book.log("TWS says", text, symbol=trade.symbol, trade_id=trade.id, order_ref=order.order_ref)
             if refusal.code == CANCELLED_CODE:
                 return False
-            if refusal.code in HELD_CODES:
-                if refusal.text not in (order.held or ""):
-                    held = f"{order.held}; {refusal.text}" if order.held else refusal.text
-                    self._book.put(trade.with_order(replace(order, held=held)))
-                return False
-            if refusal.code not in LOOK_UP_CODES:
-                order = replace(order, refusal_code=refusal.code, reason=refusal.text)
-                trade = self._life.settle(trade.with_order(order))
-            if _refuses_move(refusal.code, order):
-                self._life.not_moved(trade, trade.order(order.order_ref), f"{refusal.text} (code {refusal.code})")
+            return self._judge_refusal(refusal, trade, order)
+
+    def _judge_refusal(self, refusal: Refusal, trade: Trade, order: Order) -> bool:
+        """Take in what TWS says against an order; True if a snapshot must now settle the facts."""
+        if refusal.code == _STILL_BUSY:
+            self._life.settle(trade.with_order(replace(order, sent_prices=order.sent_prices[:-1])))
+            return False  # it is sent again when the last change is answered
+        if refusal.code in HELD_CODES:
+            if refusal.text not in (order.held or ""):
+                held = f"{order.held}; {refusal.text}" if order.held else refusal.text
+                self._book.put(trade.with_order(replace(order, held=held)))
+            return False
+        if refusal.code not in LOOK_UP_CODES:
+            order = replace(order, refusal_code=refusal.code, reason=refusal.text)
+            trade = self._life.settle(trade.with_order(order))
+        if _refuses_move(refusal.code, order):
+            self._life.not_moved(trade, trade.order(order.order_ref), f"{refusal.text} (code {refusal.code})")
         return True
 
 

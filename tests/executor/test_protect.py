@@ -310,6 +310,20 @@ def test_an_answer_to_an_older_change_is_no_move_by_hand(house: House) -> None:
     assert at(house, T1="200", S1="186") and not any("by hand" in each for each in events(house, "moved"))
 
 
+def test_a_change_for_which_tws_was_not_ready_follows_the_answer_to_the_last(house: House) -> None:
+    enter(house)
+    house.broker.silent = True
+    house.alert("protect", sl="185")
+    house.broker.silent = False
+    house.broker.refuse_changes["S"] = (2102, "Unable to modify this order as it is still being processed.")
+    signal = house.alert("protect", sl="186")
+    del house.broker.refuse_changes["S"]
+    house.desk.on_order(house.broker.orders[house.broker.id_of("S1")])  # 185 is confirmed
+    assert sent(house, "S1") == [180, 185, 186, 186] and at(house, T1="200", S1="186")
+    assert house.outcome(signal)[0] == "protected" and house.alarms() == []
+    assert house.desk.book.trade(1).stop.reason is None  # type: ignore[union-attr]
+
+
 def test_back_to_where_it_was_is_sent_while_a_change_is_under_way(house: House) -> None:
     enter(house)
     house.broker.silent = True
