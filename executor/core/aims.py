@@ -14,7 +14,7 @@ from executor.core.brackets import exit_price
 from executor.core.outcomes import Outcome
 from executor.core.ports import Contract
 from executor.core.sizes import bare_pairs
-from executor.core.trades import STOPS, Aim, Leg, Order, Trade
+from executor.core.trades import Aim, Leg, Order, Trade
 
 MOST_ATTEMPTS = 9  # one digit in the reference
 
@@ -127,16 +127,13 @@ def _may_move(order: Order, trade: Trade, price: Decimal, aim: Aim, *, stop: boo
 def added_for(trade: Trade, order: Order) -> Trade:
     """Return a trade whose exit is added by this order, so that it does not lack it any more.
 
-    A stop that takes the place of a lost one takes its price over. It may be put back once, as any other.
+    A stop that a signal asked for may be put back once, as any other.
     """
     if order.leg is Leg.TAKE_PROFIT:
         return trade.with_aim(None, stop=False)
-    if order.leg is not Leg.PUT_BACK:
-        return trade
-    for lost in trade.legs(*STOPS):
-        if lost.is_done and lost.wish is not None:
-            trade = trade.with_order(lost.without_wish())
-    if order.signal_id is None:
+    if order.leg is Leg.TRAIL:
+        return trade.with_aim(None, stop=True)
+    if order.leg is not Leg.PUT_BACK or order.signal_id is None:
         return trade
     if any(pair != order.pair for pair in bare_pairs(trade)):
         return trade  # those get theirs next

@@ -59,6 +59,19 @@ def distance_in(distance: Distance, price: Decimal, contract: Contract) -> Decim
     return distance.amount * (tick_at(price, contract) if distance.unit is Unit.TICKS else 1)
 
 
+def trail_in(trail: Distance, price: Decimal, contract: Contract) -> Distance:
+    """Return a trailing distance as TWS takes it: in percent, or in points of whole ticks, never more than was asked.
+
+    >>> str(trail_in(Distance(Decimal(25), Unit.TICKS), Decimal(190), Contract(1, "X", "STK", "X", "USD", "SMART")))
+    '0.25 points'
+    """
+    if trail.unit is Unit.PERCENT:
+        return trail
+    tick = tick_at(price, contract)
+    ticks = (distance_in(trail, price, contract) / tick).to_integral_value(ROUND_FLOOR)
+    return Distance(max(ticks, Decimal(1)) * tick, Unit.POINTS)
+
+
 def exit_price(at: Exit, side: Side, contract: Contract, entry: Decimal | None, *, stop: bool) -> Decimal | None:
     """Return the price of an exit, rounded to the contract's tick towards the entry; None while the entry's is not known.
 
@@ -102,11 +115,10 @@ def plan_bracket(signal: Signal, signal_id: str, contract: Contract, market: Dec
     targets = [
         ("take-profit", at, exit_price(at, signal.side, contract, market, stop=False)) for at in _targets_of(signal)
     ]
-    sl = None if signal.sl is None else exit_price(signal.sl, signal.side, contract, market, stop=True)
+    stop = signal.sl or signal.trail
+    sl = None if stop is None else exit_price(stop, signal.side, contract, market, stop=True)
     relative = [
-        str(at)
-        for _, at, price in (("stop-loss", signal.sl, sl), *targets)
-        if isinstance(at, Distance) and price is None
+        str(at) for _, at, price in (("stop-loss", stop, sl), *targets) if isinstance(at, Distance) and price is None
     ]
     if relative:
         return f"TWS has no price for {contract.symbol} now, so {' and '.join(relative)} from it cannot be computed"
@@ -117,7 +129,7 @@ def plan_bracket(signal: Signal, signal_id: str, contract: Contract, market: Dec
     for tp in tps if tps else [None]:
         if (problem := price_problem(signal.side, tp, sl, market)) is not None:
             return problem
-    words = _computed((("stop-loss", signal.sl, sl), *targets), market)
+    words = _computed((("stop-loss", stop, sl), *targets), market)
     return Bracket(tuple(_bracket_orders(signal, signal_id, tps, sizes, sl)), words)
 
 

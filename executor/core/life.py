@@ -13,6 +13,7 @@ from common.errors import IllegalTransition
 from executor.core.outcomes import CloseCause, ExitReason
 from executor.core.trades import (
     REDUCE_SECONDS,
+    STOPS,
     ZERO,
     Event,
     Leg,
@@ -169,7 +170,11 @@ def _agreed(trade: Trade) -> Trade:
 
 
 def _with_moves_judged(trade: Trade) -> tuple[Trade, tuple[News, ...]]:
-    """Let go of what the exits of a finished trade were to be."""
+    """Let go of what exits were to be: where another one stands there in its place, and when the trade is finished."""
+    there = {o.shall_price for o in trade.legs(*STOPS) if o.is_live}
+    replaced = (o for o in trade.legs(*STOPS) if o.is_done and o.wish is not None and o.wish in there)
+    for order in replaced:
+        trade = trade.with_order(order.without_wish())
     if not trade.state.is_finished:
         return trade, ()
     asked = [o.wish_for for o in trade.orders]

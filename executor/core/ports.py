@@ -15,6 +15,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Protocol
 
+from common.exits import Distance
 from common.signals import Side
 
 
@@ -24,6 +25,7 @@ class Kind(StrEnum):
     MARKET = "MKT"
     LIMIT = "LMT"
     STOP = "STP"
+    TRAIL = "TRAIL"
 
 
 class Status(StrEnum):
@@ -113,7 +115,8 @@ class Ticket:
     side: Side
     kind: Kind
     quantity: Decimal
-    price: Decimal | None = None  # limit or stop price; None for a market order
+    price: Decimal | None = None  # limit or stop price, of a trailing stop where it is now; None for a market order
+    trail: Distance | None = None  # of a trailing stop: how far it follows, in percent or points
     tif: str = "GTC"
     parent_id: int = 0
     transmit: bool = True
@@ -139,6 +142,7 @@ class OrderReport:
     filled: Decimal | None = None
     remaining: Decimal | None = None
     price: Decimal | None = None
+    trail: Distance | None = None
     parent_id: int | None = None
     tif: str | None = None
     oca_group: str | None = None

@@ -129,8 +129,6 @@ def decide(signal: Signal, view: View) -> Decision:
     10. What cannot be ordered as asked (size, prices, limits) is refused.
     11. Otherwise enter.
     """
-    if (unknown := _not_yet(signal)) is not None:
-        return Done(Outcome.REFUSED, unknown)
     if signal.action is Action.RESET:
         return Done(Outcome.RESET, _reset_reason(signal, view))
     if view.trade is not None:
@@ -142,13 +140,6 @@ def decide(signal: Signal, view: View) -> Decision:
             return Done(Outcome.CLOSED, f"the trade in {signal.symbol} was closed")
         return Done(Outcome.NOTHING, f"no trade is open in {signal.symbol}")
     return _of_gone_position(signal, view) if signal.changes_position else _flat(signal, view)
-
-
-def _not_yet(signal: Signal) -> str | None:
-    """Return what of a signal this version cannot carry out, in words: half of a wish would be another wish."""
-    if signal.trail:
-        return "this version cannot carry out a trailing stop"
-    return None
 
 
 def late(signal: Signal) -> Done:

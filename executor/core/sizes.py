@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from decimal import ROUND_HALF_DOWN, Decimal
 from itertools import accumulate
 
-from executor.core.trades import EXITS, STOPS, ZERO, Leg, Order, Trade
+from executor.core.ports import Kind
+from executor.core.trades import EXITS, STOPS, ZERO, Leg, Order, OrderState, Trade
 
 
 def in_steps(quantity: Decimal, step: Decimal, rounding: str) -> Decimal:
@@ -103,8 +104,12 @@ def pair_of(order: Order, trade: Trade) -> int:
 
 
 def _kept_stop(working: list[Order]) -> Order | None:
-    """Return the one stop of a pair that shall cover it: its own, the oldest; an addition's only where there is no other."""
+    """Return the one stop of a pair that shall cover it: its own, the oldest; an addition's only where there is no other.
+
+    A trailing stop that TWS has taken comes before a fixed one.
+    """
     stops = [o for o in working if o.leg in STOPS]
+    stops.sort(key=lambda o: o.kind is Kind.TRAIL and o.state is OrderState.WORKING, reverse=True)
     return next((o for o in stops if o.leg is not Leg.ADD_STOP), stops[0] if stops else None)
 
 

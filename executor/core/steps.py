@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from common.exits import AtEntry
+from common.exits import AtEntry, Distance
 from common.signals import decimal_text
-from executor.core.brackets import order_ref
+from executor.core.brackets import exit_price, order_ref, trail_in
 from executor.core.moment import Moment
 from executor.core.policy import Policy
-from executor.core.ports import Kind, Status
+from executor.core.ports import Contract, Kind, Status
 from executor.core.sizes import bare_pairs, exit_sizes, main_stop, pair_of, pair_sizes, stops_of
 from executor.core.trades import (
     ENTRIES,
@@ -246,6 +246,7 @@ def _when_open(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
     return (
         _end_reduction(trade, moment)
         or _spare_exit(trade, moment)
+        or _begin_trail(trade, moment)
         or _take_aim(trade, moment)
         or _amend_one(trade, moment)
         or _reduce(trade, moment)
@@ -328,6 +329,34 @@ def _spare_exit(trade: Trade, moment: Moment) -> Step | None:
             if stop is None or stop is order or stop.remaining == sizes[stop.order_ref]:
                 return Cancel(order, "another order does its work" if stop is not order else "nothing is left for it")
     return None
+
+
+def _begin_trail(trade: Trade, moment: Moment) -> Step | None:
+    """Place a trailing stop beside each fixed one, in its group, when the entry has filled; the fixed one goes when it works.
+
+    It cannot be part of the bracket: TWS takes a trailing stop under a limit order only. Source: IBKR, Message Codes, 328;
+    recorded with a market order as parent.
+    """
+    if trade.trail is None or moment.contract is None or not trade.entry_is_done:
+        return None
+    if any(awaits_executions(o) for o in trade.orders):
+        return None
+    for stop in trade.live_stops:
+        size = _sizes(trade, moment).get(stop.order_ref, ZERO)
+        begun = any(o.pair == stop.pair and o.kind is Kind.TRAIL for o in trade.orders)
+        if not size or begun or stop.leg is Leg.ADD_STOP or stop.wish is not None:
+            continue
+        return _doubt(trade, moment) or Place(_trailing(trade, stop, size, moment.contract, trade.trail))
+    return None
+
+
+def _trailing(trade: Trade, stop: Order, size: Decimal, contract: Contract, trail: Distance) -> Order:
+    """Return the trailing stop that takes the place of a fixed one; it begins where that is, or was to be moved to."""
+    price, entry, aim = stop.shall_price, trade.entry_price, trade.stop_aim
+    if aim is not None:
+        price = exit_price(aim.at, trade.side, contract, entry, stop=True) or price
+    order = _exit(trade, Leg.TRAIL, size, Kind.TRAIL, price, like=stop.pair)
+    return replace(order, trail=trail_in(trail, entry or price or ZERO, contract))
 
 
 def _take_aim(trade: Trade, moment: Moment) -> Step | None:
@@ -456,15 +485,16 @@ def _replace_stop(trade: Trade, stops: list[Order], moment: Moment, policy: Poli
         return _still_unprotected(trade, moment, policy, why) or LookUp(why)
     if any(o.is_live for o in stops):
         return _with_live_stop(trade, moment, policy)
-    if stops and taken_by_owner(stops[-1], trade):
-        reason = f" ({stops[-1].reason})" if stops[-1].reason else ""
+    lost = _lost_stop(stops)
+    if lost and taken_by_owner(lost, trade):
+        reason = f" ({lost.reason})" if lost.reason else ""
         return Unprotected(f"its stop-loss was cancelled by hand in TWS, or by IBKR{reason}, and will not be put back")
-    if _was_put_back(stops, trade) or not stops or stops[-1].price is None:
+    if _was_put_back(stops, trade) or lost is None or lost.price is None:
         return _still_unprotected(trade, moment, policy, "its stop-loss was lost and could not be put back")
     if moment.shows_less(trade):
         less = f"its stop-loss is gone, and the account shows less {trade.symbol} than the trade holds"
         return _still_unprotected(trade, moment, policy, less) or LookUp(less)
-    return _put_back(trade, stops, moment)
+    return Place(_put_back(trade, lost, moment))
 
 
 def _lacking_stops(trade: Trade, moment: Moment) -> list[Order]:
@@ -480,12 +510,23 @@ def _was_put_back(stops: list[Order], trade: Trade) -> bool:
     return sum(o.leg is Leg.PUT_BACK for o in stops) > trade.stops_forgiven
 
 
-def _put_back(trade: Trade, stops: list[Order], moment: Moment) -> Place:
-    """Send the stop of a pair again, as its last was."""
-    last = next((o for o in reversed(stops) if o.leg is not Leg.ADD_STOP), stops[-1])
-    pair = pair_of(last, trade)
+def _lost_stop(stops: list[Order]) -> Order | None:
+    """Return the stop that worked last, where none works any more; an addition's only where there is no other."""
+    own = [o for o in stops if o.leg is not Leg.ADD_STOP] or stops
+    return max(reversed(own), key=lambda o: (o.done_at is not None, o.done_at), default=None)
+
+
+def _put_back(trade: Trade, lost: Order, moment: Moment) -> Order:
+    """Return what takes the place of a lost stop, at the price that it was to have; a trailing one, at the best it had reached.
+
+    One that TWS refused does not trail any more: a fixed stop is what it takes for sure.
+    """
+    pair, kind = pair_of(lost, trade), Kind.STOP
+    if lost.kind is Kind.TRAIL and lost.refusal_code is None:
+        kind = Kind.TRAIL
     size = pair_sizes(trade, exit_size(trade, moment), moment.size_step)[pair]
-    return Place(_exit(trade, Leg.PUT_BACK, size, Kind.STOP, last.shall_price, like=pair))
+    order = _exit(trade, Leg.PUT_BACK, size, kind, lost.shall_price, like=pair)
+    return replace(order, trail=lost.trail if kind is Kind.TRAIL else None)
 
 
 def _was_resized(order: Order, moment: Moment) -> bool:
@@ -568,15 +609,16 @@ def _fit_exits(trade: Trade, moment: Moment, shown: Decimal, *, lost: bool) -> S
 
 def _restore_stop(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
     stops, waits = _lacking_stops(trade, moment), any(o.leg not in EXITS for o in trade.live)
-    if waits or not stops or any(o.is_live for o in stops) or not trade.stop_wanted or trade.held <= 0:
+    lost = _lost_stop(stops)
+    if waits or lost is None or any(o.is_live for o in stops) or not trade.stop_wanted or trade.held <= 0:
         return None
-    if taken_by_owner(stops[-1], trade) or _was_put_back(stops, trade):
+    if taken_by_owner(lost, trade) or _was_put_back(stops, trade):
         return None
     if moment.shows_less(trade) or not moment.counted or closable(trade, moment) < trade.held:
         return None  # a close may have been refused because the position was gone
     if not moment.lasted(trade.unprotected_at, policy.protect_seconds / 2):
         return None
-    return _put_back(trade, stops, moment)
+    return Place(_put_back(trade, lost, moment))
 
 
 def _may_enter(trade: Trade) -> bool:

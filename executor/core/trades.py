@@ -30,6 +30,7 @@ class Leg(StrEnum):
     TAKE_PROFIT = "T"
     STOP_LOSS = "S"
     PUT_BACK = "R"  # a stop-loss that replaces a lost one
+    TRAIL = "L"  # a trailing stop, which takes the place of the fixed one when the entry has filled
     CLOSE = "C"
     REDUCE = "X"  # takes part of the trade out
     ADD = "A"  # makes the trade larger
@@ -43,9 +44,10 @@ class Leg(StrEnum):
 _WORDS = {
     Leg.ENTRY: "entry", Leg.TAKE_PROFIT: "take-profit", Leg.STOP_LOSS: "stop-loss", Leg.PUT_BACK: "stop-loss",
     Leg.CLOSE: "close order", Leg.REDUCE: "reduction", Leg.ADD: "addition", Leg.ADD_STOP: "stop-loss of the addition",
+    Leg.TRAIL: "trailing stop",
 }  # fmt: skip
 ENTRIES = (Leg.ENTRY, Leg.ADD)
-STOPS = (Leg.STOP_LOSS, Leg.PUT_BACK, Leg.ADD_STOP)
+STOPS = (Leg.STOP_LOSS, Leg.PUT_BACK, Leg.ADD_STOP, Leg.TRAIL)
 EXITS = (Leg.TAKE_PROFIT, *STOPS)
 TAKE_OUT = (Leg.CLOSE, Leg.REDUCE)  # what takes the trade out, in whole or in part, when it is asked for
 
@@ -75,6 +77,7 @@ class Order:
     kind: Kind
     quantity: Decimal
     price: Decimal | None = None  # as the broker holds it
+    trail: Distance | None = None  # of a trailing stop: how far it follows, in percent or points
     wish: Decimal | None = None  # the price that it shall have, where that is another
     state: OrderState = OrderState.SENDING
     filled: Decimal = ZERO  # the sum of its executions
@@ -339,6 +342,7 @@ class Trade:
     strategy_size: Decimal | None = None  # what its strategy holds on this side, where it said another size
     reduction: Reduction | None = None  # the wish to make it smaller, until it is fulfilled or has failed
     breakeven: bool = False  # whether the first target that fills moves the stop to the entry price
+    trail: Distance | None = None  # how far its stop is to follow the market, once the entry has filled
     stop_aim: Aim | None = None  # where its stop shall be, until it is moved there or added
     target_aim: Aim | None = None  # and its take-profit
     protected_at: datetime | None = None  # receipt of the newest signal that moved its exits
@@ -439,7 +443,7 @@ class Trade:
     def computes_prices(self) -> bool:
         """True if prices of its exits are still to follow from the fill, or from a target, so that its contract is needed."""
         aims = self.stop_aim is not None or self.target_aim is not None
-        return aims or self.breakeven or any(o.distance is not None for o in self.orders)
+        return aims or self.trail is not None or self.breakeven or any(o.distance is not None for o in self.orders)
 
     def aim(self, *, stop: bool) -> Aim | None:
         return self.stop_aim if stop else self.target_aim

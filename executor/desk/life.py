@@ -153,6 +153,10 @@ class Life:
         if order.leg is Leg.ADD and not order.filled and order.signal_id is not None:
             why = f"{trade.symbol}: nothing was added: {order.reason or 'cancelled before it filled'}"
             self._book.revise_signal(order.signal_id, Outcome.REFUSED, why)
+        if order.leg is Leg.TRAIL and order.state is OrderState.REJECTED and (fixed := trade.to_move(stop=True)):
+            at = fixed[0].price
+            words = f"{trade.symbol}: TWS takes no trailing stop: {order.reason or text}; the stop-loss stays at {_plain(at)}"
+            self._exit_refused(trade, order.order_ref, words)
         added = order.leg in EXITS and order.parent_ref is None and order.signal_id
         if added and order.state is OrderState.REJECTED:
             words = (

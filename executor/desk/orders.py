@@ -254,8 +254,9 @@ class Orders:
         (order,) = self._as_sending([order])
         self._life.settle(added_for(trade, order).with_order(order))
         kind = _SENT.get(order.leg) or ("stop put back" if order.signal_id is None else "stop added")
-        price = "market" if order.price is None else order.price
-        text = f"{order.side.value} {order.quantity} {trade.symbol} at {price}"
+        price = "market" if order.price is None else decimal_text(order.price)
+        text = f"{order.side.value} {decimal_text(order.quantity)} {trade.symbol} at {price}"
+        text += f", trailing by {order.trail}" if order.trail is not None else ""
         self._book.log(kind, text, symbol=trade.symbol, trade_id=trade.id, order_ref=order.order_ref)
         self._outbox.add(lambda: self.send(trade.id, contract, {order.order_ref}))
         return True
@@ -340,7 +341,8 @@ class Orders:
         group, oca_type = order.oca_group or _oca_group(trade, order), order.oca_type or _REDUCE_WITH_BLOCK
         return Ticket(
             order_id=order.order_id or 0, order_ref=order.order_ref, contract=contract, account=trade.account, side=order.side,
-            kind=order.kind, quantity=order.quantity, price=order.shall_price, tif="DAY" if order.leg in ENTRIES else "GTC",
+            kind=order.kind, quantity=order.quantity, price=order.shall_price, trail=order.trail,
+            tif="DAY" if order.leg in ENTRIES else "GTC",
             parent_id=parent, transmit=transmit, oca_group=group if is_exit else "", oca_type=oca_type,
             outside_rth=(self._policy.outside_rth and is_exit) or _trades_all_hours(order, contract),
         )  # fmt: skip
@@ -355,7 +357,12 @@ def _exits_in_words(exits: Sequence[Order]) -> list[str]:
     return [f"take-profit {o.price} for {decimal_text(o.quantity)}" for o in targets] + list(stops)
 
 
-_SENT = {Leg.CLOSE: "close sent", Leg.REDUCE: "reduction sent", Leg.TAKE_PROFIT: "take-profit added"}
+_SENT = {
+    Leg.CLOSE: "close sent",
+    Leg.REDUCE: "reduction sent",
+    Leg.TAKE_PROFIT: "take-profit added",
+    Leg.TRAIL: "trail begun",
+}
 
 
 def _why_so_large(trade: Trade, size: Decimal) -> str:

@@ -12,9 +12,10 @@ from decimal import Decimal
 from common.clock import Clock
 from common.logs import get_logger
 from common.signals import decimal_text
+from executor.core.aims import tightens
 from executor.core.conditions import AlarmKind
 from executor.core.outcomes import ExitReason, Outcome
-from executor.core.ports import Fill, OrderReport, Refusal, Status
+from executor.core.ports import Fill, Kind, OrderReport, Refusal, Status
 from executor.core.trades import ENTRIES, STOPS, Execution, Leg, Order, OrderState, State, Trade
 from executor.desk.alarms import Alarms
 from executor.desk.book import Book
@@ -64,6 +65,8 @@ class Recorder:
         before, after = order.price, report.price
         if order.state is not OrderState.WORKING or before is None or after is None or before == after:
             return trade
+        if order.kind is Kind.TRAIL:
+            return trade  # it follows the market
         by_hand = _is_by_hand(order, report)
         how = "by hand in TWS" if by_hand else "as asked"
         if by_hand and order.wish is not None:
@@ -234,12 +237,14 @@ def _as_reported(order: Order, report: OrderReport) -> Order:
     """Return an order updated by the broker's report. What it did not report stays as it was."""
     now = replace(
         order, said=report.status, said_filled=_newer(report.filled, order.said_filled), perm_id=report.perm_id or order.perm_id,
-        quantity=order.quantity if report.quantity is None else report.quantity, price=_newer(report.price, order.price),
+        quantity=order.quantity if report.quantity is None else report.quantity, price=_price_told(order, report),
+        trail=report.trail or order.trail,
         tif=report.tif or order.tif, oca_group=report.oca_group or order.oca_group, oca_type=report.oca_type or order.oca_type,
         held=order.held if report.why_held in USUAL_HOLDS else report.why_held,
     )  # fmt: skip
     now = _with_price_told(now, order, report)
-    if (now.quantity, now.price) != (order.quantity, order.price) and not now.sent_prices:
+    moved = now.price != order.price and order.kind is not Kind.TRAIL  # which moves by itself
+    if (moved or now.quantity != order.quantity or now.wish != order.wish) and not now.sent_prices:
         now = replace(now, resize_asked_at=None)  # the change was answered
     if report.note and not report.status.is_live and order.reason is None:
         now = replace(now, reason=report.note)
@@ -258,14 +263,33 @@ def _with_price_told(now: Order, order: Order, report: OrderReport) -> Order:
     said, sent = report.price, order.sent_prices
     if said is None:
         return now
+    if order.kind is Kind.TRAIL:
+        return _with_trail_told(now, order, said)
     left = sent[sent.index(said) + 1 :] if said in sent else sent
     now = replace(now, sent_prices=left)
     is_there = said == order.wish and not left and (said in sent or said != order.price)
     return now.without_wish() if is_there or _is_by_hand(order, report) else now
 
 
+def _price_told(order: Order, report: OrderReport) -> Decimal | None:
+    """Return where an order is; one that trailed keeps the best that it had reached when it is over."""
+    over = order.kind is Kind.TRAIL and not report.status.is_live and report.price is not None
+    if over and order.price is not None and tightens(order.price, report.price, order.side.opposite):
+        return order.price
+    return _newer(report.price, order.price)
+
+
+def _with_trail_told(now: Order, order: Order, said: Decimal) -> Order:
+    """Return a trailing stop that is where TWS says; it may have gone beyond what was asked for."""
+    if order.wish is None or order.wish_sent_at is None or tightens(order.wish, said, order.side.opposite):
+        return now
+    return replace(now.without_wish(), sent_prices=())
+
+
 def _is_by_hand(order: Order, report: OrderReport) -> bool:
-    if order.state is not OrderState.WORKING or report.price in (None, order.price, order.wish):
+    if order.kind is Kind.TRAIL or order.state is not OrderState.WORKING:
+        return False
+    if report.price in (None, order.price, order.wish):
         return False
     return report.price not in order.sent_prices
 

@@ -386,7 +386,8 @@ class Signals:
             id=0, symbol=signal.symbol, side=signal.side, account=self._book.account, con_id=contract.con_id,
             asked=signal.quantity, state=State.SENDING, signal_id=row.signal_id, received_at=row.received_at,
             valid_until=self._valid_until(row) or now, timestamp=now, stop_wanted=bracket.stop_wanted,
-            breakeven=signal.breakeven_after_target, stop_aim=_from_fill(signal.sl), target_aim=_from_fill(signal.tp),
+            breakeven=signal.breakeven_after_target, trail=signal.trail, stop_aim=_from_fill(signal.sl or signal.trail),
+            target_aim=_from_fill(signal.tp),
         )  # fmt: skip
         trade = self._orders.enter(trade, bracket.orders, contract)
         reason = f"{signal.side.value} {signal.quantity} {signal.symbol}: all rules allow it"
@@ -422,7 +423,8 @@ def _needs_contract(row: InboxRow, trade: Trade) -> bool:
 
 
 def _has_exits(row: InboxRow) -> bool:
-    return row.signal.tp is not None or row.signal.sl is not None or bool(row.signal.targets)
+    wanted = (row.signal.tp, row.signal.sl, row.signal.trail)
+    return any(each is not None for each in wanted) or bool(row.signal.targets)
 
 
 def _without_contract(row: InboxRow, why: str) -> Done:

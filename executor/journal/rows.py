@@ -11,7 +11,7 @@ from decimal import Decimal
 
 from common.chain import Chain
 from common.clock import parse_utc, utc_text
-from common.exits import distance, exit_text, price_distance_or_entry
+from common.exits import Distance, distance, exit_text, price_distance_or_entry
 from common.signals import Action, Side, Signal, decimal_text, parse_payload
 from executor.core.conditions import CONDITIONS, AlarmKind, Level
 from executor.core.outcomes import CloseCause, ExitReason, Outcome, SignalState
@@ -204,7 +204,8 @@ def trade_row(trade: Trade) -> Row:
         "closes_forgiven": trade.closes_forgiven, "stops_forgiven": trade.stops_forgiven, "evidence": trade.evidence,
         "unprotected_at": time_text(trade.unprotected_at), "loose_at": time_text(trade.loose_at),
         "strategy_size": number_text(trade.strategy_size), "held": decimal_text(trade.held), **_reduction_row(trade.reduction),
-        **_aim_row(trade), "breakeven": int(trade.breakeven), "protected_at": time_text(trade.protected_at),
+        "trail": trade.trail and str(trade.trail), "breakeven": int(trade.breakeven), **_aim_row(trade),
+        "protected_at": time_text(trade.protected_at),
         "sent_at": time_text(trade.sent_at), "filled_at": time_text(trade.filled_at), "closed_at": time_text(trade.closed_at),
     }  # fmt: skip
 
@@ -231,7 +232,7 @@ def order_row(trade: Trade, order: Order) -> Row:
         "trade_id": trade.id, "leg": order.leg.value, "attempt": order.attempt, "account": trade.account,
         "con_id": trade.con_id, "client_id": order.client_id, "order_id": order.order_id, "perm_id": order.perm_id,
         "side": order.side.value, "kind": order.kind.value, "quantity": decimal_text(order.quantity),
-        "price": number_text(order.price), "wish": number_text(order.wish),
+        "price": number_text(order.price), "trail": order.trail and str(order.trail), "wish": number_text(order.wish),
         "state": order.state.value, "filled": decimal_text(order.filled),
         "parent_ref": order.parent_ref, "said": order.said and order.said.value, "said_filled": number_text(order.said_filled),
         "reason": order.reason, "refusal_code": order.refusal_code, "tif": order.tif, "oca_group": order.oca_group,
@@ -313,11 +314,16 @@ def trade_of(r: sqlite3.Row, orders: Iterable[Order], executions: Iterable[Execu
         adopted_price=_number(adopted), reduction=_reduction_of(r), strategy_size=_number(r["strategy_size"]),
         unprotected_at=_time(r["unprotected_at"]), loose_at=_time(r["loose_at"]), hold_reason=r["hold_reason"],
         evidence=r["evidence"], closes_forgiven=r["closes_forgiven"], stops_forgiven=r["stops_forgiven"],
-        breakeven=bool(r["breakeven"]), stop_aim=_aim_of(r["stop_aim"], r["stop_aim_for"], free=bool(r["stop_aim_free"])),
+        trail=_trail(r["trail"]), breakeven=bool(r["breakeven"]),
+        stop_aim=_aim_of(r["stop_aim"], r["stop_aim_for"], free=bool(r["stop_aim_free"])),
         target_aim=_aim_of(r["target_aim"], r["target_aim_for"]), protected_at=_time(r["protected_at"]),
         sent_at=_time(r["sent_at"]), filled_at=_time(r["filled_at"]), closed_at=_time(r["closed_at"]),
         orders=orders, executions=tuple(sorted(executions)),
     )  # fmt: skip
+
+
+def _trail(text: str | None) -> Distance | None:
+    return None if text is None else distance(text)
 
 
 def _aim_of(at: str | None, signal_id: str | None, *, free: bool = False) -> Aim | None:
@@ -334,7 +340,7 @@ def order_of(r: sqlite3.Row) -> Order:
     """Return a row of `orders` as a value."""
     return Order(
         order_ref=r["order_ref"], leg=Leg(r["leg"]), attempt=r["attempt"], side=Side(r["side"]), kind=Kind(r["kind"]),
-        quantity=_exact(r["quantity"]), price=_number(r["price"]), wish=_number(r["wish"]),
+        quantity=_exact(r["quantity"]), price=_number(r["price"]), trail=_trail(r["trail"]), wish=_number(r["wish"]),
         state=OrderState(r["state"]), filled=_exact(r["filled"]),
         order_id=r["order_id"], perm_id=r["perm_id"], parent_ref=r["parent_ref"], said=r["said"] and Status(r["said"]),
         said_filled=_number(r["said_filled"]), refusal_code=r["refusal_code"], reason=r["reason"], held=r["held"],

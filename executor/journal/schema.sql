@@ -79,6 +79,7 @@ CREATE TABLE trades (
     shrink_at      TEXT,                     -- since when
     shrink_taken   TEXT,                     -- what the exits had filled by then; what they fill later comes out of that size
     breakeven      INTEGER NOT NULL DEFAULT 0,  -- 1: the first target that fills moves the stop to the entry price
+    trail          TEXT,                     -- how far its stop is to follow the market
     stop_aim       TEXT,                     -- where its stop shall be, until it is moved there or added: a price, a distance, "entry"
     stop_aim_for   TEXT,                     -- the signal that asked for that; NULL: the one that opened it
     stop_aim_free  INTEGER NOT NULL DEFAULT 0,  -- 1: it may move away from the market
@@ -107,7 +108,7 @@ CREATE INDEX trades_in_contract ON trades (con_id);
 CREATE TABLE orders (
     order_ref       TEXT PRIMARY KEY,
     trade_id        INTEGER NOT NULL REFERENCES trades (id),
-    leg             TEXT NOT NULL CHECK (leg IN ('E', 'T', 'S', 'C', 'R', 'X', 'A', 'K')),
+    leg             TEXT NOT NULL CHECK (leg IN ('E', 'T', 'S', 'C', 'R', 'X', 'A', 'K', 'L')),
     attempt         INTEGER NOT NULL,
     account         TEXT NOT NULL,
     con_id          INTEGER NOT NULL,
@@ -115,9 +116,10 @@ CREATE TABLE orders (
     order_id        INTEGER,
     perm_id         INTEGER NOT NULL DEFAULT 0,
     side            TEXT NOT NULL CHECK (side IN ('buy', 'sell')),
-    kind            TEXT NOT NULL CHECK (kind IN ('MKT', 'LMT', 'STP')),
+    kind            TEXT NOT NULL CHECK (kind IN ('MKT', 'LMT', 'STP', 'TRAIL')),
     quantity        TEXT NOT NULL,
     price           TEXT,                    -- as the broker holds it
+    trail           TEXT,                    -- of a trailing stop: how far it follows
     wish            TEXT,                    -- the price that it shall have, where that is another
     state           TEXT NOT NULL CHECK (state IN ('sending', 'working', 'filled', 'cancelled', 'rejected')),
     filled          TEXT NOT NULL DEFAULT '0',

@@ -23,6 +23,7 @@ from typing import Any
 
 from common.clock import Clock
 from common.errors import BrokerUnavailable
+from common.exits import Unit
 from common.signals import decimal_text
 from executor.core.ports import (
     AccountView,
@@ -465,7 +466,9 @@ def _order(ticket: Ticket) -> Any:
         totalQuantity=decimal_text(ticket.quantity),
         orderType=ticket.kind.value,
         lmtPrice=price if ticket.kind is Kind.LIMIT else "",
-        auxPrice=price if ticket.kind is Kind.STOP else "",
+        auxPrice=price if ticket.kind is Kind.STOP else _trailing(ticket, Unit.POINTS),
+        trailingPercent=_trailing(ticket, Unit.PERCENT),
+        trailStopPrice=price if ticket.kind is Kind.TRAIL else "",
         tif=ticket.tif,
         ocaGroup=ticket.oca_group,
         ocaType=ticket.oca_type if ticket.oca_group else 0,
@@ -477,6 +480,11 @@ def _order(ticket: Ticket) -> Any:
         eTradeOnly=False,
         firmQuoteOnly=False,
     )
+
+
+def _trailing(ticket: Ticket, unit: Unit) -> str:
+    """Return how far an order trails where that is in this unit, else "": TWS takes one of the two (320)."""
+    return decimal_text(ticket.trail.amount) if ticket.trail is not None and ticket.trail.unit is unit else ""
 
 
 __all__ = ["ClientIdInUse", "RequestRefused", "SnapshotIncomplete", "Tws"]

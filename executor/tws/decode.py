@@ -13,6 +13,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from common.exits import Distance, Unit
 from common.signals import Side
 from executor.core.contracts import canonical_of
 from executor.core.ports import Fill, OrderReport, Position, Session, Status
@@ -36,7 +37,7 @@ STATUS = {
 _SIDES = {"BUY": Side.BUY, "BOT": Side.BUY, "SELL": Side.SELL, "SLD": Side.SELL, "SSHORT": Side.SELL}
 # Why every exit of a bracket is held: its parent has not filled, its trigger price has not come.
 _USUAL = ("child", "trigger", "child,trigger")
-_PRICE_FIELD = {"LMT": "lmtPrice", "STP": "auxPrice"}
+_PRICE_FIELD = {"LMT": "lmtPrice", "STP": "auxPrice", "TRAIL": "trailStopPrice"}
 
 
 def exact(value: Any) -> Decimal | None:
@@ -116,8 +117,17 @@ def _common(order: Any, contract: Any) -> dict[str, Any]:
         "side": _SIDES.get(order.action),
         "kind": order.orderType or None,
         "price": exact(getattr(order, _PRICE_FIELD[order.orderType])) if order.orderType in _PRICE_FIELD else None,
+        "trail": _trail(order) if order.orderType == "TRAIL" else None,
         "tif": order.tif or None,
     }
+
+
+def _trail(order: Any) -> Distance | None:
+    """Return how far an order trails: TWS shows a percentage with an amount of 0, and an amount without percentage."""
+    percent, amount = exact(order.trailingPercent), exact(order.auxPrice)
+    if percent:
+        return Distance(percent, Unit.PERCENT)
+    return Distance(amount, Unit.POINTS) if amount else None
 
 
 def from_order_status(

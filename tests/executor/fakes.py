@@ -204,7 +204,7 @@ class FakeBroker:
         t = self.tickets[order_id]
         report = OrderReport(
             order_id, status, 1, order_id + 1000, t.order_ref, t.contract.con_id, ACCOUNT, t.side, t.kind.value, t.quantity,
-            filled, t.quantity - filled, t.price,
+            filled, t.quantity - filled, t.price, t.trail,
         )  # fmt: skip
         self.orders[order_id] = report
         self._tell("on_order", report)
