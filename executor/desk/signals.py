@@ -296,8 +296,8 @@ class Signals:
         """Note what a strategy holds where this account holds something else."""
         symbol = row.signal.symbol
         if (trade := self._open_trade(symbol)) is not None and done.strategy_size is not None:
-            differs = None if done.outcome is Outcome.NOTHING else done.strategy_size
-            self._book.put(replace(trade, strategy_size=differs))
+            agrees = done.outcome is Outcome.NOTHING and trade.reduction is None  # a reduction may fail yet
+            self._book.put(replace(trade, strategy_size=None if agrees else done.strategy_size))
         if done.strategy_differs:
             text = f"The strategy is {row.signal.position} {symbol}, but this account holds none of it; {self._last_trade(symbol)}"
             self._alarms.state(AlarmKind.STRATEGY_DIFFERS, text, symbol, symbol=symbol)
@@ -341,7 +341,8 @@ class Signals:
             raise IllegalTransition(f"a reduction of {row.signal.symbol} was allowed without a trade")
         wish = Reduction(decision.to, row.signal_id, self._clock.now(), trade.taken)
         self._book.finish_signal(row, Outcome.REDUCED, decision.reason, trade.id)
-        self._life.settle(replace(trade, reduction=wish, strategy_size=decision.strategy_size))
+        strategy_size = trade.strategy_size if row.signal.position is None else decision.strategy_size
+        self._life.settle(replace(trade, reduction=wish, strategy_size=strategy_size))
         self._done(row)
         self._alarms.state(AlarmKind.STRATEGY_DIFFERS, None, row.signal.symbol)
         self._orders.work(trade.id)

@@ -100,6 +100,28 @@ def test_a_reduction_that_does_not_fill_is_taken_back(house: House, filled: int,
     assert "unprotected" not in house.alarms() and sold(house) == [("X1", 60)]
 
 
+@pytest.mark.parametrize("was", ["long 40", "long 100", None])
+def test_the_difference_is_said_when_a_wish_that_was_repeated_meanwhile_fails(house: House, was: str | None) -> None:
+    long_100(house)
+    house.broker.fill_entries = False
+    to_40(house)
+    assert house.outcome(house.strategy("long 40", was, symbol="AAPL"))[0] == "nothing to do"
+    assert "size differs" not in house.alarms()
+    house.pass_time(15)
+    texts = [str(a["text"]) for a in house.journal.standing_alarms() if a["kind"] == "size differs"]
+    assert len(texts) == 1 and "the strategy holds 40, this trade 100" in texts[0]
+
+
+def test_a_close_of_a_part_leaves_standing_that_sizes_differ(house: House) -> None:
+    long_100(house)
+    house.strategy("long 150", "long 100", symbol="AAPL")
+    house.signal("close", "AAPL", size="30")
+    (alarm,) = house.journal.standing_alarms()
+    assert held(house) == 70 and "the strategy holds 150, this trade 70" in str(alarm["text"])
+    house.strategy("long 70", "long 150", symbol="AAPL")
+    assert house.alarms() == []
+
+
 def test_a_smaller_target_that_comes_meanwhile_sells_only_what_lacks(house: House) -> None:
     long_100(house)
     house.broker.fill_entries = False
