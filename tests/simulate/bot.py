@@ -15,6 +15,7 @@ from common.errors import JournalError
 from common.secret import Secret
 from executor.core.accounts import AccountRules
 from executor.core.policy import Policy
+from executor.core.ports import Ticket
 from executor.desk.desk import Desk
 from executor.journal.journal import Journal
 from executor.relay.client import RelayClient
@@ -77,6 +78,18 @@ class MortalJournal(Journal):
         self.life.boundary("after a commit")
 
 
+class HeardTws(Tws):
+    """TWS's client; somebody hears of each order that leaves, just before its bytes do."""
+
+    def __init__(self, clock: Clock, heard: Callable[[Ticket], object]) -> None:
+        super().__init__(clock)
+        self._heard = heard
+
+    def send(self, ticket: Ticket) -> None:
+        self._heard(ticket)
+        super().send(ticket)
+
+
 class Bot:
     """One executor over one journal file. `start` begins a life, `kill` ends it, wherever it is."""
 
@@ -85,6 +98,7 @@ class Bot:
         self.life = Life()
         self.life.over = True
         self._tasks: list[asyncio.Task[None]] = []
+        self.leaving: Callable[[Ticket], object] = lambda ticket: None  # hears of each order that leaves
 
     @property
     def alive(self) -> bool:
@@ -97,7 +111,7 @@ class Bot:
         self.journal: MortalJournal = MortalJournal.open(self.path, clock)
         self.journal.life = self.life
         self.journal._db.execute("PRAGMA synchronous = OFF")
-        self.tws = Tws(clock)
+        self.tws = HeardTws(clock, self.leaving)
         account = self.journal.account() or ""
         self.desk = Desk(self.journal, self.tws, clock, self._policy, account, CLIENT_ID, lambda why: None)
         self.supervisor = Supervisor(self.tws, self.desk, clock, AccountRules(), CLIENT_ID, self._address)

@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal
 
 from tests.simulate.records import JournalSide, Row
+from tests.simulate.sizes import named
 from tests.simulate.world import SIZES
+
+SENDERS_DOING = "size differs"  # a page about what a strategy does, not about what went wrong
 
 
 def quiet(journal: JournalSide) -> Iterator[str]:
     """Return every page that was raised."""
-    for alarm in journal.rows("SELECT key, text FROM alarms WHERE level = 'page'"):
+    for alarm in journal.rows("SELECT key, text FROM alarms WHERE level = 'page' AND kind <> ?", SENDERS_DOING):
         yield f"without any fault an alarm was raised: {alarm['key']}: {alarm['text']}"
 
 
@@ -31,10 +34,27 @@ def knowable(journal: JournalSide) -> Iterator[str]:
 
 
 def _ignored(journal: JournalSide, row: Row) -> bool:
-    """One trade per symbol: one on its side was there."""
-    sql = """SELECT 1 FROM trades WHERE symbol = ? AND signal = ? AND timestamp <= ?
+    """One trade per symbol: one on its side was there, and was not to become smaller. Or the strategy's position was gone."""
+    sql = """SELECT * FROM trades WHERE symbol = ? AND signal = ? AND timestamp <= ?
              AND (closed_at IS NULL OR closed_at >= ?)"""
-    return bool(journal.rows(sql, row["symbol"], row["side"], row["decided_at"], row["received_at"]))
+    trades = journal.rows(sql, row["symbol"], row["side"], row["decided_at"], row["received_at"])
+    if not trades:
+        held = ("long" if row["side"] == "buy" else "short") if row["side"] else None
+        return bool(row["late"]) or (held is not None and row["prev_market_position"] == held)
+    return row["market_position"] is None or any(_size(row) > _size_before(journal, trade, row) for trade in trades)
+
+
+def _size(row: Row) -> Decimal:
+    return Decimal(row["quantity"])
+
+
+def _size_before(journal: JournalSide, trade: Row, row: Row) -> Decimal:
+    """Return the size that a trade had, or was to have, when a signal was decided."""
+    sql = "SELECT * FROM inbox WHERE trade_id = ? AND outcome = 'reduced' AND seq < ? ORDER BY seq"
+    size = Decimal(str(trade["position_size"]))
+    for before in filter(None, map(named, journal.rows(sql, trade["id"], row["seq"]))):
+        size = before.left(size)
+    return size
 
 
 def _refused(journal: JournalSide, row: Row) -> bool:
@@ -60,8 +80,9 @@ def _has_passed(journal: JournalSide, row: Row) -> bool:
 def _nothing_to_do(journal: JournalSide, row: Row) -> bool:
     """No trade was open; or a strategy had on its side what it holds."""
     if row["market_position"] in ("long", "short"):
-        held = "SELECT 1 FROM trades WHERE symbol = ? AND signal = ? AND position_size = ? AND timestamp <= ?"
-        return bool(journal.rows(held, row["symbol"], row["side"], float(row["quantity"]), row["decided_at"]))
+        sql = "SELECT * FROM trades WHERE symbol = ? AND signal = ? AND timestamp <= ?"
+        trades = journal.rows(sql, row["symbol"], row["side"], row["decided_at"])
+        return any(_size(row) == _size_before(journal, trade, row) for trade in trades)
     sql = "SELECT 1 FROM trades WHERE symbol = ? AND timestamp < ? AND (closed_at IS NULL OR closed_at > ?)"
     return not journal.rows(sql, row["symbol"], row["received_at"], row["decided_at"])
 

@@ -10,7 +10,8 @@ from decimal import Decimal
 
 from common.clock import parse_utc
 from tests.simulate.ends import Ends
-from tests.simulate.records import EXITS, MINE, STOPS, ZERO, BrokerSide, JournalSide, LiveOrder, Row, is_ours, leg_of
+from tests.simulate.records import MINE, OUT, STOPS, ZERO, BrokerSide, JournalSide, LiveOrder, Row, is_ours, leg_of
+from tests.simulate.sizes import TAKEN_BACK, Sizes
 
 PROTECT_SECONDS = 14.0  # ten, two for the second look that confirms a difference, the ticks, the way of the facts
 CLOSING_SECONDS = 15.0  # a position that is being closed has no stop meanwhile
@@ -59,6 +60,7 @@ class Checker:
 
     def __post_init__(self) -> None:
         self.ends = Ends(self.journal, self.broker, self.say)
+        self.sizes = Sizes(self.journal, self.broker, self.live, self.say, self._by_hand_lately)
 
     def say(self, rule: str, text: str) -> None:
         self.found.append(f"{rule}: {text}")
@@ -99,7 +101,7 @@ class Checker:
     def _entry_accepted(self, entry: Row, trade: Row) -> None:
         con_id, at = entry["conId"], trade["written_at"]
         family = entry["orderRef"][:20]
-        left = [o.ref for o in self._others(entry, "ETSRC") if not o.ref.startswith(family)]
+        left = [o.ref for o in self._others(entry, "E" + OUT) if not o.ref.startswith(family)]
         if left:
             self.say("left-behind", f"{entry['orderRef']} enters while {', '.join(left)} are live")
         self._not_blocked(entry, trade)
@@ -130,7 +132,7 @@ class Checker:
             self.say("blocked", f"{entry['orderRef']} enters after the take-profit of trade {last['id']} at {since}")
 
     def _close_accepted(self, entry: Row, trade: Row) -> None:
-        left = [o.ref for o in self._others(entry, EXITS + "E")]
+        left = [o.ref for o in self._others(entry, "E" + OUT)]
         if left:
             self.say("cancel-first", f"{entry['orderRef']} closes while {', '.join(left)} are live")
         con_id, at = entry["conId"], trade["written_at"]
@@ -166,6 +168,7 @@ class Checker:
             return
         if entry["event"] == "correction" or entry["permId"] in self.broker.dead:  # it had called the order cancelled
             self.broker.by_hand[con_id] = at
+        self.sizes.filled(entry)
         if leg_of(entry["orderRef"]) == "E":
             self.released[con_id] = at  # an entry fills only where its own side is free; the other side is from now on
 
@@ -208,6 +211,7 @@ class Checker:
             self._hold(trade, alarms)
             self._protected(trade, refs, live, alarms)
             self._not_flipped(trade, refs, alarms)
+            self._taken_back(trade, alarms)
             self._position_known(trade, alarms)
         self._left_behind(live, trades, alarms)
         open_ids = {trade["id"] for trade in trades}
@@ -257,10 +261,11 @@ class Checker:
         own = sum((self.broker.filled(ref) for ref in refs), ZERO) * direction
         shown = (self.broker.positions.get(con_id, ZERO) - self._beside(con_id)) * direction
         needed = max(min(own, shown), ZERO)
+        needed = max(needed - self.sizes.going(trade), ZERO)  # what a reduction is still to fill needs no stop
         stops = [o for o in live if o.ref in refs and leg_of(o.ref) in STOPS and not o.held and o.sign == -direction]
         size = sum((o.remaining for o in stops), ZERO)
         # What the owner took out and bought back is the owner's; it is reported, since the account alone does not show it.
-        kept = max(own - Decimal(trade["reduced"]), ZERO)
+        kept = max(own - Decimal(trade["reduced"]) - self.sizes.going(trade), ZERO)
         lawful = {needed, kept} if _is_told(trade, alarms, ODD_ALARMS) else {needed}
         wrong = bool(trade["stop_wanted"]) and needed > 0 and size not in lawful
         told = _is_told(trade, alarms, BARE_ALARMS)
@@ -282,6 +287,16 @@ class Checker:
         seconds = self._lasts("flipped", trade["id"], own < 0 and not told)
         if seconds > PROTECT_SECONDS:
             self.say("flip", f"trade {trade['id']} has turned to {own}, and nobody was told for {seconds:.0f} s")
+
+    def _taken_back(self, trade: Row, alarms: list[Row]) -> None:
+        """A reduction that does not fill is taken back in time, or somebody is told why not."""
+        stale = trade["state"] == "open" and self.sizes.going(trade) > 0 and not _is_told(trade, alarms, ODD_ALARMS)
+        seconds = self._lasts("taken-back", trade["id"], stale)
+        if seconds > TAKEN_BACK:
+            self.say(
+                "taken-back",
+                f"a reduction of trade {trade['id']} has not filled for {seconds:.0f} s, and is still at TWS",
+            )
 
     def _left_behind(self, live: list[LiveOrder], trades: list[Row], alarms: list[Row]) -> None:
         unfinished = {t["id"] for t in trades}
@@ -318,9 +333,11 @@ class Checker:
                 self.say("verdict", f"{row['action']} {row['symbol']} is {row['state']}: {row['reason']}")
         self._entered_once()
         self._none_held()
+        alarms = self.journal.rows("SELECT * FROM alarms WHERE cleared_at IS NULL")
         for trade in self.journal.rows("SELECT * FROM trades"):
             self._same_fills(trade)
             self.ends.judge(trade)
+            self.sizes.judge(trade, alarms)
 
     def _none_held(self) -> None:
         """An entry that TWS only holds goes with its trade: one click of the owner's would send it.

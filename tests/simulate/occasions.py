@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from decimal import Decimal
 
-from tests.simulate.owner import reduce_by_hand, transmit
+from tests.simulate.owner import transmit
 from tests.simulate.records import ZERO
-from tests.simulate.senders import UNIT, reach, send
+from tests.simulate.senders import UNIT, reach, scale_out, send
 from tests.simulate.world import PRICES, SIZES, World
 
 Act = Callable[[World], object]
@@ -52,7 +52,7 @@ def cut(world: World) -> None:
     world.network.cut()
 
 
-enter, leave = send(bracket), send(leaving)
+enter, leave, shrink = send(bracket), send(leaving), send(scale_out)
 end, short = (
     send(lambda world: {"action": "close", "symbol": "AAPL"}),
     send(lambda world: bracket(world, [("AAPL", "sell")])),
@@ -70,7 +70,9 @@ WAITS_FOR: dict[tuple[Act, ...], tuple[str, ...]] = {
     (enter, leave): (
         "fill meets cancel", "cancel is slow", "cancel rejected", "cancel spreads", "drop at a message", "API read-only",
     ),
-    (enter, reduce_by_hand): ("change rejected",),
+    (enter, shrink): ("change rejected", "change unanswered"),
+    (enter, shrink, shrink): ("reduction refused", "reduction not filled", "reduction unanswered"),
+    (shrink,): ("reduction cut off",),
     (enter, transmit, transmit): ("owner transmits a held order",),
     (end, short): ("no shares to borrow",),
     (cut,): ("an End is missing", "client id kept", "silent login", "connections refused"),

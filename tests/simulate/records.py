@@ -13,7 +13,8 @@ from typing import Any
 Row = dict[str, Any]
 ZERO = Decimal(0)
 MINE = "sx1:"
-EXITS, STOPS = "TSRC", "SR"
+STOPS, EXITS = "SR", "TSR"  # an exit goes out again in another size, under the same id; no other leg does
+OUT = EXITS + "CX"  # everything that takes a trade out
 
 
 def is_ours(entry: Row) -> bool:
@@ -21,7 +22,7 @@ def is_ours(entry: Row) -> bool:
 
 
 def leg_of(ref: str) -> str:
-    """Return the letter of the leg in a reference: E, T, S, R or C.
+    """Return the letter of the leg in a reference: E, T, S, R, C or X.
 
     >>> leg_of("sx1:LDLX73G2BWEHXY7BE1")
     'E'

@@ -136,4 +136,6 @@ def unrest(world: World) -> str:
             return f"{row['action']} {row['symbol']} is {row['state']}: {row['reason']}"
     for row in journal.rows("SELECT id, symbol, state FROM trades WHERE closed = 0 AND state NOT IN ('open', 'hold')"):
         return f"trade {row['id']} in {row['symbol']} is {row['state']}"
+    for row in journal.rows("SELECT id, symbol, shrink_to FROM trades WHERE closed = 0 AND shrink_to IS NOT NULL"):
+        return f"trade {row['id']} in {row['symbol']} is to come down to {row['shrink_to']}"
     return world.checker.pending

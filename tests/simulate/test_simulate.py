@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from executor.core import steps
+from executor.core import conditions, steps
+from executor.core.conditions import AlarmKind
 from executor.core.policy import Policy
-from executor.core.ports import Kind
-from executor.core.trades import Leg, State, Trade
+from executor.core.ports import Contract, Kind, Ticket
+from executor.core.trades import EXITS, Leg, Order, State, Trade
 from executor.desk.book import Book
 from executor.desk.life import Life
+from executor.desk.orders import Orders
 from tests.simulate.story import is_calm, play, play_seed
 from tests.simulate.world import run
 
@@ -71,6 +74,78 @@ def no_stop_put_back_and_no_word(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steps, "_protect", lambda *_: None)
 
 
+def reduction_before_its_exits_are_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = steps._reduce
+
+    def at_once(trade: Trade, moment: steps.Moment) -> steps.Step | None:
+        rest = tuple(o for o in trade.orders if o.leg not in EXITS or o.filled or o.resize_asked_at is None)
+        return real(replace(trade, orders=rest), moment)
+
+    monkeypatch.setattr(steps, "_reduce", at_once)
+
+
+def reduction_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its reference is made from another signal than the one that asked for it."""
+    real = steps.order_ref
+    monkeypatch.setattr(steps, "order_ref", lambda signal_id, *leg: real(f"not {signal_id}", *leg))
+
+
+def reductions_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an earlier reduction is still to fill is not counted."""
+    monkeypatch.setattr(Trade, "staying", Trade.held)
+    monkeypatch.setattr(
+        steps, "_has_size", lambda order, trade, moment: order.remaining <= steps.exit_size(trade, moment)
+    )
+
+
+def reduction_below_what_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exits and reduction agree, on one share less."""
+    real = Trade.shrinks_to.fget  # type: ignore[attr-defined]
+    monkeypatch.setattr(Trade, "shrinks_to", property(lambda trade: max(real(trade) - 1, real(trade) * 0)))
+
+
+def reduction_unlike_the_committed(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Orders._ticket
+
+    def one_less(self: Orders, trade: Trade, contract: Contract, order: Order, *, transmit: bool) -> Ticket:
+        less = replace(order, quantity=order.quantity - 1) if order.leg is Leg.REDUCE else order
+        return real(self, trade, contract, less, transmit=transmit)
+
+    monkeypatch.setattr(Orders, "_ticket", one_less)
+
+
+def reduction_worked_out_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is sent again is what lacks by now, under the id that it had."""
+    real = Orders.send_again
+
+    def anew(self: Orders, trade: Trade, orders: Collection[Order], contract: Contract) -> None:
+        lacks = [replace(o, quantity=o.quantity + 1) if o.leg is Leg.REDUCE else o for o in orders]
+        real(self, trade, lacks, contract)
+
+    monkeypatch.setattr(Orders, "send_again", anew)
+
+
+def reduction_never_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "_end_reduction", lambda *_: None)
+
+
+def exits_stay_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind a reduction that failed the exits do not grow again, and it is not seen."""
+    real = steps._amend_one
+
+    def smaller_only(trade: Trade, moment: steps.Moment) -> steps.Step | None:
+        step = real(trade, moment)
+        grows = isinstance(step, steps.Amend) and step.quantity > step.order.quantity
+        return None if grows else step
+
+    monkeypatch.setattr(steps, "_amend_one", smaller_only)
+    monkeypatch.setattr(steps, "_protect", lambda *_: None)
+
+
+def difference_kept_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(conditions.OF_TRADE, AlarmKind.SIZE_DIFFERS, lambda case: None)
+
+
 Plant = Callable[[pytest.MonkeyPatch], None]
 
 
@@ -86,7 +161,11 @@ def rules_broken(plant: Plant, monkeypatch: pytest.MonkeyPatch, seeds: int) -> s
     ("plant", "rule"),
     [
         (close_on_a_stale_position, "flip: "), (no_block_after_a_take_profit, "blocked: "), (ids_as_tws_says, "program: "),
-        (no_stop_put_back_and_no_word, "protected: "),
+        (no_stop_put_back_and_no_word, "protected: "), (reduction_before_its_exits_are_smaller, "exits-first: "),
+        (reductions_add_up, "beyond: "), (reduction_worked_out_again, "same-size: "),
+        (reduction_never_taken_back, "taken-back: "), (exits_stay_small, "protected: "), (difference_kept_to_itself, "size: "),
+        (reduction_for_nobody, "asked: "), (reduction_below_what_was_asked, "overshoot: "),
+        (reduction_unlike_the_committed, "committed: "),
     ],
 )  # fmt: skip
 def test_planted_bug_is_found(plant: Plant, rule: str, monkeypatch: pytest.MonkeyPatch) -> None:

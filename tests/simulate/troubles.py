@@ -103,6 +103,40 @@ def refuse_held(world: World) -> None:
     do(world, "drop", direction="in", when="after", kind="placeOrder", n=world.chance.choice((1, 2)))
 
 
+REDUCTION = "X1"  # no other part of a reference has a 1
+
+
+def fill_reduction_badly(world: World) -> None:
+    """A reduction fills late, in part, or not at all; its cancel may cross with a fill."""
+    chance = world.chance
+    if chance.random() < 0.5:
+        then, gap = chance.choice(("fill", "cancel", "rest")), chance.choice((0, 4, 15))
+        symbol = chance.choice(sorted(PRICES))
+        do(world, "partials", order_ref=REDUCTION, symbol=symbol, sizes=[SIZES[symbol] // 20], gap=gap, then=then)
+    else:
+        do(world, "delay_fill", order_ref=REDUCTION, seconds=round(chance.uniform(1, 60), 2))
+    if chance.random() < 0.3:
+        then = chance.choice(("fill", "partial", "after"))
+        do(world, "cancel_race", order_ref=REDUCTION, then=then, quantity=5, seconds=round(chance.uniform(0.2, 4), 2))
+
+
+def cut_reduction_off(world: World) -> None:
+    """The connection breaks at a change of an exit, or at the reduction behind it."""
+    when, n = world.chance.choice(("before", "after")), world.chance.randint(1, 4)
+    do(world, "drop", direction="in", when=when, kind="placeOrder", n=n)
+
+
+def leave_changes_unanswered(world: World) -> None:
+    """TWS changes the size of an exit, and says nothing of it."""
+    do(
+        world,
+        "skip_status",
+        role=world.chance.choice(("take_profit", "stop_loss")),
+        kind="",
+        count=world.chance.randint(1, 4),
+    )
+
+
 def restart_tws(world: World) -> bool:
     chance = world.chance
     return do(world, "restart", down_seconds=round(chance.uniform(0.5, 40), 2), lose_last_n=chance.choice((0, 0, 1, 2, 3)),
@@ -214,6 +248,12 @@ def fill_disk(world: World) -> None:
 TROUBLES: dict[str, tuple[int, Act]] = {
     "order rejected": (4, knob("reject", role=ROLE, code=among(201, 110), then=among("Inactive", "Cancelled", ""))),
     "change rejected": (1, knob("reject_modify", code=among(201))),
+    "change unanswered": (2, leave_changes_unanswered),
+    "reduction refused": (2, knob("reject", order_ref=among(REDUCTION), code=among(201, 110), seconds=among(0, 0, 3),
+                                  then=among("Inactive", "Cancelled", ""))),
+    "reduction not filled": (3, fill_reduction_badly),
+    "reduction cut off": (2, cut_reduction_off),
+    "reduction unanswered": (1, knob("lost_ack", order_ref=among(REDUCTION))),
     "acknowledgement lost": (3, knob("lost_ack", role=ROLE)),
     "order lost in TWS": (2, knob("lose_order", role=ROLE, silent=among(True, False))),
     "warning 399": (1, knob("warn", code=among(399, 2109))),
@@ -272,7 +312,7 @@ TROUBLES: dict[str, tuple[int, Act]] = {
 KNOWABLE = {
     name: TROUBLES[name] for name in (
         "acknowledgement lost", "warning 399", "slow fill", "status before execution", "status left out", "status twice",
-        "late commission", "commission unset", "no commission", "drop at a message", "an End is missing",
+        "late commission", "commission unset", "no commission", "drop at a message", "reduction cut off", "an End is missing",
         "no market data", "other time format", "client id kept", "silent login", "connections refused", "TWS freezes",
         "TWS loses IBKR", "clients cut", "connection cut", "half-open connection", "slow network", "bad way to the relay",
         "relay restarts", "executor killed", "executor killed at a boundary", "computer sleeps", "disk full",

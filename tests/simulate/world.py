@@ -107,6 +107,7 @@ class World:
     def __init__(self, seed: int, folder: Path, loop: VirtualLoop, clock: Clock) -> None:
         self.seed, self.clock, self.chance = seed, clock, random.Random(seed)
         self.figures = Figures()
+        self.strategies: dict[str, int] = {}  # symbol → what the strategy in it holds, below zero when it is short
         self.met: Callable[[], object] = lambda: None  # to be called when the trouble that is prepared now is met
         self.server = PaperServer(Exchange(clock, seed=seed))
         self.server.exchange.floor.faults = CountedFaults(lambda: self.met)
@@ -115,6 +116,7 @@ class World:
         self.relay = RelayHouse(folder, clock, self.chance)
         self.bot = Bot(folder / "trade_state.db", clock, self.network, self.relay, Policy())
         self.checker = Checker(JournalSide(folder / "trade_state.db"), self.live_orders)
+        self.bot.leaving = lambda ticket: self.checker.sizes.leaving(ticket, clock.now())
         self.last_lines: deque[str] = deque(maxlen=KEPT_LINES)
         self.digest = hashlib.sha256()
         self.tell: Callable[[str], None] | None = None  # hears every line of the trace
