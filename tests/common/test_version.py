@@ -15,8 +15,9 @@ import pytest
 from click.testing import CliRunner
 
 from common.version import VERSION, user_agent
-from deploy.vps.__main__ import build_wheel
+from deploy.vps.__main__ import make_bundle
 from relay import openapi
+from tests.once import once
 
 ROOT = Path(__file__).parents[2]
 # console script -> the module that `python -m` runs
@@ -37,9 +38,8 @@ def test_each_program_says_its_version_without_any_setting(script: str, tmp_path
     assert says(command, tmp_path, PYTHONPATH=str(ROOT)) == f"{script} {VERSION}\n"
 
 
-def test_the_package_has_the_same_version_and_the_three_commands(tmp_path: Path) -> None:
-    build_wheel(tmp_path)
-    [wheel] = tmp_path.glob("*.whl")
+def test_the_package_has_the_same_version_and_the_three_commands(tmp_path_factory: pytest.TempPathFactory) -> None:
+    [wheel] = once(tmp_path_factory, "bundle", make_bundle).glob("*.whl")
     assert wheel.name.split("-")[1] == VERSION
     with zipfile.ZipFile(wheel) as file:
         [listed] = [name for name in file.namelist() if name.endswith(".dist-info/entry_points.txt")]

@@ -16,6 +16,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import requests
@@ -25,6 +26,7 @@ PATHS = (f"/opt/{NAME}", f"/etc/{NAME}", f"/var/lib/{NAME}")
 _NO_NEW_PRIVS, _MDWE = 38, 65  # source: prctl(2)
 
 
+@cache
 def unprivileged() -> tuple[str, str]:
     """Return a Python, and a user who is not root and may run it; as root where there is none such: our own."""
     if os.geteuid() != 0:

@@ -19,6 +19,7 @@ import requests
 from deploy.vps import install
 from deploy.vps.__main__ import HERE, ROOT, make_bundle
 from tests.deploy.machine import NAME, Machine, Senders, machine, unprivileged
+from tests.once import once
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="systemd's machines are Linux")
 Eventually = Callable[..., object]
@@ -27,9 +28,7 @@ Eventually = Callable[..., object]
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle of this checkout, its wheel built by the real build backend."""
-    folder = tmp_path_factory.mktemp("bundle")
-    make_bundle(folder)
-    return folder
+    return once(tmp_path_factory, "bundle", make_bundle)
 
 
 @pytest.fixture

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from executor.core.ports import Contract
+from tests.once import once
 from tests.page.day import Day, reversal
 
 pytestmark = pytest.mark.timeout(240)  # making the day takes 12 s of work
@@ -14,12 +16,14 @@ pytestmark = pytest.mark.timeout(240)  # making the day takes 12 s of work
 
 @pytest.fixture(scope="module")
 def journal(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The journal after the day, made once."""
-    path = tmp_path_factory.mktemp("day") / "trade_state.db"
-    day = Day(path)
-    day.run(300)
-    day.house.journal.close()
-    return path.read_bytes()
+    """The journal after the day."""
+
+    def make(folder: Path) -> None:
+        day = Day(folder / "trade_state.db")
+        day.run(300)
+        day.house.journal.close()
+
+    return (once(tmp_path_factory, "long-day", make) / "trade_state.db").read_bytes()
 
 
 @pytest.fixture

@@ -6,17 +6,13 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 import venv
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from common.clock import SystemClock
-from executor.journal.lock import AlreadyRunning, JournalLock
 from executor.paper.control import ControlClient
+from tests.once import alone
 
 ROOT = Path(__file__).parents[2]
 
@@ -89,23 +85,6 @@ def node_packages(requirement: str) -> tuple[Path, Path]:
             ]
             _install(install, requirement, folder, 120)
     return Path(node), folder
-
-
-@contextmanager
-def alone(path: Path, seconds: float = 100) -> Iterator[None]:
-    """Let no other test in here meanwhile, whichever process it runs in."""
-    lock, deadline = JournalLock(path.with_name(f"{path.name}.db")), time.monotonic() + seconds
-    while True:
-        try:
-            lock.take(SystemClock())
-            break
-        except AlreadyRunning:
-            assert time.monotonic() < deadline, f"{path.name} is being made for {seconds} s"
-            time.sleep(0.1)
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _make(folder: Path, python: Path, requirement: str, seconds: float) -> None:

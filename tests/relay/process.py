@@ -83,6 +83,7 @@ PATIENT = {
     "relay.pending.bell.RECHECK_SECONDS": FOREVER,
     "relay.connections.ARRIVE_SECONDS": FOREVER,
     "relay.connections.SEND_SECONDS": FOREVER,
+    "relay.server.PREPARE_SECONDS": FOREVER,  # Flask is imported when somebody asks for it, or not at all
 }
 
 
