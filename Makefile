@@ -26,7 +26,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-all check fmt bench crash sessions simulate mutants deploy-vps deploy-lambda deploy-executor lock clean
+.PHONY: help run demo test test-ci test-all check fmt bench crash sessions simulate mutants deploy-vps deploy-lambda deploy-executor lock clean
 
 help:  ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,8 +42,11 @@ unexport PYTHONDONTWRITEBYTECODE
 # Four at once, on two cores too: they wait as much as they compute. Who has nothing left takes over from another.
 PYTEST := $(PY) -m pytest -n 4 --dist worksteal
 
-test: $(DEV)  ## Run all tests except the long proofs
+test: $(DEV)  ## Run the tests; of random proofs a sample
 	$(PYTEST) $(TESTS)
+
+test-ci: $(DEV)  ## Run the tests, with larger samples: what .ci/run runs
+	$(PYTEST) -m "not slow" $(TESTS)
 
 test-all: $(DEV)  ## Run all tests, with the long proofs
 	$(PYTEST) -m "slow or not slow" $(TESTS)

@@ -1,4 +1,7 @@
-"""The benches run, on sizes that say nothing about speed: no figure is asserted here."""
+"""The benches run, on sizes that say nothing about speed: no figure is asserted here.
+
+Those that start programs are run by `make test-ci`: they prove something about the benches, and nothing about the product.
+"""
 
 import re
 import sqlite3
@@ -16,6 +19,7 @@ def story(tmp_path_factory):
     return history.record(tmp_path_factory.mktemp("bench") / "story", history.SYMBOLS[: len(history.ENDINGS)])
 
 
+@pytest.mark.ci
 def test_multiplied_history_is_whole_and_in_the_past(story, tmp_path):
     history.multiply(story, tmp_path / "long.db", 500)
     with closing(sqlite3.connect(tmp_path / "long.db")) as long, closing(sqlite3.connect(story)) as short:
@@ -34,12 +38,14 @@ def endings(journal: sqlite3.Connection) -> set[tuple[str, str]]:
     return set(journal.execute("SELECT state, exit_reason FROM trades"))
 
 
+@pytest.mark.ci
 def test_executor_trades_on_a_multiplied_history(story, tmp_path):
     history.multiply(story, tmp_path / "long.db", 500)
     with whole(tmp_path / "full", journal=tmp_path / "long.db") as system:
         assert system.reversal() > 0
 
 
+@pytest.mark.ci
 def test_burst_is_measured_to_its_last_bracket(monkeypatch):
     monkeypatch.setattr(growth_speed, "PACE_SECONDS", 0)
     (row,) = growth_speed.measure_burst(alerts=2, bursts=1, standing=1)

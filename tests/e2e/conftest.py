@@ -21,9 +21,8 @@ import psutil
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LEFT_OUT = shutil.ignore_patterns(
-    ".git", ".venv*", ".*_cache", ".hypothesis", "__pycache__", "*.db*", ".env", ".run", "build", "dist"
-)
+# What Python made of our code comes along: else every start in a copy would compile it anew.
+LEFT_OUT = shutil.ignore_patterns(".git", ".venv*", ".*_cache", ".hypothesis", "*.db*", ".env", ".run", "build", "dist")
 open_url = build_opener(ProxyHandler({})).open
 
 

@@ -43,7 +43,9 @@ PLANTED: dict[str, tuple[list[Step], str]] = {
 
 
 LATE = ("never_resized", "never_resent")  # what shows only when everything should have settled takes long
-NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in LATE else name for name in PLANTED]
+MORE = ("block_ignored",)
+MARKS = {**dict.fromkeys(LATE, pytest.mark.slow), **dict.fromkeys(MORE, pytest.mark.ci)}
+NAMES = [pytest.param(name, marks=MARKS.get(name, ())) for name in PLANTED]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -59,6 +61,13 @@ def test_without_the_sabotage_no_law_is_broken(name: str) -> None:
 
 
 @pytest.mark.timeout(300)  # a busy machine may take its time
-@pytest.mark.parametrize("seed", [8, 3, 6], ids=["calm", "with trouble", "with more trouble"])
+@pytest.mark.parametrize(
+    "seed",
+    [
+        pytest.param(8, id="calm", marks=pytest.mark.ci),
+        pytest.param(3, id="with trouble", marks=pytest.mark.ci),
+        pytest.param(6, id="with more trouble"),
+    ],
+)
 def test_in_a_random_session_no_law_is_broken(seed: int) -> None:
     assert play_seed(seed).broken == []
