@@ -11,6 +11,7 @@ cannot rot. Each entry of the list:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,18 +28,23 @@ class Mutant:
     text: str
     instead: str
 
-    def place(self, root: Path) -> Path:
-        """Return the one file in which the text stands.
+    def place(self, root: Path, texts: Mapping[Path, str] | None = None) -> Path:
+        """Return the one file in which the text stands; `texts`: the package's files, where they were read before.
 
         Raises:
             LookupError: It stands nowhere, or more than once; the text says where.
         """
-        files = sorted((root / self.part).rglob("*.py"))
-        found = [path for path in files for _ in range(path.read_text("utf-8").count(self.text))]
+        texts = texts or sources(root, self.part)
+        found = [path for path, text in texts.items() for _ in range(text.count(self.text))]
         if len(found) != 1:
             where = ", ".join(str(path.relative_to(root)) for path in found) or "nowhere"
             raise LookupError(f"{self.breaks}: {self.text!r} must stand once in {self.part}/, but stands: {where}")
         return found[0]
+
+
+def sources(root: Path, part: str) -> dict[Path, str]:
+    """Return what stands in each file of a package."""
+    return {path: path.read_text("utf-8") for path in sorted((root / part).rglob("*.py"))}
 
 
 def read(path: Path = LIST) -> tuple[Mutant, ...]:
