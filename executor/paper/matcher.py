@@ -78,7 +78,7 @@ class Matcher:
             return False
         if not self.is_open(order):
             return False
-        changed = self.trailing.follow(order) | self._wake(order)
+        changed = self.trailing.adjust(order) | self.trailing.follow(order) | self._wake(order)
         if self._protect(order):
             return True
         price = self._price(order, self._floor.market.quote(order.con_id))

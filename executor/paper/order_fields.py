@@ -182,13 +182,13 @@ FIELDS: dict[str, Field] = {
     "conditions": _refused(NUMBER, *_CONDITIONS),
     "conditionsIgnoreRth": _refused(FLAG, *_CONDITIONS),
     "conditionsCancelOrder": _refused(FLAG, *_CONDITIONS),
-    "adjustedOrderType": _refused(TEXT, *_ORDER_TYPE, "None"),
-    "triggerPrice": _refused(NUMBER, 361, "Invalid trigger price."),
+    "adjustedOrderType": _simulated(TEXT),  # of stops; TWS says None for none, and clients send it back
+    "triggerPrice": _simulated(NUMBER),
     "lmtPriceOffset": _harmless(NUMBER),  # of TRAIL LIMIT
-    "adjustedStopPrice": _refused(NUMBER, 362, "Invalid adjusted stop price."),
+    "adjustedStopPrice": _simulated(NUMBER),
     "adjustedStopLimitPrice": _refused(NUMBER, 363, "Invalid adjusted stop limit price."),
-    "adjustedTrailingAmount": _refused(NUMBER, 364, "Invalid adjusted trailing amount."),
-    "adjustableTrailingUnit": _harmless(NUMBER),  # of adjustedTrailingAmount
+    "adjustedTrailingAmount": _simulated(NUMBER),
+    "adjustableTrailingUnit": _simulated(NUMBER),  # of adjustedTrailingAmount
     "extOperator": _harmless(TEXT),
     **dict([_attribute("softDollarTier", TEXT)]),
     "cashQty": _refused(NUMBER, 10244, "Cash Quantity cannot be used for this order"),

@@ -15,7 +15,7 @@ from decimal import Decimal
 from executor.paper.contracts import Instrument
 from executor.paper.hours import EXCHANGE_ZONE
 from executor.paper.order_fields import ECHOED
-from executor.paper.orders import Order
+from executor.paper.orders import Adjustment, Order
 from executor.paper.replies import Message, price, short_contract
 from executor.paper.wire import UNSET_DOUBLE, UNSET_INTEGER
 
@@ -112,8 +112,9 @@ def _trail_stop(order: Order) -> object:
 
 
 def _adjusted(order: Order) -> Message:
-    return ["None", UNSET_DOUBLE, _trail_stop(order) or UNSET_DOUBLE, UNSET_DOUBLE, UNSET_DOUBLE, UNSET_DOUBLE,
-            UNSET_DOUBLE, 0, "", "", "", 0, 1, 0, 0]  # fmt: skip
+    to = order.form.adjust or Adjustment("None")
+    return [to.order_type, to.trigger_price or UNSET_DOUBLE, _trail_stop(order) or UNSET_DOUBLE, UNSET_DOUBLE,
+            to.stop_price or UNSET_DOUBLE, UNSET_DOUBLE, to.trailing or UNSET_DOUBLE, to.unit, "", "", "", 0, 1, 0, 0]  # fmt: skip
 
 
 def _newest(version: int) -> Message:

@@ -21,6 +21,17 @@ MANUAL = 0  # the client id of orders that the owner makes in TWS itself
 
 
 @dataclass(frozen=True, slots=True)
+class Adjustment:
+    """What a stop becomes once the market has reached a price: a stop elsewhere, or a TRAIL. Unset numbers are None."""
+
+    order_type: str
+    trigger_price: Decimal | None = None
+    stop_price: Decimal | None = None
+    trailing: Decimal | None = None
+    unit: int = 0  # of `trailing`: 0 an amount, 100 per cent
+
+
+@dataclass(frozen=True, slots=True)
 class OrderForm:
     """What was asked for: the fields of placeOrder that have an effect here. Unset numbers are None."""
 
@@ -40,6 +51,7 @@ class OrderForm:
     what_if: bool = False
     trail_stop: Decimal | None = None  # of a TRAIL: where its stop shall begin (the API's trailStopPrice)
     trail_percent: Decimal | None = None  # by how many per cent it trails; else aux_price is the amount
+    adjust: Adjustment | None = None
     extras: dict[str, str] = field(default_factory=dict)  # the API's name of any other field that is set -> its text
 
     @property

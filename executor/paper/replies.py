@@ -156,7 +156,7 @@ def pnl_single(req_id: int, numbers: Iterable[Decimal]) -> Message:
     return [95, req_id, *numbers]
 
 
-_ORDER_TYPES = "DAY,GTC,IOC,LMT,MKT,OCA,STP,STPLMT,TRAIL,WHATIF"  # what is taken here; a real TWS lists dozens
+_ORDER_TYPES = "ADJUST,DAY,GTC,IOC,LMT,MKT,OCA,STP,STPLMT,TRAIL,WHATIF"  # what is taken here; a real TWS lists dozens
 _GROUPS = {"STK": "1", "CASH": "4"}  # aggGroup; source: recorded contract details; of others unset
 
 

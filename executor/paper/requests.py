@@ -5,10 +5,10 @@ Source of the layouts: what ib_insync's client writes for server version 176 and
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from executor.paper import order_fields
-from executor.paper.orders import OrderForm
+from executor.paper.orders import Adjustment, OrderForm
 from executor.paper.wire import MAX_FIELDS, Fields, WireError, number, whole
 
 CONTRACT = ("con_id", "symbol", "sec_type", "expiry", "strike", "right", "multiplier", "exchange",
@@ -241,6 +241,19 @@ def _pegged(order_type: str, exchange: str) -> list[str]:
     return ["minTradeQty"] * (exchange == "IBKRATS") + own.get(order_type, [])
 
 
+def _adjustment(raw: dict[str, str]) -> Adjustment | None:
+    """Return how a stop is to be adjusted, None if nothing of it is set; TWS itself says None for no type."""
+    kind = raw["adjustedOrderType"].upper()
+    found = Adjustment(
+        "" if kind == "NONE" else kind,
+        number(raw["triggerPrice"]) or None,
+        number(raw["adjustedStopPrice"]) or None,
+        number(raw["adjustedTrailingAmount"]) or None,
+        whole(raw["adjustableTrailingUnit"]),
+    )
+    return None if replace(found, unit=0) == Adjustment("") else found
+
+
 def _form(raw: dict[str, str]) -> OrderForm:
     return OrderForm(
         action=raw["action"].upper(),
@@ -259,5 +272,6 @@ def _form(raw: dict[str, str]) -> OrderForm:
         what_if=raw["whatIf"] == "1",
         trail_stop=number(raw["trailStopPrice"]) or None,
         trail_percent=number(raw["trailingPercent"]) or None,
+        adjust=_adjustment(raw),
         extras=order_fields.beyond(raw),
     )

@@ -1,16 +1,17 @@
-"""TRAIL orders on the floor: where their stop begins, how it follows the market, and that it is told."""
+"""Stops that move by themselves: TRAIL orders, and stops that are adjusted once; where they are, and that it is told."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 from executor.paper import precautions, trails
 from executor.paper.floor import Floor
-from executor.paper.orders import Order
+from executor.paper.orders import TRAIL, Order
 
 
 class Trailing:
-    """Move the stops of TRAIL orders; every other order is left alone."""
+    """Move the stops of TRAIL and adjustable orders; every other order is left alone."""
 
     def __init__(self, floor: Floor) -> None:
         self._floor = floor
@@ -42,6 +43,28 @@ class Trailing:
         parent = self._floor.book.parent_of(child)
         if child.form.trails and child.trail_stop is None and parent and parent.form.limit_price:
             child.trail_stop = trails.level(child.form, self._floor.instrument(child), parent.form.limit_price)
+
+    def adjust(self, order: Order) -> bool:
+        """Make a stop what it was to become, once the market has reached the price that was named; True if it did.
+
+        Source: TWS API, Adjustable Stops: once, at the trigger price, with the adjusted stop price. openOrder then shows
+        the order that it became; what a real TWS shows of the adjustment afterwards is not known.
+        """
+        to, form = order.form.adjust, order.form
+        if to is None or to.trigger_price is None or order.triggered:
+            return False
+        if (self.seen(order) - to.trigger_price) * form.sign > 0:
+            return False
+        percent = to.trailing if to.unit else None
+        if to.order_type == TRAIL:
+            amount = None if percent else to.trailing
+            order.form = replace(form, order_type=TRAIL, aux_price=amount, trail_percent=percent, adjust=None)
+            order.trail_stop = to.stop_price
+        else:
+            order.form = replace(form, aux_price=to.stop_price, adjust=None)
+        self._floor.log("modified", order, by="adjustment")
+        self._floor.show(order)
+        return True
 
     def follow(self, order: Order) -> bool:
         """Have the stop follow the market, and tell it; True if it moved.

@@ -13,7 +13,7 @@ from executor.paper import order_fields
 from executor.paper.contracts import Instrument
 from executor.paper.faults import Fault
 from executor.paper.order_fields import Refusal
-from executor.paper.orders import LIMITS, STOPS, TRAIL, OrderForm
+from executor.paper.orders import LIMITS, STOPS, TRAIL, Adjustment, OrderForm
 from executor.paper.wire import number
 
 WORDS: dict[int, str] = {
@@ -34,6 +34,9 @@ WORDS: dict[int, str] = {
     2102: "Unable to modify this order as it is still being processed.",
     328: "Trailing stop orders can be attached to limit or stop-limit orders only.",
     321: "Error validating request.-'bN' : cause - {cause}",
+    361: "Invalid trigger price.",
+    362: "Invalid adjusted stop price.",
+    364: "Invalid adjusted trailing amount.",
     387: "Unsupported order type for this exchange and security type.",
     399: "Order Message:\n{order}\nWarning: {cause}",
     404: "Order held while securities are located.",
@@ -53,6 +56,7 @@ REAL_BUT_NOT_HERE = frozenset({"TRAIL LIMIT", "MIT", "LIT", "MOC", "LOC", "MTL",
                                "PEG MKT", "PEG MID", "PEG BEST", "PEG BENCH", "PEG STK", "VOL"})  # fmt: skip
 KNOWN_TIFS = frozenset({"DAY", "GTC", "IOC", "FOK"})
 IMMEDIATE = frozenset({"IOC", "FOK"})
+HUNDRED = 100  # the unit of a trailing amount in per cent
 PARENTS_OF_TRAILS = frozenset({"LMT", "STP LMT"})
 REAL_TIFS_BUT_NOT_HERE = frozenset({"GTD", "GTT", "OPG", "DTC", "AUC", "GTX", "GTH", "MINUTES", "OVERNIGHT",
                                     "OVERNIGHT + DAY"})  # fmt: skip
@@ -153,6 +157,34 @@ def _trail(form: OrderForm, one: Instrument) -> Refusal | None:
     return None
 
 
+def _adjust(form: OrderForm, one: Instrument) -> Refusal | None:
+    """Refuse an adjustment that makes no sense, or is not of a stop into a stop or a TRAIL, which alone are simulated.
+
+    Source: TWS API, Adjustable Stops; IBKR Message Codes 361, 362, 364. A trigger lies on the profit's side of the stop. One
+    without a stop price, and a trailing unit that is neither 0 nor 100, never became an order (ib_insync issue 216).
+    """
+    to = form.adjust
+    if to is None:
+        return None
+    if form.order_type != "STP" or to.order_type not in ("STP", TRAIL):
+        return 387, WORDS[387]
+    code = _adjusted_wrongly(to, form, one)
+    return (code, WORDS[code]) if code else None
+
+
+def _adjusted_wrongly(to: Adjustment, form: OrderForm, one: Instrument) -> int | None:
+    """Return the code of what is wrong with an adjustment of a stop."""
+    if to.trigger_price is None or (to.trigger_price - (form.aux_price or 0)) * form.sign >= 0:
+        return 361
+    if to.stop_price is None or to.stop_price < 0 or (to.trigger_price - to.stop_price) * form.sign >= 0:
+        return 362
+    amount, percent = (to.trailing, None) if to.unit == 0 else (None, to.trailing)
+    if to.order_type == TRAIL and not ((amount or 0) > 0 or (to.unit == HUNDRED and 0 < (percent or 0) < HUNDRED)):
+        return 364
+    prices = [to.trigger_price, to.stop_price, *([amount] if amount else [])]
+    return None if all(price % one.tick(to.stop_price) == 0 for price in prices) else 110
+
+
 def _prices(form: OrderForm, one: Instrument) -> Refusal | None:
     needed = [form.limit_price] if form.order_type in LIMITS else []
     needed += [form.aux_price] if form.order_type in STOPS and not form.trails else []
@@ -171,7 +203,7 @@ def _account(form: OrderForm, accounts: list[str]) -> Refusal | None:
 
 
 _CHECKS: tuple[Callable[[OrderForm, Instrument], Refusal | None], ...] = (
-    _action, _order_type, _tif, _fields, _oca, _what_if, _size, _trail, _prices)  # fmt: skip
+    _action, _order_type, _tif, _fields, _oca, _what_if, _size, _trail, _prices, _adjust)  # fmt: skip
 
 
 def order_line(form: OrderForm, one: Instrument, quantity: Decimal) -> str:

@@ -69,7 +69,7 @@ def test_exits_that_move(paper: Paper, library: str) -> None:
 def test_trailing_stop_of_the_official_client(paper: Paper, library: str, version: int) -> None:
     seen = run(environment(library), "official_exits.py", paper.port, paper.control._port)
     assert (seen["version"], seen["position"], seen["shown"]) == (version, "4", [260.0, 10.0, "TRAIL", 2.0])
-    assert seen["completed"] == [["S", 263.0, "Filled"]]
+    assert seen["completed"] == [["S", 265.0, "Filled"]]
 
 
 @pytest.mark.parametrize("library", ["ibapi==9.81.1.post1", "ibapi-stable==10.50.2"])

@@ -229,7 +229,7 @@ def test_owner_places_one_by_hand(tws: Tws) -> None:
     pytest.param({"tif": "FOK"}, 111, id="at once and whole"),
     pytest.param({"triggerMethod": 8}, 146, id="a trigger that is not simulated"),
     pytest.param({"orderType": "TRAIL LIMIT", "lmtPriceOffset": 1}, 387, id="with a limit"),
-    pytest.param({"adjustedTrailingAmount": 1}, 364, id="adjusted"),
+    pytest.param({"adjustedTrailingAmount": 1}, 387, id="adjusted"),
 ])  # fmt: skip
 def test_refused_before_it_is_an_order(tws: Tws, api: Api, fields: dict[str, Any], code: int) -> None:
     api.place(AAPL, trail(**fields))

@@ -1,7 +1,7 @@
 """A trailing stop as the official client sees it, 9.81 or 10: `official_exits.py PORT CONTROL`; prints what happened as JSON.
 
 A limit order with a TRAIL as its child fills; the stop follows the market; it is changed with the last stop and without;
-what TWS does not take is refused; the stop is reached.
+what TWS does not take is refused; a market order has a stop that becomes one; the stops are reached.
 """
 
 import json
@@ -30,7 +30,14 @@ app.wait("error", stop, 320)
 app.placeOrder(stop + 1, APPLE, order("BUY", "MKT", transmit=False))
 app.placeOrder(stop + 2, APPLE, order("SELL", "TRAIL", auxPrice=2, parentId=stop + 1))
 app.wait("error", stop + 2, 328)
+becomes = {"adjustedOrderType": "TRAIL", "triggerPrice": 266, "adjustedStopPrice": 264, "adjustedTrailingAmount": 2}
+app.placeOrder(stop + 3, APPLE, order("BUY", "MKT", transmit=False))
+app.placeOrder(stop + 4, APPLE, order("SELL", "STP", auxPrice=262, parentId=stop + 3, **becomes))
+app.wait("openOrder", stop + 4, 262.0, 10.0, "STP")
+say(do="set_price", symbol="AAPL", price="267")
+app.wait("openOrder", stop + 4, 265.0, 10.0, "TRAIL")
 say(do="set_price", symbol="AAPL", price="263")
+app.wait("status", stop + 4, "Filled")
 app.wait("status", stop, "Filled")
 app.reqCompletedOrders(False)
 app.wait("completedEnd")
