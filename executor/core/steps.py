@@ -471,8 +471,9 @@ def _protect(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
     """
     if any(awaits_executions(o) for o in trade.orders):
         return None
-    if trade.reduction is not None and _can_reduce(trade, moment):
-        return None  # it goes out, or is given up, within seconds
+    shrinks = trade.reduction is not None and _can_reduce(trade, moment)
+    if shrinks and not moment.lasted(trade.unprotected_at, REDUCE_SECONDS + 2):
+        return None  # the reduction goes out, or is given up, within seconds
     if trade.is_protected or not moment.lasted(trade.unprotected_at, policy.protect_seconds / 2):
         return None
     return _replace_stop(trade, _lacking_stops(trade, moment), moment, policy)
