@@ -15,6 +15,7 @@ from typing import Any
 Row = dict[str, Any]
 ZERO, CENT = Decimal(0), Decimal("0.000001")  # the journal's prices are numbers of at most ten decimals
 DEAD = ("cancelled", "inactive", "rejected", "lost")
+OF_SIZES = ("size differs", "not reduced")  # pages that say nothing of a stop
 TABLES = ("inbox", "trades", "orders", "fills", "alarms")
 
 
@@ -109,11 +110,12 @@ def every_signal_has_its_outcome(records: Records, signals: int) -> Iterator[str
 def protected(records: Records, signals: int) -> Iterator[str]:
     """A position that was asked to have a stop has one of its size at the broker, or an alarm says so."""
     live = {order["orderRef"]: order for order in live_orders(records.truth).values()}
-    told = {row["symbol"] for row in records.alarms if row["cleared_at"] is None and row["level"] == "page"}
+    pages = [row for row in records.alarms if row["cleared_at"] is None and row["level"] == "page"]
+    told = {row["symbol"] for row in pages if row["kind"] not in OF_SIZES}
     for trade in records.trades:
         refs = {o["order_ref"]: o["leg"] for o in records.orders if o["trade_id"] == trade["id"]}
         held = sum((signed(e) for e in executions(records.truth) if e.get("orderRef") in refs), ZERO)
-        stops = [live[ref] for ref, leg in refs.items() if leg in "SR" and ref in live]
+        stops = [live[ref] for ref, leg in refs.items() if leg in "SRK" and ref in live]
         wrong = [o for o in stops if (o["action"] == "SELL") is not (held > 0)]
         size = sum((order["left"] for order in stops), ZERO)
         if trade["stop_wanted"] and held and (size != abs(held) or wrong) and trade["symbol"] not in told:
@@ -143,6 +145,33 @@ def same_position(records: Records, signals: int) -> Iterator[str]:
         left = sum((signed(f) for f in records.fills if f["trade_id"] == trade["id"]), ZERO)
         if trade["closed"] and left:
             yield f"trade {trade['id']} is closed and holds {left}"
+
+
+RESIZED = "TSRK"  # legs that go out again in another size, under the same id
+
+
+def sized_as_committed(records: Records, signals: int) -> Iterator[str]:
+    """An order that is no exit has the size that was committed for it, from its first acceptance on."""
+    committed = {o["order_ref"]: Decimal(o["quantity"]) for o in records.orders if o["leg"] not in RESIZED}
+    for entry in records.truth:
+        size = committed.get(str(entry.get("orderRef") or ""))
+        if entry["event"] in ("accepted", "modified") and size not in (None, Decimal(entry["quantity"])):
+            yield f"{entry['orderRef']} was {entry['event']} for {entry['quantity']}, committed are {size}"
+
+
+def exits_shrink_first(records: Records, signals: int) -> Iterator[str]:
+    """When a reduction is accepted, neither it with any one exit, nor two of them, would sell more than is held."""
+    trade_of = {o["order_ref"]: o["trade_id"] for o in records.orders}
+    for number, entry in enumerate(records.truth):
+        if entry["event"] != "accepted" or not ours(entry) or entry["orderRef"][20] != "X":
+            continue
+        before, trade = records.truth[: number + 1], trade_of.get(entry["orderRef"])
+        held = sum((signed(e) for e in executions(before) if trade_of.get(e.get("orderRef")) == trade), ZERO)
+        live = [o for o in live_orders(before).values() if trade_of.get(o["orderRef"]) == trade]
+        going = sum((o["left"] for o in live if o["orderRef"][20] == "X"), ZERO)
+        most = max((o["left"] for o in live if o["orderRef"][20] in RESIZED), default=ZERO)
+        if going + most > abs(held):
+            yield f"{entry['orderRef']} was accepted with {going} to go and an exit over {most}, and {held} are held"
 
 
 def nothing_left_behind(records: Records, signals: int) -> Iterator[str]:
@@ -205,7 +234,7 @@ def _priced(trade: Row, column: str, found: list[Row]) -> Iterator[str]:
 
 RULES = (
     once_accepted, every_signal_has_its_outcome, protected, same_fills, same_position, nothing_left_behind, entered_once,
-    ids_rise, told_as_it_was,
+    ids_rise, told_as_it_was, sized_as_committed, exits_shrink_first,
 )  # fmt: skip
 
 
@@ -216,4 +245,5 @@ def at_rest(records: Records) -> bool:
     moving = [o for o in records.orders if o["state"] == "sending" and o["trade_id"] not in held]
     live = {e["orderRef"] for e in live_orders(records.truth).values() if ours(e)}
     shown = {o["order_ref"] for o in records.orders if o["state"] == "working"}
-    return not moving and all(t["state"] in resting for t in records.trades) and (live == shown or bool(held))
+    still = all(t["state"] in resting and t["shrink_to"] is None for t in records.trades)
+    return not moving and still and (live == shown or bool(held))

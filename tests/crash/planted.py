@@ -10,6 +10,7 @@ from tests.crash import relay_run
 from tests.crash.checker import RULES, Records, violations
 
 ENTRY, TARGET, STOP = "sx1:AAAAAAAAAAAAAAAAE1", "sx1:AAAAAAAAAAAAAAAAT1", "sx1:AAAAAAAAAAAAAAAAS1"
+REDUCTION = "sx1:CCCCCCCCCCCCCCCCX1"
 
 
 def order(number: int, ref: str, action: str) -> dict[str, Any]:
@@ -26,9 +27,10 @@ def clean() -> Records:
     truth = [order(1, ENTRY, "BUY"), order(2, TARGET, "SELL"), order(3, STOP, "SELL"), fill, shown]
     trade = {
         "id": 1, "signal_id": "s", "symbol": "EURUSD", "con_id": 5, "state": "open", "closed": 0, "stop_wanted": 1,
-        "evidence": None, "entry_price": 10, "exit_price": None, "tp_hit": 0,
+        "evidence": None, "entry_price": 10, "exit_price": None, "tp_hit": 0, "shrink_to": None,
     }  # fmt: skip
-    orders = [{"order_ref": r, "trade_id": 1, "leg": r[-2], "state": "working"} for r in (ENTRY, TARGET, STOP)]
+    refs = (ENTRY, TARGET, STOP)
+    orders = [{"order_ref": r, "trade_id": 1, "leg": r[-2], "state": "working", "quantity": "100"} for r in refs]
     row = {"exec_id": "x.01", "order_ref": ENTRY, "trade_id": 1, "side": "buy", "quantity": "100", "price": "10"}
     inbox = [
         {"signal_id": "s", "symbol": "EURUSD", "state": "done", "outcome": "entered", "quantity": "100", "reason": ""}
@@ -42,6 +44,11 @@ def stop_gone(r: Records) -> None:
 
 def stop_too_small(r: Records) -> None:
     r.truth.append(order(3, STOP, "SELL") | {"event": "modified", "quantity": "40"})
+
+
+def stop_too_small_and_another_thing_told(r: Records) -> None:
+    stop_too_small(r)
+    r.alarms.append({**alarm_of_hold(1), "kind": "not reduced"})
 
 
 def stop_on_the_wrong_side(r: Records) -> None:
@@ -109,7 +116,7 @@ def exit_left_behind(r: Records) -> None:
 
 def doubled(r: Records) -> None:
     second = "sx1:AAAAAAAAAAAAAAAAE2"
-    r.orders.append({"order_ref": second, "trade_id": 1, "leg": "E", "state": "filled"})
+    r.orders.append({"order_ref": second, "trade_id": 1, "leg": "E", "state": "filled", "quantity": "100"})
     r.truth.append(order(4, second, "BUY"))
 
 
@@ -153,12 +160,42 @@ def entry_price_wrong(r: Records) -> None:
     r.trades[0]["entry_price"] = 10.1
 
 
+def reduction(r: Records) -> None:
+    """Not wrong: the exits shrink, the reduction goes out, fills, and all of it is written down."""
+    r.truth.extend(
+        order(n, ref, "SELL") | {"event": "modified", "quantity": "40"} for n, ref in ((2, TARGET), (3, STOP))
+    )
+    out = order(4, REDUCTION, "SELL") | {"quantity": "60"}
+    r.truth.extend([out, out | {"event": "filled", "execId": "r.01", "price": "11"}, {**r.truth[4], "quantity": "40"}])
+    r.orders.append({"order_ref": REDUCTION, "trade_id": 1, "leg": "X", "state": "filled", "quantity": "60"})
+    row = {"exec_id": "r.01", "order_ref": REDUCTION, "trade_id": 1, "side": "sell", "quantity": "60", "price": "11"}
+    r.fills.append(row)
+
+
+def reduction_before_its_exits(r: Records) -> None:
+    reduction(r)
+    r.truth.insert(5, r.truth.pop(7))
+
+
+def reduction_of_another_size(r: Records) -> None:
+    reduction(r)
+    r.orders[-1]["quantity"] = "50"
+
+
+def reduction_modified(r: Records) -> None:
+    reduction(r)
+    r.truth.insert(8, r.truth[7] | {"event": "modified", "quantity": "50"})
+
+
 PLANTED: list[tuple[Callable[[Records], None], str]] = [
+    (reduction_before_its_exits, "exits_shrink_first"), (reduction_of_another_size, "sized_as_committed"),
+    (reduction_modified, "sized_as_committed"),
     (accepted_again, "once_accepted"), (id_used_again, "once_accepted"),
     (signal_lost, "every_signal_has_its_outcome"), (signal_stuck, "every_signal_has_its_outcome"),
     (silent_hold, "every_signal_has_its_outcome"), (hold_without_evidence, "every_signal_has_its_outcome"),
     (only_another_hold_is_told, "every_signal_has_its_outcome"),
-    (stop_gone, "protected"), (stop_too_small, "protected"), (stop_on_the_wrong_side, "protected"),
+    (stop_gone, "protected"), (stop_too_small, "protected"),
+    (stop_too_small_and_another_thing_told, "protected"), (stop_on_the_wrong_side, "protected"),
     (fill_missed, "same_fills"), (fill_invented, "same_fills"), (fill_wrong, "same_fills"),
     (position_unlike_executions, "same_position"), (closed_while_held, "same_position"),
     (position_unlike_trades, "same_position"), (exit_left_behind, "nothing_left_behind"), (doubled, "entered_once"),
@@ -192,9 +229,10 @@ PLANTED_AT_THE_RELAY: list[tuple[tuple[tuple[str, ...], ...], str]] = [
 
 def uncaught() -> Iterator[str]:
     """Name every planted violation that is not found by its rule, every clean record that is faulted, every rule untried."""
-    closed = clean()
+    closed, reduced = clean(), clean()
     take_profit(closed)
-    if violations(clean(), signals=1) or violations(closed, signals=1) or relay_run.violations(heard()):
+    reduction(reduced)
+    if any(violations(records, signals=1) for records in (clean(), closed, reduced)) or relay_run.violations(heard()):
         yield "a clean record is faulted"
     for plant, rule in PLANTED:
         records = deepcopy(clean())

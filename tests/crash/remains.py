@@ -17,10 +17,16 @@ from tests.executor.books import contents
 HALF_DONE = """
     SELECT 'signal ' || signal_id || ' has entered, and its orders are not written down' FROM inbox
     WHERE outcome = 'entered' AND signal_id NOT IN (
-        SELECT signal_id FROM trades JOIN orders ON orders.trade_id = trades.id WHERE leg = 'E' AND order_id IS NOT NULL)
+        SELECT trades.signal_id FROM trades JOIN orders ON trade_id = trades.id WHERE leg = 'E' AND order_id IS NOT NULL)
     UNION ALL
     SELECT 'trade ' || id || ' is there, and its signal is not decided' FROM trades
     WHERE signal_id IN (SELECT signal_id FROM inbox WHERE state <> 'done')
+    UNION ALL
+    SELECT 'trade ' || id || ' is to come down to ' || shrink_to || ', and its signal is not decided' FROM trades
+    WHERE shrink_to IS NOT NULL AND shrink_for NOT IN (SELECT signal_id FROM inbox WHERE state = 'done')
+    UNION ALL
+    SELECT 'order ' || order_ref || ' reduces, and no signal is decided that asked for it' FROM orders
+    WHERE leg = 'X' AND signal_id NOT IN (SELECT signal_id FROM inbox WHERE state = 'done' AND trade_id = orders.trade_id)
     UNION ALL
     SELECT 'trade ' || id || ' is on hold, and its alarm is not open' FROM trades
     WHERE state = 'hold' AND 'hold:' || id NOT IN (SELECT key FROM alarms WHERE cleared_at IS NULL)

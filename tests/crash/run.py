@@ -251,8 +251,9 @@ def unlike(verdict: Verdict, records: checker.Records, scenario: Scenario) -> It
     exits = {(o["orderRef"][20].replace("R", "S"), Decimal(o["lmtPrice"] or o["auxPrice"]), o["left"]) for o in live}
     if exits != scenario.exits or len(live) != len(exits):
         yield f"ended with the exits {sorted(exits)}, and should with {sorted(scenario.exits)}"
-    yield from (f"ended with a page: {row['text']}" for row in records.alarms
-                if row["level"] == "page" and row["cleared_at"] is None)  # fmt: skip
+    pages = [row for row in records.alarms if row["level"] == "page" and row["cleared_at"] is None]
+    yield from (f"ended with a page: {row['text']}" for row in pages if row["kind"] not in scenario.pages)
+    yield from (f"ended without the page {kind!r}" for kind in scenario.pages - {row["kind"] for row in pages})
 
 
 def _lines(path: Path) -> list[str]:

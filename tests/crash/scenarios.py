@@ -23,6 +23,7 @@ class Scenario:
     steps: tuple[Step, ...]
     outcomes: tuple[str, ...]
     position: int
+    pages: frozenset[str] = frozenset()  # kinds of pages that must stand at the end; else there may be none
 
     @property
     def exits(self) -> set[tuple[str, Decimal, Decimal]]:
@@ -53,6 +54,21 @@ def fault(knob: str, **given: Any) -> Step:
 
 
 CLOSE: Step = ("signal", {"action": "close"})
+NOT_REDUCED = frozenset({"not reduced", "size differs"})
+
+
+def held(size: int, before: int = SIZE) -> Step:
+    """The strategy of a long position holds so much of it by now."""
+    now, was = ({f"{prefix}market_position": "long", f"{prefix}market_position_size": much}
+                for prefix, much in (("", size), ("prev_", before)))  # fmt: skip
+    return "signal", {"action": "strategy", **now, **was}
+
+
+def part(**much: int) -> Step:
+    """Close a part."""
+    return "signal", {"action": "close", **much}
+
+
 DOWN: Step = ("down", {})  # the executor is killed, and started again only by UP
 UP: Step = ("up", {})
 LONG, SHORT = entry("buy", "1.20", "1.18"), entry("sell", "1.18", "1.20")
@@ -90,6 +106,37 @@ SCENARIOS: dict[str, Scenario] = {
     "entry rejected": Scenario((fault("reject", code=201, role="entry"), LONG), ("refused",), 0),
     "partial, then cancelled": Scenario(
         (fault("partials", role="entry", sizes=[5000], gap=0, then="cancel"), LONG), ENTERED, 5000
+    ),
+    "scale out": Scenario((LONG, held(12000), held(5000, 12000)), ("entered", "reduced", "reduced"), 5000),
+    "scale out at once": Scenario(
+        (LONG, quick(held(12000)), held(5000, 12000)), ("entered", "reduced", "reduced"), 5000
+    ),
+    "scale out while down": Scenario((LONG, DOWN, held(12000), UP), ("entered", "reduced"), 12000),
+    "scale out, filled in part": Scenario(
+        (LONG, fault("partials", order_ref="X1", sizes=[3000], gap=0, then="rest"), held(12000)),
+        ("entered", "reduced"),
+        17000,
+        NOT_REDUCED,
+    ),
+    "scale out, refused": Scenario(
+        (LONG, fault("reject", code=201, order_ref="X", count=9), held(12000)),
+        ("entered", "refused"),
+        SIZE,
+        NOT_REDUCED,
+    ),
+    "scale out, change refused": Scenario(
+        (LONG, fault("reject_modify", role="stop_loss", count=99), held(12000)),
+        ("entered", "refused"),
+        SIZE,
+        NOT_REDUCED,
+    ),
+    "take-profit meets scale out": Scenario(
+        (LONG, quick(held(12000)), price("1.2005")), ("entered", "reduced|ignored"), 0
+    ),
+    "close behind scale out": Scenario((LONG, quick(held(12000)), CLOSE), ("entered", "reduced", "closed"), 0),
+    "partial close": Scenario((LONG, part(quantity=8000)), ("entered", "reduced"), 12000),
+    "partial close by percent": Scenario(
+        (LONG, part(percent=25), part(percent=50)), ("entered", "reduced", "reduced"), 7500
     ),
     "stop-loss rejected": Scenario((fault("reject", code=201, role="stop_loss"), LONG), ENTERED, SIZE),
 }

@@ -52,6 +52,13 @@ def test_hold_and_its_alarm_are_one_commit(tmp_path: Path) -> None:
     assert house.state == "hold" and reader.wrong == []
 
 
+def test_decision_and_size_to_come_are_one_commit(tmp_path: Path) -> None:
+    house, reader = read_at_each_commit(tmp_path / "trade_state.db")
+    house.broker.fill_entries = False
+    house.signal("close", size="4000")
+    assert house.legs()[-1] == "X1" and house.trades()[0]["shrink_to"] == "6000" and reader.wrong == []
+
+
 # ---- what a death may not leave is found ----
 
 
@@ -76,6 +83,8 @@ def test_what_an_open_trade_leaves_is_right_and_stays_as_it_was(left: Path) -> N
     ("UPDATE inbox SET state = 'waiting', outcome = NULL", "its signal is not decided"),
     ("UPDATE trades SET state = 'hold'", "is on hold, and its alarm is not open"),
     ("DELETE FROM fills", "its fills are something else"),
+    ("UPDATE trades SET shrink_to = 5, shrink_for = 'x', shrink_at = filled_at, shrink_taken = 0", "is to come down to 5"),
+    ("UPDATE orders SET leg = 'X', signal_id = 'x' WHERE leg = 'T'", "no signal is decided that asked for it"),
 ])  # fmt: skip
 def test_what_a_death_may_not_leave_is_found(left: Path, sql: str, words: str) -> None:
     with sqlite3.connect(left) as db:
