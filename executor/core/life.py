@@ -15,6 +15,7 @@ from executor.core.trades import (
     REDUCE_SECONDS,
     STOPS,
     ZERO,
+    Aim,
     Event,
     Leg,
     Order,
@@ -135,10 +136,17 @@ def _with_orders_judged(trade: Trade, now: datetime) -> tuple[Trade, list[OrderO
         if state is not order.state:
             known = replace(known, state=state)
             known = replace(known, done_at=now) if known.is_done else known
+            if known.leg is Leg.TRAIL and state is OrderState.REJECTED and trade.to_move(stop=True)[:1] != (order,):
+                trade = _with_fixed_stop(trade, known)
             if state in _OVER:
                 over.append(OrderOver(known, order.cancel_asked_at is not None or trade.held == 0))
         orders.append(known)
     return replace(trade, orders=tuple(orders)), over
+
+
+def _with_fixed_stop(trade: Trade, refused: Order) -> Trade:
+    """Let the fixed stop go where the trailing one was to begin, since TWS takes no trailing one."""
+    return trade if refused.shall_price is None else replace(trade, stop_aim=Aim(refused.shall_price, free=True))
 
 
 def _with_reduction_judged(trade: Trade) -> tuple[Trade, tuple[News, ...]]:

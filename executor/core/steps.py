@@ -339,7 +339,7 @@ def _begin_trail(trade: Trade, moment: Moment) -> Step | None:
     """
     if trade.trail is None or moment.contract is None or not trade.entry_is_done:
         return None
-    if any(awaits_executions(o) for o in trade.orders):
+    if any(awaits_executions(o) for o in trade.orders) or (trade.stop_aim and trade.stop_aim.signal_id is not None):
         return None
     for stop in trade.live_stops:
         size = _sizes(trade, moment).get(stop.order_ref, ZERO)
@@ -348,6 +348,13 @@ def _begin_trail(trade: Trade, moment: Moment) -> Step | None:
             continue
         return _doubt(trade, moment) or Place(_trailing(trade, stop, size, moment.contract, trade.trail))
     return None
+
+
+def _awaits_trail(trade: Trade) -> bool:
+    """True if the price that came with the entry is one at which its trailing stop is still to begin."""
+    if trade.trail is None or trade.stop_aim is None or trade.stop_aim.signal_id is not None:
+        return False
+    return not any(o.kind is Kind.TRAIL for o in trade.orders)
 
 
 def _trailing(trade: Trade, stop: Order, size: Decimal, contract: Contract, trail: Distance) -> Order:
@@ -365,6 +372,8 @@ def _take_aim(trade: Trade, moment: Moment) -> Step | None:
         return None
     for stop in (True, False):
         aim, there = trade.aim(stop=stop), trade.to_move(stop=stop)
+        if stop and _awaits_trail(trade):
+            continue
         if aim is None or (not there and (isinstance(aim.at, Decimal) or aim.signal_id is None)):
             continue
         if stop and bare_pairs(trade) and all(o.shall_price == aim.at for o in there):

@@ -81,7 +81,9 @@ STATES = {
 ORDER_STATES = {"sending": "sent, not confirmed"}  # the others need no translation
 
 # An order's leg → its word, in the order in which they are shown.
-LEGS = {"E": "entry", "T": "take-profit", "S": "stop-loss", "R": "stop-loss put back", "C": "close order"}
+LEGS = {
+    "E": "entry", "T": "take-profit", "S": "stop-loss", "R": "stop-loss put back", "L": "trailing stop", "C": "close order",
+}  # fmt: skip
 
 # IBKR's name → ours, and whether it is a gain or loss; the rest of the account is one click away.
 HEADLINE = (

@@ -279,3 +279,23 @@ def test_a_fill_of_the_fixed_stop_meanwhile_ends_the_trade(house: House) -> None
     house.broker.execute(house.broker.id_of("E1"), Decimal(100), Decimal(190))
     house.broker.hit("S")
     assert house.state == "closed" and house.broker.quantity[AAPL.con_id] == 0 and house.alarms() == []
+
+
+def test_after_a_refused_trail_the_fixed_stop_goes_to_where_it_was_to_begin(house: House) -> None:
+    house.broker.fill_entries = False
+    house.broker.refuse["L"] = (328, "Trailing stop orders can be attached to limit or stop-limit orders only.")
+    house.alert("open", side="buy", quantity="100", trail="1%")
+    house.broker.execute(house.broker.id_of("E1"), Decimal(100), Decimal("191"))
+    house.pass_time(15)
+    assert at(house, S1="189.09") and house.legs() == ["E1", "S1", "L1", "S1"] and house.alarms() == ["exit not moved"]
+
+
+def test_a_protect_from_the_fill_comes_before_the_trail(house: House) -> None:
+    house.broker.fill_entries = False
+    house.alert("open", side="buy", quantity="100", trail="2%")
+    house.broker.execute(house.broker.id_of("E1"), Decimal(40), Decimal("190"))
+    loose, tight = house.alert("protect", sl="50%"), house.alert("protect", sl="1%")
+    house.broker.execute(house.broker.id_of("E1"), Decimal(60), Decimal("190"))
+    house.pass_time(5)
+    assert house.outcome(loose)[0] == "protected" and house.outcome(tight)[0] == "protected"  # the newest word counts
+    assert at(house, L1="188.1") and house.legs() == ["E1", "S1", "S1", "L1"]

@@ -16,7 +16,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from common.signals import Action, Envelope, Side, Signal, payload_text
+from common.signals import Action, Envelope, Side, Signal, alert_from, payload_text
 from executor.core.accounts import AccountRules
 from executor.core.commands import Command, CommandKind
 from executor.core.policy import Policy
@@ -134,6 +134,14 @@ class House:
             Action(action), symbol, Side(side) if side else None, Decimal(size) if size else None,
             **{name: Decimal(price) for name, price in prices.items()},
         )  # fmt: skip
+        return self._hand_over(signal)
+
+    def alert(self, action: str, symbol: str = "EURUSD", **fields: object) -> str:
+        """Hand over an alert in the sender's own words; its id."""
+        self._count += 1
+        return self._hand_over(alert_from({"action": action, "symbol": symbol, **fields}).signal)
+
+    def _hand_over(self, signal: Signal) -> str:
         envelope = Envelope(f"S{self._count}", self.clock.now(), None, signal)
         self.desk.receive([(envelope, payload_text(envelope))])
         return envelope.id
