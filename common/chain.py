@@ -63,8 +63,14 @@ class Chain:
 
 
 def chains_of(text: str | None) -> dict[str, Chain]:
-    """Return the chains of a contract by the names of their strategies, from the text that `chains_text` wrote."""
-    return {name: Chain.read(chain) for name, chain in json.loads(text).items()} if text else {}
+    """Return the chains of a contract by the names of their strategies, from the text that `chains_text` wrote.
+
+    A text of one chain alone is that of a strategy without a name: so it was stored before names were told apart.
+    """
+    if not text:
+        return {}
+    texts: dict[str, str] = json.loads(text) if text.startswith("{") else {"": text}
+    return {name: Chain.read(chain) for name, chain in texts.items()}
 
 
 def chains_text(chains: Mapping[str, Chain]) -> str:

@@ -46,7 +46,9 @@ def loads(body: bytes, limit_depth: int = 8, spared: Collection[str] = ()) -> ob
     """
     text = _decoded(body)
     if _depth(text) > limit_depth:
-        raise MalformedSignal(f"JSON is nested deeper than {limit_depth} levels; a signal is one flat object")
+        raise MalformedSignal(
+            f"JSON is nested deeper than {limit_depth} levels; a signal is one object, flat but for its targets"
+        )
     try:
         value: object = _DECODER.decode(text)
     except json.JSONDecodeError as exc:

@@ -78,8 +78,8 @@ def _order(one: Order) -> Json:
 def _signal(one: SignalRow) -> Json:
     return _fields(
         one,
-        "signal_id received_at arrived_at decided_at expires_at action symbol side quantity tp sl note state outcome "
-        "reason trade_id",
+        "signal_id received_at arrived_at decided_at expires_at action symbol side quantity percent tp sl trail targets "
+        "breakeven_after_target loosen strategy_name price time note state outcome reason trade_id",
     )
 
 

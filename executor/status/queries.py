@@ -56,6 +56,12 @@ class SignalRow:
     tp: Decimal | str | None  # text where it is no price
     sl: Decimal | str | None
     trail: str | None
+    targets: tuple[Mapping[str, str], ...]  # {"tp", "percent"}
+    breakeven_after_target: bool
+    loosen: bool
+    strategy_name: str | None
+    price: Decimal | None  # what its sender saw
+    time: datetime | None  # and when
     note: str | None
     state: str
     outcome: str | None
@@ -194,9 +200,16 @@ def _urgency(trade: Trade) -> tuple[bool, bool, int]:
 
 
 def _signal(row: sqlite3.Row) -> SignalRow:
-    values = _plain(row, "seq signal_id action symbol side trail note state outcome reason trade_id")
-    values |= _instants(row, "received_at arrived_at decided_at expires_at")
-    return SignalRow(**values, **_numbers(row, "quantity percent"), tp=_exit(row["tp"]), sl=_exit(row["sl"]))
+    values = _plain(row, "seq signal_id action symbol side trail strategy_name note state outcome reason trade_id")
+    values |= _instants(row, "received_at arrived_at decided_at expires_at time")
+    values |= {name: bool(row[name]) for name in ("breakeven_after_target", "loosen")}
+    values |= {name: _exit(row[name]) for name in ("tp", "sl")}
+    return SignalRow(**values, **_numbers(row, "quantity percent price"), targets=_targets(row["targets"]))
+
+
+def _targets(text: str | None) -> tuple[Mapping[str, str], ...]:
+    found = from_json(text)
+    return tuple(found) if isinstance(found, list) else ()
 
 
 def _exit(text: str | None) -> Decimal | str | None:

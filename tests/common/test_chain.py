@@ -144,5 +144,6 @@ def test_chains_are_stored_by_the_names_of_their_strategies(chains: dict[str, Ch
 
 def test_no_chain_is_known_of_a_new_contract() -> None:
     assert chains_of(None) == {}
+    assert chains_of("long 5") == {"": Chain("long 5")}, "as it was stored before"
     many = {str(number): Chain("flat") for number in range(MOST_STRATEGIES + 2)}
     assert list(chains_of(chains_text(many)))[:1] == ["2"]

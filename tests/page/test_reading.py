@@ -509,3 +509,30 @@ def test_page_reads_what_the_journal_itself_writes(bench):
     assert "connected: ready" in html
     assert "buy 10,000 EURUSD" in html
     assert "entries wait: the clock is 31 s off" in html
+
+
+def test_the_page_shows_what_a_signal_asked_for(bench):
+    seed = bench.seed()
+    seed.signal(
+        "MSFT",
+        60,
+        side="buy",
+        quantity="5",
+        sl="1.5%",
+        trail="25 ticks",
+        price="401.5",
+        targets='[{"tp": "2%", "percent": "50"}]',
+        time="2026-11-23T14:30:00.000000Z",
+        outcome="entered",
+        strategy_name="Turtle 2",
+    )
+    seed.signal("AAPL", 50, action="close", percent="50", outcome="closed")
+    seed.signal("NVDA", 40, action="protect", sl="entry", tp="138.5", targets="torn", loosen=1, outcome="nothing to do")
+    seed.write()
+    html = " ".join(text_of(bench.client()).split())
+    for shown in ("50% at 2%", "SL 1.5%", "trail 25 ticks", "<b>Turtle 2</b>", "close 50%", "TP 138.50 SL entry"):
+        assert shown in html, shown
+    protect, close, entry = api(bench)["signals"]
+    assert (entry["targets"], entry["price"], entry["sl"]) == ([{"tp": "2%", "percent": "50"}], "401.5", "1.5%")
+    assert entry["time"].startswith("2026-11-23T14:30:00") and close["percent"] == "50"
+    assert (protect["targets"], protect["loosen"], protect["tp"]) == ([], True, "138.5")
