@@ -57,6 +57,15 @@ class Reduced:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnSold:
+    """What was taken out in a trade's contract by hand is the owner's own, which he holds beside it."""
+
+    trade: Trade
+    quantity: Decimal
+    fills: tuple[Fill, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Unexplained:
     """The position contradicts the journal in a way that no rule explains."""
 
@@ -100,7 +109,7 @@ class Orphan:
     copied: bool = False  # another client's, under the reference of an order that is ours
 
 
-Resolution = OrderResolution | Reduced | Unexplained | MoreThanKnown | LessThanKnown | Unknown | Orphan
+Resolution = OrderResolution | Reduced | OwnSold | Unexplained | MoreThanKnown | LessThanKnown | Unknown | Orphan
 
 
 @dataclass(frozen=True)
@@ -322,6 +331,13 @@ def _of_position(trade: Trade, books: Books, snapshot: Snapshot, difference: Dec
         return
     taken, foreign = -difference, _foreign(trade, books.foreign)
     found = _reduced(trade, taken, foreign)
+    own = _own(trade, books)
+    if own > 0 and found.how is ExitReason.BY_HAND:
+        yield OwnSold(trade, min(own, taken), tuple(f for f in foreign if f.side is not trade.side))
+        if taken <= own:
+            return
+        taken -= own
+        found = Reduced(trade, taken, (), found.how)
     known = found.how is not ExitReason.UNKNOWN or taken == _counted_beyond(trade)
     sold = sum((f.quantity for f in foreign if f.side is not trade.side), ZERO)
     if taken <= trade.held and (known or (taken == trade.held and _is_out_of_sight(trade, books, snapshot))):
@@ -333,6 +349,12 @@ def _of_position(trade: Trade, books: Books, snapshot: Snapshot, difference: Dec
         yield Unexplained(trade, why if known else f"{why}; no execution explains it")
     else:
         yield LessThanKnown(trade, taken)
+
+
+def _own(trade: Trade, books: Books) -> Decimal:
+    """Return what the owner holds beside a trade, on its side: what he sells comes out of that first."""
+    beside = books.beside.get((trade.account, trade.con_id), ZERO)
+    return beside if trade.side is Side.BUY else -beside
 
 
 def _beside(trade: Trade, more: Decimal, books: Books) -> Resolution:

@@ -145,8 +145,11 @@ def _when_sending(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
 
 def _when_working(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
     entry = trade.entry
-    if entry is not None and entry.is_live and moment.passed(trade.valid_until) and _may_ask(entry, moment):
-        return Cancel(entry, "not fully filled when it expired")
+    if entry is not None and entry.is_live and _may_ask(entry, moment):
+        if moment.passed(trade.valid_until):
+            return Cancel(entry, "not fully filled when it expired")
+        if trade.held == 0 < entry.filled and any(o.filled for o in trade.legs(Leg.TAKE_PROFIT)):
+            return Cancel(entry, "its take-profit took all that had filled")
     return _cancel_loose(trade, moment, "the entry never filled")
 
 
@@ -441,8 +444,12 @@ def exit_size(trade: Trade, moment: Moment) -> Decimal:
     What a live addition has brought so far is covered by its own stop.
     """
     staying = trade.staying - trade.adding
-    shrinks = trade.reduction is not None and _can_reduce(trade, moment)
-    return max(min(staying, trade.shrinks_to) if shrinks else staying, ZERO)
+    return max(min(staying, trade.shrinks_to) if _shrinks(trade, moment) else staying, ZERO)
+
+
+def _shrinks(trade: Trade, moment: Moment) -> bool:
+    """True if the trade is being made smaller now."""
+    return trade.reduction is not None and _can_reduce(trade, moment)
 
 
 def _sizes(trade: Trade, moment: Moment) -> dict[str, Decimal]:
@@ -480,8 +487,7 @@ def _protect(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
     """
     if any(awaits_executions(o) for o in trade.orders):
         return None
-    shrinks = trade.reduction is not None and _can_reduce(trade, moment)
-    if shrinks and not moment.lasted(trade.unprotected_at, REDUCE_SECONDS + 2):
+    if _shrinks(trade, moment) and not moment.lasted(trade.unprotected_at, REDUCE_SECONDS + 2):
         return None  # the reduction goes out, or is given up, within seconds
     if trade.is_protected or not moment.lasted(trade.unprotected_at, policy.protect_seconds / 2):
         return None

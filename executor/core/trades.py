@@ -20,6 +20,7 @@ from executor.core.outcomes import CloseCause, ExitReason
 from executor.core.ports import Kind, Status
 
 ZERO = Decimal(0)
+OWN = "own"  # instead of an order's reference: the owner traded what he holds beside the trades
 DUPLICATE_ID = 103  # source: IBKR, Message Codes
 
 
@@ -204,7 +205,7 @@ class Execution:
     seq: int  # in the order of arrival, over the whole journal
     exec_root: str
     exec_id: str
-    order_ref: str  # "" for an order that is not ours
+    order_ref: str  # "" for an order that is not ours, OWN where it took out what the owner holds beside
     side: Side
     quantity: Decimal
     price: Decimal
@@ -602,11 +603,15 @@ def _observed_at_rest(trade: Trade) -> Event | None:
 
 
 def _observed_closing(trade: Trade) -> Event | None:
-    """A close that filled was not refused, nor one that was taken back or overtaken: what is left is closed by another."""
+    """A close that filled was not refused, nor one that was taken back or overtaken: what is left is closed by another.
+
+    So is, once, what TWS refused: nothing of it was sent on, and the reason may have passed.
+    """
     closes = [
         o for o in list(trade.legs(Leg.CLOSE))[trade.closes_forgiven :] if not (o.cancel_asked_at or o.was_overtaken)
     ]
-    return Event.REFUSED if any(o.is_done and o.state is not OrderState.FILLED for o in closes) else None
+    refused = sum(o.state is OrderState.REJECTED for o in closes)
+    return Event.REFUSED if refused > 1 or any(o.state is OrderState.CANCELLED for o in closes) else None
 
 
 def _observed_alive(trade: Trade) -> Event | None:

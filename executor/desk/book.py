@@ -23,7 +23,7 @@ from executor.core.conditions import AlarmKind
 from executor.core.outcomes import Outcome, SignalState
 from executor.core.ports import Fill
 from executor.core.rules import RELAYS_APART
-from executor.core.trades import ZERO, Execution, Order, State, Trade
+from executor.core.trades import OWN, ZERO, Execution, Order, State, Trade
 from executor.desk.shelf import Shelf
 from executor.journal.journal import Journal
 from executor.journal.rows import Alarm, Block, Holding, InboxRow, Line, Meaning, StrategyChain, describe
@@ -340,8 +340,9 @@ class Book:
         return exec_root in self._owners or self._foreign.get(exec_root) is not None
 
     def is_attributed(self, exec_root: str) -> bool:
-        """True if a trade accounts for an execution."""
-        return exec_root in self._owners
+        """True if a trade accounts for an execution, or what the owner holds beside the trades does."""
+        foreign = self._foreign.get(exec_root)
+        return exec_root in self._owners or (foreign is not None and foreign.order_ref == OWN)
 
     def execution(self, exec_root: str) -> tuple[Execution, Trade | None] | None:
         """Return an execution that is written down, and the trade that accounts for it."""
@@ -368,6 +369,12 @@ class Book:
     def attributed(self, exec_root: str) -> None:
         """A trade accounts for an execution from now on, within a change."""
         self._foreign.take_off(exec_root)
+
+    def counted_as_own(self, exec_root: str) -> None:
+        """What the owner holds beside the trades accounts for an execution from now on, within a change."""
+        foreign = self._foreign.get(exec_root)
+        if foreign is not None:
+            self._foreign.put(replace(foreign, order_ref=OWN))
 
     # ---- signals ----
 

@@ -21,6 +21,7 @@ from executor.core.reconcile import (
     MoreThanKnown,
     OrderResolution,
     Orphan,
+    OwnSold,
     Reduced,
     Resolution,
     Unexplained,
@@ -202,6 +203,8 @@ class Snapshots:
                 return self._order(resolution)
             case Reduced():
                 self._reduced(resolution)
+            case OwnSold():
+                self._own_sold(resolution)
             case Unexplained(trade, why):
                 self._life.hold(self._book.trade(trade.id), why)
             case Orphan():
@@ -264,6 +267,17 @@ class Snapshots:
             return
         self._gate.resent(trade_id)
         self._orders.send_again(trade, orders, contract)
+
+    def _own_sold(self, found: OwnSold) -> None:
+        """What the owner sold of his own is none of the trade's."""
+        trade = found.trade
+        for fill in found.fills:
+            self._book.counted_as_own(fill.exec_root)
+        beside = self._book.beside(trade.con_id)
+        left = beside - found.quantity.copy_sign(beside)
+        self._book.set_beside(trade.con_id, trade.symbol, left)
+        text = f"you took out {decimal_text(found.quantity)} of your own {trade.symbol} in TWS; {decimal_text(abs(left))} are left"
+        self._book.log("own position", text, symbol=trade.symbol, trade_id=trade.id)
 
     def _reduced(self, found: Reduced) -> None:
         """What was closed by hand (or in an unknown way) leaves the trade; the rest goes on.

@@ -267,7 +267,8 @@ class Journal(Storage):
         row = {"exec_root": execution.exec_root, **execution_row(execution, trade_id)}
         names = ", ".join(row)
         sets = ", ".join(
-            f"{name} = excluded.{name}" for name in ("exec_id", "trade_id", "quantity", "price", "commission")
+            f"{name} = excluded.{name}"
+            for name in ("exec_id", "order_ref", "trade_id", "quantity", "price", "commission")
         )
         sql = f"INSERT INTO fills ({names}) VALUES ({_marks(row)}) ON CONFLICT (exec_root) DO UPDATE SET {sets}"  # noqa: S608  ours
         self._write(sql, *row.values())

@@ -154,7 +154,7 @@ CREATE INDEX orders_of_trade ON orders (trade_id);
 CREATE TABLE fills (
     exec_root  TEXT PRIMARY KEY,
     exec_id    TEXT NOT NULL,
-    order_ref  TEXT NOT NULL,                -- '' where it is not ours
+    order_ref  TEXT NOT NULL,                -- '' where it is not ours, 'own' where it took out what the owner holds beside
     trade_id   INTEGER,
     account    TEXT NOT NULL,
     con_id     INTEGER NOT NULL,

@@ -331,7 +331,7 @@ def test_refused_close_holds_and_puts_the_stop_back(house):
     entered(house)
     house.broker.refuse["C"] = (201, "Order rejected")
     house.signal("close")
-    assert house.trades()[0]["state"] == "hold" and house.broker.sent[-1].order_ref[20:] == "C1"
+    assert house.trades()[0]["state"] == "hold" and house.legs()[-2:] == ["C1", "C2"]  # one more attempt
     house.pass_time(6)  # the position could have gone otherwise: it has not
     assert house.broker.sent[-1].order_ref[20:] == "R1"
     outcome, reason = house.outcome(entered(house))
@@ -340,6 +340,42 @@ def test_refused_close_holds_and_puts_the_stop_back(house):
     house.command(Command(CommandKind.FLATTEN, trade_id=1))
     assert house.trades()[0]["closed"] == 1 and house.broker.quantity[EURUSD.con_id] == 0
     assert "hold" not in house.alarms()
+
+
+def test_a_close_that_is_refused_once_is_sent_once_more(house):
+    entered(house)
+    send = house.broker.send
+    house.broker.refuse["C"] = (201, "Order rejected")
+
+    def send_and_take_the_next(ticket):
+        again = ticket.order_ref[20:] == "C2"
+        house.broker.refuse = {} if again else house.broker.refuse
+        send(ticket)
+
+    house.broker.send = send_and_take_the_next
+    signal = house.signal("close")
+    assert house.outcome(signal)[0] == "closed" and house.legs()[-2:] == ["C1", "C2"]
+    assert house.broker.quantity[EURUSD.con_id] == 0 and house.alarms() == []
+
+
+def test_a_close_that_the_owner_cancels_is_not_sent_again(house):
+    entered(house)
+    house.broker.fill_entries = False
+    house.signal("close")
+    house.broker.cancel_by_hand("C")
+    assert house.trades()[0]["state"] == "hold" and house.legs()[-1] == "C1"
+
+
+def test_a_take_profit_that_takes_all_that_filled_ends_the_entry(house):
+    house.broker.fill_entries = False
+    entered(house)
+    house.broker.execute(house.broker.id_of("E1"), Decimal(4000), Decimal("1.19"))
+    house.broker.hit("T", Decimal(4000))
+    house.pass_time(1)
+    assert house.broker.id_of("E1") in house.broker.cancels and house.broker.quantity[EURUSD.con_id] == 0
+    house.pass_time(5)
+    trade = house.trades()[0]
+    assert (trade["closed"], trade["tp_hit"], house.working()) == (1, 1, {}) and house.alarms() == []
 
 
 def test_warnings_do_not_refuse(house):

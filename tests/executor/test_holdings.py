@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -185,3 +186,26 @@ def test_position_that_stays_away_without_an_execution_is_held_without_its_exits
     house.pass_time(40)
     assert house.trades()[0]["state"] == "hold" and "no execution explains it" in house.trades()[0]["hold_reason"]
     assert house.working() == {}
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("sold, own, left", [(3000, 2000, 10000), (5000, 0, 10000), (8000, 0, 7000)])
+def test_what_the_owner_sells_comes_out_of_his_own_first(
+    tmp_path: Path, sold: int, own: int, left: int, restarted: bool
+) -> None:
+    path = str(tmp_path / "trade_state.db")
+    house = House.build(path).connect()
+    entered(house)
+    by_hand(house, 5000)
+    house.beside(EURUSD, Decimal(5000))
+    by_hand(house, -sold)
+    house.pass_time(8)
+    house = house.restart(path).connect() if restarted else house
+    house.pass_time(8)
+    assert house.desk.book.beside(EURUSD.con_id) == own and house.trades()[0]["held"] == left
+    assert {o.quantity for o in house.journal.trade(1).live_exits} == {Decimal(left)} and house.alarms() == []
+    assert "own position" in {row["kind"] for row in house.journal._rows("SELECT kind FROM events")}
+    by_hand(house, -own - 1000)
+    house.pass_time(8)
+    assert house.desk.book.beside(EURUSD.con_id) == 0 and house.trades()[0]["held"] == left - 1000
+    assert {o.quantity for o in house.journal.trade(1).live_exits} == {Decimal(left - 1000)} and house.alarms() == []
