@@ -15,6 +15,7 @@ class Outcome(StrEnum):
     IGNORED = "ignored"
     REFUSED = "refused"
     EXPIRED = "expired"
+    SUPERSEDED = "superseded"  # a later signal came while nothing could be sent
     CLOSED = "closed"
     RESET = "reset"
     NOTHING = "nothing to do"

@@ -5,6 +5,7 @@ A decision is a value, never an exception. The reason is a sentence for the stat
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
@@ -140,6 +141,23 @@ def decide(signal: Signal, view: View) -> Decision:
             return Done(Outcome.CLOSED, f"the trade in {signal.symbol} was closed")
         return Done(Outcome.NOTHING, f"no trade is open in {signal.symbol}")
     return _of_gone_position(signal, view) if signal.changes_position else _flat(signal, view)
+
+
+def superseded(signal: Signal, later: Iterable[Signal], trade: Trade | None) -> Done | None:
+    """Return the end of an entry that waits because nothing can be sent, where a later signal has taken it back; else None.
+
+    So nothing is bought only to be sold. What is open already is closed as ever, and a reversal of it is not taken back
+    by the opposite signal.
+    """
+    if signal.action is not Action.OPEN:
+        return None
+    for each in later:
+        closes = each.action is Action.CLOSE and not each.is_partial_close
+        opposite = signal.side is not None and each.action is Action.OPEN and each.side is signal.side.opposite
+        if closes or (opposite and trade is None):
+            what = "close" if closes else f"{each.side} signal"
+            return Done(Outcome.SUPERSEDED, f"a later {what} came before this could be sent; nothing was entered")
+    return None
 
 
 def late(signal: Signal) -> Done:

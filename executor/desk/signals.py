@@ -30,6 +30,7 @@ from executor.core.rules import (
     Wait,
     decide,
     late,
+    superseded,
     wants_more,
 )
 from executor.core.trades import ZERO, Aim, Event, Reduction, State, Trade
@@ -145,7 +146,9 @@ class Signals:
         view = self._view(row, contract, trade)
         obstacle = self._obstacle(row, contract, trade, view)
         if obstacle:
-            return Verdict(Wait(obstacle))
+            behind = (each.signal for each in self._book.waiting(row.signal.symbol) if each.seq > row.seq)
+            over = superseded(row.signal, behind, trade) if row.state is SignalState.WAITING else None
+            return Verdict(over or Wait(obstacle))
         bracket: Bracket | str | None = None
         if contract is not None and view.is_fresh and self._may_buy(row, trade):
             bracket = self._plan(row, contract, trade)

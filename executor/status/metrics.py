@@ -17,23 +17,13 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from executor.core.outcomes import Outcome, SignalState
+
 from .dashboard import Dashboard
 from .page import Page
 from .queries import Content, Delays
 
-_OUTCOMES = (
-    "entered",
-    "reduced",
-    "protected",
-    "ignored",
-    "refused",
-    "expired",
-    "closed",
-    "reset",
-    "nothing to do",
-    "waiting",
-    "closing",
-)
+_OUTCOMES = (*Outcome, SignalState.WAITING, SignalState.CLOSING)
 
 
 class JournalCollector(Collector):

@@ -97,7 +97,7 @@ HEADLINE = (
 MOST_WARNINGS = 3  # more are folded into one line: what needs a decision is not pushed off the screen
 
 TONES = {
-    "entered": "good", "reduced": "plain", "protected": "good",
+    "entered": "good", "added": "good", "reduced": "plain", "protected": "good", "superseded": "quiet",
     "closed": "plain", "reset": "plain", "nothing to do": "quiet", "ignored": "quiet",
     "expired": "warn", "refused": "bad", "waiting": "wait", "closing": "wait",
 }  # fmt: skip
