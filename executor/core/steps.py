@@ -99,13 +99,18 @@ class GiveUp:
 
 
 @dataclass(frozen=True, slots=True)
+class CloseRest:
+    """A reduction has become a close: its exits took what was to stay, so all that is left goes."""
+
+
+@dataclass(frozen=True, slots=True)
 class Hold:
     """No step can be right: the owner decides."""
 
     why: str
 
 
-Step = Cancel | Amend | Place | TakeAim | MoveTarget | LookUp | Unprotected | GiveUp | Hold
+Step = Cancel | Amend | Place | TakeAim | MoveTarget | LookUp | Unprotected | GiveUp | CloseRest | Hold
 
 
 def next_step(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
@@ -259,7 +264,10 @@ def _when_open(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
 
 
 def _end_reduction(trade: Trade, moment: Moment) -> Step | None:
-    """Take back a reduction that does not fill, that takes out more than is wanted by now, or that cannot be sent in time."""
+    """Take back a reduction that does not fill, that takes out more than is wanted by now, or that cannot be sent in time.
+
+    One after which nothing would be left is a close.
+    """
     live = [order for order in trade.legs(Leg.REDUCE) if order.is_live]
     for order in live:
         if trade.staying < trade.shrinks_to and _may_ask(order, moment):
@@ -268,6 +276,8 @@ def _end_reduction(trade: Trade, moment: Moment) -> Step | None:
             return Cancel(order, f"not filled within {REDUCE_SECONDS} s")
     if trade.reduction is None or live or not _can_reduce(trade, moment):
         return None
+    if trade.shrinks_to == 0:
+        return CloseRest()  # no exit can be made so small that it may stay beside the reduction
     unanswered = min(_unanswered(trade, moment), default=None)
     late = moment.lasted(unanswered, REDUCE_SECONDS)
     return GiveUp("TWS did not confirm that its exits are smaller") if late else None

@@ -22,6 +22,7 @@ from executor.core.ports import Broker, Contract, Ticket
 from executor.core.steps import (
     Amend,
     Cancel,
+    CloseRest,
     GiveUp,
     Hold,
     LookUp,
@@ -167,6 +168,9 @@ class Orders:
                 return True
             case Unprotected(then_hold=True) | Hold():
                 self._life.hold(trade, step.why)
+            case CloseRest():
+                self._life.move(replace(trade, close_cause=CloseCause.SIGNAL), Event.CLOSE)
+                return True
             case GiveUp(why):
                 self._life.give_up(trade, why)
                 return True

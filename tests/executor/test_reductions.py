@@ -181,6 +181,19 @@ def test_what_an_exit_fills_meanwhile_comes_out_of_the_rest(house: House) -> Non
     assert house.working() == {"T1": 30, "S1": 30} and house.alarms() == []
 
 
+@pytest.mark.parametrize("leg", ["T", "S"])
+def test_when_an_exit_takes_all_that_was_to_stay_the_rest_is_closed(house: House, leg: str) -> None:
+    long_100(house)
+    house.broker.silent = True  # its exits are on their way to 40, and nothing is confirmed yet
+    signal = to_40(house)
+    house.broker.silent = False
+    house.broker.hit(leg, Decimal(40))
+    house.desk.reconciled(house.broker.snapshot())
+    house.pass_time(15)
+    assert held(house) == 0 and house.state == "closed" and house.working() == {} and not sold(house)
+    assert house.legs()[-1] == "C1" and house.outcome(signal)[0] == "reduced" and house.alarms() == []
+
+
 def test_what_the_owner_sells_meanwhile_is_not_sold_again(house: House) -> None:
     long_100(house)
     house.broker.fill_entries = False
