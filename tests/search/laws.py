@@ -9,11 +9,11 @@ from itertools import pairwise
 
 from executor.core.conditions import AlarmKind
 from executor.core.ports import Contract, Fill, OrderReport
-from executor.core.trades import STOPS, ZERO, Leg, State
+from executor.core.trades import EXITS, STOPS, ZERO, Leg, State, Trade
 from tests.search.broker import arrives, filled
 from tests.search.shell import forget, heard, later, looked
 from tests.search.steps import successors
-from tests.search.world import SIZE, World
+from tests.search.world import World
 
 LAST_WAIT = -8  # calm waits beyond the budget, before the regular look
 _OF_STOPS = {AlarmKind.UNPROTECTED, AlarmKind.EXIT_TOO_LARGE}
@@ -31,9 +31,10 @@ def broken(world: World) -> Iterator[str]:
     yield from world.memory.stopped if world.memory else ()
     yield from _trades(world)
     yield from _closes(world)
+    yield from _reductions(world)
     yield from _blocked(world)
     own = sum((f.signed for f in world.fills if f.order_ref), ZERO)
-    if abs(own) > SIZE:
+    if abs(own) > max((t.asked for t in world.trades), default=ZERO):
         yield f"our orders made a position of {own}"
 
 
@@ -41,7 +42,7 @@ def _trades(world: World) -> Iterator[str]:
     for trade in world.trades:
         mine = {o.order_ref for o in trade.orders}
         entered = sum((f.quantity for f in world.fills if f.order_ref in mine and f.order_ref[20] == "E"), ZERO)
-        if entered > SIZE:
+        if entered > trade.asked:
             yield f"{trade.signal_id} entered {entered}"
         exits = [f for f in world.fills if f.order_ref in mine and f.order_ref[20] != "E"]
         exited = sum((f.quantity for f in exits), ZERO)
@@ -68,6 +69,26 @@ def _closes(world: World) -> Iterator[str]:
             beside = [o for o in world.orders if o.lives and o is not order and o.ticket.order_ref[:20] == family]
             if beside:
                 yield f"{order.ticket.order_ref} closes while {beside[0].ticket.order_ref} lives"
+
+
+def _reductions(world: World) -> Iterator[str]:
+    """A reduction has its committed size, takes out no more than was asked for, and with any exit no more than is held."""
+    for trade in world.trades:
+        committed = {o.order_ref: o.quantity for o in trade.orders}
+        mine = [o for o in world.orders if o.ticket.order_ref in committed]
+        reductions = [o for o in mine if o.leg is Leg.REDUCE]
+        yield from (
+            f"{o.ticket.order_ref} is over {o.size}" for o in reductions if o.size != committed[o.ticket.order_ref]
+        )
+        going = sum((o.size - o.filled for o in reductions if o.lives), ZERO)
+        out = going + sum((o.filled for o in reductions), ZERO)
+        if out > world.kept.parts:
+            yield f"{out} are taken out, asked for were {world.kept.parts}"
+        held = sum((o.filled if o.leg is Leg.ENTRY else -o.filled for o in mine), ZERO)
+        most = max((o.size - o.filled for o in mine if o.leg in EXITS and o.lives), default=ZERO)
+        by_hand = any(not fill.order_ref for fill in world.fills)
+        if going and going + most > held and not by_hand:
+            yield f"{going} are to go, an exit is over {most}, and {held} are held"
 
 
 def _blocked(world: World) -> Iterator[str]:
@@ -141,11 +162,21 @@ def unsettled(world: World) -> Iterator[str]:
         yield f"the account shows {world.position}, the journal holds {known}"
     if trade is None:
         return
+    yield from _as_large_as_asked(trade, world)
     refs = {o.order_ref for o in trade.orders}
     stops = [o for o in world.orders if o.ticket.order_ref in refs and o.leg in STOPS and o.status == "working"]
     size = sum((o.size - o.filled for o in stops), ZERO)
     if trade.stop_wanted and trade.held > 0 and size != trade.held and not said & _OF_STOPS:
         yield f"{trade.held} held with stops of {size}"
+
+
+def _as_large_as_asked(trade: Trade, world: World) -> Iterator[str]:
+    """What was to be taken out is out, or it is said that it is not."""
+    parts = world.kept.parts
+    whole = trade.entered == trade.asked and not trade.reduced
+    told = any(alarm.kind is AlarmKind.NOT_REDUCED for alarm in world.kept.alarms)
+    if trade.reduction is not None or (whole and not told and trade.held > max(trade.asked - parts, ZERO)):
+        yield f"{trade.held} held of {trade.asked}, and {parts} should be out"
 
 
 @dataclass

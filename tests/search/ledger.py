@@ -10,7 +10,7 @@ from common.signals import Envelope, Side
 from executor.core.conditions import AlarmKind
 from executor.core.outcomes import SignalState
 from executor.core.rules import UNDER_WAY
-from executor.core.trades import Execution, Trade
+from executor.core.trades import ZERO, Execution, Trade
 from executor.journal.journal import Loaded
 from executor.journal.rows import Alarm, Block, InboxRow, Line, Meaning
 from tests.search.world import ACCOUNT, CLIENT_ID, Kept
@@ -34,6 +34,7 @@ class Ledger:
         self._meanings = {m.symbol: m for m in kept.meanings}
         self._alarms = {a.key: a for a in kept.alarms}
         self._received, self._next_id, self._told = kept.received, kept.next_id, kept.told
+        self._parts = kept.parts
         self._changed = False
 
     def load(self, since: datetime) -> Loaded:
@@ -56,7 +57,7 @@ class Ledger:
             self.kept = Kept(
                 tuple(self._trades.values()), tuple(self._foreign.values()), tuple(self._signals.values()), self._received,
                 tuple(self._blocks.values()), tuple(self._meanings.values()), tuple(self._alarms.values()), self._next_id,
-                self._told,
+                self._parts, self._told,
             )  # fmt: skip
             self._changed = False
         self._committed(self.kept)
@@ -72,6 +73,8 @@ class Ledger:
             self._received, envelope.id, envelope.received_at, envelope.expires_at, envelope.signal, late=late
         )
         self._signals[row.seq], self._changed = row, True
+        if envelope.signal.is_partial_close:
+            self._parts += envelope.signal.quantity or ZERO
         return row
 
     def save_signal(self, before: InboxRow, after: InboxRow) -> None:

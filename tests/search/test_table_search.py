@@ -18,7 +18,7 @@ from executor.core.trades import Leg, Order, State, Trade
 from executor.desk.orders import Orders
 from tests.search import laws
 from tests.search.laws import search, told
-from tests.search.world import BUY, CLOSE, SELL, START, Budget, World
+from tests.search.world import BUY, BUY_3, CLOSE, PART, SELL, START, Budget, World
 
 FEW = Budget(crashes=1, losses=0, waits=1)
 
@@ -51,6 +51,7 @@ def visit(signals: tuple, budget: Budget, most: int, every: int = 10) -> None:
         pytest.param((BUY,), Budget(crashes=0, losses=1, waits=1), id="an entry, one loss of a fact or a connection"),
         pytest.param((CLOSE, BUY), FEW, id="a close without a trade, then an entry", marks=pytest.mark.ci),
         pytest.param((BUY,), Budget(crashes=0, losses=0, partials=1, waits=1), id="partial fills"),
+        pytest.param((BUY_3, PART), Budget(crashes=0, losses=0, waits=1), id="a close of a part"),
     ],
 )
 def test_every_state_within_small_bounds_keeps_the_laws(signals: tuple, budget: Budget) -> None:

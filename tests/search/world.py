@@ -27,6 +27,7 @@ SIZE = Decimal(2)  # shares of each entry
 BUY = Signal(Action.OPEN, "AAPL", Side.BUY, SIZE, tp=Decimal(12), sl=Decimal(8))
 SELL = Signal(Action.OPEN, "AAPL", Side.SELL, SIZE, tp=Decimal(8), sl=Decimal(12))
 CLOSE = Signal(Action.CLOSE, "AAPL")
+BUY_3, PART = replace(BUY, quantity=Decimal(3)), replace(CLOSE, quantity=Decimal(1))
 
 
 def hashed_once(cls: type[C]) -> type[C]:
@@ -109,6 +110,7 @@ class Kept:
     meanings: tuple[Meaning, ...] = ()
     alarms: tuple[Alarm, ...] = ()  # standing
     next_id: int = 1
+    parts: Decimal = ZERO  # of a trade that closes of a part asked to take out
     told: bool = False  # the owner was ever asked: an alarm that does more than tell was raised
 
 
