@@ -19,7 +19,14 @@ from tests.crash.child import shorten_waits
 
 def never_resized() -> None:
     """Leave the exits as large as they were when only part of the entry, or part of the trade, is left."""
-    steps._resize_one = lambda trade, moment: None
+    steps._amend_one = lambda trade, moment: None
+
+
+def reduced_at_once() -> None:
+    """Send a reduction first, and make the exits smaller when it has filled."""
+    amend = steps._amend_one
+    steps._all_have_size = lambda trade, moment: True
+    steps._amend_one = lambda trade, moment: amend(trade, moment) if trade.reduction is None else None
 
 
 def block_ignored() -> None:
@@ -51,7 +58,7 @@ def close_beside_exits() -> None:
 
 
 SABOTAGES: dict[str, Callable[[], None]] = {
-    each.__name__: each for each in (never_resized, block_ignored, never_resent, close_beside_exits)
+    each.__name__: each for each in (never_resized, reduced_at_once, block_ignored, never_resent, close_beside_exits)
 }
 
 

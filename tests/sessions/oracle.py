@@ -11,7 +11,7 @@ import hashlib
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -20,13 +20,16 @@ from typing import Any
 
 Row = dict[str, Any]
 ZERO, CLOSE_ENOUGH = Decimal(0), Decimal("0.000001")  # public prices are numbers
-EXITS, STOPS = "TSR", "SR"
+EXITS, STOPS = "TSRK", "SRK"  # an exit goes out again in another size, under the same id; no other order does
+OF_ANOTHER = "XAK"  # legs whose reference is made from another signal than the one that entered
 TABLES = ("trades", "orders", "fills", "inbox", "alarms", "events")
 GONE = ("cancelled", "inactive", "rejected", "lost")
 OUTCOMES = {
     "entered", "added", "reduced", "protected", "closed", "reset", "ignored", "refused", "expired", "superseded",
     "nothing to do",
 }  # fmt: skip
+# alarms that tell of signals and sizes, and nothing of a stop
+OF_SIGNALS = {"size differs", "not reduced", "missed alert", "strategy differs", "expired signal", "refused alert"}
 OWNERS_CHOICE = {"size differs"}  # pages about what the sender did, not about what the executor cannot do
 
 
@@ -48,7 +51,9 @@ class Post:
 
     @property
     def action(self) -> str:
-        """Return open, close or reset; of a strategy's alert what it comes to."""
+        """Return open, close, part (a close of a part) or reset; of a strategy's alert what it comes to."""
+        if self.body["action"] == "close" and ("quantity" in self.body or "percent" in self.body):
+            return "part"
         if self.body["action"] != "strategy":
             return str(self.body["action"])
         return "close" if self.body["market_position"] == "flat" else "open"
@@ -80,12 +85,9 @@ class Order:
     way: int
     quantity: Decimal
     con_id: int
+    key: str  # of the signal that entered what the order is for
     filled: Decimal = ZERO
     over: bool = False
-
-    @property
-    def key(self) -> str:
-        return self.ref[4:20]
 
     @property
     def leg(self) -> str:
@@ -111,7 +113,7 @@ class Broker:
             return
         if event == "accepted":
             quantity = Decimal(entry["quantity"])
-            self.orders[perm_id] = Order(entry["orderRef"], way(entry), quantity, entry["conId"])
+            self.orders[perm_id] = Order(entry["orderRef"], way(entry), quantity, entry["conId"], self._whose(entry))
         elif event == "modified":
             self.orders[perm_id].quantity = Decimal(entry["quantity"])
         elif event in GONE and perm_id in self.orders:
@@ -122,6 +124,21 @@ class Broker:
             self.held[order.key] += signed(entry)  # type: ignore[assignment]  # a Counter counts Decimals too
             if order.leg != "E":
                 self.last_exit[order.key] = order.leg
+
+    def _whose(self, entry: Row) -> str:
+        """Return the key of the signal whose trade an order is for: of a reduction, the one that holds something there."""
+        own = str(entry["orderRef"][4:20])
+        if entry["orderRef"][20] not in OF_ANOTHER:
+            return own
+        holding = (
+            o.key for o in self.orders.values() if o.leg == "E" and o.con_id == entry["conId"] and self.held[o.key]
+        )
+        return next(holding, own)
+
+    @property
+    def owners(self) -> dict[str, str]:
+        """Return the key of the signal whose trade each order is for."""
+        return {order.ref: order.key for order in self.orders.values()}
 
     def of(self, key: str, legs: str) -> list[Order]:
         """Return the live orders of a signal in these legs."""
@@ -174,8 +191,9 @@ class Records:
             broker.note(entry)
         return broker
 
-    def alarmed(self, symbol: str) -> bool:
-        return any(a["symbol"] == symbol and a["cleared_at"] is None for a in self.alarms)
+    def alarmed(self, symbol: str, but: Collection[str] = ()) -> bool:
+        """True if an alarm about a symbol is standing, of another kind than these."""
+        return any(a["symbol"] == symbol and a["cleared_at"] is None and a["kind"] not in but for a in self.alarms)
 
     def may_wait(self, symbol: str) -> bool:
         """True if a signal may wait here, since the owner was alerted: for a choice on a hold, or for a close at the broker."""
@@ -274,6 +292,53 @@ def exits_gone_before_a_close(r: Records) -> Iterator[str]:
                 yield f"{entry['orderRef']} was accepted while {', '.join(live)} were live"
 
 
+def exits_shrink_first(r: Records) -> Iterator[str]:
+    """When a reduction is accepted, reductions and any one exit together sell no more than is held."""
+    for entry, broker in r.replay():
+        if entry["event"] != "accepted" or not is_ours(entry) or entry["orderRef"][20] != "X":
+            continue
+        key = broker._whose(entry)
+        going = Decimal(entry["quantity"]) + sum((o.left for o in broker.of(key, "X")), ZERO)
+        most = max((o.left for o in broker.of(key, EXITS)), default=ZERO)
+        if going + most > abs(broker.holds(key)):
+            yield f"{entry['orderRef']}: {going} go, an exit is over {most}, and {broker.holds(key)} are held"
+
+
+def reduced_as_asked(r: Records) -> Iterator[str]:
+    """A reduction is for a signal that asked for one, takes out what is there, and no more than was asked for."""
+    gone: Counter[str] = Counter()
+    for entry, broker in r.replay():
+        post = r.by_key.get(str(entry.get("orderRef") or "")[4:20])
+        if entry["event"] != "filled" or not is_ours(entry) or entry["orderRef"][20] != "X" or post is None:
+            continue
+        gone[post.key] += Decimal(entry["quantity"])  # type: ignore[assignment]
+        key = broker.owners[entry["orderRef"]]
+        left = abs(broker.holds(key)) - Decimal(entry["quantity"])
+        if broker.holds(key) * way(entry) >= 0 or left < 0:
+            yield f"{entry['orderRef']} {entry['action']} {entry['quantity']} of {broker.holds(key)}"
+        entered = sum((o.filled for o in broker.orders.values() if o.key == key and o.leg in "EA"), ZERO)
+        if gone[post.key] > entered - _least(post, entered):
+            yield f"{entry['orderRef']} took out {gone[post.key]} of {entered} for {post.body}"
+
+
+def _least(post: Post, entered: Decimal) -> Decimal:
+    """Return what a signal leaves of so much, at least."""
+    if post.action == "open":
+        return post.quantity if post.body["action"] == "strategy" else entered
+    if "percent" in post.body:
+        return entered * (100 - Decimal(str(post.body["percent"]))) / 100
+    return entered - post.quantity if post.action == "part" else ZERO
+
+
+def one_size_an_order(r: Records) -> Iterator[str]:
+    """No order but an exit is ever changed in its size."""
+    for entry, broker in r.replay():
+        if entry["event"] == "modified" and is_ours(entry) and entry["orderRef"][20] not in EXITS:
+            before = broker.orders[entry["permId"]].quantity
+            if before != Decimal(entry["quantity"]):
+                yield f"{entry['orderRef']} was changed from {before} to {entry['quantity']}"
+
+
 def one_answer_a_signal(r: Records) -> Iterator[str]:
     """A resend is a duplicate of the first; nothing valid is refused."""
     for post in r.posts:
@@ -314,7 +379,7 @@ def protected(r: Records) -> Iterator[str]:
     broker = r.broker()
     for key, post in r.by_key.items():
         held = broker.holds(key)
-        if not held or post.body.get("sl") is None or r.alarmed(post.symbol):
+        if not held or post.body.get("sl") is None or r.alarmed(post.symbol, but=OF_SIGNALS):
             continue
         stops = broker.of(key, STOPS)
         more = sum((o.left for o in broker.of(key, "E")), ZERO)  # a stop may be as large as what it can become
@@ -369,6 +434,18 @@ def a_close_ends_flat(r: Records) -> Iterator[str]:
             yield f"{symbol} was closed last, and holds {held[symbol]}"
 
 
+def as_large_as_its_strategy(r: Records) -> Iterator[str]:
+    """What came down to a strategy's size has it, unless its exits took more since; or an alarm names it."""
+    broker, outcome = r.broker(), {i["signal_id"]: i["outcome"] for i in r.inbox}
+    last = {post.symbol: post for post in r.posts if post.action != "reset"}
+    for symbol, post in last.items():
+        if post.body["action"] != "strategy" or outcome.get(post.signal_id) != "reduced" or r.alarmed(symbol):
+            continue
+        held = sum((broker.holds(each.key) for each in r.posts if each.symbol == symbol), ZERO)
+        if held * post.way > post.quantity:
+            yield f"{post.body} was reduced, and {held} are held"
+
+
 def every_hold_is_told(r: Records) -> Iterator[str]:
     """A trade on hold has its alarm and its evidence."""
     told = {a["trade_id"] for a in r.alarms if a["kind"] == "hold" and a["cleared_at"] is None}
@@ -379,11 +456,11 @@ def every_hold_is_told(r: Records) -> Iterator[str]:
 
 def written_as_it_was(r: Records) -> Iterator[str]:
     """Prices are the averages over the executions, and `tp_hit` says whether the last exit was the take-profit."""
-    keys = {post.signal_id: post.key for post in r.posts}
+    keys, owners = {post.signal_id: post.key for post in r.posts}, r.broker().owners
     for trade in r.trades:
         mine = [e for e in r.truth if e["event"] == "filled" and is_ours(e)
-                and e["orderRef"][4:20] == keys.get(trade["signal_id"])]  # fmt: skip
-        exits = [e for e in mine if e["orderRef"][20] != "E"]
+                and owners[e["orderRef"]] == keys.get(trade["signal_id"])]  # fmt: skip
+        exits = [e for e in mine if e["orderRef"][20] not in "EA"]
         yield from _averaged(trade, "entry_price", [e for e in mine if e not in exits])
         if trade["closed"]:
             yield from _averaged(trade, "exit_price", exits)
@@ -402,19 +479,22 @@ def _averaged(trade: Row, column: str, fills: list[Row]) -> Iterator[str]:
 
 def nobody_is_asked_needlessly(r: Records) -> Iterator[str]:
     """All that happens in a session can be established afterwards: no page is left open, and nothing on hold."""
+    unfilled = {o.ref[4:20] for o in r.broker().orders.values() if o.leg == "X" and o.over}
+    not_reduced = {post.symbol for key, post in r.by_key.items() if key in unfilled}
     for alarm in r.alarms:
-        if alarm["level"] == "page" and alarm["cleared_at"] is None and alarm["kind"] not in OWNERS_CHOICE:
+        choice = alarm["kind"] in OWNERS_CHOICE or (alarm["kind"] == "not reduced" and alarm["symbol"] in not_reduced)
+        if alarm["level"] == "page" and alarm["cleared_at"] is None and not choice:
             yield f"{alarm['kind']}: {alarm['text']}"
 
 
 Law = Callable[[Records], Iterator[str]]
 ALWAYS: tuple[Law, ...] = (
     accepted_once, entered_as_asked, one_trade_a_symbol, blocked_side_stays_out, exits_gone_before_a_close,
-    one_answer_a_signal,
+    exits_shrink_first, reduced_as_asked, one_size_an_order, one_answer_a_signal,
 )  # fmt: skip
 SETTLED: tuple[Law, ...] = (
     every_signal_has_one_outcome, entered_means_entered, protected, no_exit_is_too_large, same_executions, same_position,
-    a_close_ends_flat, every_hold_is_told, written_as_it_was, nobody_is_asked_needlessly,
+    a_close_ends_flat, as_large_as_its_strategy, every_hold_is_told, written_as_it_was, nobody_is_asked_needlessly,
 )  # fmt: skip
 
 

@@ -29,6 +29,11 @@ def is_patient(seed: int) -> bool:
     return seed % PATIENT == 1
 
 
+def _position(held: int, prefix: str) -> dict[str, Any]:
+    where = "long" if held > 0 else "short" if held < 0 else "flat"
+    return {f"{prefix}market_position": where, f"{prefix}market_position_size": abs(held)}
+
+
 class Story:
     """Draws the steps of one session."""
 
@@ -37,6 +42,7 @@ class Story:
         self._symbols = self._chance.sample(sorted(MARKETS), 2)
         self._price = {symbol: MARKETS[symbol][0] for symbol in self._symbols}
         self._targets: dict[str, list[Decimal]] = {symbol: [] for symbol in self._symbols}
+        self._holds = dict.fromkeys(self._symbols, 0)  # symbol → what a sender believes to hold, below zero when short
         self._race: Step | None = None
 
     def steps(self) -> Iterator[Step]:
@@ -59,17 +65,35 @@ class Story:
 
     def _signal(self) -> Step:
         symbol = self._chance.choice(self._symbols)
-        action = self._chance.choices(("open", "close", "reset", "strategy"), (10, 4, 2, 2))[0]
+        holds, size = self._holds[symbol], MARKETS[symbol][2]
+        smaller = ("scale", "scale", "part") if holds else ()
+        action = self._chance.choice(("open", "open", "open", "close", "reset", "strategy", *smaller))
         body: dict[str, Any] = {"action": action, "symbol": symbol}
         if action == "open":
-            body |= {"side": self._chance.choice(("buy", "sell")), "quantity": MARKETS[symbol][2]}
-        elif action == "strategy":
-            position = self._chance.choice(("long", "short", "flat"))
-            size = 0 if position == "flat" else MARKETS[symbol][2]
-            body |= {"market_position": position, "market_position_size": size}
+            body |= {"side": self._chance.choice(("buy", "sell")), "quantity": size}
+            self._holds[symbol] = size if body["side"] == "buy" else -size
+        elif action == "part":
+            much = self._chance.choice(
+                ({"quantity": size // 4}, {"percent": "50"}, {"percent": "33"}, {"quantity": size // 10})
+            )
+            body |= {"action": "close", **much}
+        elif action in ("strategy", "scale"):
+            body |= self._strategy(symbol, scales=action == "scale")
+        elif action == "close":
+            self._holds[symbol] = 0
         if action in ("open", "strategy") and body.get("market_position") != "flat":
             body |= self._exits(symbol, 1 if body.get("side", body.get("market_position")) in ("buy", "long") else -1)
         return "post", {"body": body, "times": self._chance.choices((1, 2), (6, 1))[0]}
+
+    def _strategy(self, symbol: str, *, scales: bool) -> dict[str, Any]:
+        """Return what a strategy says: that it holds less than before, or anything."""
+        before, size = self._holds[symbol], MARKETS[symbol][2]
+        after = (
+            int(before * self._chance.choice((0.75, 0.5, 0.25))) if scales else self._chance.choice((size, -size, 0))
+        )
+        self._holds[symbol] = after
+        told = {"action": "strategy", **_position(after, "")}
+        return told | _position(before, "prev_") if scales else told
 
     def _exits(self, symbol: str, way: int) -> dict[str, str]:
         far = self._chance.choice((0.004, 0.008))
@@ -112,7 +136,16 @@ class Story:
         """Let the next such order fill in parts; some entries and take-profits not wholly."""
         symbol = self._chance.choice(self._symbols)
         order, then = self._chance.choice(
-            (("E1", "fill"), ("E1", "cancel"), ("E1", "rest"), ("T1", "rest"), ("T1", "fill"), ("C1", "fill"))
+            (
+                ("E1", "fill"),
+                ("E1", "cancel"),
+                ("E1", "rest"),
+                ("T1", "rest"),
+                ("T1", "fill"),
+                ("C1", "fill"),
+                ("X1", "fill"),
+                ("X1", "rest"),
+            )
         )
         size = MARKETS[symbol][2]
         sizes = self._chance.choice(([size // 4], [size // 5, size // 2]))

@@ -83,6 +83,17 @@ class Book:
         self.end("S", 3)
         self.r.trades[0].update(state="closed", closed=1, exit_price=12, tp_hit=1)
 
+    def reduce(self, to: int = 40) -> None:
+        """Not wrong: the strategy comes down, the exits shrink, and the reduction fills."""
+        body = {"action": "strategy", "symbol": "EURUSD", "market_position": "long", "market_position_size": to}
+        self.second = Post(body, [(202, {"id": "b"})])
+        self.r.posts.append(self.second)
+        self.r.inbox.append(self.signal("b", "reduced"))
+        for leg, perm_id in (("T", 2), ("S", 3)):
+            self.note("modified", self.first, leg, "SELL", perm_id, to)
+        self.accept(self.second, "X", "SELL", 9, 100 - to)
+        self.fill(self.second, "X", "SELL", 9, "11", 100 - to)
+
     def again(self, action: str = "BUY") -> None:
         """A second signal enters, after the first trade."""
         self.second.body["side"] = action.lower()
@@ -149,6 +160,11 @@ def stop_too_small(b: Book) -> None:
     b.note("modified", b.first, "S", "SELL", 3, 40)
 
 
+def stop_too_small_and_another_thing_told(b: Book) -> None:
+    stop_too_small(b)
+    b.alarm("size differs")
+
+
 def exit_left_behind(b: Book) -> None:
     b.fill(b.first, "T", "SELL", 2, "12")
 
@@ -195,13 +211,49 @@ def page_left_open(b: Book) -> None:
     b.alarm("unprotected")
 
 
+def reduced_before_its_exits(b: Book) -> None:
+    b.reduce()
+    accepted = next(e for e in b.truth if e.get("orderRef", "")[20:21] == "X")
+    b.truth.remove(accepted)
+    b.truth.insert(6, accepted)
+
+
+def reduced_by_too_much(b: Book) -> None:
+    b.reduce(30)
+    b.second.body["market_position_size"] = 40
+
+
+def reduced_for_an_entry(b: Book) -> None:
+    b.reduce()
+    b.second.body.update(action="open", side="buy", quantity=40)
+
+
+def reduced_the_wrong_way(b: Book) -> None:
+    b.reduce()
+    b.fill(b.second, "X", "BUY", 9, "11", 1)
+
+
+def reduction_resized(b: Book) -> None:
+    b.reduce()
+    b.note("modified", b.second, "X", "SELL", 9, 50)
+
+
+def not_reduced_in_silence(b: Book) -> None:
+    b.reduce(40)
+    b.second.body["market_position_size"] = 30
+
+
 PLANTED: list[tuple[Callable[[Book], None], str]] = [
+    (reduced_before_its_exits, "exits_shrink_first"), (reduced_by_too_much, "reduced_as_asked"),
+    (reduced_for_an_entry, "reduced_as_asked"), (reduced_the_wrong_way, "reduced_as_asked"),
+    (reduction_resized, "one_size_an_order"), (not_reduced_in_silence, "as_large_as_its_strategy"),
     (accepted_again, "accepted_once"), (of_nobody, "accepted_once"), (entered_too_much, "entered_as_asked"),
     (entered_on_the_wrong_side, "entered_as_asked"), (entered_beside, "one_trade_a_symbol"),
     (entered_while_blocked, "blocked_side_stays_out"), (close_beside_its_exits, "exits_gone_before_a_close"),
     (resend_is_new, "one_answer_a_signal"), (signal_lost, "every_signal_has_one_outcome"),
     (signal_stuck, "every_signal_has_one_outcome"), (entry_never_sent, "entered_means_entered"),
     (refused_and_sent, "entered_means_entered"), (stop_gone, "protected"), (stop_too_small, "protected"),
+    (stop_too_small_and_another_thing_told, "protected"),
     (exit_left_behind, "no_exit_is_too_large"), (exit_too_large, "no_exit_is_too_large"), (fill_missed, "same_executions"),
     (fill_wrong, "same_executions"), (position_wrong, "same_position"), (closed_and_held, "a_close_ends_flat"),
     (hold_untold, "every_hold_is_told"), (hold_without_evidence, "every_hold_is_told"),
@@ -233,8 +285,8 @@ def opposite_side(b: Book) -> None:
     b.again("SELL")
 
 
-@pytest.mark.parametrize("change", [lambda b: None, Book.take_profit, released, opposite_side],
-                         ids=["open", "took profit", "released", "opposite side"])  # fmt: skip
+@pytest.mark.parametrize("change", [lambda b: None, Book.take_profit, Book.reduce, released, opposite_side],
+                         ids=["open", "took profit", "reduced", "released", "opposite side"])  # fmt: skip
 def test_clean_records_break_no_law(change: Callable[[Book], None]) -> None:
     book = Book()
     change(book)

@@ -19,6 +19,11 @@ def close() -> Step:
     return "post", {"body": {"action": "close", "symbol": "EURUSD"}}
 
 
+def scaled(size: int) -> Step:
+    body = {"action": "strategy", "symbol": "EURUSD", "market_position": "long", "market_position_size": size}
+    return "post", {"body": body}
+
+
 def fault(knob: str, **given: object) -> Step:
     return "do", {"action": "fault", "knob": knob, **given}
 
@@ -38,6 +43,7 @@ PLANTED: dict[str, tuple[list[Step], str]] = {
         [fault("drop", direction="in", when="before", kind="placeOrder"), post(), ("until_cut", {}),
          ("kill", {"who": "executor"}), SETTLE], "entered_means_entered"
     ),
+    "reduced_at_once": ([post(), SETTLE, scaled(5000), SETTLE], "exits_shrink_first"),
     "close_beside_exits": ([post(), SETTLE, close()], "exits_gone_before_a_close"),
 }  # fmt: skip
 
