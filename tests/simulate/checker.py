@@ -10,7 +10,19 @@ from decimal import Decimal
 
 from common.clock import parse_utc
 from tests.simulate.ends import Ends
-from tests.simulate.records import MINE, OUT, STOPS, ZERO, BrokerSide, JournalSide, LiveOrder, Row, is_ours, leg_of
+from tests.simulate.records import (
+    ENTRIES,
+    MINE,
+    OUT,
+    STOPS,
+    ZERO,
+    BrokerSide,
+    JournalSide,
+    LiveOrder,
+    Row,
+    is_ours,
+    leg_of,
+)
 from tests.simulate.sizes import TAKEN_BACK, Sizes
 
 PROTECT_SECONDS = 14.0  # ten, two for the second look that confirms a difference, the ticks, the way of the facts
@@ -101,7 +113,7 @@ class Checker:
     def _entry_accepted(self, entry: Row, trade: Row) -> None:
         con_id, at = entry["conId"], trade["written_at"]
         family = entry["orderRef"][:20]
-        left = [o.ref for o in self._others(entry, "E" + OUT) if not o.ref.startswith(family)]
+        left = [o.ref for o in self._others(entry, ENTRIES + OUT) if not o.ref.startswith(family)]
         if left:
             self.say("left-behind", f"{entry['orderRef']} enters while {', '.join(left)} are live")
         self._not_blocked(entry, trade)
@@ -132,7 +144,7 @@ class Checker:
             self.say("blocked", f"{entry['orderRef']} enters after the take-profit of trade {last['id']} at {since}")
 
     def _close_accepted(self, entry: Row, trade: Row) -> None:
-        left = [o.ref for o in self._others(entry, "E" + OUT)]
+        left = [o.ref for o in self._others(entry, ENTRIES + OUT)]
         if left:
             self.say("cancel-first", f"{entry['orderRef']} closes while {', '.join(left)} are live")
         con_id, at = entry["conId"], trade["written_at"]
@@ -148,7 +160,7 @@ class Checker:
             self.say("owner", f"{entry['orderRef']} closes {entry['quantity']}, the trade's own executions hold {own}")
 
     def _stop_accepted(self, entry: Row, trade: Row) -> None:
-        left = [o.ref for o in self._others(entry, STOPS)]
+        left = [o.ref for o in self._others(entry, "SR")]
         if left:
             self.say("one-stop", f"{entry['orderRef']} is put back while {', '.join(left)} are live")
 
@@ -397,9 +409,9 @@ class Checker:
 
     def _journal_held(self, trade: Row) -> Decimal:
         rows = self.journal.rows("SELECT leg, filled FROM orders WHERE trade_id = ?", trade["id"])
-        entered = [Decimal(r["filled"]) for r in rows if r["leg"] == "E"]
-        came = sum(entered, ZERO) if entered else Decimal(trade["asked"])
-        return came - sum((Decimal(r["filled"]) for r in rows if r["leg"] != "E"), ZERO) - Decimal(trade["reduced"])
+        came = ZERO if any(r["leg"] == "E" for r in rows) else Decimal(trade["asked"])
+        filled = (Decimal(r["filled"]) * (1 if r["leg"] in ENTRIES else -1) for r in rows)
+        return came + sum(filled, ZERO) - Decimal(trade["reduced"])
 
 
 def _is_told(trade: Row, alarms: list[Row], kinds: tuple[str, ...]) -> bool:

@@ -24,7 +24,7 @@ class Ends:
 
     def exits(self, trade: Row) -> list[Row]:
         """Return the executions that took a trade out, in the order in which they happened."""
-        return sorted(self._executions(trade, "leg <> 'E'"), key=lambda entry: (entry["at"], entry["n"]))
+        return sorted(self._executions(trade, "leg NOT IN ('E', 'A')"), key=lambda entry: (entry["at"], entry["n"]))
 
     def net(self, trade_id: int) -> Decimal:
         """Return what the executions of a trade's orders add up to, below zero for sales."""
@@ -48,7 +48,7 @@ class Ends:
             if net:
                 self.say("fills", f"trade {trade['id']} is void, and {net} filled")
         elif trade["exit_reason"] != "unknown":
-            self._priced(trade, "entry_price", self._executions(trade, "leg = 'E'"))
+            self._priced(trade, "entry_price", self._executions(trade, "leg IN ('E', 'A')"))
             self._flat(trade, net)
             if not Decimal(trade["reduced"]):  # what the owner took out has a price too
                 self._priced(trade, "exit_price", self._seen(trade, self.exits(trade)))

@@ -13,7 +13,11 @@ from typing import Any
 Row = dict[str, Any]
 ZERO = Decimal(0)
 MINE = "sx1:"
-STOPS, EXITS = "SR", "TSR"  # an exit goes out again in another size, under the same id; no other leg does
+ENTRIES, STOPS, EXITS = (
+    "EA",
+    "SRKL",
+    "TSRKL",
+)  # an exit goes out again in another size, under the same id; no other leg does
 OUT = EXITS + "CX"  # everything that takes a trade out
 
 
@@ -22,7 +26,7 @@ def is_ours(entry: Row) -> bool:
 
 
 def leg_of(ref: str) -> str:
-    """Return the letter of the leg in a reference: E, T, S, R, C or X.
+    """Return the letter of the leg in a reference: see `executor.core.trades.Leg`.
 
     >>> leg_of("sx1:LDLX73G2BWEHXY7BE1")
     'E'

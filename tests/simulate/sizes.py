@@ -15,8 +15,9 @@ from decimal import ROUND_FLOOR, Decimal
 from typing import Protocol
 
 from common.clock import parse_utc
-from tests.simulate.records import EXITS, ZERO, BrokerSide, JournalSide, LiveOrder, Row, leg_of
+from tests.simulate.records import ENTRIES, EXITS, ZERO, BrokerSide, JournalSide, LiveOrder, Row, leg_of
 
+VALIDITY = timedelta(seconds=91)  # of what enters, by the contract, and the tick in which it goes out
 SLACK = timedelta(seconds=10)  # what filled so shortly before a decision may have been heard of behind it
 TAKEN_BACK = 45.0  # ten seconds, and a cancel that is slow, or refused and asked for again
 
@@ -107,10 +108,10 @@ class Sizes:
             self.say("same-size", text)
 
     def _asked_for(self, ticket: Leaving, trade: Row, now: datetime) -> None:
-        """A reduction goes out for a signal that named the size of this trade."""
+        """What changes the size of a trade goes out for a signal that named one."""
         keys = {key_of(row["signal_id"]) for row in self._naming(trade)}
         if ticket.order_ref[4:20] not in keys:
-            self.say("asked", f"{ticket.order_ref} reduces trade {trade['id']}, and no signal asked for that")
+            self.say("asked", f"{ticket.order_ref} changes trade {trade['id']}, and no signal asked for that")
 
     def _exits_first(self, ticket: Leaving, trade: Row, now: datetime) -> None:
         """No byte of a reduction leaves before TWS has each exit in the size that will be left."""
@@ -132,6 +133,31 @@ class Sizes:
         if least is not None and left < least:
             text = f"{ticket.order_ref} over {ticket.quantity} leaves {left} of trade {trade['id']}, asked for were {least}"
             self.say("overshoot", text)
+
+    def _fresh(self, ticket: Leaving, trade: Row, now: datetime) -> None:
+        """What makes a trade larger is no older than an entry may be."""
+        row = next((r for r in self._naming(trade) if key_of(r["signal_id"]) == ticket.order_ref[4:20]), None)
+        if row is not None and now > parse_utc(row["received_at"]) + VALIDITY:
+            self.say("fresh", f"{ticket.order_ref} leaves at {now}, its signal came at {row['received_at']}")
+
+    def _no_larger_than_asked(self, ticket: Leaving, trade: Row, now: datetime) -> None:
+        """An addition makes a trade no larger than its strategy."""
+        if ticket.order_ref in self.broker.accepted or self._moved(trade, now):
+            return
+        sizes = [name.size for name in map(named, self._naming(trade)) if name and name.size is not None]
+        adding = sum((o.remaining for o in self._live(trade, "A") if o.ref != ticket.order_ref), ZERO)
+        own = self.own(trade) + adding + ticket.quantity
+        if not sizes or own > sizes[-1]:
+            self.say("beyond", f"{ticket.order_ref} makes trade {trade['id']} {own}, its strategy held {sizes}")
+
+    def _with_its_own_stop(self, ticket: Leaving, trade: Row, now: datetime) -> None:
+        """What is added has a stop from the first byte: it is committed with it, in its size."""
+        sql = "SELECT quantity FROM orders WHERE trade_id = ? AND leg = 'K' AND parent_ref = ?"
+        stop = self.journal.one(sql, trade["id"], ticket.order_ref)
+        if trade["stop_wanted"] and (stop is None or Decimal(stop["quantity"]) != ticket.quantity):
+            self.say(
+                "bare", f"{ticket.order_ref} adds {ticket.quantity} to trade {trade['id']} without a stop of its own"
+            )
 
     def least(self, trade: Row) -> Decimal | None:
         """Return the least that a trade may have come down to by signals, None where none has named a size."""
@@ -222,7 +248,7 @@ class Sizes:
             at = parse_utc(entry["at"])
             hidden = midnight is not None and at <= midnight and entry["execId"].rpartition(".")[0] not in known
             if not hidden and (until is None or at <= until):
-                own += Decimal(entry["quantity"]) * (1 if leg_of(entry["orderRef"]) == "E" else -1)
+                own += Decimal(entry["quantity"]) * (1 if leg_of(entry["orderRef"]) in ENTRIES else -1)
         return own - Decimal(trade["reduced"])
 
     def _fills(self, trade: Row) -> list[Row]:
@@ -258,4 +284,5 @@ def _says(text: str, size: Decimal) -> bool:
 Rule = Callable[[Sizes, Leaving, Row, datetime], None]
 LEAVING: dict[str, tuple[Rule, ...]] = {
     "X": (Sizes._asked_for, Sizes._exits_first, Sizes._no_more_than_asked),
+    "A": (Sizes._asked_for, Sizes._fresh, Sizes._no_larger_than_asked, Sizes._with_its_own_stop),
 }

@@ -93,9 +93,7 @@ def reduction_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 def reductions_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """What an earlier reduction is still to fill is not counted."""
     monkeypatch.setattr(Trade, "staying", Trade.held)
-    monkeypatch.setattr(
-        steps, "_has_size", lambda order, trade, moment: order.remaining <= steps.exit_size(trade, moment)
-    )
+    monkeypatch.setattr(steps, "_all_have_size", lambda *_: True)
 
 
 def reduction_below_what_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:

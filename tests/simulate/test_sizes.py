@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -102,13 +103,53 @@ def is_never_done(stage: Stage) -> None:
     stage.write("UPDATE trades SET shrink_to = '40', shrink_for = 'r1', shrink_at = '', shrink_taken = '0'")
 
 
+def add(stage: Stage, stop: int | None = 50, **data: str) -> str:
+    """The strategy of the trade of 100 grows to 150, and so does the trade; not wrong."""
+    old = stage.asks(150, action="open", **data)
+    ref = f"{old[:20]}A1"
+    stage.write("UPDATE orders SET order_ref = ?, leg = 'A', quantity = '50' WHERE order_ref = ?", ref, old)
+    if stop is not None:
+        stage.order(1, f"{old[:20]}K1", 30)
+        stage.write("UPDATE orders SET parent_ref = ?, quantity = ? WHERE leg = 'K'", ref, str(stop))
+    return ref
+
+
+def added(stage: Stage) -> None:
+    ref = add(stage)
+    stage.leaves(ref, 50)
+    stage.filled(ref, 50, action="BUY")
+    stage.shows(150)
+    stage.alive(*EXITS, size=150)
+
+
+def adds_without_a_stop(stage: Stage) -> None:
+    stage.leaves(add(stage, None), 50)
+
+
+def adds_with_a_small_stop(stage: Stage) -> None:
+    stage.leaves(add(stage, 40), 50)
+
+
+def adds_more_than_the_strategy_did(stage: Stage) -> None:
+    ref = add(stage)
+    stage.write("UPDATE orders SET quantity = '60' WHERE order_ref = ?", ref)
+    stage.leaves(ref, 60)
+
+
+def adds_too_late(stage: Stage) -> None:
+    ref = add(stage)
+    stage.at += timedelta(seconds=100)
+    stage.leaves(ref, 50)
+
+
 PLANTED: list[tuple[Plant, str]] = [
     (leaves_before_it_is_written, "written-first"), (leaves_with_another_size, "committed"),
     (leaves_again_with_another_size, "same-size"), (leaves_though_nobody_asked, "asked"),
     (leaves_before_an_exit_is_smaller, "exits-first"), (leaves_beside_another_reduction, "exits-first"),
     (sells_more_than_the_strategy_did, "overshoot"), (sells_more_than_the_part, "overshoot"), (buys_more, "beyond"),
     (turns_the_trade_over, "beyond"), (keeps_its_size_in_silence, "size"), (tells_one_number_only, "size"),
-    (is_never_done, "size"),
+    (is_never_done, "size"), (adds_without_a_stop, "bare"), (adds_with_a_small_stop, "bare"),
+    (adds_more_than_the_strategy_did, "beyond"), (adds_too_late, "fresh"),
 ]  # fmt: skip
 
 
@@ -127,6 +168,11 @@ def test_every_place_that_can_say_no_is_reached(tmp_path: Path, monkeypatch: pyt
 )
 def test_clean_reduction_breaks_no_rule(stage: Stage, data: dict[str, str]) -> None:
     reduce(stage, **data)
+    assert stage.rules() == set()
+
+
+def test_clean_addition_breaks_no_rule(stage: Stage) -> None:
+    added(stage)
     assert stage.rules() == set()
 
 

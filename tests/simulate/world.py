@@ -114,7 +114,7 @@ class World:
         self.network = Network(self.server, self.chance)
         loop.network = self.network.open
         self.relay = RelayHouse(folder, clock, self.chance)
-        self.bot = Bot(folder / "trade_state.db", clock, self.network, self.relay, Policy())
+        self.bot = Bot(folder / "trade_state.db", clock, self.network, self.relay, Policy(scale_in=bool(seed % 2)))
         self.checker = Checker(JournalSide(folder / "trade_state.db"), self.live_orders)
         self.bot.leaving = lambda ticket: self.checker.sizes.leaving(ticket, clock.now())
         self.last_lines: deque[str] = deque(maxlen=KEPT_LINES)
