@@ -47,12 +47,12 @@ def _trades(world: World) -> Iterator[str]:
         exits = [f for f in world.fills if f.order_ref in mine and f.order_ref[20] != "E"]
         exited = sum((f.quantity for f in exits), ZERO)
         crossed = not any(f.order_ref[20] == "C" for f in exits)  # two exits may fill before either can be cancelled
-        if exited > entered and not (crossed and trade.state in (State.OPEN, State.HOLD)):
+        if exited > entered and not (crossed and trade.state in (State.OPEN, State.CANCELLING, State.HOLD)):
             yield f"{trade.signal_id} entered {entered}, and {exited} were taken out"
         if trade.entry and trade.entry.sent_at and trade.entry.sent_at > trade.valid_until:
             yield f"{trade.signal_id} was sent when it was too old"
         left = [o.ticket.order_ref for o in world.orders if o.ticket.order_ref in mine and o.lives]
-        if trade.state.is_finished and left:
+        if trade.state.is_finished and left and world.ready:  # not before it has read what is there
             yield f"{trade.signal_id} is {trade.state.value}, and {', '.join(left)} live"
         if trade.state is State.HOLD and not any(
             a.key == f"{AlarmKind.HOLD.value}:{trade.id}" for a in world.kept.alarms
