@@ -51,9 +51,11 @@ def judged(
 
 
 def _has_placeholder(value: object) -> bool:
-    if isinstance(value, list | dict):
-        return any(map(_has_placeholder, value.values() if isinstance(value, dict) else value))
-    return isinstance(value, str) and "{{" in value
+    if isinstance(value, str):
+        return "{{" in value
+    if isinstance(value, dict):
+        value = list(value.values())
+    return isinstance(value, list) and any(map(_has_placeholder, value))
 
 
 def _as_placeholder(problem: Problem, fields: dict[str, object]) -> Problem:

@@ -133,7 +133,7 @@ class Signal:
             "warning": self.warning,
         }  # fmt: skip
         return {
-            key: exit_text(value) if isinstance(value, Decimal | Distance | AtEntry) else value
+            key: exit_text(value) if isinstance(value, Exit) else value
             for key, value in values.items()
             if value is not None
         }

@@ -320,6 +320,24 @@ def test_every_alert_is_a_signal_that_survives_its_signing_or_a_refusal_in_words
     assert parse_payload("A", payload_text(Envelope("A", NOW, None, found.signal))).signal == found.signal
 
 
+@given(
+    st.sampled_from([*ANY.values(), {**OPEN, "targets": HALVES, "trail": "1%", "price": 1, "time": 1795425300}]),
+    st.data(),
+)
+def test_a_body_that_was_damaged_on_its_way_is_a_signal_or_a_refusal(
+    fields: dict[str, Any], data: st.DataObject
+) -> None:
+    """One byte of it changed, lost or put in: never an exception of another kind."""
+    body = json.dumps(fields).encode()
+    at = data.draw(st.integers(0, len(body)))
+    damage = data.draw(st.binary(max_size=2) | st.sampled_from([b"NaN", b'"', b"{{", b"[", b"\\u0000", b"}"]))
+    try:
+        found = alert_of(body[:at] + damage + body[at + data.draw(st.integers(0, 1)) :])
+    except MalformedSignal:
+        return
+    assert parse_payload("A", payload_text(Envelope("A", NOW, None, found.signal))).signal == found.signal
+
+
 PLAY_NO_PART = [
     name for name in NAMES if name not in ("symbol", "percent", "quantity", "sl") and "market_position" not in name
 ]

@@ -11,6 +11,7 @@ from common import strict_json
 from common.clock import utc_text
 from common.signals import Envelope, alert_from, payload_text
 from executor.core.conditions import AlarmKind
+from executor.journal.rows import describe
 
 from .fakes import AAPL, House
 
@@ -284,3 +285,18 @@ def test_what_a_waiting_signal_asks_for_is_the_same_after_a_restart(tmp_path, fi
     house.desk.receive([(envelope, payload_text(envelope))])
     (before,) = house.desk.book.undone()
     assert before.signal == signal and house.restart(path).desk.book.undone() == [before]
+
+
+DESCRIBED = {
+    "a trail": "open buy 5 EURUSD stop-loss 1.1 trailing by 25 ticks",
+    "targets": "open sell 5 EURUSD stop-loss 1.5% targets 50% at 1% break-even after the first",
+    "a partial close": "close 50% of EURUSD",
+    "a close of a number": "close 5 EURUSD of Turtle",
+    "a protection": "protect EURUSD take-profit 2.5 points stop-loss entry may loosen (n)",
+}
+
+
+@pytest.mark.parametrize("wish, words", DESCRIBED.items())
+def test_the_trade_log_says_what_a_signal_asks_for(wish: str, words: str) -> None:
+    signal = alert_from(*strict_json.read(json.dumps({"symbol": "EURUSD", **WISHES[wish]}).encode())).signal
+    assert describe(signal) == words
