@@ -287,9 +287,7 @@ def _with_trail_told(now: Order, order: Order, said: Decimal) -> Order:
 
 
 def _is_by_hand(order: Order, report: OrderReport) -> bool:
-    if order.kind is Kind.TRAIL or order.state is not OrderState.WORKING:
-        return False
-    if report.price in (None, order.price, order.wish):
+    if order.state is not OrderState.WORKING or report.price in (None, order.price, order.wish):
         return False
     return report.price not in order.sent_prices
 

@@ -56,7 +56,7 @@ def live_orders(truth: list[Row]) -> dict[int, Row]:
     filled: defaultdict[int, Decimal] = defaultdict(Decimal)
     for entry in truth:
         perm_id = entry.get("permId", 0)
-        if entry["event"] in ("accepted", "modified"):
+        if entry["event"] in ("accepted", "modified", "trailed"):
             orders[perm_id] = entry
         elif entry["event"] in DEAD:
             orders.pop(perm_id, None)
@@ -115,7 +115,7 @@ def protected(records: Records, signals: int) -> Iterator[str]:
     for trade in records.trades:
         refs = {o["order_ref"]: o["leg"] for o in records.orders if o["trade_id"] == trade["id"]}
         held = sum((signed(e) for e in executions(records.truth) if e.get("orderRef") in refs), ZERO)
-        stops = [live[ref] for ref, leg in refs.items() if leg in "SRK" and ref in live]
+        stops = [live[ref] for ref, leg in refs.items() if leg in "SRKL" and ref in live]
         wrong = [o for o in stops if (o["action"] == "SELL") is not (held > 0)]
         size = sum((order["left"] for order in stops), ZERO)
         if trade["stop_wanted"] and held and (size != abs(held) or wrong) and trade["symbol"] not in told:
@@ -147,7 +147,7 @@ def same_position(records: Records, signals: int) -> Iterator[str]:
             yield f"trade {trade['id']} is closed and holds {left}"
 
 
-RESIZED = "TSRK"  # legs that go out again in another size, under the same id
+RESIZED = "TSRKL"  # legs that go out again in another size, under the same id
 
 
 def sized_as_committed(records: Records, signals: int) -> Iterator[str]:
@@ -246,4 +246,17 @@ def at_rest(records: Records) -> bool:
     live = {e["orderRef"] for e in live_orders(records.truth).values() if ours(e)}
     shown = {o["order_ref"] for o in records.orders if o["state"] == "working"}
     still = all(t["state"] in resting and t["shrink_to"] is None for t in records.trades)
-    return not moving and still and (live == shown or bool(held))
+    return not moving and still and not any(_moves_yet(records, held)) and (live == shown or bool(held))
+
+
+def _moves_yet(records: Records, held: set[int]) -> Iterator[bool]:
+    """Say of each exit whether its price is still to change, or to be read: what was asked for, and a stop that trails."""
+    told = {e["orderRef"]: e for e in live_orders(records.truth).values() if ours(e)}
+    for trade in records.trades:
+        orders = [o for o in records.orders if o["trade_id"] == trade["id"] and trade["id"] not in held]
+        if trade["state"] == "open" and orders:
+            yield trade["stop_aim"] is not None or trade["target_aim"] is not None
+            yield trade["trail"] is not None and not any(o["kind"] == "TRAIL" for o in orders)
+        for order in (o for o in orders if o["state"] == "working"):
+            stop = told.get(order["order_ref"], {}).get("trailStopPrice")
+            yield order["wish"] is not None or (order["kind"] == "TRAIL" and stop not in (None, order["price"]))

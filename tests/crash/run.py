@@ -248,12 +248,16 @@ def unlike(verdict: Verdict, records: checker.Records, scenario: Scenario) -> It
     if not fits or verdict.position != scenario.position:
         yield f"ended with {verdict.outcomes} at {verdict.position}"
     live = [o for o in checker.live_orders(records.truth).values() if checker.ours(o)]
-    exits = {(o["orderRef"][20].replace("R", "S"), Decimal(o["lmtPrice"] or o["auxPrice"]), o["left"]) for o in live}
+    exits = {(o["orderRef"][20].replace("R", "S"), _price(o), o["left"]) for o in live}
     if exits != scenario.exits or len(live) != len(exits):
         yield f"ended with the exits {sorted(exits)}, and should with {sorted(scenario.exits)}"
     pages = [row for row in records.alarms if row["level"] == "page" and row["cleared_at"] is None]
     yield from (f"ended with a page: {row['text']}" for row in pages if row["kind"] not in scenario.pages)
     yield from (f"ended without the page {kind!r}" for kind in scenario.pages - {row["kind"] for row in pages})
+
+
+def _price(order: dict[str, Any]) -> Decimal:
+    return Decimal(order["trailStopPrice"] if order["orderType"] == "TRAIL" else order["lmtPrice"] or order["auxPrice"])
 
 
 def _lines(path: Path) -> list[str]:

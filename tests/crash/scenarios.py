@@ -24,6 +24,7 @@ class Scenario:
     outcomes: tuple[str, ...]
     position: int
     pages: frozenset[str] = frozenset()  # kinds of pages that must stand at the end; else there may be none
+    at: tuple[tuple[str, str], ...] = ()  # (leg, price) of the exits at the end, where they are not those of the entry
 
     @property
     def exits(self) -> set[tuple[str, Decimal, Decimal]]:
@@ -32,6 +33,8 @@ class Scenario:
         entered = [given for given, outcome in zip(signals, self.outcomes, strict=True) if outcome == "entered"]
         asked = entered[-1] if self.position else {}
         size = Decimal(abs(self.position))
+        if self.at:
+            return {(leg, Decimal(price), size) for leg, price in self.at}
         return {(leg, Decimal(asked[name]), size) for leg, name in (("T", "tp"), ("S", "sl")) if name in asked}
 
 
@@ -69,6 +72,15 @@ def part(**much: int) -> Step:
     return "signal", {"action": "close", **much}
 
 
+def trailing(**exits: str) -> Step:
+    return "signal", {"action": "open", "side": "buy", "quantity": SIZE, "trail": "0.006 points", **exits}
+
+
+def protect(**exits: str) -> Step:
+    return "signal", {"action": "protect", **exits}
+
+
+NOT_MOVED = frozenset({"exit not moved"})
 DOWN: Step = ("down", {})  # the executor is killed, and started again only by UP
 UP: Step = ("up", {})
 LONG, SHORT = entry("buy", "1.20", "1.18"), entry("sell", "1.18", "1.20")
@@ -83,8 +95,57 @@ def _entries() -> dict[str, Scenario]:
     return found
 
 
+def _moves() -> dict[str, Scenario]:
+    """Exits that are moved or added by a signal, that follow from the fill (at 1.19005), or that trail."""
+    both, moved = ("entered", "protected"), (("T", "1.20"), ("S", "1.185"))
+    slow = fault("partials", role="entry", sizes=[5000], gap=0.3, then="fill")
+    trails, followed = (("T", "1.21"), ("L", "1.18405")), (("T", "1.21"), ("L", "1.18995"))
+    return {
+        "protect": Scenario((LONG, protect(sl="1.185", tp="1.21")), both, SIZE, at=(("T", "1.21"), ("S", "1.185"))),
+        "protect twice at once": Scenario(
+            (LONG, quick(protect(sl="1.183")), protect(sl="1.185")), (*both, "protected"), SIZE, at=moved
+        ),
+        "protect while down": Scenario((LONG, DOWN, protect(sl="1.185"), UP), both, SIZE, at=moved),
+        "protect behind the entry": Scenario((slow, quick(LONG), protect(sl="1.185")), both, SIZE, at=moved),
+        "protect at the entry price": Scenario(
+            (LONG, price("1.195"), protect(sl="entry")), both, SIZE, at=(("T", "1.20"), ("S", "1.19005"))
+        ),
+        "protect adds exits": Scenario((entry("buy"), protect(sl="1.185", tp="1.20")), both, SIZE, at=moved),
+        "protect refused": Scenario(
+            (LONG, fault("reject_modify", role="stop_loss", count=99), protect(sl="1.185")),
+            ("entered", "refused"), SIZE, NOT_MOVED, at=(("T", "1.20"), ("S", "1.18")),
+        ),
+        "stop-loss meets protect": Scenario(
+            (LONG, quick(protect(sl="1.185")), price("1.1795")), ("entered", "protected|nothing to do"), 0
+        ),
+        "from the fill": Scenario(
+            (slow, entry("buy", "0.02 points", "100 ticks")), ENTERED, SIZE, at=(("T", "1.21005"), ("S", "1.18505"))
+        ),
+        "protect before the fill": Scenario(
+            (slow, quick(entry("buy", "1.20", "100 ticks")), protect(sl="1.187")), both, SIZE,
+            at=(("T", "1.20"), ("S", "1.187")),
+        ),
+        "trail": Scenario((trailing(tp="1.21"),), ENTERED, SIZE, at=trails),
+        "trail, filled slowly": Scenario((slow, trailing(tp="1.21")), ENTERED, SIZE, at=trails),
+        "trail that follows": Scenario((trailing(tp="1.21"), price("1.196")), ENTERED, SIZE, at=followed),
+        "trail that follows while down": Scenario(
+            (trailing(tp="1.21"), DOWN, price("1.196"), UP), ENTERED, SIZE, at=followed
+        ),
+        "trail of a part": Scenario(
+            (trailing(tp="1.21"), price("1.196"), price("1.194"), part(quantity=8000)), ("entered", "reduced"), 12000,
+            at=followed,
+        ),
+        "trail refused": Scenario(
+            (fault("reject", code=201, order_type="TRAIL"), trailing(tp="1.21")), ENTERED, SIZE, NOT_MOVED,
+            at=(("T", "1.21"), ("S", "1.18405")),
+        ),
+        "trail hit while down": Scenario((trailing(tp="1.21"), DOWN, price("1.183"), UP), ENTERED, 0),
+    }  # fmt: skip
+
+
 SCENARIOS: dict[str, Scenario] = {
     **_entries(),
+    **_moves(),
     "same side ignored": Scenario((LONG, LONG), ("entered", "ignored"), SIZE),
     "take-profit": Scenario((LONG, price("1.2005")), ENTERED, 0),
     "stop-loss": Scenario((LONG, price("1.1795")), ENTERED, 0),
