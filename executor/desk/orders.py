@@ -316,7 +316,7 @@ class Orders:
         """Write down that orders go out again under their own ids; they are sent after the commit."""
         now, day = self._clock.now(), self._broker.day
         with self._book.change():
-            for order in orders:
+            for order in (o.with_change_sent(now) if o.wish is not None else o for o in orders):
                 again = replace(order, resends=order.resends + 1, sent_at=now, sent_day=day)
                 trade = self._life.settle(trade.with_order(again))
             text = f"{', '.join(o.leg.word for o in orders)}: never arrived at the broker, resent under the same id"

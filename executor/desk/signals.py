@@ -18,6 +18,7 @@ from executor.core.outcomes import Outcome, SignalState
 from executor.core.policy import Policy
 from executor.core.ports import Broker, Contract
 from executor.core.rules import (
+    RELAYS_APART,
     UNDER_WAY,
     Add,
     Close,
@@ -292,8 +293,18 @@ class Signals:
         self._done(row)
         if outcome is Outcome.EXPIRED:
             self._alarms.state(AlarmKind.EXPIRED_SIGNAL, f"{symbol}: {reason}", row.signal_id, symbol=symbol)
+        if row.signal.action is Action.PROTECT and done.outcome in (Outcome.NOTHING, Outcome.IGNORED):
+            self._newest_protect(row)
         self._compare_with_strategy(row, done)
         log.info("signal_decided", symbol=symbol, outcome=outcome.value, reason=reason, signal_id=row.signal_id)
+
+    def _newest_protect(self, row: InboxRow) -> None:
+        """Note the receipt of a protect that changed nothing: an older one that comes later must not, either."""
+        trade = self._open_trade(row.signal.symbol)
+        if trade is None or trade.received_at - row.received_at > RELAYS_APART:
+            return
+        if trade.protected_at is None or trade.protected_at < row.received_at:
+            self._book.put(replace(trade, protected_at=row.received_at))
 
     def _compare_with_strategy(self, row: InboxRow, done: Done) -> None:
         """Note what a strategy holds where this account holds something else."""

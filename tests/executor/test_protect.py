@@ -128,6 +128,37 @@ def test_the_newest_protect_counts_whatever_comes_last(house: House) -> None:
     assert at(house, T1="200", S1="185")
 
 
+@pytest.mark.parametrize("newest, outcome", [({"sl": "180"}, "nothing to do"), ({"sl": "170"}, "ignored")])
+def test_a_protect_that_changes_nothing_is_the_newest_word_too(
+    house: House, newest: dict[str, str], outcome: str
+) -> None:
+    enter(house)
+    house.clock.advance(60)
+    assert house.outcome(house.alert("protect", **newest))[0] == outcome
+    house.clock.advance(-30)
+    assert house.outcome(house.alert("protect", sl="186"))[0] == "ignored" and at(house, T1="200", S1="180")
+
+
+def test_a_wish_that_goes_out_with_a_resent_bracket_is_taken_back_by_the_next(tmp_path: Path) -> None:
+    path = str(tmp_path / "trade_state.db")
+    house = House.build(path)
+    house.broker.market = Decimal("190")
+    house.connect().broker.fill_entries = False
+    house.broker.deaf = True
+    house.strategy("long 100", "flat", symbol="AAPL", **LONG)
+    house.strategy("long 100", "long 100", symbol="AAPL", tp="210")
+    house.broker.deaf, house.broker.silent = False, True
+    house = house.restart(path).connect()
+    house.pass_time(3, look=False)
+    assert sent(house, "T1") == [200, 210]
+    house.strategy("long 100", "long 100", symbol="AAPL", tp="200")
+    house.broker.silent = False
+    house.desk.reconciled(house.broker.snapshot())
+    house.broker.execute(house.broker.id_of("E1"), Decimal(100), Decimal(190))
+    house.pass_time(15)
+    assert at(house, T1="200", S1="180") and house.alarms() == []
+
+
 def test_the_newest_protect_is_known_after_a_restart(tmp_path: Path) -> None:
     path = str(tmp_path / "trade_state.db")
     house = House.build(path)
