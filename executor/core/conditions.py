@@ -169,8 +169,8 @@ CONDITIONS: Mapping[AlarmKind, Condition] = {
         _WARN, "the relay refused an alert with a valid credential",
         "after an hour", told_for=_HOUR),
     AlarmKind.USED_ID: Condition(
-        _WARN, "an exit came with the id of another signal, and was carried out; or an alert was taken for a resend of one "
-        "long before",
+        _WARN, "an exit came with the id of another signal, and was carried out; or an alert was taken for a resend, of one "
+        "long before or with another `time`",
         "after a day", told_for=_DAY),
     AlarmKind.BROKER_BLIND: Condition(
         _PAGE, "a position is held, and there has been no complete view of TWS for 60 s",
