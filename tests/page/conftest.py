@@ -67,6 +67,7 @@ class Bench:
     def app(self, **changes: object) -> Flask:
         app = create_app(self.path, self.desk.submit, replace(self.settings, **changes), self.clock, self.tell)
         app.jinja_env.bytecode_cache = _COMPILED
+        app.extensions["built_in"].bytecode_cache = _COMPILED
         return app
 
     def tell(self, what: str, words: str | None) -> None:

@@ -43,7 +43,7 @@ def hurry(patience: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
-    with running_postgres() as server:
+    with running_postgres(fsync=False) as server:  # no power is cut in these tests
         yield server
         canary.keep(tmp_path_factory.getbasetemp(), "postgres", written(server))
 

@@ -29,7 +29,7 @@ import psycopg
 IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 OWNER = "nobody" if IS_ROOT else getpass.getuser()
 CONFIG = {
-    "listen_addresses": "127.0.0.1", "max_connections": "60", "shared_buffers": "64MB", "fsync": "on",
+    "listen_addresses": "127.0.0.1", "max_connections": "60", "shared_buffers": "64MB",
     "autovacuum_naptime": "5s",
 }  # fmt: skip
 
@@ -41,6 +41,7 @@ class PostgresServer:
     binaries: Path
     data: Path
     port: int
+    fsync: bool = True
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def url(self, database: str = "postgres") -> str:
@@ -60,7 +61,7 @@ class PostgresServer:
     def start(self) -> None:
         log = self.data.parent / "log"
         options = " ".join(f"-c {name}={value}" for name, value in CONFIG.items())
-        options += f" -p {self.port} -c unix_socket_directories=''"
+        options += f" -c fsync={'on' if self.fsync else 'off'} -p {self.port} -c unix_socket_directories=''"
         self._control("start", "-l", str(log), "-o", options)
 
     def stop(self, mode: str = "immediate") -> None:
@@ -87,8 +88,8 @@ def run(program: Path, *words: str) -> None:
 
 
 @contextlib.contextmanager
-def running_postgres(directory: Path | None = None) -> Iterator[PostgresServer]:
-    """Start a server, yield it, stop it and remove its data."""
+def running_postgres(directory: Path | None = None, *, fsync: bool = True) -> Iterator[PostgresServer]:
+    """Start a server, yield it, stop it and remove its data. Without `fsync` it survives everything but a power cut."""
     binaries = find_binaries()
     home = Path(tempfile.mkdtemp(prefix="pg-", dir=directory if directory and is_open(directory) else None))
     try:
@@ -96,7 +97,7 @@ def running_postgres(directory: Path | None = None) -> Iterator[PostgresServer]:
         home.chmod(0o755)
         if IS_ROOT:
             shutil.chown(home, OWNER)
-        with listening(PostgresServer(binaries, home / "data", free_port())) as server:
+        with listening(PostgresServer(binaries, home / "data", free_port(), fsync)) as server:
             yield server
     finally:
         shutil.rmtree(home, ignore_errors=True)
