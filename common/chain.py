@@ -49,6 +49,11 @@ class Chain:
         sent = f"@{utc_text(self.sent_at)}" if self.sent_at else ""
         return "|".join([self.position + sent, *gap, *filled])
 
+    @property
+    def holds(self) -> PrevPosition:
+        """What the strategy holds: "long", "short" or "flat", and its size."""
+        return _position(self.position)
+
     @classmethod
     def read(cls, text: str) -> Chain:
         """Return what was stored.

@@ -16,11 +16,13 @@ class CommandKind(StrEnum):
     DISMISS = "dismiss"  # a trade on hold: the owner has settled it; close the row
     IGNORE_POSITION = "ignore-position"  # a symbol: leave the owner's position alone and trade alongside it
     ADOPT_POSITION = "adopt-position"  # a symbol: make the owner's position a trade of the journal
+    FOLLOW = "follow"  # a symbol: bring the account to what its strategy holds, at market
+    LEAVE = "leave"  # a symbol: say no more about the difference until the strategy's next alert
 
     @property
     def acts_on_positions(self) -> bool:
         """True if it is carried out on what the account shows, which is read anew for it."""
-        return self not in (CommandKind.CLOSE, CommandKind.RESET)
+        return self not in (CommandKind.CLOSE, CommandKind.RESET, CommandKind.LEAVE)
 
 
 @dataclass(frozen=True, slots=True)

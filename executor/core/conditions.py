@@ -122,10 +122,10 @@ CONDITIONS: Mapping[AlarmKind, Condition] = {
         "TWS confirms it, or the trade is over; a refusal after an hour", "the exit is where it was asked to be", _HOUR),
     AlarmKind.SIZE_DIFFERS: Condition(
         _PAGE, "a strategy's size differs from the trade's on its side, and is not followed",
-        "both agree, or the trade is over", "the trade has the strategy's size, or is over"),
+        "both agree, you chose on the page, or the trade is over", "the trade has the strategy's size, or is over"),
     AlarmKind.STRATEGY_DIFFERS: Condition(
         _WARN, "a strategy changes a position that this account does not hold: nothing is entered",
-        "a later alert of the strategy agrees with the account; after a day",
+        "a later alert of the strategy agrees with the account, or you chose on the page; after a day",
         "the account is in step with the strategy again", _DAY),
     AlarmKind.UNKNOWN_EXIT: Condition(
         _PAGE,
@@ -373,7 +373,7 @@ def _size_differs(case: Case) -> Said:
         return ""
     return (
         f"{trade.symbol}: the strategy holds {decimal_text(trade.strategy_size)}, this trade {decimal_text(trade.held)}. "
-        "Adjust it in TWS, or close it"
+        "Choose on the page: follow now, or leave it"
     )
 
 

@@ -17,7 +17,8 @@ from typing import Any
 
 from common.chain import MOST_STRATEGIES, Link, hang
 from common.clock import Clock
-from common.signals import Envelope, Side
+from common.errors import JournalMisuse
+from common.signals import Action, Envelope, Side, Signal, payload_text
 from executor.core.brackets import is_ours
 from executor.core.conditions import AlarmKind
 from executor.core.outcomes import Outcome, SignalState
@@ -26,7 +27,7 @@ from executor.core.rules import RELAYS_APART
 from executor.core.trades import OWN, ZERO, Execution, Order, State, Trade
 from executor.desk.shelf import Shelf
 from executor.journal.journal import Journal
-from executor.journal.rows import Alarm, Block, Holding, InboxRow, Line, Meaning, StrategyChain, describe
+from executor.journal.rows import OWNERS, Alarm, Block, Holding, InboxRow, Line, Meaning, StrategyChain, describe
 
 # How long a finished trade and an execution stay in the book: TWS reports on them until its day is over.
 KEPT = timedelta(hours=48)
@@ -389,6 +390,23 @@ class Book:
             self.log("signal", describe(envelope.signal), symbol=row.signal.symbol, signal_id=row.signal_id)
         return row
 
+    def ask(self, signal: Signal) -> InboxRow:
+        """Take in what the owner asks for on the page as a signal of its own, within a change.
+
+        It is no alert of the strategy, whose chain does not move. Its id is written down with it, so that after a restart
+        its orders are looked up under the same references.
+
+        Raises:
+            JournalMisuse: The same was asked for in the same instant.
+        """
+        now = self._clock.now()
+        envelope = Envelope(f"{OWNERS}{now:%Y%m%dT%H%M%S%f}-{signal.symbol}", now, None, signal)
+        row = self._journal.receive(envelope, payload_text(envelope))
+        if row is None:
+            raise JournalMisuse(f"{signal.symbol} was asked for twice in the same instant")
+        self._signals.put(row)
+        return row
+
     def _hang(self, envelope: Envelope) -> tuple[StrategyChain | None, Link]:
         """Return the chain of a strategy with one more alert, and how that hangs there; None where there is none.
 
@@ -400,7 +418,10 @@ class Book:
         if signal.position is None or (known is not None and known.received_at - at > RELAYS_APART):
             return None, Link.FOLLOWS
         chain, link = hang(known.chain if known else None, signal.position, signal.prev, at, signal.time)
-        return StrategyChain(signal.symbol, name, chain, at), link
+        opened_by = known.opened_by if known and link is not Link.MISSED else None
+        if signal.action is Action.OPEN and link is not Link.LATE:
+            opened_by = envelope.id
+        return StrategyChain(signal.symbol, name, chain, at, opened_by), link
 
     def _put_chain(self, found: StrategyChain) -> None:
         """Keep a chain; of too many in its symbol, the one that was silent longest is forgotten."""
@@ -412,6 +433,14 @@ class Book:
 
     def _chains_of(self, symbol: str) -> list[StrategyChain]:
         return [chain for chain in self._chains.values() if chain.symbol == symbol]
+
+    def strategy_of(self, symbol: str) -> StrategyChain | None:
+        """Return the chain of the strategy that spoke last in a symbol, None where none did."""
+        return max(self._chains_of(symbol), key=lambda chain: chain.received_at, default=None)
+
+    def opening_of(self, chain: StrategyChain) -> Signal | None:
+        """Return the alert whose exits count for a strategy's position; None where it is not known."""
+        return self._journal.signal(chain.opened_by) if chain.opened_by else None
 
     def came_late(self, symbol: str, strategy_name: str | None) -> str | None:
         """Return which alert the last late one of a strategy belongs before, as the relay keys its notice."""

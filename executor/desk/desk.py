@@ -103,7 +103,7 @@ class Desk:
             client_id,
             self.watch.stands_since,
         )
-        self.owner = Owner(book, gate, sight, life, orders, outbox, broker, clock)
+        self.owner = Owner(book, gate, sight, life, alarms, orders, self.signals, outbox, broker, clock)
         book.on_trade = agenda.touch
         gate.forbid(StopCause.RELAY, None if book.relay_mode == "open" else _no_entry(book.relay_mode))
         self._touch_all()

@@ -10,19 +10,24 @@ from functools import partial
 from common.clock import Clock
 from common.signals import Side, decimal_text
 from executor.core.commands import Command, CommandKind, CommandRefused
+from executor.core.conditions import AlarmKind
+from executor.core.follow import entered, resized
 from executor.core.outcomes import CloseCause, ExitReason
 from executor.core.ports import Broker, Snapshot, Status
 from executor.core.trades import ZERO, Event, Leg, OrderState, State, Trade
+from executor.desk.alarms import Alarms
 from executor.desk.book import Book
 from executor.desk.gate import Gate
 from executor.desk.life import Life
 from executor.desk.orders import Orders
 from executor.desk.outbox import Outbox
 from executor.desk.sight import Sight
+from executor.desk.signals import Signals
 from executor.desk.snapshots import may_be_live
-from executor.journal.rows import public_number
+from executor.journal.rows import StrategyChain, public_number
 
 _TOLD_LATER = "the trade log says when it is done, or why not"
+_HOLDS = {Side.BUY: "long", Side.SELL: "short"}  # a trade's side -> its strategy's word for it
 _LEAVES = (State.HOLD, State.CANCELLING, State.CLOSING)  # of such trades there may be several in one contract
 
 
@@ -35,17 +40,20 @@ class Owner:
         gate: Gate,
         sight: Sight,
         life: Life,
+        alarms: Alarms,
         orders: Orders,
+        signals: Signals,
         outbox: Outbox,
         broker: Broker,
         clock: Clock,
     ) -> None:
-        self._book, self._gate, self._sight, self._life = book, gate, sight, life
-        self._orders, self._outbox, self._broker, self._clock = orders, outbox, broker, clock
+        self._book, self._gate, self._sight, self._life, self._alarms = book, gate, sight, life, alarms
+        self._orders, self._signals, self._outbox, self._broker, self._clock = orders, signals, outbox, broker, clock
         self._handlers: dict[CommandKind, Callable[[Command], str]] = {
             CommandKind.CLOSE: self._close, CommandKind.RESET: self._reset, CommandKind.ADOPT: self._adopt,
             CommandKind.FLATTEN: self._flatten, CommandKind.DISMISS: self._dismiss,
             CommandKind.IGNORE_POSITION: self._ignore_position, CommandKind.ADOPT_POSITION: self._adopt_position,
+            CommandKind.FOLLOW: self._follow, CommandKind.LEAVE: self._leave,
         }  # fmt: skip
 
     def obey(self, command: Command) -> str:
@@ -200,6 +208,69 @@ class Owner:
             if order.state is OrderState.SENDING:
                 self._outbox.add(partial(self._broker.cancel, order.order_id or 0))
         return self._life.settle(trade)
+
+    # ---- a strategy that holds something else ----
+
+    def _differing(self, symbol: str) -> tuple[Trade | None, StrategyChain | None]:
+        """Return the symbol's trade where its strategy's size is another; else that trade, and a strategy that differs.
+
+        Raises:
+            CommandRefused: Nothing is known to differ.
+        """
+        trade = self._book.open_trade(self._book.contract_id(symbol) or 0, symbol)
+        if trade is not None and trade.strategy_size is not None and trade.strategy_size != trade.held:
+            return trade, None
+        strategy = self._book.strategy_of(symbol) if self._alarms.is_open(AlarmKind.STRATEGY_DIFFERS, symbol) else None
+        if strategy is None:
+            raise CommandRefused(f"no strategy is known to hold anything else in {symbol} than this account")
+        return trade, strategy
+
+    def _follow(self, command: Command) -> str:
+        symbol = command.symbol or ""
+        trade, strategy = self._differing(symbol)
+        if self._gate.ready_since is None:
+            raise CommandRefused("TWS is not connected: decide when it is, on fresh evidence")
+        con_id = trade.con_id if trade else self._book.contract_id(symbol) or 0
+        if any(self._book.waiting(name) for name in {symbol, *self._book.names_of(con_id)}):
+            raise CommandRefused(f"a signal for {symbol} has no outcome yet: press again when it has one")
+        self._look_first(con_id)
+        if strategy is None:
+            return self._resize(trade, trade.strategy_size if trade else None)
+        holds = strategy.chain.holds
+        if trade is None:
+            return self._enter(strategy)
+        if holds.market_position == _HOLDS[trade.side]:
+            return self._resize(trade, holds.size)
+        said = self._close(Command(CommandKind.CLOSE, trade_id=trade.id))
+        return f"the strategy is {holds} {symbol}: {said}"
+
+    def _resize(self, trade: Trade | None, size: Decimal | None) -> str:
+        """Give an open trade its strategy's size."""
+        if trade is None or size is None:
+            raise CommandRefused("the strategy's newest alert says no size: close the trade, or leave it")
+        self._signals.ask(resized(trade, size))
+        now, then = decimal_text(trade.shall_hold), decimal_text(size)
+        return f"{trade.symbol}: following the strategy from {now} to {then}, at market; {_TOLD_LATER}"
+
+    def _enter(self, strategy: StrategyChain) -> str:
+        """Enter a strategy's position, with the exits that its alert asked for."""
+        symbol, holds = strategy.symbol, strategy.chain.holds
+        wish = entered(symbol, holds, self._book.opening_of(strategy), self._book.last_ended(symbol))
+        if isinstance(wish, str):
+            raise CommandRefused(wish)
+        self._signals.ask(wish)
+        return f"{symbol}: following the strategy into {holds}, at market; {_TOLD_LATER}"
+
+    def _leave(self, command: Command) -> str:
+        symbol = command.symbol or ""
+        trade, strategy = self._differing(symbol)
+        over = f"{symbol}: you left the difference as it is, until the strategy's next alert"
+        if strategy is None and trade is not None:
+            self._book.put(replace(trade, strategy_size=None))
+            self._alarms.state(AlarmKind.SIZE_DIFFERS, None, str(trade.id), over=over)
+        else:
+            self._alarms.state(AlarmKind.STRATEGY_DIFFERS, None, symbol, over=over)
+        return f"{symbol}: the difference from the strategy stays as it is, until its next alert"
 
     # ---- positions that the journal does not know ----
 

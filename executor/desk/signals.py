@@ -10,9 +10,10 @@ from decimal import Decimal
 from common.clock import Clock
 from common.errors import IllegalTransition
 from common.logs import get_logger
-from common.signals import Action, Distance, Exit, decimal_text
+from common.signals import Action, Distance, Exit, Signal, decimal_text
 from executor.core.aims import carried_out
 from executor.core.brackets import Bracket, plan_addition, plan_bracket
+from executor.core.commands import CommandRefused
 from executor.core.conditions import AlarmKind
 from executor.core.outcomes import Outcome, SignalState
 from executor.core.policy import Policy
@@ -89,6 +90,21 @@ class Signals:
                 due = _earlier(due, self._due(waiting))
         self._agenda.at(symbol, due)
 
+    def ask(self, signal: Signal) -> None:
+        """Carry out at once what the owner asks for on the page, within a change.
+
+        It is written down as a signal of its own, received now, and judged by the rules of an alert; a size may grow though
+        no alert may make it grow.
+
+        Raises:
+            CommandRefused: It would have to wait, or changes nothing; the text says why.
+        """
+        row = self._book.ask(signal)
+        verdict = self._judge(row)
+        if not isinstance(verdict.decision, Enter | Add | Reduce):
+            raise CommandRefused(_refusal(verdict.decision))
+        self._carry_out(row, verdict)
+
     def _due(self, row: InboxRow) -> datetime | None:
         """Return when a waiting signal must be checked again even if no fact arrives; one that waits too long is an alarm."""
         now, dues = self._clock.now(), []
@@ -162,7 +178,10 @@ class Signals:
         """True if a signal is an entry, or may add to the open trade."""
         if trade is None:
             return row.signal.action is Action.OPEN
-        return wants_more(row.signal, trade, self._policy.scales_in(trade.symbol))
+        return wants_more(row.signal, trade, self._scales_in(row, trade))
+
+    def _scales_in(self, row: InboxRow, trade: Trade) -> bool:
+        return row.is_owners or self._policy.scales_in(trade.symbol)
 
     def _plan(self, row: InboxRow, contract: Contract, trade: Trade | None) -> Bracket | str:
         price = self._broker.price(contract.con_id)
@@ -200,7 +219,7 @@ class Signals:
             closed_here=row.state is SignalState.CLOSING and (trade is None or trade.id != row.trade_id),
             block=block.side if block else None, block_is_sure=block is None or block.sure,
             unknown_position=unknown, opposed_holding=opposed,
-            scale_in=trade is not None and self._policy.scales_in(trade.symbol),
+            scale_in=trade is not None and self._scales_in(row, trade),
             size_step=contract.size_step if contract else Decimal(1), signal_id=row.signal_id, contract=contract,
             market=self._broker.price(con_id) if trade and contract else None,
             agrees=trade is None or (self._sight.shown_of(trade) == trade.held > 0 and self._sight.is_counted(con_id)),
@@ -410,6 +429,14 @@ class Signals:
         self._book.finish_signal(row, Outcome.ENTERED, reason, trade.id)
         self._alarms.state(AlarmKind.STRATEGY_DIFFERS, None, signal.symbol)
         self._done(row)
+
+
+def _refusal(decision: Close | Protect | Wait | Done) -> str:
+    """Return why an owner's wish is not carried out now, and what to do."""
+    if isinstance(decision, Wait):
+        return f"{decision.reason}. Press again in a few seconds"
+    why = decision.cause if isinstance(decision, Close) else decision.reason
+    return f"nothing was done: {why}"
 
 
 def _from_fill(at: Exit | None) -> Aim | None:

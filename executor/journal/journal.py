@@ -19,7 +19,7 @@ from typing import Any, Self
 from common.chain import Chain
 from common.clock import Clock, parse_utc, utc_text
 from common.errors import JournalError
-from common.signals import Envelope, Side
+from common.signals import Envelope, Side, Signal, parse_payload
 from executor.core.conditions import AlarmKind
 from executor.core.trades import Execution, Trade
 from executor.journal.reading import found_trades
@@ -130,7 +130,9 @@ class Journal(Storage):
             next_execution=self._next(_LAST_EXECUTION),
             relay_mode=self._relay_mode(),
             chains=tuple(
-                StrategyChain(r["symbol"], r["strategy_name"], Chain.read(r["chain"]), parse_utc(r["received_at"]))
+                StrategyChain(
+                    r["symbol"], r["strategy_name"], Chain.read(r["chain"]), parse_utc(r["received_at"]), r["opened_by"]
+                )
                 for r in self._rows("SELECT * FROM chains")
             ),
         )
@@ -214,8 +216,8 @@ class Journal(Storage):
         self._write("INSERT OR REPLACE INTO meta VALUES ('relay_mode', ?)", mode)
 
     def save_chain(self, found: StrategyChain) -> None:
-        values = found.symbol, found.strategy_name, str(found.chain), utc_text(found.received_at)
-        self._write("INSERT OR REPLACE INTO chains VALUES (?, ?, ?, ?)", *values)
+        values = found.symbol, found.strategy_name, str(found.chain), utc_text(found.received_at), found.opened_by
+        self._write("INSERT OR REPLACE INTO chains VALUES (?, ?, ?, ?, ?)", *values)
 
     def drop_chain(self, found: StrategyChain) -> None:
         self._write("DELETE FROM chains WHERE symbol = ? AND strategy_name = ?", *found.key)
@@ -233,6 +235,11 @@ class Journal(Storage):
             return None
         seq = int(cursor.lastrowid or 0)
         return InboxRow(seq, envelope.id, envelope.received_at, envelope.expires_at, to_be_done(signal), late=late)
+
+    def signal(self, signal_id: str) -> Signal | None:
+        """Return what a signal asked for, as it was signed; None where there is no such signal."""
+        rows = self._rows("SELECT payload FROM inbox WHERE signal_id = ?", signal_id)
+        return parse_payload(signal_id, rows[0]["payload"]).signal if rows else None
 
     def save_signal(self, before: InboxRow, after: InboxRow) -> None:
         """Write what changed in a signal."""

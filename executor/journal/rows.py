@@ -19,6 +19,9 @@ from executor.core.ports import Kind, Status
 from executor.core.trades import Aim, Execution, Leg, Order, OrderState, Reduction, State, Trade
 
 Row = dict[str, object]
+OWNERS = (
+    "page-"  # what the ids begin with of signals that the owner asked for; the relay's are letters and digits alone
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,11 @@ class InboxRow:
     reason: str | None = None
     decided_at: datetime | None = None
     late: bool = False  # its strategy has moved on: it belongs before an alert that came earlier
+
+    @property
+    def is_owners(self) -> bool:
+        """True if the owner asked for it on the page."""
+        return self.signal_id.startswith(OWNERS)
 
     def as_received(self) -> InboxRow:
         """Return it as it was when it was received."""
@@ -82,6 +90,7 @@ class StrategyChain:
     strategy_name: str
     chain: Chain
     received_at: datetime
+    opened_by: str | None  # its newest alert that has exits of its own; None where it is not known
 
     @property
     def key(self) -> tuple[str, str]:

@@ -199,9 +199,11 @@ CREATE TABLE ignored_holdings (
 CREATE TABLE contracts (symbol TEXT PRIMARY KEY, con_id INTEGER NOT NULL, used_at TEXT NOT NULL) STRICT;
 
 -- What each strategy held after its last alert, when that was sent, and the last alert that was missing before it; see
--- common/chain.py. A strategy that tells no name is ''.
+-- common/chain.py. A strategy that tells no name is ''. `opened_by` is the newest alert that began or
+-- enlarged its position, whose exits count; NULL where an alert was missed since.
 CREATE TABLE chains (
     symbol TEXT NOT NULL, strategy_name TEXT NOT NULL, chain TEXT NOT NULL, received_at TEXT NOT NULL,
+    opened_by TEXT,
     PRIMARY KEY (symbol, strategy_name)
 ) STRICT;
 

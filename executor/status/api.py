@@ -34,6 +34,7 @@ def status_body(dashboard: Dashboard, version: str) -> Json:
         "trade_log": [_log(one) for one in dashboard.log],
         "blocks": [_block(one) for one in dashboard.blocks],
         "alarms": [_alarm(one) for one in dashboard.alarms],
+        "differences": [_fields(one, "symbol kind text raised_at trade_id") for one in dashboard.differences],
     }
 
 

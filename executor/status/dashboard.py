@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from common.signals import Side, decimal_text
 from common.symbols import is_forex
+from executor.core.conditions import AlarmKind
 from executor.core.outcomes import Link
 from executor.core.trades import ZERO, Order, State, Trade
 
@@ -18,6 +19,7 @@ from .journal_view import Look
 from .queries import AlarmRow, BlockRow, Content, Live, LogRow, SignalRow, Unreadable, from_json
 
 T = TypeVar("T", Trade, Unreadable)
+DIFFERENCES = (AlarmKind.SIZE_DIFFERS, AlarmKind.STRATEGY_DIFFERS)
 SILENT_AFTER = timedelta(seconds=15)  # the executor reports about once a second
 
 
@@ -175,6 +177,11 @@ class Dashboard:
     def warnings(self) -> tuple[AlarmRow, ...]:
         """The alarms below page level, newest first; so many of them are folded that they hide nothing."""
         return tuple(alarm for alarm in self.alarms if alarm.level != "page")
+
+    @property
+    def differences(self) -> tuple[AlarmRow, ...]:
+        """Where a strategy holds something else than this account, newest first; the owner follows, or leaves it."""
+        return tuple(alarm for alarm in self.alarms if alarm.kind in DIFFERENCES)
 
     @property
     def alarm_groups(self) -> tuple[AlarmGroup, ...]:

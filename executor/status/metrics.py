@@ -23,7 +23,7 @@ from .dashboard import Dashboard
 from .page import Page
 from .queries import Content, Delays
 
-_OUTCOMES = (*Outcome, SignalState.WAITING, SignalState.CLOSING)
+_OUTCOMES = tuple(map(str, (*Outcome, SignalState.WAITING, SignalState.CLOSING)))
 
 
 class JournalCollector(Collector):

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from executor.core.commands import CommandKind
 
+from .dashboard import DIFFERENCES
 from .journal_view import JournalView
 
 _PAGE = Markup(
@@ -28,6 +29,7 @@ _CONFIRMED = Markup('<input type="hidden" name="confirm" value="yes">')
 _TOKEN = Markup('<input name="token" type="password" autocomplete="current-password" required>')
 _HOME = Markup('<p><a href="/">Back to the status page</a></p>')
 _ON_HOLD = (CommandKind.ADOPT, CommandKind.FLATTEN, CommandKind.DISMISS)
+_DIFFERENCES = "SELECT symbol, text FROM alarms WHERE kind IN (?, ?) AND cleared_at IS NULL LIMIT ?"
 _SHOWN = 200  # rows of each kind; there is one open trade for each contract
 
 
@@ -90,6 +92,9 @@ def _lines(db: sqlite3.Connection) -> Iterator[Buttons]:
     for row in db.execute("SELECT * FROM blocks LIMIT ?", (_SHOWN,)):
         text = f"{row['symbol']}: {row['side']} is blocked from re-entry"
         yield Buttons(text, ((_of_symbol(row["symbol"], "reset"), "Release"),))
+    for row in db.execute(_DIFFERENCES, (*DIFFERENCES, _SHOWN)):
+        forms = ((_of_symbol(row["symbol"], "follow"), "Follow now"), (_of_symbol(row["symbol"], "leave"), "Leave it"))
+        yield Buttons(f"{row['symbol']}: {row['text'].removeprefix(row['symbol'] + ': ')}", forms)
     for symbol, quantity in _positions(db):
         text = f"{symbol}: the broker shows {quantity}. If the journal does not know it:"
         forms = ((_of_symbol(symbol, "ignore"), "Ignore"), (_of_symbol(symbol, "adopt"), "Adopt as a trade"))

@@ -93,6 +93,7 @@ class AlarmRow:
     text: str
     raised_at: datetime | None
     told_at: datetime | None
+    trade_id: int | None = None  # the trade that it is about
 
     @property
     def words(self) -> str:
@@ -222,7 +223,7 @@ def _log(row: sqlite3.Row) -> LogRow:
 
 
 def _alarm(row: sqlite3.Row) -> AlarmRow:
-    return AlarmRow(**_plain(row, "id key kind level symbol text"), **_instants(row, "raised_at told_at"))
+    return AlarmRow(**_plain(row, "id key kind level symbol text trade_id"), **_instants(row, "raised_at told_at"))
 
 
 def _block(row: sqlite3.Row) -> BlockRow:

@@ -34,6 +34,8 @@ SYMBOL_WISHES = {
     "reset": CommandKind.RESET,
     "ignore": CommandKind.IGNORE_POSITION,
     "adopt": CommandKind.ADOPT_POSITION,
+    "follow": CommandKind.FOLLOW,
+    "leave": CommandKind.LEAVE,
 }
 _LARGEST_ID = 2**63 - 1  # of SQLite
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]

@@ -65,6 +65,15 @@ WISHES: dict[CommandKind, Wish] = {
         "From now on signals close it like any other trade. "
         "It has no stop-loss unless you set one in TWS.",
         "Adopt as a trade", is_grave=False),
+    CommandKind.FOLLOW: Wish(
+        "Follow now", "Follow the strategy in {symbol} now?",
+        "The executor brings your position to what the strategy holds now, at market: it adds or takes a part out, enters "
+        "with the exits that the strategy's alert asked for, or closes. What forbids an entry forbids it here too.",
+        "Follow at market"),
+    CommandKind.LEAVE: Wish(
+        "Leave it", "Leave the difference in {symbol} as it is?",
+        "No order is sent. The alarm ends, and comes back with the strategy's next alert if the two differ then.",
+        "Leave it", is_grave=False),
 }  # fmt: skip
 
 STATES = {

@@ -23,6 +23,8 @@ POSTS = (
     "/symbols/GBPUSD/reset",
     "/symbols/NVDA/ignore",
     "/symbols/NVDA/adopt",
+    "/symbols/NVDA/follow",
+    "/symbols/NVDA/leave",
 )
 
 
@@ -173,6 +175,8 @@ def test_login_page_gives_no_token_away(busy):
     ("/symbols/GBPUSD/reset", Command(CommandKind.RESET, symbol="GBPUSD")),
     ("/symbols/NVDA/ignore",  Command(CommandKind.IGNORE_POSITION, symbol="NVDA")),
     ("/symbols/BRK.B/adopt",  Command(CommandKind.ADOPT_POSITION, symbol="BRK.B")),
+    ("/symbols/NVDA/follow",  Command(CommandKind.FOLLOW, symbol="NVDA")),
+    ("/symbols/NVDA/leave",   Command(CommandKind.LEAVE, symbol="NVDA")),
 ])
 # fmt: on
 def test_confirmed_button_reaches_the_trading_loop(busy, csrf, path, command):

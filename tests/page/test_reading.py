@@ -72,6 +72,7 @@ def test_api_carries_what_the_page_shows(busy):
         "trade_log",
         "blocks",
         "alarms",
+        "differences",
     }
     euro = next(trade for trade in body["open_trades"] if trade["symbol"] == "EURUSD")
     assert (euro["held"], euro["entry_price"], euro["tp_price"], euro["unrealized"]) == (
