@@ -16,6 +16,7 @@ from bench import growth_speed, history, order_speed, page_speed, queue_speed, r
 
 PARTS = {
     "order": order_speed.measure,
+    "targets": order_speed.measure_targets,
     "first": order_speed.measure_firsts,
     "open": growth_speed.measure_open,
     "journal": growth_speed.measure_journal,
