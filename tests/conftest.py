@@ -56,6 +56,27 @@ def _no_relay_is_left() -> Iterator[None]:
         process.end_all()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _rules_are_compiled_once() -> Iterator[None]:
+    """Compile what builds the addresses of a URL rule once: hundreds of tests make an application of the same rules."""
+    from werkzeug.routing import Rule
+
+    compiled: dict[object, Callable[..., object]] = {}
+    compile_builder = Rule._compile_builder
+
+    def once(rule: Rule, append_unknown: bool = True) -> Callable[..., object]:
+        if rule.defaults:  # they become part of it
+            return compile_builder(rule, append_unknown)
+        key = (rule.rule, tuple(rule._trace), append_unknown)
+        if key not in compiled:
+            compiled[key] = compile_builder(rule, append_unknown)
+        return compiled[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Rule, "_compile_builder", once)
+        yield
+
+
 @pytest.fixture
 def free_port() -> Callable[[], int]:
     """Return a function that names a loopback port nobody listens on."""
