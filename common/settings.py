@@ -221,9 +221,10 @@ def _unknown(cls: type[ProgramSettings], layers: Sequence[Mapping[str, str]]) ->
     found = []
     for where, names in zip(("the environment", ".env"), layers, strict=True):
         for name in sorted(set(names) - known):
-            ours = name.upper().startswith(prefixes) or (where == ".env" and is_meant(name, known))
+            if not (name.upper().startswith(prefixes) or (where == ".env" and is_meant(name, known))):
+                continue  # not ours; and to compare each variable with each of our names would take time at every start
             near = switches.get(name) or nearest(name, known)
-            if ours and (near in own or not cls.of_one_command):
+            if near in own or not cls.of_one_command:
                 found.append(_Unknown(name, where, near))
     return found
 
