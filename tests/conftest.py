@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import socket
 import sys
 import time
@@ -10,6 +11,8 @@ from collections.abc import Callable, Generator, Iterator
 from typing import TypeVar
 
 import pytest
+
+os.environ["HYPOTHESIS_NO_PLUGINS"] = "1"  # trio brings one, and would be imported in every worker
 from hypothesis import settings
 
 from tests.canary import (  # noqa: F401 what pytest looks for in this file
