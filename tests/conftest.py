@@ -12,7 +12,8 @@ from typing import TypeVar
 
 import pytest
 
-os.environ["HYPOTHESIS_NO_PLUGINS"] = "1"  # trio brings one, and would be imported in every worker
+# No plugin of these is used; looking for them takes every worker and every program of ours time.
+os.environ |= {"HYPOTHESIS_NO_PLUGINS": "1", "PYDANTIC_DISABLE_PLUGINS": "1"}
 from hypothesis import settings
 
 from tests.canary import (  # noqa: F401 what pytest looks for in this file
