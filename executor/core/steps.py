@@ -284,13 +284,14 @@ def _end_reduction(trade: Trade, moment: Moment) -> Step | None:
 
 
 def _unanswered(trade: Trade, moment: Moment) -> Iterator[datetime]:
-    """Yield when each exit was asked to become smaller, or to go, that has not yet."""
+    """Yield since when each exit is awaited that was asked to change, or to go: for this reduction, not for one before."""
+    since = trade.reduction.since if trade.reduction is not None else moment.now
     sizes = _sizes(trade, moment)
     for order in trade.legs(*EXITS):
         lacks = sizes.get(order.order_ref, order.remaining) != order.remaining
-        asked = order.resize_asked_at if lacks else order.cancelling_since
+        asked = order.resize_asked_at if lacks or _is_changing(order) else order.cancelling_since
         if order.is_live and asked is not None:
-            yield asked
+            yield max(asked, since)
 
 
 def _reduce(trade: Trade, moment: Moment) -> Step | None:
@@ -467,10 +468,15 @@ def _sizes(trade: Trade, moment: Moment) -> dict[str, Decimal]:
 
 
 def _all_have_size(trade: Trade, moment: Moment) -> bool:
-    if any(o.is_live and o.cancel_asked_at is not None for o in trade.legs(*EXITS)):
+    """True if TWS has confirmed each exit in the size that it shall have; a change under way may give it another yet."""
+    if any(o.is_live and (o.cancel_asked_at or _is_changing(o)) for o in trade.legs(*EXITS)):
         return False
     sizes = _sizes(trade, moment)
     return all(trade.order(ref).remaining == size for ref, size in sizes.items())
+
+
+def _is_changing(order: Order) -> bool:
+    return order.resize_asked_at is not None and order.refusal_code is None
 
 
 def _has_settled(trade: Trade, moment: Moment) -> bool:

@@ -122,6 +122,37 @@ def test_a_close_of_a_part_leaves_standing_that_sizes_differ(house: House) -> No
     assert house.alarms() == []
 
 
+def test_no_reduction_goes_out_while_its_exits_are_growing_back(house: House) -> None:
+    """The sizes that TWS last confirmed are right by chance: those that are on their way to it are not."""
+    long_100(house)
+    house.broker.refuse["X"] = (201, "Order rejected - reason: margin")
+    to_40(house)
+    house.broker.refuse.clear()
+    house.pass_time(1.5)
+    house.broker.silent = True  # they grow back to 100, and TWS has not said so yet
+    house.pass_time(2, look=False)
+    sent = len(house.broker.sent)
+    signal = house.strategy("long 40", "long 100", symbol="AAPL")
+    assert [t.order_ref[20] for t in house.broker.sent[sent:]] == []
+    house.broker.silent = False
+    house.desk.reconciled(house.broker.snapshot())
+    assert sold(house)[1:] == [("X1", 60)] and held(house) == 40 and house.outcome(signal)[0] == "reduced"
+    assert house.working() == {"T1": 40, "S1": 40}
+
+
+def test_a_change_that_was_refused_does_not_end_the_next_reduction(house: House) -> None:
+    long_100(house)
+    house.broker.deaf = True  # no change arrives
+    to_40(house)
+    house.pass_time(11)
+    house.broker.deaf = False
+    assert "not reduced" in house.alarms()
+    house.pass_time(60)
+    assert house.outcome(house.strategy("long 30", "long 40", symbol="AAPL"))[0] == "reduced"
+    house.pass_time(5)
+    assert held(house) == 30 and house.working() == {"T1": 30, "S1": 30}
+
+
 def test_a_smaller_target_that_comes_meanwhile_sells_only_what_lacks(house: House) -> None:
     long_100(house)
     house.broker.fill_entries = False
