@@ -59,6 +59,19 @@ def rest_by_hand(world: World) -> bool:
        price=str(price.quantize(step) // step * step))  # fmt: skip
 
 
+def copy_by_hand(world: World) -> bool:
+    """The owner copies an order of ours in TWS, which takes its reference along, and lets it rest far from the market or near."""
+    found, chance = [o for o in ours(world) if o.working], world.chance
+    if not found:
+        return False
+    order = chance.choice(found)
+    name = world.server.exchange.floor.instrument(order).name
+    step = Decimal("0.01") if name == "AAPL" else Decimal("0.0005")
+    far = world.server.exchange.price(name) * (1 - order.form.sign * chance.choice((Decimal("0.001"), Decimal("0.02"))))
+    return do(world, "manual_order", symbol=name, action=order.form.action, quantity=str(SIZES[name] // 4), order_type="LMT",
+       price=str(far // step * step), order_ref=order.form.order_ref)  # fmt: skip
+
+
 def cancel_by_hand(world: World) -> bool:
     """The owner cancels any order: one placed by hand, or an exit of ours."""
     live = [o for o in world.server.exchange.floor.book.live.values() if o.working]
@@ -115,6 +128,7 @@ HANDS: dict[str, tuple[int, Act]] = {
     "owner reduces by hand": (2, reduce_by_hand),
     "owner trades beside": (2, add_by_hand),
     "owner's own limit order": (1, rest_by_hand),
+    "owner copies an order of ours": (1, copy_by_hand),
     "owner cancels an order": (2, cancel_by_hand),
     "owner cancels a stop": (2, cancel_stop_by_hand),
     "owner moves an exit": (2, move_by_hand),

@@ -12,7 +12,7 @@ from typing import Any
 
 Row = dict[str, Any]
 ZERO = Decimal(0)
-MINE = "sx1:"
+MINE, BY_HAND = "sx1:", 0  # our references; the client of what is done in TWS itself
 ENTRIES, STOPS, EXITS = (
     "EA",
     "SRKL",
@@ -22,7 +22,8 @@ OUT = EXITS + "CX"  # everything that takes a trade out
 
 
 def is_ours(entry: Row) -> bool:
-    return str(entry.get("orderRef") or "").startswith(MINE)
+    """True for an order of this program; the owner may copy one, with its reference."""
+    return str(entry.get("orderRef") or "").startswith(MINE) and entry.get("clientId") != BY_HAND
 
 
 def leg_of(ref: str) -> str:

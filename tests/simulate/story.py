@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from tests.simulate import calm
 from tests.simulate.occasions import OCCASIONS
-from tests.simulate.owner import BUTTONS, HANDS, press
-from tests.simulate.senders import SENDING
+from tests.simulate.owner import BUTTONS, HANDS, close_by_hand, press, reduce_by_hand
+from tests.simulate.senders import SENDING, move, reach
 from tests.simulate.troubles import KNOWABLE, TROUBLES, heal
 from tests.simulate.world import REST_SECONDS, Result, World, run
 
@@ -69,10 +69,29 @@ async def day(world: World, acts: list[tuple[int, str, Act]]) -> None:
         await spell(world, acts)
         await rest(world)
         world.skip(chance.uniform(60, 7000))
-    if chance.random() < 0.3 and not is_gentle(world.seed):  # what a midnight hides cannot be known
+    if chance.random() < 0.15 and not is_gentle(world.seed) and not is_calm(world.seed):
+        await night(world)
+    elif chance.random() < 0.3 and not is_gentle(world.seed):  # what a midnight hides cannot be known
         world.skip_to(23, 59, 60 - chance.randint(3, 25))
         await spell(world, acts)
         await rest(world)
+
+
+async def night(world: World) -> None:
+    """The executor is down until after midnight; meanwhile exits fill, and the owner trades by hand."""
+    if not world.bot.alive:
+        return
+    world.say("happens: a night without the executor")
+    world.figures.faults["night without the executor"] += 1
+    world.figures.met["night without the executor"] += 1
+    world.bot.kill()
+    for act in world.chance.sample((close_by_hand, reduce_by_hand, reach, move), 2):
+        act(world)
+        await world.wait(1.0)
+    world.skip_to(23, 59, 50)
+    await world.wait(12.0)
+    world.begin()
+    await rest(world)
 
 
 async def spell(world: World, acts: list[tuple[int, str, Act]]) -> None:

@@ -29,7 +29,7 @@ from tests.executor.books import check_at_rest, check_restart
 from tests.simulate.bot import Bot, Killed, Life
 from tests.simulate.checker import Checker, Sight
 from tests.simulate.posts import LongPoll, RelayHouse
-from tests.simulate.records import JournalSide, LiveOrder, Row
+from tests.simulate.records import BY_HAND, JournalSide, LiveOrder, Row
 from tests.simulate.virtual import Clock, VirtualLoop
 from tests.simulate.wires import Network
 
@@ -185,7 +185,15 @@ class World:
         book = self.server.exchange.floor.book
         return [
             LiveOrder(
-                o.form.order_ref, o.perm_id, o.client_id, o.con_id, o.form.sign, o.remaining, o.held, o.status, o.muted
+                o.form.order_ref if o.client_id != BY_HAND else "",
+                o.perm_id,
+                o.client_id,
+                o.con_id,
+                o.form.sign,
+                o.remaining,
+                o.held,
+                o.status,
+                o.muted,
             )  # fmt: skip
             for o in book.live.values()
             if not o.lost and "queued" not in o.flags
