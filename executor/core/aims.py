@@ -48,11 +48,11 @@ def move_of(aim: Aim, trade: Trade, contract: Contract, market: Decimal | None, 
         )
     known = trade.aim(stop=stop)
     if price is None and known is not None and known.at == aim.at:
-        return Move(Outcome.NOTHING, f"the {word} goes to {_words(aim)} already, once the entry is filled")
+        return Move(Outcome.NOTHING, f"the {word} goes to {aim_words(aim)} already, once the entry is filled")
     if price is None:
-        return Move(Outcome.PROTECTED, f"{word} to {_words(aim)}, once the entry is filled")
+        return Move(Outcome.PROTECTED, f"{word} to {aim_words(aim)}, once the entry is filled")
     if price <= 0:
-        return Move(Outcome.REFUSED, f"the {word} stays: {_words(aim)} is {decimal_text(price)}, not above zero")
+        return Move(Outcome.REFUSED, f"the {word} stays: {aim_words(aim)} is {decimal_text(price)}, not above zero")
     there = trade.to_move(stop=stop)
     if not there:
         return _added(aim, trade, price, market, stop=stop)
@@ -141,7 +141,7 @@ def added_for(trade: Trade, order: Order) -> Trade:
     return replace(trade.with_aim(None, stop=True), stops_forgiven=max(trade.stops_forgiven, forgiven))
 
 
-def _words(aim: Aim) -> str:
+def aim_words(aim: Aim) -> str:
     """Return where an aim is, without its price: "1.18", "1.5% from the fill", "the entry price"."""
     if isinstance(aim.at, AtEntry):
         return "the entry price"

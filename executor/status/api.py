@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from common.clock import utc_text
+from common.exits import Distance
 from executor.core.trades import Order
 
 from .dashboard import Dashboard, Delays, Position, Shown
@@ -41,6 +42,8 @@ def status_body(dashboard: Dashboard, version: str) -> Json:
 def _plain(value: Any) -> Any:
     if isinstance(value, Decimal):
         return f"{value:f}"
+    if isinstance(value, Distance):
+        return str(value)
     return utc_text(value) if isinstance(value, datetime) else value
 
 
@@ -56,12 +59,14 @@ def _position(one: Position) -> Json:
 def _trade(one: Shown) -> Json:
     names = (
         "id timestamp symbol side size held account con_id state closed tp_hit signal_id exit_reason hold_reason "
-        "received_at sent_at filled_at closed_at commission"
+        "received_at sent_at filled_at closed_at commission strategy_size"
     )
     derived = "entry_price exit_price tp_price sl_price evidence market_price unrealized result per_unit currency"
+    more = "entered strategy_name covered trail under_way"
     return {
         **_fields(one.trade, names),
         **_fields(one, derived),
+        **_fields(one, more),
         "protection": _fields(one.protection, "level text"),
         "milliseconds": _delays(one.delays),
         "orders": [_order(order) for order in one.orders],
@@ -73,7 +78,7 @@ def _delays(one: Delays) -> Json:
 
 
 def _order(one: Order) -> Json:
-    return _fields(one, "order_ref leg side kind quantity price state filled reason held")
+    return _fields(one, "order_ref leg side kind quantity price trail wish state filled reason held signal_id pair")
 
 
 def _signal(one: SignalRow) -> Json:

@@ -9,13 +9,16 @@ from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any, Generic, TypeVar
 
+from common.exits import Distance
 from common.signals import Side, decimal_text
 from common.symbols import is_forex
 from executor.core.conditions import AlarmKind
 from executor.core.outcomes import Link
+from executor.core.ports import Kind
 from executor.core.trades import ZERO, Order, State, Trade
 
 from .journal_view import Look
+from .parts import ExitLine, covered, exit_lines, under_way
 from .queries import AlarmRow, BlockRow, Content, Live, LogRow, SignalRow, Unreadable, from_json
 
 T = TypeVar("T", Trade, Unreadable)
@@ -86,6 +89,7 @@ class Shown:
         ZERO  # what the broker shows of the contract, signed, without what the owner chose to leave alone
     )
     held_since: datetime | None = None  # since when it waits for the owner's choice
+    strategy_name: str | None = None  # whose alert opened it
 
     @property
     def is_on_hold(self) -> bool:
@@ -112,6 +116,32 @@ class Shown:
         if order is None or not (order.is_live or order.filled or self.trade.state.is_finished):
             return None
         return order.price
+
+    @property
+    def exits(self) -> tuple[ExitLine, ...]:
+        """Its targets and stops, where there is more to say than one of each."""
+        return exit_lines(self.trade)
+
+    @property
+    def covered(self) -> Decimal:
+        """What its working stops take out together."""
+        return covered(self.trade)
+
+    @property
+    def trail(self) -> Distance | None:
+        """How far its stop follows the market, None where it stands still."""
+        stop = self.trade.stop
+        return stop.trail if stop is not None and stop.is_live else None
+
+    @property
+    def under_way(self) -> tuple[str, ...]:
+        """What of it is about to change, in words."""
+        return under_way(self.trade)
+
+    @property
+    def entered(self) -> Decimal | None:
+        """All that was entered, None while nothing was."""
+        return self.trade.entered or None
 
     @property
     def orders(self) -> tuple[Order, ...]:
@@ -224,13 +254,17 @@ def build(look: Look, now: datetime) -> Dashboard:
     reported_at = last_report(content)
     connected, status = _status(look, reported_at, now)
     raised = {alarm.key: alarm.raised_at for alarm in content.alarms}
-    closed = tuple(_shown(trade, None, contracts) for trade in content.closed_trades)
+    names = content.strategies
+    closed = tuple(
+        replace(_shown(trade, None, contracts), strategy_name=names.get(trade.id)) for trade in content.closed_trades
+    )
     held = {p.trade_id: p for p in reversed(positions)}  # the first of several counts
     opened = tuple(
         replace(
             _shown(trade, held.get(trade.id), contracts),
             protection=protection(trade, is_alarmed=f"unprotected:{trade.id}" in raised, is_seen=connected),
             held_since=raised.get(f"hold:{trade.id}"),
+            strategy_name=names.get(trade.id),
         )
         for trade in content.open_trades
     )
@@ -413,18 +447,31 @@ def protection(trade: Trade, *, is_alarmed: bool, is_seen: bool) -> Protection:
         return Protection("bad", "UNPROTECTED: no working stop-loss", trade.unprotected_at)
     if not trade.stop_wanted:
         return Protection("none", "no stop-loss requested")
-    working = sum((stop.remaining for stop in trade.live_stops), ZERO)
+    working, stops = covered(trade), _stops_in_words(trade)
     if working and trade.held > 0 and trade.is_protected:
         verb = "working at the broker" if is_seen else "was working at the broker when last seen"
-        return Protection("good" if is_seen else "wait", f"stop-loss for {working:,f} {verb}")
+        return Protection("good" if is_seen else "wait", f"{stops} for {working:,f} {verb}")
     if trade.state in (State.CANCELLING, State.CLOSING):
         return Protection("wait", "its exits are being cancelled so that it can be closed")
     if not trade.held:
         return Protection("wait", "the stop-loss goes out with the entry")
     if working:
-        return Protection("wait", f"the stop-loss covers {working:,f} of {trade.held:,f}; it is being resized")
+        several = len(trade.live_stops) > 1
+        what, verb = (f"{stops} cover", "are") if several else (f"the {stops} covers", "it is")
+        return Protection("wait", f"{what} {working:,f} of {trade.held:,f}; {verb} being resized")
     none = ": none is working" if trade.unprotected_at else ""
     return Protection("wait", f"the broker has not confirmed the stop-loss yet{none}", trade.unprotected_at)
+
+
+def _stops_in_words(trade: Trade) -> str:
+    """Return what protects a trade: a stop-loss, a trailing stop, or how many of them."""
+    stops = trade.live_stops
+    trailing = sum(stop.kind is Kind.TRAIL for stop in stops)
+    word = "trailing stop" if trailing == len(stops) else "stop-loss"
+    if len(stops) <= 1:
+        return word
+    plural = "trailing stops" if trailing == len(stops) else "stops"
+    return f"{len(stops)} {plural}"
 
 
 def _plain(price: Decimal | None) -> Decimal | None:

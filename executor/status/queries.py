@@ -135,6 +135,7 @@ class Content:
     log: tuple[LogRow, ...] = ()
     alarms: tuple[AlarmRow, ...] = ()
     blocks: tuple[BlockRow, ...] = ()
+    strategies: Mapping[int, str] = field(default_factory=dict)  # trade id → the strategy whose alert opened it
     ignored: Mapping[tuple[str, int], Decimal] | None = None  # (account, con_id) → quantity
     outcomes: Mapping[str, int] = field(default_factory=dict)  # outcome, or state while not done → how many signals
     delays: Mapping[str, Delays] = field(default_factory=dict)  # "to order", "to fill"
@@ -142,6 +143,8 @@ class Content:
 
 EMPTY = Content(live={})
 
+_STRATEGIES = """SELECT t.id, i.strategy_name FROM trades t JOIN inbox i ON i.signal_id = t.signal_id
+                 WHERE i.strategy_name IS NOT NULL AND t.id IN (SELECT value FROM json_each(?))"""
 _OPEN = "SELECT id FROM trades WHERE closed = 0"
 _CLOSED = "SELECT id FROM trades WHERE closed = 1 ORDER BY closed_at DESC LIMIT ?"
 _SIGNALS = "SELECT * FROM inbox ORDER BY seq DESC LIMIT ?"
@@ -168,6 +171,7 @@ def read_content(db: sqlite3.Connection, kept: Kept) -> Content:
         log=tuple(_log(row) for row in db.execute(_LOG, (LOG_SHOWN,))),
         alarms=tuple(_alarm(row) for row in db.execute(_ALARMS)),
         blocks=tuple(_block(row) for row in db.execute(_BLOCKS)),
+        strategies=dict(map(tuple, db.execute(_STRATEGIES, (json.dumps([t.id for t in (*opened, *closed)]),)))),
         ignored=_ignored(db),
         outcomes=dict(map(tuple, db.execute(_OUTCOMES))),
         delays=_delays(db),

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from common.clock import parse_utc, utc_text
 from executor.core.commands import CommandKind
+from executor.core.trades import Leg
 
 from .dashboard import decimal
 
@@ -90,9 +91,7 @@ STATES = {
 ORDER_STATES = {"sending": "sent, not confirmed"}  # the others need no translation
 
 # An order's leg → its word, in the order in which they are shown.
-LEGS = {
-    "E": "entry", "T": "take-profit", "S": "stop-loss", "R": "stop-loss put back", "L": "trailing stop", "C": "close order",
-}  # fmt: skip
+LEGS = {leg.value: leg.word for leg in Leg} | {"R": "stop-loss put back"}
 
 # IBKR's name → ours, and whether it is a gain or loss; the rest of the account is one click away.
 HEADLINE = (

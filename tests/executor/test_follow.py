@@ -109,7 +109,9 @@ def test_a_second_press_adds_nothing_twice(house: House) -> None:
 def test_the_strategy_s_next_alert_follows_from_its_last(house: House) -> None:
     """What the owner asked for is no alert of the strategy: its chain has no gap."""
     grown(house)
+    chains = [dict(row) for row in house.journal._rows("SELECT * FROM chains")]
     house.command(FOLLOW)
+    assert [dict(row) for row in house.journal._rows("SELECT * FROM chains")] == chains
     house.pass_time(3)
     house.strategy("long 60", "long 150", symbol="AAPL")
     house.pass_time(3)
