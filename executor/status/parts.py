@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -66,13 +67,18 @@ def _sizes(trade: Trade) -> Iterator[str]:
 
 
 def _moves(trade: Trade) -> Iterator[str]:
-    for order in trade.legs(*EXITS):
-        if order.is_live and order.wish is not None:
-            at = "" if order.price is None else f" from {decimal_text(order.price)}"
-            said = "not confirmed by TWS yet" if order.wish_sent_at else "not sent yet"
-            yield f"{order.leg.word} is being moved{at} to {decimal_text(order.wish)}: {said}"
-        elif order.leg is Leg.TRAIL and order.state is OrderState.SENDING:
-            yield f"trailing stop is taking the place of the fixed one: {order.trail} behind the market"
+    """The stops of several targets move together, and are said in one sentence."""
+    moves = Counter(_move(o) for o in trade.legs(*EXITS) if o.is_live and o.wish is not None)
+    for (word, move), count in moves.items():
+        yield f"{word} is being moved {move}" if count == 1 else f"{count} {word} orders are being moved {move}"
+    if any(o.state is OrderState.SENDING for o in trade.legs(Leg.TRAIL)):
+        yield "trailing stop is taking the place of the fixed one"
+
+
+def _move(order: Order) -> tuple[str, str]:
+    at = "" if order.price is None else f"from {decimal_text(order.price)} "
+    said = "not confirmed by TWS yet" if order.wish_sent_at else "not sent yet"
+    return order.leg.word, f"{at}to {decimal_text(order.wish or ZERO)}: {said}"
 
 
 def _follow_ups(trade: Trade) -> Iterator[str]:

@@ -100,6 +100,11 @@ class AlarmRow:
         """What it says, to stand beside its symbol."""
         return self.text.removeprefix(f"{self.symbol}: ")
 
+    @property
+    def difference(self) -> str:
+        """What it says of strategy and account, to stand beside the buttons that it names."""
+        return self.words.partition(" Choose on the page")[0].rstrip(".")
+
 
 @dataclass(frozen=True, slots=True)
 class BlockRow:

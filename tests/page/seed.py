@@ -61,10 +61,11 @@ class Seed:
         return self.row("trades", **values)
 
     def order(self, trade: int, leg: str, side: str, quantity: str, state: str, price: str | None = None,
-              **more: Any) -> None:
+              attempt: int = 1, **more: Any) -> None:
         filled = quantity if state == "filled" else "0"
         kind = {"E": "MKT", "T": "LMT", "S": "STP", "R": "STP", "C": "MKT"}[leg]
-        self.row("orders", order_ref=f"sx1:{trade:016d}{leg}1", trade_id=trade, leg=leg, attempt=1, account=ACCOUNT,
+        ref = f"sx1:{trade:016d}{leg}{attempt}"
+        self.row("orders", order_ref=ref, trade_id=trade, leg=leg, attempt=attempt, account=ACCOUNT,
                  con_id=0, side=side, kind=kind, quantity=quantity, state=state, **{"filled": filled,
                      "price": price} | more)
 
@@ -252,15 +253,22 @@ def _held_apple(seed: Seed) -> None:
 
 
 def _quiet_apple(seed: Seed) -> None:
-    trade = seed.trade("AAPL", AAPL, "buy", "40", 770, entry_price="231.4125", stop_wanted=1, sl_price="228",
-                       tp_price="238")
-    seed.order(trade, "E", "buy", "40", "filled")
-    seed.order(trade, "T", "sell", "40", "working", "238")
-    seed.order(trade, "S", "sell", "40", "working", "228")
-    seed.fill(trade, "E", "buy", "40", "231.4125", 769, "1.0")
-    seed.signal("AAPL", 770, side="buy", quantity="40", sl="228", tp="238", outcome="entered", trade_id=trade,
-                reason="buy 40 AAPL: all rules allow it")
-    seed.event(769.95, "AAPL", "entry filled", "buy 40 AAPL at 231.4125", trade)
+    """A trade whose first target has filled, so that its stops are at the entry price; the rest runs."""
+    trade = seed.trade("AAPL", AAPL, "buy", "80", 770, entry_price="231.4125", stop_wanted=1, sl_price="231.42",
+                       tp_price="238", signal_id="01APPLE")
+    seed.order(trade, "E", "buy", "80", "filled")
+    seed.order(trade, "T", "sell", "40", "filled", "234", pair=1, percent="50")
+    seed.order(trade, "S", "sell", "40", "cancelled", "228", pair=1, percent="50")
+    seed.order(trade, "T", "sell", "24", "working", "238", 2, pair=2, percent="30")
+    seed.order(trade, "S", "sell", "24", "working", "231.42", 2, pair=2, percent="30")
+    seed.order(trade, "S", "sell", "16", "working", "231.42", 3)
+    seed.fill(trade, "E", "buy", "80", "231.4125", 769, "1.0")
+    seed.fill(trade, "T", "sell", "40", "234", 240, "1.0")
+    seed.signal("AAPL", 770, side="buy", quantity="80", sl="228", outcome="entered", trade_id=trade, signal_id="01APPLE",
+                strategy_name="Opening range", reason="buy 80 AAPL: all rules allow it")
+    seed.event(769.95, "AAPL", "entry filled", "buy 80 AAPL at 231.4125", trade)
+    seed.event(240, "AAPL", "take-profit filled", "sell 40 AAPL at 234", trade)
+    seed.event(239.99, "AAPL", "exit set", "stop-loss from 228 to 231.42 (the entry at 231.4125)", trade)
 
 
 def _hostile(seed: Seed) -> None:

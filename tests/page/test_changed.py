@@ -49,7 +49,7 @@ def test_a_difference_from_the_strategy_has_its_two_buttons(bench, day, house):
     grown(house)
     house.strategy("long 20", "long 50", symbol="EURUSD")
     shown = html(bench, day)
-    assert "the strategy holds 150, this trade 100. Choose on the page: follow now, or leave it." in shown
+    assert "</b>: the strategy holds 150, this trade 100. <small>" in shown
     assert "The strategy is long 20 EURUSD, but this account holds none of it" in shown
     for symbol in ("AAPL", "EURUSD"):
         for wish in ("follow", "leave"):
@@ -173,6 +173,24 @@ def test_a_move_that_is_not_confirmed_is_shown_until_it_is(bench, day, house):
     house.desk.reconciled(house.broker.snapshot())
     house.pass_time(15)
     assert trade_of(bench, day)["under_way"] == [] and trade_of(bench, day)["sl_price"] == "1.19"
+
+
+def test_stops_that_move_together_are_said_in_one_sentence(bench, day, house):
+    house.alert("open", side="buy", quantity="100", sl="1.18", targets=TARGETS)
+    house.broker.silent = True
+    house.alert("protect", sl="1.19")
+    words = "3 stop-loss orders are being moved from 1.18 to 1.19: not confirmed by TWS yet"
+    assert trade_of(bench, day)["under_way"] == [words]
+
+
+@pytest.mark.parametrize("deaf", [True, False])
+def test_a_trail_that_is_about_to_begin_is_announced(bench, day, house, deaf):
+    house.broker.fill_entries = False
+    house.alert("open", side="buy", quantity="100", trail="1%")
+    house.broker.deaf = deaf
+    house.broker.execute(house.broker.id_of("E1"), Decimal(100), Decimal("1.19"))
+    begins = ["trailing stop is taking the place of the fixed one"] if deaf else []
+    assert [each for each in trade_of(bench, day)["under_way"] if "trail" in each] == begins
 
 
 @pytest.mark.parametrize("fields, words", [
