@@ -58,13 +58,15 @@ def positive(value: object) -> Decimal:
 
 
 def percent(value: object) -> Decimal:
-    """Return a share in percent, greater than zero: 50, "50" and "50%" are one.
+    """Return a share in percent, greater than zero: 50, "50", "50%" and "50 percent" are one.
 
-    >>> percent("50 %"), percent(strict_json.Number("12.5"))
-    (Decimal('50'), Decimal('12.5'))
+    >>> percent("50 %"), percent("50 Percent"), percent(strict_json.Number("12.5"))
+    (Decimal('50'), Decimal('50'), Decimal('12.5'))
     """
-    if isinstance(value, str) and value.rstrip(" ").endswith("%"):
-        return positive(value.rstrip(" ")[:-1].strip(" "))
+    words = value.strip(" ") if isinstance(value, str) else ""
+    for unit in ("%", "percent"):
+        if words.lower().endswith(unit):
+            return positive(words[: -len(unit)].rstrip(" "))
     return positive(value)
 
 

@@ -55,7 +55,7 @@ _PERCENT: Schema = {
     "description": "Of the filled size; all of them add up to 100 at most, what remains runs under its own stop.",
     "oneOf": [
         {"type": "number", "exclusiveMinimum": 0, "maximum": 100},
-        {"type": "string", "pattern": f"^(?=.*[1-9]){NUMBER_PATTERN} *%?$"},
+        {"type": "string", "pattern": f"^(?=.*[1-9]){NUMBER_PATTERN} *(%|percent)?$"},
     ],
 }
 _TRUTH: Schema = {"enum": [True, False, "true", "false"]}

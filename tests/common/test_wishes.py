@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -45,6 +46,23 @@ def test_a_distance_is_read_as_a_person_writes_it(
     assert alert({**OPEN, field: str(meant)}).signal.data()[field] == str(meant)
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("field", ["tp", "percent", "trail", "time", "price", "strategy_name", "note", "loosen"])
+def test_no_long_text_holds_up_the_relay(field: str) -> None:
+    """As long as a body may be, made for patterns that try again from every place."""
+    for text in (
+        " " * 16000,
+        "1" * 16000,
+        "1 " * 8000,
+        " " * 8000 + "percen" + " " * 8000,
+        "1," * 8000,
+        "percent" * 2000,
+    ):
+        for fields in (CLOSE, {**OPEN, "targets": [{"tp": text, "percent": text}]}):
+            with contextlib.suppress(MalformedSignal):
+                alert({**fields, field: text})
+
+
 def test_a_distance_has_one_canonical_text() -> None:
     assert [str(DISTANCES[text]) for text in ("1.5 %", "25 ticks", "2.5 points")] == ["1.5%", "25 ticks", "2.5 points"]
 
@@ -72,6 +90,7 @@ PARTS = {
     "a number": ({"quantity": 5}, (Decimal(5), None)),
     "a share": ({"percent": 25}, (None, Decimal(25))),
     "a share with its sign": ({"percent": "12.5 %"}, (None, Decimal("12.5"))),
+    "a share in words": ({"percent": " 50 Percent "}, (None, Decimal(50))),
     "all of it": ({"percent": 100}, (None, None)),
     "nothing said": ({}, (None, None)),
 }
