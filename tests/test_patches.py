@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import importlib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -55,6 +56,7 @@ def imported(tree: ast.Module) -> dict[str, str]:
     return found
 
 
+@cache
 def module(name: str) -> ModuleType | None:
     try:
         return importlib.import_module(name)

@@ -83,11 +83,16 @@ def distributions(names: set[str]) -> dict[str, set[str]]:
     return {name: {re.sub(r"[-_.]+", "-", owner).lower() for owner in owners.get(name, [])} for name in names}
 
 
-@pytest.mark.parametrize("lock", ["requirements.txt", "requirements-ib_async.txt"])
-def test_lock_holds_everything_that_the_programs_import(lock: str) -> None:
+@pytest.fixture(scope="module")
+def foreign() -> dict[str, set[str]]:
+    """What the programs import of others' packages -> the distributions that install it."""
     ours = {"common", "relay", "executor", "deploy"}
     names = {name for part in ours for path in (ROOT / part).rglob("*.py") for name in imported(path)}
     names -= {*sys.stdlib_module_names, *ours, "_typeshed"}
-    names -= {"ib_insync", "ib_async"}  # each lock has one of the two
+    return distributions(names - {"ib_insync", "ib_async"})  # each lock has one of the two
+
+
+@pytest.mark.parametrize("lock", ["requirements.txt", "requirements-ib_async.txt"])
+def test_lock_holds_everything_that_the_programs_import(foreign: dict[str, set[str]], lock: str) -> None:
     locked = set(re.findall(r"^([a-z0-9._-]+)==", (ROOT / lock).read_text("utf-8"), re.MULTILINE))
-    assert {name for name, found in distributions(names).items() if not found & locked} == set()
+    assert {name for name, found in foreign.items() if not found & locked} == set()
