@@ -52,7 +52,7 @@ def _trades(world: World) -> Iterator[str]:
         if trade.entry and trade.entry.sent_at and trade.entry.sent_at > trade.valid_until:
             yield f"{trade.signal_id} was sent when it was too old"
         left = [o.ticket.order_ref for o in world.orders if o.ticket.order_ref in mine and o.lives]
-        if trade.state.is_finished and left and world.ready:  # not before it has read what is there
+        if trade.state.is_finished and any(ref[20] not in EXITS for ref in left):
             yield f"{trade.signal_id} is {trade.state.value}, and {', '.join(left)} live"
         if trade.state is State.HOLD and not any(
             a.key == f"{AlarmKind.HOLD.value}:{trade.id}" for a in world.kept.alarms
@@ -152,6 +152,10 @@ def unsettled(world: World) -> Iterator[str]:
     yield from broken(world)
     if _calm_step(world) is not None:
         yield "it does not come to rest"
+    for finished in (t for t in world.trades if t.state.is_finished):
+        mine = {o.order_ref for o in finished.orders}
+        yield from (f"{o.ticket.order_ref} lives, and its trade is over" for o in world.orders
+                    if o.lives and o.ticket.order_ref in mine)  # fmt: skip
     trade, said = world.trade, {alarm.kind for alarm in world.kept.alarms}
     if trade is not None and trade.state is State.HOLD:
         return

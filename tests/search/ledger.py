@@ -15,7 +15,8 @@ from executor.journal.journal import Loaded
 from executor.journal.rows import Alarm, Block, InboxRow, Line, Meaning
 from tests.search.world import ACCOUNT, CLIENT_ID, Kept
 
-TELLS = frozenset({AlarmKind.EXPIRED_SIGNAL, AlarmKind.CLOSE_WAITS})  # alarms that ask nothing of anybody
+# Alarms that ask nothing of anybody; a reduction is not filled since here a market order rests for as long as it likes.
+TELLS = frozenset({AlarmKind.EXPIRED_SIGNAL, AlarmKind.CLOSE_WAITS, AlarmKind.NOT_REDUCED})
 
 
 class Ledger:

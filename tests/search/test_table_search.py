@@ -73,6 +73,8 @@ def test_every_state_within_small_bounds_keeps_the_laws(signals: tuple, budget: 
         ((BUY, CLOSE), Budget(crashes=1, losses=0, waits=1)),
         ((BUY, SELL), Budget(crashes=1, losses=0, waits=1)),
         ((BUY, SELL), Budget(crashes=0, losses=1, waits=1)),
+        ((BUY_3, PART), Budget(crashes=0, losses=0, rejects=1, waits=1)),
+        ((BUY_3, PART, PART), Budget(crashes=0, losses=0, waits=1)),
     ],
 )
 def test_every_state_within_larger_bounds_keeps_the_laws(signals: tuple, budget: Budget) -> None:
@@ -106,12 +108,27 @@ def _call_every_missing_order_dead(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconcile, "judge", judge)
 
 
+def _reduce_before_the_exits_are_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "_all_have_size", lambda trade, moment: True)
+
+
+def _reduce_by_one_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Trade, "shrinks_to", property(lambda trade: trade.reduction.to - 1 if trade.reduction else 0))
+
+
 @pytest.mark.parametrize(
     ("sabotage", "signals", "budget", "law"),
     [
         (_resend_under_a_new_id, (BUY,), Budget(crashes=1, losses=1, waits=2), "two orders under one reference"),
         (_close_beside_live_exits, (BUY, CLOSE), Budget(crashes=0, losses=0, waits=1), "closes while"),
         (_call_every_missing_order_dead, (BUY,), Budget(crashes=1, losses=1, waits=2), "is void, and"),
+        (
+            _reduce_before_the_exits_are_smaller,
+            (BUY_3, PART),
+            Budget(crashes=0, losses=0, waits=1),
+            "are to go, an exit",
+        ),
+        (_reduce_by_one_more, (BUY_3, PART), Budget(crashes=0, losses=0, waits=1), "are taken out, asked for were"),
     ],
 )
 def test_a_broken_rule_is_found(
