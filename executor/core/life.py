@@ -167,6 +167,8 @@ def _with_reduction_judged(trade: Trade) -> tuple[Trade, tuple[News, ...]]:
     if trade.held <= trade.shrinks_to:
         agreed = trade.strategy_size == wish.to  # whatever the exits took meanwhile
         return replace(over, strategy_size=None if agreed else trade.strategy_size), (ReductionOver(wish),)
+    if trade.shrinks_to == 0:
+        return trade, ()  # its exits took what was to stay: the rest is closed, whatever became of the reduction
     failed = next((o for o in trade.legs(Leg.REDUCE) if o.signal_id == wish.signal_id and _has_failed(o)), None)
     return (trade, ()) if failed is None else (over, (ReductionOver(wish, _why_failed(failed)),))
 

@@ -225,6 +225,19 @@ def test_when_an_exit_takes_all_that_was_to_stay_the_rest_is_closed(house: House
     assert house.legs()[-1] == "C1" and house.outcome(signal)[0] == "reduced" and house.alarms() == []
 
 
+def test_when_an_exit_took_all_that_was_to_stay_a_reduction_that_does_not_fill_leaves_nothing_bare(
+    house: House,
+) -> None:
+    long_100(house)
+    house.broker.fill_entries = False
+    to_40(house)
+    house.broker.hit("T")
+    assert held(house) == 60 and "S1" not in house.working()
+    house.broker.fill_entries = True
+    house.pass_time(30)
+    assert held(house) == 0 and house.state == "closed" and house.working() == {} and house.alarms() == []
+
+
 def test_what_the_owner_sells_meanwhile_is_not_sold_again(house: House) -> None:
     long_100(house)
     house.broker.fill_entries = False
