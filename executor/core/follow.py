@@ -8,6 +8,8 @@ from decimal import Decimal
 from common.signals import Action, PrevPosition, Side, Signal
 from executor.core.trades import Trade
 
+_NOTE = "Follow now, asked for on the page"
+
 
 def resized(trade: Trade, size: Decimal) -> Signal:
     """Return the alert that gives an open trade its strategy's size; the exits stay those of the trade.
@@ -16,7 +18,7 @@ def resized(trade: Trade, size: Decimal) -> Signal:
     """
     word = "long" if trade.side is Side.BUY else "short"
     prev = PrevPosition(word, trade.shall_hold)
-    return Signal(Action.OPEN, trade.symbol, trade.side, size, market_position=word, prev=prev)
+    return Signal(Action.OPEN, trade.symbol, trade.side, size, market_position=word, prev=prev, note=_NOTE)
 
 
 def entered(symbol: str, holds: PrevPosition, opened: Signal | None, last: Trade | None) -> Signal | str:
@@ -37,7 +39,9 @@ def entered(symbol: str, holds: PrevPosition, opened: Signal | None, last: Trade
         return _no_exits(symbol, "the alert that opened the strategy's position is not known, nor are its exits")
     if opened.sl is None and opened.trail is None and last is not None and last.stop_wanted:
         return _no_exits(symbol, "the strategy's alert names no stop-loss, and the last trade had one")
-    return replace(opened, quantity=holds.size, prev=None, sender_id=None, warning=None, price=None, time=None)
+    return replace(
+        opened, quantity=holds.size, prev=None, sender_id=None, warning=None, price=None, time=None, note=_NOTE
+    )
 
 
 def _no_exits(symbol: str, why: str) -> str:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from common.signals import Action, PrevPosition, Side, Signal
 from executor.core.commands import Command, CommandKind, CommandRefused
+from executor.core.follow import entered
 from executor.core.policy import Policy
 
 from .books import check_at_rest, check_restart
@@ -313,6 +315,13 @@ def test_exits_of_a_position_whose_opening_was_missed_are_not_known(house: House
         opens = {"sl": "1.17" if position[0] == "l" else "1.25"} if was == "flat" else {}
         house.strategy(position, was, symbol="AAPL", **opens)
     assert "the alert that opened the strategy's position is not known" in refusal(house)
+
+
+@pytest.mark.parametrize("opened", ["short", "flat", None])
+def test_an_alert_of_another_side_brings_no_exits(opened: str | None) -> None:
+    asked = Signal(Action.OPEN, "AAPL", Side.SELL, Decimal(50), sl=Decimal("1.25"), market_position=opened)
+    wish = entered("AAPL", PrevPosition("long", Decimal(20)), asked, None)
+    assert isinstance(wish, str) and "is not known, nor are its exits" in wish
 
 
 def test_a_strategy_that_says_no_size_is_not_entered(house: House) -> None:

@@ -109,6 +109,7 @@ def test_targets_are_listed_with_what_has_filled_and_the_sum_of_the_stops(bench,
     house.broker.execute(house.broker.id_of("T1"), Decimal(50), Decimal("1.20"))
     house.pass_time(3)
     shown = html(bench, day)
+    assert "<small>TP 50% at 1.2, 30% at 1.25 SL 1.18 </small>" in shown
     for line in (
         '<li class="filled"><span>target 1</span> <b>50</b> <span>at 1.20</span> <span class="how">filled</span></li>',
         '<li class="working"><span>target 2</span> <b>30</b> <span>at 1.25</span> <span class="how">working</span></li>',
@@ -245,3 +246,10 @@ def test_the_outcomes_of_changes_have_a_tone_of_their_own(bench, day, house):
     shown = html(bench, day)
     for verdict in ('good">added', 'good">protected', 'plain">reduced'):
         assert f'<span class="verdict {verdict}</span>' in shown
+
+
+@pytest.mark.parametrize("text", ["[1]", "{}", "no json", "[{}]", "null"])
+def test_odd_targets_in_a_signal_cost_no_page(bench, day, house, text):
+    house.alert("open", side="buy", quantity="100", **EXITS)
+    house.journal._db.execute("UPDATE inbox SET targets = ?", (text,))
+    assert "all rules allow it" in html(bench, day)
