@@ -129,3 +129,34 @@ async def test_a_reduction_that_fills_while_the_executor_is_down_is_not_repeated
     await house.restart(lambda: house.paper("clear", knob="closed_market"))
     await settled(house, 6000, {"T1": (6000, "1.20"), "S1": (6000, "1.18")})
     assert len([e for e in house.truth("accepted") if e["orderRef"][20:21] == "X"]) == 1
+
+
+@pytest.mark.house(policy=Policy())
+async def test_the_owner_follows_a_strategy_up_and_into_a_position(house: House) -> None:
+    """Without scale_in: the owner's word alone makes a size grow, and enters what was stopped out here."""
+    strategy(house, "long", 4000, "flat", 0, **LONG)
+    await settled(house, 4000, {"T1": (4000, "1.20"), "S1": (4000, "1.18")})
+    strategy(house, "long", 9000, "long", 4000, sl="1.17")
+    await house.until(lambda: house.alarms() == {"size differs"})
+    assert "following the strategy from 4000 to 9000" in await house.button("follow", symbol="EURUSD")
+    await settled(house, 9000, {"T1": (9000, "1.20"), "S1": (9000, "1.18")})
+    house.price("EURUSD", "1.1795")
+    assert (await house.closed())["exit_reason"] == "stop-loss"
+    strategy(house, "long", 3000, "long", 9000)
+    await house.until(lambda: house.alarms() == {"strategy differs"})
+    assert "following the strategy into long 3000" in await house.button("follow", symbol="EURUSD")
+    await settled(house, 3000, {"S1": (3000, "1.17")})
+
+
+@pytest.mark.house(policy=Policy())
+async def test_what_the_owner_followed_is_bought_once_though_the_executor_dies_over_it(house: House) -> None:
+    strategy(house, "long", 4000, "flat", 0, **LONG)
+    await settled(house, 4000, {"T1": (4000, "1.20"), "S1": (4000, "1.18")})
+    strategy(house, "long", 9000, "long", 4000)
+    await house.until(lambda: house.alarms() == {"size differs"})
+    house.paper("fault", knob="closed_market", symbols=["EURUSD"])
+    await house.button("follow", symbol="EURUSD")
+    await house.until(lambda: "A" in house.orders())
+    await house.restart(lambda: house.paper("clear", knob="closed_market"))
+    await settled(house, 9000, {"T1": (9000, "1.20"), "S1": (9000, "1.18")})
+    assert len([e for e in house.truth("accepted") if e["orderRef"][20:21] == "A"]) == 1
