@@ -450,7 +450,9 @@ class Trade:
         return self.stop_aim if stop else self.target_aim
 
     def with_aim(self, aim: Aim | None, *, stop: bool) -> Trade:
-        return replace(self, stop_aim=aim) if stop else replace(self, target_aim=aim)
+        if stop:
+            return replace(self, stop_aim=aim)
+        return replace(self, target_aim=aim and replace(aim, free=False))  # which asks nobody
 
     def to_move(self, *, stop: bool) -> tuple[Order, ...]:
         """The stops that may be moved, or of the take-profits the next."""

@@ -158,7 +158,7 @@ class Life:
             words = f"{trade.symbol}: TWS takes no trailing stop: {order.reason or text}; the stop-loss stays at {_plain(at)}"
             self._exit_refused(trade, order.order_ref, words)
         added = order.leg in EXITS and order.parent_ref is None and order.signal_id
-        if added and order.state is OrderState.REJECTED:
+        if added and order.state is OrderState.REJECTED and not news.expected:
             words = (
                 f"{trade.symbol}: no {order.leg.word} at {_plain(order.price)} could be added: {order.reason or text}"
             )

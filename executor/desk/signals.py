@@ -420,8 +420,8 @@ class Signals:
             id=0, symbol=signal.symbol, side=signal.side, account=self._book.account, con_id=contract.con_id,
             asked=signal.quantity, state=State.SENDING, signal_id=row.signal_id, received_at=row.received_at,
             valid_until=self._valid_until(row) or now, timestamp=now, stop_wanted=bracket.stop_wanted,
-            breakeven=signal.breakeven_after_target, trail=signal.trail, stop_aim=_from_fill(signal.sl or signal.trail),
-            target_aim=_from_fill(signal.tp),
+            breakeven=signal.breakeven_after_target, trail=signal.trail, stop_aim=_from_fill(signal.sl or signal.trail, stop=True),
+            target_aim=_from_fill(signal.tp, stop=False),
         )  # fmt: skip
         trade = self._orders.enter(trade, bracket.orders, contract)
         reason = f"{signal.side.value} {signal.quantity} {signal.symbol}: all rules allow it"
@@ -439,9 +439,9 @@ def _refusal(decision: Close | Protect | Wait | Done) -> str:
     return f"nothing was done: {why}"
 
 
-def _from_fill(at: Exit | None) -> Aim | None:
-    """Return where an exit is to go when the entry has filled; it may move away from the market then."""
-    return Aim(at, free=True) if isinstance(at, Distance) else None
+def _from_fill(at: Exit | None, *, stop: bool) -> Aim | None:
+    """Return where an exit is to go when the entry has filled; a stop may move away from the market then."""
+    return Aim(at, free=stop) if isinstance(at, Distance) else None
 
 
 def _may_pass(row: InboxRow, ahead: list[InboxRow]) -> bool:

@@ -256,6 +256,18 @@ def test_an_exit_that_tws_does_not_take_is_said(house: House) -> None:
     assert "exit not moved" in house.alarms() and at(house, S1="180")
 
 
+def test_a_target_that_is_not_taken_since_the_stop_beside_it_has_closed_the_trade_is_no_alarm(house: House) -> None:
+    house.alert("open", side="buy", quantity="100")
+    house.broker.silent = True
+    signal = house.alert("protect", sl="191", tp="195")
+    house.broker.silent = False
+    house.broker.hit("R", siblings=False)
+    number = house.broker.id_of("T1")
+    house.desk.on_refusal(Refusal(number, 201, "Order rejected - reason:OCA group is already filled"))
+    house.broker._report(number, Status.INACTIVE)
+    assert house.state == "closed" and house.alarms() == [] and house.outcome(signal)[0] == "protected"
+
+
 def test_an_added_target_that_never_arrived_is_sent_again(tmp_path: Path) -> None:
     path = str(tmp_path / "trade_state.db")
     house = House.build(path)

@@ -179,6 +179,19 @@ def test_a_strategy_s_exits_may_be_relative_and_stay_so(house: House) -> None:
     assert at(house, S1="189.05")
 
 
+def test_the_journal_has_what_the_book_has(tmp_path: Path) -> None:
+    path = str(tmp_path / "trade_state.db")
+    house = House.build(path)
+    house.broker.market = Decimal(190)
+    house.connect().broker.fill_entries = False
+    house.alert("open", side="buy", quantity="100", trail="1%", tp="2%")
+    known = house.desk.book.trade(1)
+    assert known.stop_aim is not None and known.target_aim is not None
+    house.alert("protect", tp="entry", loosen=True)
+    known = house.desk.book.trade(1)
+    assert house.restart(path).desk.book.trade(1) == known
+
+
 def test_without_a_price_it_is_refused_in_words(house: House) -> None:
     house.broker.market = None
     outcome, reason = house.outcome(house.alert("open", side="buy", quantity="100", sl="1%"))
