@@ -23,6 +23,8 @@ def unfounded(journal: JournalSide) -> Iterator[str]:
     """Return every verdict that the trades of its moment do not explain: else doing nothing would break no rule."""
     for row in journal.rows("SELECT * FROM inbox WHERE state = 'done'"):
         explained = REASONS.get(row["outcome"], lambda *_: True)
+        if row["action"] == "protect":
+            explained = _protect_explained
         if not explained(journal, row):
             yield f"{row['action']} {row['side'] or ''} {row['symbol']} is {row['outcome']}: {row['reason']}"
 
@@ -57,6 +59,11 @@ def _size_before(journal: JournalSide, trade: Row, row: Row) -> Decimal:
     return size
 
 
+def _protect_explained(journal: JournalSide, row: Row) -> bool:
+    """It is never too old, and never refused where nothing is wrong."""
+    return row["outcome"] not in ("refused", "expired")
+
+
 def _refused(journal: JournalSide, row: Row) -> bool:
     """It cannot be ordered, the market had passed one of its exits, or the last trade of its side took profit."""
     if SIZES.get(row["symbol"]) != float(row["quantity"]) or _has_passed(journal, row):
@@ -71,7 +78,8 @@ def _has_passed(journal: JournalSide, row: Row) -> bool:
     sign = 1 if row["side"] == "buy" else -1
     for at, symbol, price in journal.prices:
         if symbol == row["symbol"] and at <= row["decided_at"]:
-            stop, target = ((Decimal(row[name]) - price) * sign if row[name] else None for name in ("sl", "tp"))
+            exits = (row[name] if (row[name] or "").replace(".", "").isdigit() else None for name in ("sl", "tp"))
+            stop, target = ((Decimal(each) - price) * sign if each else None for each in exits)
             if (stop is not None and stop >= 0) or (target is not None and target <= 0):
                 return True
     return False

@@ -10,6 +10,7 @@ from decimal import Decimal
 
 from common.clock import parse_utc
 from tests.simulate.ends import Ends
+from tests.simulate.prices import Prices
 from tests.simulate.records import (
     ENTRIES,
     MINE,
@@ -72,6 +73,7 @@ class Checker:
 
     def __post_init__(self) -> None:
         self.ends = Ends(self.journal, self.broker, self.say)
+        self.prices = Prices(self.journal, self.say)
         self.sizes = Sizes(self.journal, self.broker, self.live, self.say, self._by_hand_lately)
 
     def say(self, rule: str, text: str) -> None:
@@ -82,6 +84,8 @@ class Checker:
     def hear(self, entry: Row) -> None:
         """Take in one entry of the broker's log, and judge it against what the journal holds at that moment."""
         self.heard += 1
+        if entry["event"] in ("accepted", "modified", "trailed"):
+            self.prices.hear(entry)
         handler = _HANDLERS.get(entry["event"])
         if handler:
             handler(self, entry)
@@ -345,6 +349,7 @@ class Checker:
                 self.say("verdict", f"{row['action']} {row['symbol']} is {row['state']}: {row['reason']}")
         self._entered_once()
         self._none_held()
+        self.prices.rest([(o.ref, o.price) for o in self.live() if not o.held and not o.muted])
         alarms = self.journal.rows("SELECT * FROM alarms WHERE cleared_at IS NULL")
         for trade in self.journal.rows("SELECT * FROM trades"):
             self._same_fills(trade)

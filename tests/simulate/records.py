@@ -82,6 +82,7 @@ class LiveOrder:
     held: bool  # TWS holds it untransmitted
     status: str
     muted: bool = False  # TWS tells nothing of it until the next connection
+    price: Decimal | None = None  # its limit, or where its stop is
 
 
 class JournalSide:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
+from tests.simulate import prices
 from tests.simulate.world import PRICES, SIZES, World
 
 UNIT = {"EURUSD": Decimal("0.0005"), "GBPUSD": Decimal("0.0005"), "AAPL": Decimal("0.5")}
@@ -112,6 +113,18 @@ def _exits(world: World, symbol: str, held: int) -> dict[str, str]:
     return {"tp": str(price + step * tp), "sl": str(price - step * sl)}
 
 
+def protect(world: World) -> dict[str, Any]:
+    """Return a protect, most often of an open trade."""
+    symbol = world.chance.choice(_traded(world) or sorted(PRICES))
+    return prices.protecting(world, symbol, UNIT[symbol])
+
+
+def from_fill(world: World) -> dict[str, Any]:
+    """Return an entry whose exits follow from the fill, or that trails."""
+    fields = entry(world)
+    return prices.from_fill(world, fields, UNIT[fields["symbol"]])
+
+
 def simple(action: str) -> Callable[[World], dict[str, Any]]:
     return lambda world: {"action": action, "symbol": world.chance.choice(sorted(PRICES))}
 
@@ -163,6 +176,6 @@ def move(world: World) -> None:
 
 SENDING: list[tuple[int, Act]] = [
     (12, send(entry)), (4, send(simple("close"))), (2, send(simple("reset"))), (2, send(strategy)),
-    (8, send(scaling)), (4, send(scale_out)), (3, send(part)),
+    (6, send(protect)), (5, send(from_fill)), (8, send(scaling)), (4, send(scale_out)), (3, send(part)),
     (2, send(lambda world: world.chance.choice(RUBBISH))), (12, move), (5, reach),
 ]  # fmt: skip

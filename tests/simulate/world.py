@@ -194,6 +194,7 @@ class World:
                 o.held,
                 o.status,
                 o.muted,
+                o.form.limit_price if o.form.limit_price is not None else o.stop_price,
             )  # fmt: skip
             for o in book.live.values()
             if not o.lost and "queued" not in o.flags
