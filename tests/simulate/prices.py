@@ -113,7 +113,7 @@ class Prices:
 
 def price_of(entry: Row) -> Decimal | None:
     """Return where an exit is, by the broker's log."""
-    named = {"LMT": "lmtPrice", "STP": "auxPrice", "TRAIL": "trailStopPrice"}.get(entry["orderType"])
+    named = {"LMT": "lmtPrice", "STP": "auxPrice", "TRAIL": "trailStopPrice"}.get(entry.get("orderType", ""))
     value = entry.get(named) if named else None
     return None if value is None else Decimal(str(value))
 
