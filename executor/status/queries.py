@@ -218,8 +218,10 @@ def _signal(row: sqlite3.Row) -> SignalRow:
 
 
 def _targets(text: str | None) -> tuple[Mapping[str, str], ...]:
+    """Return the targets of a signal; none where the text is not what the executor writes."""
     found = from_json(text)
-    return tuple(found) if isinstance(found, list) else ()
+    rows = found if isinstance(found, list) else []
+    return tuple(row for row in rows if isinstance(row, dict) and {"tp", "percent"} <= row.keys())
 
 
 def _exit(text: str | None) -> Decimal | str | None:

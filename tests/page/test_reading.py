@@ -531,7 +531,14 @@ def test_the_page_shows_what_a_signal_asked_for(bench):
     seed.signal("NVDA", 40, action="protect", sl="entry", tp="138.5", targets="torn", loosen=1, outcome="nothing to do")
     seed.write()
     html = " ".join(text_of(bench.client()).split())
-    for shown in ("50% at 2%", "SL 1.5%", "trail 25 ticks", "<b>Turtle 2</b>", "close 50%", "TP 138.50 SL entry"):
+    for shown in (
+        "50% at 2%",
+        "SL 1.5%",
+        "trail 25 ticks",
+        '<small class="of">Turtle 2</small>',
+        "close 50%",
+        "TP 138.50 SL entry",
+    ):
         assert shown in html, shown
     protect, close, entry = api(bench)["signals"]
     assert (entry["targets"], entry["price"], entry["sl"]) == ([{"tp": "2%", "percent": "50"}], "401.5", "1.5%")
