@@ -11,10 +11,11 @@ from decimal import Decimal
 from common.exits import AtEntry, Distance
 from common.signals import Side, decimal_text
 from executor.core.brackets import exit_price
+from executor.core.orders import Aim, Leg, Order
 from executor.core.outcomes import Outcome
 from executor.core.ports import Contract
 from executor.core.sizes import bare_pairs
-from executor.core.trades import Aim, Leg, Order, Trade
+from executor.core.trades import Trade
 
 MOST_ATTEMPTS = 9  # one digit in the reference
 

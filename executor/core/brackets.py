@@ -14,9 +14,10 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from common.exits import AtEntry, Distance, Exit, Unit
 from common.floats import NOISE
 from common.signals import Side, Signal, decimal_text
+from executor.core.orders import STOPS, ZERO, Leg, Order
 from executor.core.ports import Contract, Kind
 from executor.core.sizes import in_steps, shares
-from executor.core.trades import STOPS, ZERO, Leg, Order, Trade
+from executor.core.trades import Trade
 
 
 def order_ref(signal_id: str, leg: Leg, attempt: int) -> str:

@@ -14,9 +14,10 @@ from enum import StrEnum
 
 from common.signals import decimal_text
 from executor.core.moment import Moment
+from executor.core.orders import ZERO, Leg, Order, OrderState
 from executor.core.policy import Policy
 from executor.core.steps import Step, Unprotected, awaits_market
-from executor.core.trades import ZERO, Leg, Order, OrderState, State, Trade
+from executor.core.trades import State, Trade
 
 CLOSE_WAITS_SECONDS = 10.0
 

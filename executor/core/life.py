@@ -10,23 +10,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from common.errors import IllegalTransition
+from executor.core.orders import REDUCE_SECONDS, STOPS, ZERO, Aim, Leg, Order, OrderState, Reduction, order_state
 from executor.core.outcomes import CloseCause, ExitReason
-from executor.core.trades import (
-    REDUCE_SECONDS,
-    STOPS,
-    ZERO,
-    Aim,
-    Event,
-    Leg,
-    Order,
-    OrderState,
-    Reduction,
-    State,
-    Trade,
-    following,
-    observed,
-    order_state,
-)
+from executor.core.trades import Event, State, Trade, following, observed
 
 
 @dataclass(frozen=True, slots=True)

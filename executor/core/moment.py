@@ -7,8 +7,9 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from common.signals import Side
+from executor.core.orders import ZERO
 from executor.core.ports import Contract
-from executor.core.trades import ZERO, Trade
+from executor.core.trades import Trade
 
 # How long the account must have shown less of a trade before the rest counts as gone: where TWS has shown a position in
 # the contract on this connection, and where it may not have loaded it yet.

@@ -16,9 +16,10 @@ from zoneinfo import ZoneInfo
 
 from common.signals import Side
 from executor.core.brackets import is_ours
+from executor.core.orders import ENTRIES, EXITS, TAKE_OUT, ZERO, Leg, Order, OrderState, awaits_executions
 from executor.core.outcomes import ExitReason
 from executor.core.ports import Fill, OrderReport, Snapshot
-from executor.core.trades import ENTRIES, EXITS, TAKE_OUT, ZERO, Leg, Order, OrderState, State, Trade, awaits_executions
+from executor.core.trades import State, Trade
 
 MAX_RESENDS = 2
 _BRACKET = (Leg.ENTRY, Leg.TAKE_PROFIT, Leg.STOP_LOSS)

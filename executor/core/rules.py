@@ -12,10 +12,11 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 from common.signals import Action, Exit, Side, Signal, decimal_text
 from executor.core.aims import Move, move_of
+from executor.core.orders import EXITS, ZERO, Aim
 from executor.core.outcomes import CloseCause, Outcome
 from executor.core.ports import Contract
 from executor.core.sizes import in_steps
-from executor.core.trades import EXITS, ZERO, Aim, State, Trade
+from executor.core.trades import State, Trade
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from decimal import ROUND_HALF_DOWN, Decimal
 from itertools import accumulate
 
+from executor.core.orders import EXITS, STOPS, ZERO, Leg, Order, OrderState
 from executor.core.ports import Kind
-from executor.core.trades import EXITS, STOPS, ZERO, Leg, Order, OrderState, Trade
+from executor.core.trades import Trade
 
 
 def in_steps(quantity: Decimal, step: Decimal, rounding: str) -> Decimal:

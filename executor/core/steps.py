@@ -11,10 +11,7 @@ from common.exits import AtEntry, Distance
 from common.signals import decimal_text
 from executor.core.brackets import exit_price, order_ref, trail_in
 from executor.core.moment import Moment
-from executor.core.policy import Policy
-from executor.core.ports import Contract, Kind, Status
-from executor.core.sizes import bare_pairs, exit_sizes, main_stop, pair_of, pair_sizes, stops_of
-from executor.core.trades import (
+from executor.core.orders import (
     ENTRIES,
     EXITS,
     REDUCE_SECONDS,
@@ -25,10 +22,12 @@ from executor.core.trades import (
     Leg,
     Order,
     OrderState,
-    State,
-    Trade,
     awaits_executions,
 )
+from executor.core.policy import Policy
+from executor.core.ports import Contract, Kind, Status
+from executor.core.sizes import bare_pairs, exit_sizes, main_stop, pair_of, pair_sizes, stops_of
+from executor.core.trades import State, Trade
 
 CANCEL_WITH_BLOCK = 1  # the group in which the first fill cancels the others. Source: IBKR, TWS API, One-Cancels-All
 OCA_GRACE = timedelta(seconds=2)  # how long the broker may take to cancel the other exit on its own

@@ -21,10 +21,11 @@ from common.errors import JournalMisuse
 from common.signals import Action, Envelope, Side, Signal, payload_text
 from executor.core.brackets import is_ours
 from executor.core.conditions import AlarmKind
+from executor.core.orders import OWN, ZERO, Execution, Order
 from executor.core.outcomes import Outcome, SignalState
 from executor.core.ports import Fill
 from executor.core.rules import RELAYS_APART
-from executor.core.trades import OWN, ZERO, Execution, Order, State, Trade
+from executor.core.trades import State, Trade
 from executor.desk.shelf import Shelf
 from executor.journal.journal import Journal
 from executor.journal.rows import OWNERS, Alarm, Block, Holding, InboxRow, Line, Meaning, StrategyChain, describe

@@ -20,10 +20,10 @@ from common.logs import get_logger
 from common.signals import Envelope
 from executor.core.commands import Command, CommandRefused
 from executor.core.conditions import AlarmKind
+from executor.core.orders import OrderState
 from executor.core.outcomes import StopCause
 from executor.core.policy import Policy
 from executor.core.ports import Broker, Connectivity, Contract, Fill, OrderReport, Position, Refusal, Snapshot
-from executor.core.trades import OrderState
 from executor.desk.agenda import Agenda
 from executor.desk.alarms import Alarms
 from executor.desk.book import Book

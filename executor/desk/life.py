@@ -28,10 +28,11 @@ from executor.core.life import (
     moved,
     settled,
 )
+from executor.core.orders import EXITS, ZERO, Leg, Order, OrderState
 from executor.core.outcomes import ExitReason, Outcome
 from executor.core.policy import Policy
 from executor.core.ports import Snapshot
-from executor.core.trades import EXITS, ZERO, Event, Leg, Order, OrderState, State, Trade
+from executor.core.trades import Event, State, Trade
 from executor.desk.alarms import Alarms
 from executor.desk.book import Book
 from executor.desk.sight import Sight

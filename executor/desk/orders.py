@@ -16,6 +16,7 @@ from executor.core.aims import added_for, carried_out, move_of
 from executor.core.brackets import exit_price
 from executor.core.conditions import Case, conditions_of, larger_exits
 from executor.core.moment import Moment
+from executor.core.orders import ENTRIES, EXITS, Aim, Leg, Order, OrderState, awaits_executions
 from executor.core.outcomes import CloseCause, Outcome
 from executor.core.policy import Policy
 from executor.core.ports import Broker, Contract, Ticket
@@ -33,7 +34,7 @@ from executor.core.steps import (
     Unprotected,
     next_step,
 )
-from executor.core.trades import ENTRIES, EXITS, Aim, Event, Leg, Order, OrderState, State, Trade, awaits_executions
+from executor.core.trades import Event, State, Trade
 from executor.desk.agenda import Agenda
 from executor.desk.alarms import Alarms
 from executor.desk.book import Book

@@ -12,9 +12,10 @@ from common.signals import Side, decimal_text
 from executor.core.commands import Command, CommandKind, CommandRefused
 from executor.core.conditions import AlarmKind
 from executor.core.follow import entered, resized
+from executor.core.orders import ZERO, Leg, OrderState
 from executor.core.outcomes import CloseCause, ExitReason
 from executor.core.ports import Broker, Snapshot, Status
-from executor.core.trades import ZERO, Event, Leg, OrderState, State, Trade
+from executor.core.trades import Event, State, Trade
 from executor.desk.alarms import Alarms
 from executor.desk.book import Book
 from executor.desk.gate import Gate

@@ -14,9 +14,10 @@ from common.logs import get_logger
 from common.signals import decimal_text
 from executor.core.aims import tightens
 from executor.core.conditions import AlarmKind
+from executor.core.orders import ENTRIES, STOPS, Execution, Leg, Order, OrderState
 from executor.core.outcomes import ExitReason, Outcome
 from executor.core.ports import Fill, Kind, OrderReport, Refusal, Status
-from executor.core.trades import ENTRIES, STOPS, Execution, Leg, Order, OrderState, State, Trade
+from executor.core.trades import State, Trade
 from executor.desk.alarms import Alarms
 from executor.desk.book import Book
 from executor.desk.life import Life

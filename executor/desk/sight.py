@@ -7,9 +7,10 @@ from decimal import Decimal
 
 from common.clock import Clock
 from common.signals import Side
+from executor.core.orders import ZERO
 from executor.core.ports import Broker, Contract, Fill, Position, Snapshot
 from executor.core.reconcile import CLOCKS_APART
-from executor.core.trades import ZERO, Trade
+from executor.core.trades import Trade
 from executor.desk.book import Book
 from executor.desk.gate import Gate
 

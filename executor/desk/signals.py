@@ -15,6 +15,7 @@ from executor.core.aims import carried_out
 from executor.core.brackets import Bracket, plan_addition, plan_bracket
 from executor.core.commands import CommandRefused
 from executor.core.conditions import AlarmKind
+from executor.core.orders import ZERO, Aim, Reduction
 from executor.core.outcomes import Outcome, SignalState
 from executor.core.policy import Policy
 from executor.core.ports import Broker, Contract
@@ -35,7 +36,7 @@ from executor.core.rules import (
     superseded,
     wants_more,
 )
-from executor.core.trades import ZERO, Aim, Event, Reduction, State, Trade
+from executor.core.trades import Event, State, Trade
 from executor.desk.agenda import Agenda
 from executor.desk.alarms import Alarms
 from executor.desk.book import Book

@@ -12,6 +12,7 @@ from common.logs import get_logger
 from common.signals import decimal_text
 from executor.core.conditions import AlarmKind
 from executor.core.moment import GONE_UNTOLD
+from executor.core.orders import ENTRIES, STOPS, Leg, Order, OrderState
 from executor.core.outcomes import ExitReason
 from executor.core.policy import Policy
 from executor.core.ports import Broker, Snapshot, Status
@@ -33,7 +34,7 @@ from executor.core.reconcile import (
     reconcile,
 )
 from executor.core.steps import CANCEL_AGAIN
-from executor.core.trades import ENTRIES, STOPS, Leg, Order, OrderState, State, Trade
+from executor.core.trades import State, Trade
 from executor.desk.alarms import Alarms, Wanted
 from executor.desk.book import Book
 from executor.desk.gate import Gate

@@ -8,8 +8,8 @@ from decimal import Decimal
 from common.clock import Clock
 from common.errors import JournalError
 from executor.core.conditions import AlarmKind
+from executor.core.orders import ZERO
 from executor.core.outcomes import StopCause
-from executor.core.trades import ZERO
 from executor.desk.alarms import Alarms
 from executor.desk.book import Book
 from executor.desk.gate import Gate

@@ -21,7 +21,8 @@ from common.clock import Clock, parse_utc, utc_text
 from common.errors import JournalError
 from common.signals import Envelope, Side, Signal, parse_payload
 from executor.core.conditions import AlarmKind
-from executor.core.trades import Execution, Trade
+from executor.core.orders import Execution
+from executor.core.trades import Trade
 from executor.journal.reading import found_trades
 from executor.journal.rows import (
     Alarm,

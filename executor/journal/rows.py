@@ -14,9 +14,10 @@ from common.clock import parse_utc, utc_text
 from common.exits import Distance, distance, exit_text, price_distance_or_entry
 from common.signals import Action, Side, Signal, decimal_text, parse_payload
 from executor.core.conditions import CONDITIONS, AlarmKind, Level
+from executor.core.orders import Aim, Execution, Leg, Order, OrderState, Reduction
 from executor.core.outcomes import CloseCause, ExitReason, Outcome, SignalState
 from executor.core.ports import Kind, Status
-from executor.core.trades import Aim, Execution, Leg, Order, OrderState, Reduction, State, Trade
+from executor.core.trades import State, Trade
 
 Row = dict[str, object]
 OWNERS = (

@@ -11,7 +11,7 @@ from typing import Any
 
 from common.clock import utc_text
 from common.exits import Distance
-from executor.core.trades import Order
+from executor.core.orders import Order
 
 from .dashboard import Dashboard, Delays, Position, Shown
 from .queries import AlarmRow, BlockRow, LogRow, SignalRow

@@ -13,9 +13,10 @@ from common.exits import Distance
 from common.signals import Side, decimal_text
 from common.symbols import is_forex
 from executor.core.conditions import AlarmKind
+from executor.core.orders import ZERO, Order
 from executor.core.outcomes import Link
 from executor.core.ports import Kind
-from executor.core.trades import ZERO, Order, State, Trade
+from executor.core.trades import State, Trade
 
 from .journal_view import Look
 from .parts import ExitLine, covered, exit_lines, under_way

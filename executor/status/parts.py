@@ -9,7 +9,8 @@ from decimal import Decimal
 
 from common.signals import decimal_text
 from executor.core.aims import aim_words
-from executor.core.trades import EXITS, STOPS, ZERO, Aim, Leg, Order, OrderState, Trade
+from executor.core.orders import EXITS, STOPS, ZERO, Aim, Leg, Order, OrderState
+from executor.core.trades import Trade
 
 
 @dataclass(frozen=True, slots=True)

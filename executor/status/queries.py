@@ -17,7 +17,8 @@ from typing import Any
 
 from common.clock import parse_utc
 from common.errors import JournalError
-from executor.core.trades import ZERO, State, Trade
+from executor.core.orders import ZERO
+from executor.core.trades import State, Trade
 from executor.journal.reading import found_trades
 
 from .kept import Kept

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from common.clock import parse_utc, utc_text
 from executor.core.commands import CommandKind
-from executor.core.trades import Leg
+from executor.core.orders import Leg
 
 from .dashboard import decimal
 

@@ -11,6 +11,7 @@ from common.clock import FakeClock
 from common.errors import BrokerUnavailable
 from common.signals import Action, Envelope, Side, Signal, alert_from, payload_text
 from executor.core.commands import Command
+from executor.core.orders import Order
 from executor.core.policy import Policy
 from executor.core.ports import (
     Contract,
@@ -24,7 +25,6 @@ from executor.core.ports import (
     Status,
     Ticket,
 )
-from executor.core.trades import Order
 from executor.desk.desk import Desk
 from executor.journal.journal import Journal
 

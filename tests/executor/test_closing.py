@@ -12,9 +12,10 @@ import pytest
 
 from common.clock import FakeClock
 from executor.core.commands import Command, CommandKind, CommandRefused
+from executor.core.orders import OrderState
 from executor.core.ports import Position, Status
 from executor.core.reconcile import Books, differing, reconcile
-from executor.core.trades import OrderState, State
+from executor.core.trades import State
 from executor.desk.snapshots import may_be_live
 
 from .fakes import EURUSD, START, FakeBroker, House

@@ -10,8 +10,9 @@ import pytest
 
 from common.errors import IllegalTransition
 from common.signals import Action, PrevPosition, Side, Signal
+from executor.core.orders import Order, OrderState
 from executor.core.rules import View, decide
-from executor.core.trades import LIFE, Event, Order, OrderState, State, Trade, following
+from executor.core.trades import LIFE, Event, State, Trade, following
 
 from .fakes import ACCOUNT, EURUSD, START
 
@@ -24,8 +25,8 @@ EARLIER, LATER = START - timedelta(minutes=5), START + timedelta(minutes=5)
 
 def trade(side=Side.BUY, state=State.OPEN, received_at=EARLIER):
     held = state in (State.OPEN, State.CLOSING, State.CANCELLING, State.HOLD)
+    from executor.core.orders import Leg
     from executor.core.ports import Kind
-    from executor.core.trades import Leg
 
     filled = Decimal(1) if held else Decimal(0)
     entry = Order("sx1:E", Leg.ENTRY, 1, side, Kind.MARKET, Decimal(1), state=OrderState.FILLED, filled=filled)

@@ -8,8 +8,8 @@ from decimal import Decimal
 import pytest
 
 from executor.core.commands import Command, CommandKind, CommandRefused
+from executor.core.orders import OrderState
 from executor.core.ports import Status
-from executor.core.trades import OrderState
 from executor.tws.client import _order
 from tests.executor.fakes import ACCOUNT, EURUSD, House
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from executor.core.conditions import AlarmKind
+from executor.core.orders import EXITS, STOPS, ZERO, Leg
 from executor.core.ports import Contract, Fill, OrderReport
-from executor.core.trades import EXITS, STOPS, ZERO, Leg, State, Trade
+from executor.core.trades import State, Trade
 from tests.search.broker import arrives, filled
 from tests.search.shell import forget, heard, later, looked
 from tests.search.steps import successors

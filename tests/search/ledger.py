@@ -8,9 +8,10 @@ from datetime import datetime
 
 from common.signals import Envelope, Side
 from executor.core.conditions import AlarmKind
+from executor.core.orders import ZERO, Execution
 from executor.core.outcomes import SignalState
 from executor.core.rules import UNDER_WAY
-from executor.core.trades import ZERO, Execution, Trade
+from executor.core.trades import Trade
 from executor.journal.journal import Loaded
 from executor.journal.rows import Alarm, Block, InboxRow, Line, Meaning
 from tests.search.world import ACCOUNT, CLIENT_ID, Kept

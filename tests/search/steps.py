@@ -8,8 +8,8 @@ from decimal import Decimal
 from functools import partial
 
 from common.signals import Side
+from executor.core.orders import STOPS, ZERO
 from executor.core.ports import Contract, Fill, Kind
-from executor.core.trades import STOPS, ZERO
 from tests.search.broker import arrives, dies, filled, moment, tell
 from tests.search.shell import Turn, away, heard, later, looked, parted, received
 from tests.search.world import ACCOUNT, World

@@ -12,9 +12,10 @@ import pytest
 from common.errors import IllegalTransition
 from common.signals import Side
 from executor.core import reconcile, steps
+from executor.core.orders import Leg, Order
 from executor.core.policy import Policy
 from executor.core.ports import Contract, Kind
-from executor.core.trades import Leg, Order, State, Trade
+from executor.core.trades import State, Trade
 from executor.desk.orders import Orders
 from tests.search import laws
 from tests.search.laws import search, told

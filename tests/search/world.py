@@ -11,9 +11,10 @@ from decimal import Decimal
 from typing import TypeVar
 
 from common.signals import Action, Side, Signal
+from executor.core.orders import ZERO, Execution, Leg
 from executor.core.policy import Policy
 from executor.core.ports import Contract, Fill, OrderReport, Ticket
-from executor.core.trades import ZERO, Execution, Leg, Trade
+from executor.core.trades import Trade
 from executor.journal.rows import Alarm, Block, InboxRow, Meaning
 
 C = TypeVar("C")

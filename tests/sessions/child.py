@@ -12,7 +12,8 @@ from typing import Any
 
 from executor import __main__ as program
 from executor.core import life, rules, steps
-from executor.core.trades import EXITS, Event, Leg, State, Trade
+from executor.core.orders import EXITS, Leg
+from executor.core.trades import Event, State, Trade
 from executor.desk import orders
 from tests.crash.child import shorten_waits
 

@@ -13,9 +13,10 @@ import pytest
 
 from executor.core import conditions, steps
 from executor.core.conditions import AlarmKind
+from executor.core.orders import EXITS, Leg, Order
 from executor.core.policy import Policy
 from executor.core.ports import Contract, Kind, Ticket
-from executor.core.trades import EXITS, Leg, Order, State, Trade
+from executor.core.trades import State, Trade
 from executor.desk.book import Book
 from executor.desk.life import Life
 from executor.desk.orders import Orders
