@@ -15,8 +15,9 @@ from enum import StrEnum
 from common.signals import decimal_text
 from executor.core.moment import Moment
 from executor.core.orders import ZERO, Leg, Order, OrderState
+from executor.core.planning import awaits_market
 from executor.core.policy import Policy
-from executor.core.steps import Step, Unprotected, awaits_market
+from executor.core.steps import Step, Unprotected
 from executor.core.trades import State, Trade
 
 CLOSE_WAITS_SECONDS = 10.0

@@ -1,7 +1,7 @@
 """What a trade and its orders are, and the table of a trade's life: states × events. Pure.
 
 A *trade* is one round trip, from the intent to enter until flat. Its quantity is known from executions only.
-How a fact changes a trade is in `life`; what it needs next is in `steps`.
+How a fact changes a trade is in `life`; what it needs next is in `planning`.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from executor.core.conditions import Case, conditions_of, larger_exits
 from executor.core.moment import Moment
 from executor.core.orders import ENTRIES, EXITS, Aim, Leg, Order, OrderState, awaits_executions
 from executor.core.outcomes import CloseCause, Outcome
+from executor.core.planning import next_step
 from executor.core.policy import Policy
 from executor.core.ports import Broker, Contract, Ticket
 from executor.core.steps import (
@@ -32,7 +33,6 @@ from executor.core.steps import (
     Step,
     TakeAim,
     Unprotected,
-    next_step,
 )
 from executor.core.trades import Event, State, Trade
 from executor.desk.agenda import Agenda

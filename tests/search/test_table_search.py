@@ -11,7 +11,7 @@ import pytest
 
 from common.errors import IllegalTransition
 from common.signals import Side
-from executor.core import reconcile, steps
+from executor.core import exits, planning, reconcile, steps
 from executor.core.orders import Leg, Order
 from executor.core.policy import Policy
 from executor.core.ports import Contract, Kind
@@ -92,14 +92,14 @@ def _resend_under_a_new_id(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _close_beside_live_exits(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = steps._PLANNERS[State.CANCELLING]
+    real = planning._PLANNERS[State.CANCELLING]
 
-    def at_once(trade: Trade, moment: steps.Moment, policy: Policy) -> steps.Step | None:
+    def at_once(trade: Trade, moment: planning.Moment, policy: Policy) -> steps.Step | None:
         if trade.held <= 0 or any(trade.legs(Leg.CLOSE)):
             return real(trade, moment, policy)
-        return steps.Place(steps._exit(trade, Leg.CLOSE, trade.held, Kind.MARKET, None))
+        return steps.Place(exits.exit_order(trade, Leg.CLOSE, trade.held, Kind.MARKET, None))
 
-    monkeypatch.setitem(steps._PLANNERS, State.CANCELLING, at_once)
+    monkeypatch.setitem(planning._PLANNERS, State.CANCELLING, at_once)
 
 
 def _call_every_missing_order_dead(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +110,7 @@ def _call_every_missing_order_dead(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _reduce_before_the_exits_are_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steps, "_all_have_size", lambda trade, moment: True)
+    monkeypatch.setattr(exits, "_all_have_size", lambda trade, moment: True)
 
 
 def _reduce_by_one_more(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +150,7 @@ def test_bug_in_the_desk_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: object) -> None:
         raise IllegalTransition("planted", 1)
 
-    monkeypatch.setitem(steps._PLANNERS, State.OPEN, fail)
+    monkeypatch.setitem(planning._PLANNERS, State.OPEN, fail)
     assert any("planted" in text for text in search(World((BUY,), FEW), 20_000, every=25).broken)
 
 

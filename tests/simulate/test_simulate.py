@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from executor.core import conditions, steps
+from executor.core import conditions, exits, planning, steps
 from executor.core.conditions import AlarmKind
 from executor.core.orders import EXITS, Leg, Order
 from executor.core.policy import Policy
@@ -54,13 +54,13 @@ def test_seed_gives_the_same_trace_to_the_byte_in_another_process() -> None:
 def close_on_a_stale_position(monkeypatch: pytest.MonkeyPatch) -> None:
     """As it once was: the rest of a close went out on the position shown before its first part."""
 
-    def at_once(trade: Trade, moment: steps.Moment, policy: Policy) -> steps.Step | None:
-        quantity = steps.closable(trade, moment)
+    def at_once(trade: Trade, moment: planning.Moment, policy: Policy) -> steps.Step | None:
+        quantity = exits.closable(trade, moment)
         if trade.live or quantity <= 0:
             return None
-        return steps.Place(steps._exit(trade, Leg.CLOSE, quantity, Kind.MARKET, None))
+        return steps.Place(exits.exit_order(trade, Leg.CLOSE, quantity, Kind.MARKET, None))
 
-    monkeypatch.setitem(steps._PLANNERS, State.CLOSING, at_once)
+    monkeypatch.setitem(planning._PLANNERS, State.CLOSING, at_once)
 
 
 def no_block_after_a_take_profit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,29 +72,29 @@ def ids_as_tws_says(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def no_stop_put_back_and_no_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steps, "_protect", lambda *_: None)
+    monkeypatch.setattr(exits, "protection", lambda *_: None)
 
 
 def reduction_before_its_exits_are_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = steps._reduce
+    real = exits.reduction
 
-    def at_once(trade: Trade, moment: steps.Moment) -> steps.Step | None:
+    def at_once(trade: Trade, moment: planning.Moment) -> steps.Step | None:
         rest = tuple(o for o in trade.orders if o.leg not in EXITS or o.filled or o.resize_asked_at is None)
         return real(replace(trade, orders=rest), moment)
 
-    monkeypatch.setattr(steps, "_reduce", at_once)
+    monkeypatch.setattr(exits, "reduction", at_once)
 
 
 def reduction_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its reference is made from another signal than the one that asked for it."""
-    real = steps.order_ref
-    monkeypatch.setattr(steps, "order_ref", lambda signal_id, *leg: real(f"not {signal_id}", *leg))
+    real = exits.order_ref
+    monkeypatch.setattr(exits, "order_ref", lambda signal_id, *leg: real(f"not {signal_id}", *leg))
 
 
 def reductions_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """What an earlier reduction is still to fill is not counted."""
     monkeypatch.setattr(Trade, "staying", Trade.held)
-    monkeypatch.setattr(steps, "_all_have_size", lambda *_: True)
+    monkeypatch.setattr(exits, "_all_have_size", lambda *_: True)
 
 
 def reduction_below_what_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,20 +125,20 @@ def reduction_worked_out_again(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def reduction_never_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steps, "_end_reduction", lambda *_: None)
+    monkeypatch.setattr(exits, "end_reduction", lambda *_: None)
 
 
 def exits_stay_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Behind a reduction that failed the exits do not grow again, and it is not seen."""
-    real = steps._amend_one
+    real = exits.amend_one
 
-    def smaller_only(trade: Trade, moment: steps.Moment) -> steps.Step | None:
+    def smaller_only(trade: Trade, moment: planning.Moment) -> steps.Step | None:
         step = real(trade, moment)
         grows = isinstance(step, steps.Amend) and step.quantity > step.order.quantity
         return None if grows else step
 
-    monkeypatch.setattr(steps, "_amend_one", smaller_only)
-    monkeypatch.setattr(steps, "_protect", lambda *_: None)
+    monkeypatch.setattr(exits, "amend_one", smaller_only)
+    monkeypatch.setattr(exits, "protection", lambda *_: None)
 
 
 def difference_kept_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from executor.core import steps
+from executor.core import exits, planning
 from executor.core.policy import Policy
 from executor.desk import snapshots, watch
 from executor.tws import connection
@@ -27,7 +27,7 @@ CODES = (103, 104, 105, 135, 161, 200, 201, 321, 322, 436, 460, 463, 481, 10052,
 @pytest.fixture(autouse=True)
 def quick(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests do not wait seconds: every pause is a fraction, and their proportions stay."""
-    for module, name in ((steps, "OCA_GRACE"), (snapshots, "SETTLE"), (watch, "MISMATCH")):
+    for module, name in ((exits, "OCA_GRACE"), (planning, "OCA_GRACE"), (snapshots, "SETTLE"), (watch, "MISMATCH")):
         monkeypatch.setattr(module, name, timedelta(seconds=0.15))
     monkeypatch.setattr(connection, "SETTLE_SECONDS", 0.15)
     monkeypatch.setattr(connection, "_SNAPSHOT_GAP", 0.05)
