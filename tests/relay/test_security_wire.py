@@ -14,7 +14,7 @@ import pytest
 
 from common.signing import SigningKeys, sign, verify
 from tests.relay.examples import AUTH, EXECUTOR, SECRET, SENDER_SIGNING, SIGNING, TOKEN, body, signal
-from tests.relay.process import RelayProcess, http, status
+from tests.relay.process import PATIENT, RelayProcess, http, status
 
 _senders = itertools.count()
 NO_CREDENTIAL = b"X: y"
@@ -23,8 +23,8 @@ BEARER, TOKEN_HEADER = (b"Authorization: " + each["Authorization"].encode() for 
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RelayProcess]:
-    """A relay that no other test sends anything to."""
-    found = RelayProcess(tmp_path_factory.mktemp("wire"), "--proxy-hops", "1")
+    """A relay that no other test sends anything to; it waits for a slow disk as long as that takes."""
+    found = RelayProcess(tmp_path_factory.mktemp("wire"), "--proxy-hops", "1", seconds=PATIENT)
     yield found
     assert found.stop() == 0 and "Traceback" not in found.log
 
