@@ -45,8 +45,8 @@ PYTEST := $(PY) -m pytest -n 4 --dist worksteal
 test: $(DEV)  ## Run the tests; of random proofs a sample
 	$(PYTEST) $(TESTS)
 
-test-ci: $(DEV)  ## Run the tests, with larger samples: what .ci/run runs
-	$(PYTEST) -m "not slow" $(TESTS)
+test-ci: $(DEV)  ## Run the larger samples that make test leaves out; .ci/run runs both
+	$(PYTEST) -m "ci and not slow" $(TESTS)
 
 test-all: $(DEV)  ## Run all tests, with the long proofs
 	$(PYTEST) -m "slow or not slow" $(TESTS)

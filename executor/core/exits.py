@@ -54,6 +54,20 @@ def closable(trade: Trade, moment: Moment) -> Decimal:
     return min(trade.held, max(moment.shown_for(trade), ZERO))
 
 
+def next_for_exits(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
+    """Return what the exits of a trade that holds something need next, or the reduction that waits for them; None: nothing."""
+    return (
+        end_reduction(trade, moment)
+        or spare_exit(trade, moment)
+        or begin_trail(trade, moment)
+        or take_aim(trade, moment)
+        or amend_one(trade, moment)
+        or reduction(trade, moment)
+        or add_exit(trade, moment)
+        or protection(trade, moment, policy)
+    )
+
+
 def end_reduction(trade: Trade, moment: Moment) -> Step | None:
     """Take back a reduction that does not fill, that takes out more than is wanted by now, or that cannot be sent in time.
 

@@ -8,15 +8,11 @@ from executor.core.exits import (
     add_exit,
     amend_one,
     awaits_open,
-    begin_trail,
     closable,
-    end_reduction,
     exit_order,
     look_again,
-    protection,
-    reduction,
+    next_for_exits,
     restore_stop,
-    spare_exit,
     take_aim,
 )
 from executor.core.moment import Moment
@@ -168,16 +164,7 @@ def _when_open(trade: Trade, moment: Moment, policy: Policy) -> Step | None:
         return _cancel_loose(trade, moment, "the trade is flat")
     if moment.told and moment.left_for(trade) <= 0 and moment.has_lost(trade):
         return _cancel_one(trade, moment, NOTHING_LEFT)
-    return (
-        end_reduction(trade, moment)
-        or spare_exit(trade, moment)
-        or begin_trail(trade, moment)
-        or take_aim(trade, moment)
-        or amend_one(trade, moment)
-        or reduction(trade, moment)
-        or add_exit(trade, moment)
-        or protection(trade, moment, policy)
-    )
+    return next_for_exits(trade, moment, policy)
 
 
 def _when_held(trade: Trade, moment: Moment, policy: Policy) -> Step | None:

@@ -52,7 +52,9 @@ def test_lint_once_then_the_tests_on_each_python_that_runs(machine: Machine) -> 
     assert machine.made == [
         "check PYTHON=python3.11",
         "test-ci PYTHON=python3.11 VENV=.venv",
+        "test PYTHON=python3.11 VENV=.venv",
         "test-ci PYTHON=python3.14 VENV=.venv-3.14",
+        "test PYTHON=python3.14 VENV=.venv-3.14",
     ]
     assert done.stdout.splitlines()[-1] == "1 passed in 0.1s"
 
@@ -61,7 +63,11 @@ def test_only_those_that_are_named(machine: Machine) -> None:
     for version in ("3.11", "3.12", "3.13"):
         machine.has(f"python{version}", f"echo Python {version}.1")
     assert machine.ci("3.12").returncode == 0
-    assert machine.made == ["check PYTHON=python3.12", "test-ci PYTHON=python3.12 VENV=.venv"]
+    assert machine.made == [
+        "check PYTHON=python3.12",
+        "test-ci PYTHON=python3.12 VENV=.venv",
+        "test PYTHON=python3.12 VENV=.venv",
+    ]
 
 
 def test_one_that_is_named_and_missing_is_a_failure(machine: Machine) -> None:
@@ -74,12 +80,17 @@ def test_one_that_is_named_and_missing_is_a_failure(machine: Machine) -> None:
 def test_a_python_without_a_version_in_its_name_serves(machine: Machine) -> None:
     machine.has("python3", "echo Python 3.12.3")
     assert machine.ci().returncode == 0
-    assert machine.made == ["check PYTHON=python3", "test-ci PYTHON=python3 VENV=.venv"]
+    assert machine.made == [
+        "check PYTHON=python3",
+        "test-ci PYTHON=python3 VENV=.venv",
+        "test PYTHON=python3 VENV=.venv",
+    ]
 
 
 def test_tests_that_fail_end_it(machine: Machine) -> None:
     machine.has("python3.11", "echo Python 3.11.9")
     machine.has("python3.12", "echo Python 3.12.3")
-    machine.has("make", f'echo "$*" >> {machine.log}; [ $1 != test-ci ] || exit 2')
+    machine.has("make", f'echo "$*" >> {machine.log}; [ $1 != test ] || exit 2')
     assert machine.ci().returncode == 2
-    assert machine.made == ["check PYTHON=python3.12", "test-ci PYTHON=python3.12 VENV=.venv"]
+    assert machine.made == [
+        "check PYTHON=python3.12", "test-ci PYTHON=python3.12 VENV=.venv", "test PYTHON=python3.12 VENV=.venv"]  # fmt: skip

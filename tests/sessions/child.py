@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from executor import __main__ as program
-from executor.core import life, rules, steps
+from executor.core import exits, life, planning, rules
 from executor.core.orders import EXITS, Leg
 from executor.core.trades import Event, State, Trade
 from executor.desk import orders
@@ -20,14 +20,14 @@ from tests.crash.child import shorten_waits
 
 def never_resized() -> None:
     """Leave the exits as large as they were when only part of the entry, or part of the trade, is left."""
-    steps._amend_one = lambda trade, moment: None
+    exits.amend_one = lambda trade, moment: None
 
 
 def reduced_at_once() -> None:
     """Send a reduction first, and make the exits smaller when it has filled."""
-    amend = steps._amend_one
-    steps._all_have_size = lambda trade, moment: True
-    steps._amend_one = lambda trade, moment: amend(trade, moment) if trade.reduction is None else None
+    amend = exits.amend_one
+    exits._all_have_size = lambda trade, moment: True
+    exits.amend_one = lambda trade, moment: amend(trade, moment) if trade.reduction is None else None
 
 
 def block_ignored() -> None:
@@ -43,7 +43,7 @@ def never_resent() -> None:
 
 def close_beside_exits() -> None:
     """Send the close while the exits still work, and cancel them when it has filled."""
-    observed, closing = life.observed, steps._when_closing
+    observed, closing = life.observed, planning._when_closing
 
     def cleared(trade: Trade) -> Event | None:
         bare = trade.state is State.CANCELLING and trade.entry_is_done and trade.held > 0
@@ -55,7 +55,7 @@ def close_beside_exits() -> None:
         return closing(replace(trade, orders=tuple(o for o in trade.orders if o.leg not in EXITS)), moment, policy)
 
     life.observed = cleared
-    steps._PLANNERS[State.CLOSING] = beside
+    planning._PLANNERS[State.CLOSING] = beside
 
 
 SABOTAGES: dict[str, Callable[[], None]] = {
