@@ -1,5 +1,6 @@
 """The official client, 9.81 or 10, for the scripts beside this one: what it heard, and waiting for it."""
 
+import faulthandler
 import json
 import socket
 import sys
@@ -12,6 +13,7 @@ from ibapi.order import Order
 from ibapi.wrapper import EWrapper
 
 PORT, CONTROL = int(sys.argv[1]), int(sys.argv[2])
+faulthandler.dump_traceback_later(80, exit=True)  # one that hangs says where, before its test loses patience
 
 
 class App(EWrapper, EClient):
@@ -79,7 +81,7 @@ class App(EWrapper, EClient):
 
 def say(**message):
     """Ask the control port."""
-    with socket.create_connection(("127.0.0.1", CONTROL)) as connection:
+    with socket.create_connection(("127.0.0.1", CONTROL), timeout=30) as connection:
         connection.sendall(json.dumps(message).encode() + b"\n")
         answer = json.loads(connection.makefile().readline())
     if not answer["ok"]:
