@@ -195,6 +195,8 @@ class Trade:
         entries = [e for e in self.executions if e.order_ref in refs]
         if self.entry is not None or self.adopted_price is None:
             return average(entries)
+        if not entries:
+            return self.adopted_price
         added = sum((e.quantity * e.price for e in entries), self.asked * self.adopted_price)
         return round(added / (self.asked + sum((e.quantity for e in entries), ZERO)), 10)
 

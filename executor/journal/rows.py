@@ -203,7 +203,8 @@ def trade_row(trade: Trade) -> Row:
         "timestamp": utc_text(trade.timestamp), "symbol": trade.symbol, "signal": trade.side.value,
         "position_size": decimal_text(trade.size), "entry_order_id": entry and entry.order_id,
         "tp_order_id": target and target.order_id, "sl_order_id": stop and stop.order_id,
-        "entry_price": number_text(trade.entry_price), "exit_price": number_text(trade.exit_price),
+        "entry_price": number_text(trade.entry_price), "adopted_price": number_text(trade.adopted_price),
+        "exit_price": number_text(trade.exit_price),
         "tp_price": target and number_text(target.price), "sl_price": stop and number_text(stop.price),
         "tp_hit": int(trade.tp_hit), "closed": int(trade.closed), "state": trade.state.value,
         "signal_id": trade.signal_id, "account": trade.account, "con_id": trade.con_id, "asked": decimal_text(trade.asked),
@@ -313,7 +314,6 @@ def inbox_row(r: sqlite3.Row) -> InboxRow:
 def trade_of(r: sqlite3.Row, orders: Iterable[Order], executions: Iterable[Execution]) -> Trade:
     """Return a row of `trades`, with its orders and executions, as a value."""
     orders = tuple(orders)
-    adopted = None if any(o.leg is Leg.ENTRY for o in orders) else r["entry_price"]
     return Trade(
         id=r["id"], symbol=r["symbol"], side=Side(r["signal"]), account=r["account"], con_id=r["con_id"],
         asked=_exact(r["asked"]), state=State(r["state"]), signal_id=r["signal_id"], received_at=parse_utc(r["received_at"]),
@@ -321,7 +321,7 @@ def trade_of(r: sqlite3.Row, orders: Iterable[Order], executions: Iterable[Execu
         reduced=_exact(r["reduced"]), missed_at=_time(r["missed_at"]),
         close_cause=r["close_cause"] and CloseCause(r["close_cause"]),
         exit_reason=r["exit_reason"] and ExitReason(r["exit_reason"]), tp_hit=bool(r["tp_hit"]),
-        adopted_price=_number(adopted), reduction=_reduction_of(r), strategy_size=_number(r["strategy_size"]),
+        adopted_price=_number(r["adopted_price"]), reduction=_reduction_of(r), strategy_size=_number(r["strategy_size"]),
         unprotected_at=_time(r["unprotected_at"]), loose_at=_time(r["loose_at"]), hold_reason=r["hold_reason"],
         evidence=r["evidence"], closes_forgiven=r["closes_forgiven"], stops_forgiven=r["stops_forgiven"],
         trail=_trail(r["trail"]), breakeven=bool(r["breakeven"]),

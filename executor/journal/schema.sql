@@ -49,6 +49,7 @@ CREATE TABLE trades (
     tp_order_id    INTEGER,
     sl_order_id    INTEGER,
     entry_price    NUMERIC,                  -- average over the executions
+    adopted_price  TEXT,                     -- what the owner had paid for a position that he adopted
     exit_price     NUMERIC,
     tp_price       NUMERIC,                  -- what the broker holds
     sl_price       NUMERIC,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from executor.core.commands import Command, CommandKind
 from executor.core.policy import Policy
 
 from .fakes import AAPL, House
@@ -237,3 +238,22 @@ def test_an_addition_waits_for_a_reduction_that_is_under_way(house: House) -> No
     house.pass_time(3)
     assert added(house) == [("A1", 110), ("K1", 110)] and house.outcome(signal)[0] == "added"
     assert held(house) == 150 and house.working() == {"T1": 150, "S1": 150} and house.alarms() == []
+
+
+@pytest.mark.parametrize("added", [False, True])
+def test_what_was_paid_for_an_adopted_position_is_the_same_after_a_restart(tmp_path: Path, added: bool) -> None:
+    path = str(tmp_path / "trade_state.db")
+    house = House.build(path, SCALES).connect()
+    house.strategy("long 10", "flat", symbol="AAPL")
+    house.strategy("flat", "long 10", symbol="AAPL")
+    house.broker.by_hand(AAPL, Decimal(100), Decimal("1.25"))
+    house.desk.reconciled(house.broker.snapshot())
+    house.pass_time(8)
+    house.command(Command(CommandKind.ADOPT_POSITION, symbol="AAPL"))
+    if added:
+        house.strategy("long 150", "long 100", symbol="AAPL")
+    before = house.desk.book.open_trade(AAPL.con_id)
+    assert before is not None and before.held == (150 if added else 100)
+    house = house.restart(path).connect()
+    after = house.desk.book.open_trade(AAPL.con_id)
+    assert after is not None and (after.adopted_price, after.entry_price) == (before.adopted_price, before.entry_price)

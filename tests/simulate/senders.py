@@ -160,7 +160,7 @@ def reach(world: World) -> None:
         order = world.chance.choice(exits)
         name = world.server.exchange.floor.instrument(order).name
         beyond = order.form.sign * UNIT[name] / 2
-        limit, stop = order.form.limit_price, order.form.aux_price
+        limit, stop = order.form.limit_price, order.stop_price
         price = limit - beyond if limit else (stop or PRICES[name]) + beyond
         world.move_market(name, price)
 
