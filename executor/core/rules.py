@@ -152,11 +152,13 @@ def superseded(signal: Signal, later: Iterable[Signal], trade: Trade | None) -> 
     """
     if signal.action is not Action.OPEN:
         return None
+    grows = trade is not None and signal.side is trade.side and signal.market_position is not None
     for each in later:
         closes = each.action is Action.CLOSE and not each.is_partial_close
         opposite = signal.side is not None and each.action is Action.OPEN and each.side is signal.side.opposite
-        if closes or (opposite and trade is None):
-            what = "close" if closes else f"{each.side} signal"
+        newer = grows and each.market_position is not None and each.strategy_name == signal.strategy_name
+        if closes or newer or (opposite and trade is None):
+            what = "close" if closes else "alert of the strategy" if newer else f"{each.side} signal"
             return Done(Outcome.SUPERSEDED, f"a later {what} came before this could be sent; nothing was entered")
     return None
 

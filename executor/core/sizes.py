@@ -43,14 +43,12 @@ def exit_sizes(trade: Trade, total: Decimal, step: Decimal) -> dict[str, Decimal
     sizes: dict[str, Decimal] = {}
     for pair, share in pair_sizes(trade, total, step).items():
         working = [
-            o for o in trade.legs(*EXITS) if o.is_live and o.cancel_asked_at is None and pair_of(o, trade) == pair
-        ]
+            o for o in trade.legs(*EXITS)
+            if o.is_live and o.cancel_asked_at is None and pair_of(o, trade) == pair and not _may_grow(o, trade)
+        ]  # fmt: skip
         kept = _kept_stop(working)
         for order in working:
-            if order.leg is Leg.TAKE_PROFIT or order is kept:
-                sizes[order.order_ref] = share
-            elif not _may_grow(order, trade):
-                sizes[order.order_ref] = ZERO
+            sizes[order.order_ref] = share if order.leg is Leg.TAKE_PROFIT or order is kept else ZERO
     return sizes
 
 

@@ -84,7 +84,7 @@ class Signals:
         for row in self._book.waiting(symbol):
             if _may_pass(row, ahead) and (self._decide_one(row.seq) or self._on_hold(symbol)):
                 pass
-            else:
+            elif not self._is_taken_back(row):
                 ahead.append(self._book.signal(row.seq) or row)
             waiting = self._book.signal(row.seq)
             if waiting is not None and waiting.state is not SignalState.DONE:
@@ -105,6 +105,23 @@ class Signals:
         if not isinstance(verdict.decision, Enter | Add | Reduce):
             raise CommandRefused(_refusal(verdict.decision))
         self._carry_out(row, verdict)
+
+    def _superseded(self, row: InboxRow, trade: Trade | None) -> Done | None:
+        """Return the end of an entry that waits to be sent, where a later signal took it back; else None."""
+        behind = (each.signal for each in self._book.waiting(row.signal.symbol) if each.seq > row.seq)
+        return superseded(row.signal, behind, trade) if row.state is SignalState.WAITING else None
+
+    def _is_taken_back(self, row: InboxRow) -> bool:
+        """End an entry that waits behind others while nothing can be sent, where a later signal took it back."""
+        known = self._book.signal(row.seq)
+        over = (
+            None
+            if known is None or self._gate.can_send
+            else self._superseded(known, self._open_trade(row.signal.symbol))
+        )
+        if known is not None and over is not None:
+            self._finish(known, over)
+        return over is not None
 
     def _due(self, row: InboxRow) -> datetime | None:
         """Return when a waiting signal must be checked again even if no fact arrives; one that waits too long is an alarm."""
@@ -164,9 +181,7 @@ class Signals:
         view = self._view(row, contract, trade)
         obstacle = self._obstacle(row, contract, trade, view)
         if obstacle:
-            behind = (each.signal for each in self._book.waiting(row.signal.symbol) if each.seq > row.seq)
-            over = superseded(row.signal, behind, trade) if row.state is SignalState.WAITING else None
-            return Verdict(over or Wait(obstacle))
+            return Verdict(self._superseded(row, trade) or Wait(obstacle))
         bracket: Bracket | str | None = None
         if contract is not None and view.is_fresh and self._may_buy(row, trade):
             bracket = self._plan(row, contract, trade)

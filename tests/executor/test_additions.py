@@ -254,6 +254,20 @@ def test_what_was_paid_for_an_adopted_position_is_the_same_after_a_restart(tmp_p
         house.strategy("long 150", "long 100", symbol="AAPL")
     before = house.desk.book.open_trade(AAPL.con_id)
     assert before is not None and before.held == (150 if added else 100)
+    paid = house.trades()[-1]["entry_price"]
+    assert paid == pytest.approx((100 * 1.0 + 50 * 1.19) / 150 if added else 1.0)  # the fake's average cost is 1
     house = house.restart(path).connect()
     after = house.desk.book.open_trade(AAPL.con_id)
     assert after is not None and (after.adopted_price, after.entry_price) == (before.adopted_price, before.entry_price)
+
+
+def test_an_addition_s_only_stop_keeps_its_size_until_the_addition_is_over(house: House) -> None:
+    """A change would go out before its parent has filled: TWS answers 135."""
+    house.strategy("long 100", "flat", symbol="AAPL")
+    house.broker.fill_entries = False
+    to_150(house, sl="1.17")
+    house.pass_time(3)
+    assert [t.quantity for t in house.broker.sent if t.order_ref[20] == "K"] == [50]
+    house.broker.execute(house.broker.id_of("A1"), Decimal(50), Decimal("1.19"))
+    house.pass_time(5)
+    assert house.working() == {"K1": 150} and house.alarms() == []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from executor.core.policy import Policy
+
 from .fakes import AAPL, House
 
 EXITS = {"tp": "1.20", "sl": "1.18"}
@@ -100,3 +102,28 @@ def test_an_entry_that_waits_for_our_own_orders_is_not_taken_back() -> None:
     house.pass_time(15)
     assert house.outcome(reversal)[0] in ("entered", "closed") and house.outcome(close)[0] == "closed"
     assert house.broker.quantity[AAPL.con_id] == 0
+
+
+def test_a_waiting_addition_gives_way_to_the_strategy_s_newer_size() -> None:
+    house = House.build(policy=Policy(scale_in=True)).connect()
+    house.strategy("long 100", "flat", symbol="AAPL", **EXITS)
+    house.desk.disconnected("TWS is away")
+    more, less = (
+        house.strategy(now, was, symbol="AAPL") for now, was in (("long 150", "long 100"), ("long 40", "long 150"))
+    )
+    back(house)
+    assert [house.outcome(each)[0] for each in (more, less)] == ["superseded", "reduced"]
+    assert house.broker.quantity[AAPL.con_id] == 40 and "A1" not in house.legs() and house.alarms() == []
+
+
+def test_one_that_waits_behind_another_is_taken_back_too() -> None:
+    house = House.build(policy=Policy(scale_in=True)).connect()
+    house.strategy("long 100", "flat", symbol="AAPL", **EXITS)
+    house.desk.disconnected("TWS is away")
+    house.signal("close", "AAPL", percent="10")
+    more, less = (
+        house.strategy(now, was, symbol="AAPL") for now, was in (("long 150", "long 100"), ("long 40", "long 150"))
+    )
+    back(house)
+    assert [house.outcome(each)[0] for each in (more, less)] == ["superseded", "reduced"]
+    assert house.broker.quantity[AAPL.con_id] == 40 and "A1" not in house.legs()

@@ -76,8 +76,10 @@ class Ends:
         """A price is the average over its executions, as far as none was corrected."""
         if not executions or any(not entry["execId"].endswith(".01") for entry in executions):
             return
-        size = sum((Decimal(entry["quantity"]) for entry in executions), ZERO)
-        average = sum((Decimal(entry["quantity"]) * Decimal(entry["price"]) for entry in executions), ZERO) / size
+        paid = [(Decimal(entry["quantity"]), Decimal(entry["price"])) for entry in executions]
+        if column == "entry_price" and trade["adopted_price"] is not None:
+            paid.append((Decimal(trade["asked"]), Decimal(trade["adopted_price"])))
+        average = sum((size * price for size, price in paid), ZERO) / sum((size for size, _ in paid), ZERO)
         if trade[column] is None or abs(Decimal(str(trade[column])) - average) > CENT:
             word = column.replace("_", "-")
             self.say(word, f"trade {trade['id']} has {column} {trade[column]}, its executions average {average}")
