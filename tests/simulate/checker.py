@@ -148,7 +148,10 @@ class Checker:
             self.say("blocked", f"{entry['orderRef']} enters after the take-profit of trade {last['id']} at {since}")
 
     def _close_accepted(self, entry: Row, trade: Row) -> None:
-        left = [o.ref for o in self._others(entry, ENTRIES + OUT)]
+        # Beside what is left of a trade on hold there may be another, which keeps its exits.
+        others = "SELECT order_ref FROM orders WHERE trade_id IN (SELECT id FROM trades WHERE closed = 0 AND id <> ?)"
+        theirs = {row["order_ref"] for row in self.journal.rows(others, trade["id"])}
+        left = [o.ref for o in self._others(entry, ENTRIES + OUT) if o.ref not in theirs]
         if left:
             self.say("cancel-first", f"{entry['orderRef']} closes while {', '.join(left)} are live")
         con_id, at = entry["conId"], trade["written_at"]
