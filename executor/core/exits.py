@@ -43,6 +43,8 @@ from executor.core.steps import (
 )
 from executor.core.trades import Trade
 
+CONFIRM_SECONDS = 5  # so long TWS may take to confirm that exits are smaller; then it is looked up what they are
+
 
 def closable(trade: Trade, moment: Moment) -> Decimal:
     """Return what may be closed: the trade's own quantity, never more than the broker still shows in that direction.
@@ -84,7 +86,7 @@ def end_reduction(trade: Trade, moment: Moment) -> Step | None:
     if trade.shrinks_to == 0:
         return CloseRest()  # no exit can be made so small that it may stay beside the reduction
     unanswered = min(_unanswered(trade, moment), default=None)
-    late = moment.lasted(unanswered, REDUCE_SECONDS)
+    late = moment.lasted(unanswered, CONFIRM_SECONDS)
     return GiveUp("TWS did not confirm that its exits are smaller") if late else None
 
 

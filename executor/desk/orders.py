@@ -174,6 +174,7 @@ class Orders:
                 return True
             case GiveUp(why):
                 self._life.give_up(trade, why)
+                self._gate.want_snapshot(f"{trade.symbol}: {why}")  # a change may have been taken all the same
                 return True
             case LookUp(why):
                 self._gate.want_snapshot(why)

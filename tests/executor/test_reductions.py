@@ -56,7 +56,7 @@ def test_nothing_is_sold_before_every_exit_is_confirmed_in_its_new_size(house: H
     long_100(house)
     house.broker.silent = True  # TWS takes the changes and does not answer
     signal = to_40(house)
-    house.pass_time(5, look=False)
+    house.pass_time(4, look=False)
     assert not sold(house)
     house.broker.silent = False
     house.desk.reconciled(house.broker.snapshot())
@@ -74,6 +74,19 @@ def test_a_reduction_whose_exits_do_not_shrink_is_given_up_and_said(house: House
     assert set(house.alarms()) == {"not reduced", "size differs"} and not sold(house)
     house.pass_time(15)
     assert house.working() == {"T1": 100, "S1": 100} and held(house) == 100
+
+
+def test_a_change_that_tws_took_without_a_word_is_looked_up(house: House) -> None:
+    """Else the stop would cover 40 of 100 for good, and count as one over 100."""
+    long_100(house)
+    house.broker.unheard = frozenset({"on_order"})
+    signal = to_40(house)
+    assert house.working() == {"T1": 40, "S1": 40}
+    house.pass_time(8)
+    house.broker.unheard = frozenset()
+    house.pass_time(3)
+    assert house.outcome(signal)[0] == "refused" and held(house) == 100
+    assert house.working() == {"T1": 100, "S1": 100} and "unprotected" not in house.alarms()
 
 
 def test_a_refused_reduction_gives_the_exits_their_size_back(house: House) -> None:
