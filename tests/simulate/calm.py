@@ -66,6 +66,8 @@ def _protect_explained(journal: JournalSide, row: Row) -> bool:
 
 def _refused(journal: JournalSide, row: Row) -> bool:
     """It cannot be ordered, the market had passed one of its exits, or the last trade of its side took profit."""
+    if row["action"] == "close":  # of a part that is smaller than can be traded
+        return "less than can be traded" in row["reason"]
     if SIZES.get(row["symbol"]) != float(row["quantity"]) or _has_passed(journal, row):
         return True
     sql = "SELECT tp_hit FROM trades WHERE symbol = ? AND signal = ? AND closed_at <= ? ORDER BY closed_at DESC LIMIT 1"
